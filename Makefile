@@ -1,0 +1,46 @@
+# Everything a newcomer needs: `make demo` and `make test`. Set-up is part of both and happens once.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# With glibc, chunks of logits are mapped and unmapped afresh for every batch, and the page faults can cost more than the
+# arithmetic. Keeping freed memory, in huge pages, makes the suite and the training two to three times faster.
+export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
+export MALLOC_MMAP_MAX_ := 0
+export MALLOC_TRIM_THRESHOLD_ := 4294967296
+
+.PHONY: demo test test-all check format bench setup clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)
+	$(BIN)/interp demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -q
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -q -m ""
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "interp needs Python 3.11 or newer: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) results build dist

@@ -1,0 +1,52 @@
+"""Every mistake `interp` reports, as one tree.
+
+InterpError                     anything below
+├── InputError (ValueError)     an argument or a text that cannot be used: the message names it and the mend
+│   ├── UnknownName             a model, probe, dataset or column that is not there; lists the nearest names
+│   └── TooLong                 a text longer than the model's context
+├── ModelError                  a model that cannot be studied here (encoder, unreadable head, replay that differs)
+└── NumericalError              NaN or infinity where a number was needed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InterpError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class InputError(InterpError, ValueError):
+    """An argument or text that cannot be used."""
+
+
+class UnknownName(InputError):
+    """A name that is not there; the message lists the nearest ones.
+
+    >>> str(UnknownName("probe", "logit_lense", ["logit_lens", "top_tokens"]))
+    "unknown probe 'logit_lense'; did you mean 'logit_lens'?"
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], advice: str = "") -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"did you mean {_listed(near)}?" if near else f"known: {_listed(names)}."
+        super().__init__(f"unknown {kind} {name!r}; {hint}{' ' + advice if advice else ''}")
+
+
+class TooLong(InputError):
+    """A text longer than the model's context."""
+
+
+class ModelError(InterpError):
+    """A model that cannot be studied here."""
+
+
+class NumericalError(InterpError, ArithmeticError):
+    """NaN or infinity where a number was needed."""
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(repr(name) for name in names) if names else "none"

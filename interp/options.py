@@ -1,0 +1,40 @@
+"""Settings of a session: how much memory a probe may use beyond the model, and whether it shows progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+
+@dataclass
+class Options:
+    """Assign to the fields of `interp.options`, or change them for a while with `interp.options.local(...)`.
+
+    Attributes:
+        memory: bytes a probe may use beyond the model's own (default 1 GiB). Batches and read-out chunks are cut to it.
+        progress: show a progress bar with an estimate on long work; None shows it on a terminal or in a notebook.
+    """
+
+    memory: int = 1 << 30
+    progress: bool | None = None
+
+    @contextmanager
+    def local(self, **changes: int | bool | None) -> Iterator[Options]:
+        """Change settings within a `with` block.
+
+        >>> with options.local(memory=1 << 28):
+        ...     options.memory
+        268435456
+        >>> options.memory
+        1073741824
+        """
+        before = replace(self)
+        try:
+            self.__dict__.update(replace(self, **changes).__dict__)  # type: ignore[arg-type]
+            yield self
+        finally:
+            self.__dict__.update(before.__dict__)
+
+
+options = Options()
