@@ -1,0 +1,32 @@
+"""Models whose answer is known in closed form, on which every probe is proved.
+
+`bias_ladder`  every block lifts one token's logit; log-prob, rank, entropy and KL at every layer by formula
+`copy`         uniform attention; the logits are the counts of the tokens so far
+`bigram`       an MLP that holds a whole transition matrix
+`two_step`     the second block reads what the first one wrote; deleting or swapping them has known answers
+
+Each returns `Planted(model, tokenizer, truth)`. Every truth has `logits(ids, schedule)`, the final logits when the
+blocks in `schedule` run in that order (a deletion, a swap), `lens(ids)`, the logit-lens logits at layers 0..L, and
+`layout`, which says which blocks are planted and which noise. A module is named apart from its function, so that both
+can be imported.
+"""
+
+from interp.planted._build import Planted
+from interp.planted.bigrams import BigramTruth, bigram
+from interp.planted.copying import CopyTruth, copy
+from interp.planted.ladder import LadderTruth, bias_ladder
+from interp.planted.tokenizer import word_tokenizer
+from interp.planted.two_steps import TwoStepTruth, two_step
+
+__all__ = [
+    "BigramTruth",
+    "CopyTruth",
+    "LadderTruth",
+    "Planted",
+    "TwoStepTruth",
+    "bias_ladder",
+    "bigram",
+    "copy",
+    "two_step",
+    "word_tokenizer",
+]
