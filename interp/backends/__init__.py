@@ -1,0 +1,73 @@
+"""What a backend gives a `Subject`: a recorded pass to run a program on, the weights, and facts about the model.
+
+`bridge.py` (TransformerLens) and `nnsight.py` are the only files that know either library's classes. Neither is
+imported before a model of its kind is loaded: importing nnsight changes every Python object, and TransformerLens takes
+seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from interp.tape import Tape
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The shape of a model, under the names of the field."""
+
+    name: str
+    architecture: str
+    n_layers: int
+    n_heads: int
+    d_model: int
+    d_mlp: int
+    d_vocab: int
+    n_ctx: int
+
+
+class Backend(Protocol):
+    """One library's way of running a model."""
+
+    kind: str
+    facts: Facts
+    tokenizer: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where ids go."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+
+    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool) -> T:
+        """Record a clean pass over ids [batch, pos] and return what `program` makes of the tape."""
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """The model's own logits [batch, pos, d_vocab], nothing of ours in between."""
+
+    def original_logits(self, ids: Tensor) -> Tensor | None:
+        """The logits before the library rebuilt the model, or None where it runs it as it is."""
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter once."""
+
+    def config(self) -> Mapping[str, Any]:
+        """What decides the numbers beside the weights."""
+
+    def embedding(self) -> Tensor:
+        """W_E, [d_vocab, d_model]."""
+
+    def unembedding(self) -> tuple[Tensor, Tensor | None]:
+        """W_U [d_model, d_vocab] and b_U [d_vocab], or None where the head has no bias."""
+
+    def value_vectors(self, layer: int) -> Tensor:
+        """What each neuron of a block's MLP writes, [d_mlp, d_model]."""

@@ -1,0 +1,202 @@
+"""The TransformerLens backend: a `TransformerBridge`, raw weights, nothing folded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+from transformer_lens.model_bridge.sources.native.model import NativeModel
+
+from interp.backends import Facts, structure
+from interp.errors import ModelError
+from interp.tape import Call, Tape
+
+T = TypeVar("T")
+
+
+class _HeadReached(Exception):
+    """Ends a recording before the logits of every position, which nobody asked for, are computed."""
+
+
+class BridgeBackend:
+    """A model run through a `TransformerBridge`."""
+
+    kind = "bridge"
+
+    def __init__(self, bridge: TransformerBridge, name: str, tokenizer: Any = None) -> None:
+        if not hasattr(bridge, "blocks") or not hasattr(bridge, "unembed"):
+            raise ModelError(f"{name!r} has no blocks with an unembedding behind them; interp cannot record it.")
+        self.bridge = bridge
+        self.tokenizer = tokenizer if tokenizer is not None else bridge.tokenizer
+        self.facts = _facts(bridge, name)
+        self._source = bridge.original_model
+        self._rebuilt = False
+        # Captured keys are mutated by later calls when a cache is on; native models have no cache to turn off.
+        self._no_cache = {} if isinstance(bridge.original_model, NativeModel) else {"use_cache": False}
+
+    @classmethod
+    def around(cls, model: Any, name: str, tokenizer: Any) -> BridgeBackend:
+        """Build a bridge around a Hugging Face model without touching it.
+
+        A bridge re-parents the modules it wraps, so it gets a copy of the module tree; the tensors are shared.
+        """
+        shared: Any = structure.shared_copy(model)
+        architecture = type(model).__name__
+        try:
+            # Without the tokenizer: a bridge would set special tokens and padding side on the user's own object.
+            bridge = build_bridge_from_module(shared, architecture, hf_config=shared.config)
+        except Exception as error:  # whatever an unknown architecture trips over
+            raise ModelError(
+                f"TransformerLens cannot build a bridge around {name!r} ({architecture}); try backend='nnsight'."
+            ) from error
+        backend = cls(bridge, name, tokenizer)
+        # A bridge splits and renames what it wraps: weights are counted, and logits compared, on the model as it was.
+        backend._source, backend._rebuilt = structure.shared_copy(model), True
+        return backend
+
+    @property
+    def device(self) -> torch.device:
+        """Where ids go."""
+        return next(iter(self.bridge.parameters())).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(iter(self.bridge.parameters())).dtype
+
+    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool) -> T:
+        """See `Backend.run`."""
+        with torch.no_grad(), self._evaluating():
+            return program(self._record(ids.to(self.device), mids))
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """See `Backend.logits`."""
+        with torch.no_grad(), self._evaluating():
+            logits: Tensor = self.bridge(ids.to(self.device), **self._no_cache)
+        return logits
+
+    def original_logits(self, ids: Tensor) -> Tensor | None:
+        """See `Backend.original_logits`."""
+        if not self._rebuilt:
+            return None
+        with torch.no_grad(), structure.evaluating(self._source):
+            logits: Tensor = self._source(ids.to(self.device), **self._no_cache).logits
+        return logits
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """See `Backend.named_weights`."""
+        yield from self._source.named_parameters()
+
+    def config(self) -> Mapping[str, Any]:
+        """See `Backend.config`."""
+        if isinstance(self._source, NativeModel):
+            named = vars(self.bridge.cfg)
+            return {key: value for key, value in named.items() if key not in ("device", "dtype", "model_name", "seed")}
+        return structure.deciding_config(self._source.config)
+
+    def embedding(self) -> Tensor:
+        """See `Backend.embedding`."""
+        weight: Tensor = self.bridge.W_E
+        return weight.detach()
+
+    def unembedding(self) -> tuple[Tensor, Tensor | None]:
+        """See `Backend.unembedding`."""
+        bias = getattr(self.bridge.unembed.original_component, "bias", None)
+        return self.bridge.W_U.detach(), None if bias is None else bias.detach()
+
+    def value_vectors(self, layer: int) -> Tensor:
+        """See `Backend.value_vectors`."""
+        try:
+            weight: Tensor = self.bridge.blocks[layer].mlp.W_out
+        except AttributeError:
+            raise ModelError(
+                f"block {layer} of {self.facts.name!r} has no single MLP (a mixture of experts?), so no value vectors."
+            ) from None
+        return weight.detach()
+
+    def _evaluating(self) -> Any:
+        # The wrapped model beside the bridge: dropouts that no component stands for are modules of the former alone.
+        return structure.evaluating(self.bridge, self.bridge.original_model)
+
+    def _record(self, ids: Tensor, mids: bool) -> Tape:
+        blocks = list(self.bridge.blocks)
+        calls: dict[int, Call] = {}
+        between: dict[int, Tensor] = {}
+        final: list[Tensor] = []
+
+        def keep_call(index: int) -> Callable[..., None]:
+            return lambda module, args, kwargs: calls.__setitem__(index, Call(args, kwargs))
+
+        def reach_head(module: Any, args: tuple[Tensor, ...]) -> None:
+            final.append(args[0])
+            raise _HeadReached
+
+        def keep_mid(index: int) -> Callable[..., None]:
+            return lambda tensor, hook: between.__setitem__(index, tensor)
+
+        with ExitStack() as hooks:
+            for index, block in enumerate(blocks):
+                handle = block.register_forward_pre_hook(keep_call(index), with_kwargs=True)
+                hooks.callback(handle.remove)
+            stop = self._final_module().register_forward_pre_hook(reach_head)
+            hooks.callback(stop.remove)
+            if mids:
+                names = [(f"blocks.{index}.hook_resid_mid", keep_mid(index)) for index in range(len(blocks))]
+                self._require_mids([name for name, _ in names])
+                hooks.enter_context(self.bridge.hooks(fwd_hooks=names))
+            with suppress(_HeadReached):
+                self.bridge(ids, **self._no_cache)
+        if len(calls) != len(blocks) or not final or (mids and len(between) != len(blocks)):
+            raise ModelError(
+                f"recording {self.facts.name!r} saw {len(calls)} of {len(blocks)} blocks; it cannot be replayed."
+            )
+        return Tape(
+            calls=[calls[index] for index in range(len(blocks))],
+            last=final[0],
+            mids=[between[index] for index in range(len(blocks))] if mids else [],
+            blocks=blocks,
+            head=lambda residual: self._unembed(self._norm(residual)),
+            raw_head=self._unembed,
+        )
+
+    def _final_module(self) -> Any:
+        return self.bridge.ln_final if hasattr(self.bridge, "ln_final") else self.bridge.unembed
+
+    def _norm(self, residual: Tensor) -> Tensor:
+        normed: Tensor = self.bridge.ln_final(residual) if hasattr(self.bridge, "ln_final") else residual
+        return normed
+
+    def _unembed(self, residual: Tensor) -> Tensor:
+        logits: Tensor = self.bridge.adapter.apply_output_logits_transform(self.bridge.unembed(residual))
+        return logits
+
+    def _require_mids(self, names: list[str]) -> None:
+        missing = [name for name in names if name not in self.bridge.hook_dict]
+        if missing:
+            raise ModelError(
+                f"{self.facts.name!r} has no residual between attention and MLP (no {missing[0]}: its parts run in "
+                "parallel); pass sublayers=False."
+            )
+
+
+def _facts(bridge: TransformerBridge, name: str) -> Facts:
+    config, source = bridge.cfg, bridge.original_model
+    try:
+        d_mlp = bridge.blocks[0].mlp.W_out.shape[0]
+    except AttributeError:  # no MLP, or experts
+        d_mlp = config.d_mlp or 0
+    return Facts(
+        name=name,
+        architecture=str(config.architecture),
+        n_layers=len(bridge.blocks),
+        n_heads=int(config.n_heads),
+        d_model=int(config.d_model),
+        d_mlp=int(d_mlp),
+        d_vocab=int(bridge.W_U.shape[1]),
+        n_ctx=int(config.n_ctx) if isinstance(source, NativeModel) else structure.context_length(source.config),
+    )

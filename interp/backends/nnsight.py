@@ -1,0 +1,155 @@
+"""The nnsight backend: the same recording and replay inside a trace, so that it can run on another machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any, TypeVar
+
+import nnsight
+import torch
+from nnsight import Envoy, NNsight, TransformersModel
+from torch import Tensor
+
+from interp.backends import structure
+from interp.errors import ModelError
+from interp.tape import Call, Tape
+
+T = TypeVar("T")
+
+
+class NNsightBackend:
+    """A model run through nnsight; with `remote` every program runs where the model is."""
+
+    kind = "nnsight"
+
+    def __init__(self, model: Envoy, name: str, tokenizer: Any = None, *, remote: bool = False) -> None:
+        if remote:
+            require_key()
+        if not remote and not getattr(model, "dispatched", True):
+            model.dispatch()  # as its first trace would: until then nnsight holds shapes without weights
+        self.model = model
+        self.remote = remote
+        self.tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
+        module = model._module
+        if getattr(module, "config", None) is None:
+            raise ModelError(
+                f"nnsight holds a {type(module).__name__} without a Hugging Face config; interp cannot read it."
+            )
+        structure.require_causal(module.config, name)
+        self.facts = structure.facts_of(module, name)
+        self._module = module
+        self._blocks = list(_envoy(model, structure.layer_list(module)[0]))
+        self._norm = _envoy(model, structure.final_norm_path(module))
+        self._head = _envoy(model, structure.head_path(module))
+        self._transform = structure.output_transform(module.config)
+
+    @classmethod
+    def around(cls, model: Any, name: str, tokenizer: Any) -> NNsightBackend:
+        """Wrap a Hugging Face model without touching it.
+
+        nnsight replaces the `forward` of every module it wraps, for good, so it gets a copy of the module tree; the
+        tensors are shared.
+        """
+        return cls(NNsight(structure.shared_copy(model)), name, tokenizer)
+
+    @classmethod
+    def on_ndif(cls, hub_id: str, name: str, tokenizer: Any, revision: str | None) -> NNsightBackend:
+        """A model that NDIF has deployed, without its weights here."""
+        require_key()
+        # The tokenizer's name, because nnsight 0.8 does not find it by itself beside transformers 5.
+        model = TransformersModel(hub_id, revision=revision, task="text-generation", tokenizer=tokenizer or hub_id)
+        return cls(model, name, tokenizer, remote=True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where ids go."""
+        return torch.device("cpu") if self.remote else next(self._module.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self._module.parameters()).dtype
+
+    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool) -> T:
+        """See `Backend.run`."""
+        mid_reader = structure.mid_reader(self._module) if mids else ""
+        with torch.no_grad(), self._evaluating(), self._trace(ids, logits_to_keep=1):
+            calls, between = [], []
+            for block in self._blocks:
+                args, kwargs = block.inputs
+                calls.append(Call(args, kwargs))
+                if mids:
+                    mid = getattr(block, mid_reader).input
+                    between.append(mid.reshape(calls[-1].residual.shape))  # OPT flattens batch and position here
+            last = self._norm.input
+            head = lambda residual: self._transform(self._head(self._norm(residual)))  # noqa: E731
+            raw_head = lambda residual: self._transform(self._head(residual))  # noqa: E731
+            tape = Tape(calls, last, between, self._blocks, head, raw_head)
+            with torch.no_grad():  # here too: only what stands within the trace travels
+                result = nnsight.save(program(tape))
+        return result
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """See `Backend.logits`."""
+        with torch.no_grad(), self._evaluating(), self._trace(ids):
+            logits = nnsight.save(self.model.output.logits)
+        return logits
+
+    def original_logits(self, ids: Tensor) -> Tensor | None:
+        """See `Backend.original_logits`."""
+        return None
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """See `Backend.named_weights`."""
+        yield from self._module.named_parameters()
+
+    def config(self) -> Mapping[str, Any]:
+        """See `Backend.config`."""
+        return structure.deciding_config(self._module.config)
+
+    def embedding(self) -> Tensor:
+        """See `Backend.embedding`."""
+        return self._here(self._module.get_input_embeddings().weight)
+
+    def unembedding(self) -> tuple[Tensor, Tensor | None]:
+        """See `Backend.unembedding`."""
+        head = self._module.get_output_embeddings()
+        bias = getattr(head, "bias", None)
+        return self._here(head.weight).T, None if bias is None else self._here(bias)
+
+    def value_vectors(self, layer: int) -> Tensor:
+        """See `Backend.value_vectors`."""
+        return self._here(structure.down_projection(structure.layer_list(self._module)[1][layer]))
+
+    def _trace(self, ids: Tensor, **options: Any) -> Any:
+        if self.remote:
+            options["remote"] = self.remote
+        ids = ids.to(self.device)
+        # An explicit mask: nnsight would take ids equal to the padding token for padding.
+        return self.model.trace(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **options)
+
+    def _evaluating(self) -> Any:
+        return nullcontext() if self.remote else structure.evaluating(self._module)
+
+    def _here(self, weight: Tensor) -> Tensor:
+        if weight.is_meta:
+            raise ModelError(
+                f"the weights of {self.facts.name!r} are on NDIF: load it without remote=True to read them."
+            )
+        return weight.detach()
+
+
+def require_key() -> None:
+    """Refuse to go remote without what NDIF asks for."""
+    if not nnsight.CONFIG.API.APIKEY:
+        raise ModelError(
+            "remote=True runs on NDIF, which needs an API key (nnsight.CONFIG.set_default_api_key) and a model that is "
+            "deployed there, given by its hub id."
+        )
+
+
+def _envoy(model: Any, path: str) -> Any:
+    for name in path.split("."):
+        model = getattr(model, name)
+    return model

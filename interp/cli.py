@@ -1,0 +1,199 @@
+"""The `interp` command: every probe from a shell."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from interp import registry
+from interp.errors import InputError, InterpError, UnknownName
+from interp.shipped import read_texts, shipped_path, text_dataset_names
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+# Tables go to standard output and everything else to standard error, so that output can be piped.
+_out = Console()
+_err = Console(stderr=True)
+
+DEMO_TEXT = "Once upon a time there was a little"
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Bad input ends with exit code 2 and one sentence, not a traceback."""
+    try:
+        yield
+    except InterpError as error:
+        typer.echo(f"interp: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+@app.command()
+def probes(as_json: AsJson = False) -> None:
+    """List the installed probes."""
+    with _one_sentence():
+        found = [registry.get(name) for name in registry.names()]
+    rows = [{"probe": one.name, "rows": one.schema.rows, "paper": one.schema.paper} for one in found]
+    _show(pd.DataFrame(rows), as_json)
+
+
+@app.command()
+def describe(probe: Annotated[str, typer.Argument(help="Name of a probe.")], as_json: AsJson = False) -> None:
+    """Print a probe's columns with units and meaning, its paper and its parameters."""
+    with _one_sentence():
+        found = registry.get(probe)
+    schema = found.schema
+    if as_json:
+        described = {"probe": schema.probe, "paper": schema.paper, "rows": schema.rows}
+        typer.echo(json.dumps(described | {"columns": schema.describe().to_dict("records")}, indent=2))
+        return
+    _out.print(f"[bold]{schema.probe}[/bold]  {(found.function.__doc__ or '').splitlines()[0]}")
+    _out.print(f"paper: {schema.paper}\nrows:  {schema.rows}", highlight=False)
+    _out.print(f"call:  {schema.probe}{inspect.signature(found.function)}", highlight=False, soft_wrap=True)
+    _show(schema.describe(), False)
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """List the shipped models; any folder or hub id is taken too."""
+    from interp.loading import SHIPPED_MODELS
+
+    rows = []
+    for name in SHIPPED_MODELS:
+        config = json.loads((shipped_path(name) / "config.json").read_text())
+        size = sum(file.stat().st_size for file in shipped_path(name).glob("*.safetensors"))
+        shape = {"layers": config["n_layer"], "d_model": config["n_embd"], "vocabulary": config["vocab_size"]}
+        rows.append(
+            {"model": name, "architecture": config["architectures"][0]} | shape | {"megabytes": round(size / 1e6)}
+        )
+    _show(pd.DataFrame(rows), as_json)
+
+
+@app.command()
+def run(
+    probe: Annotated[str, typer.Argument(help="Name of a probe; `interp probes` lists them.")],
+    model: Annotated[str, typer.Option(help="A shipped model's name, a folder or a hub id.")] = "reference",
+    data: Annotated[
+        str, typer.Option(help="A shipped dataset, or a .txt (a text per line), .jsonl, .csv or .parquet.")
+    ] = "prompts",
+    out: Annotated[Path | None, typer.Option(help="Write the frame here, as Parquet.")] = None,
+    param: Annotated[list[str] | None, typer.Option(help="A parameter of the probe, key=value; JSON values.")] = None,
+    backend: Annotated[str, typer.Option(help="bridge or nnsight.")] = "bridge",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a probe and print its summary."""
+    from interp.loading import load
+
+    with _one_sentence():
+        found = registry.get(probe)
+        parameters = _parameters(found.function, param or [])
+        texts = _read_data(data)
+        if out is not None and not out.resolve().parent.is_dir():
+            raise InputError(f"the folder of {str(out)!r} does not exist; make it first.")
+        subject = load(model, backend=backend, device=device, dtype=dtype)  # type: ignore[arg-type]
+        frame = found.function(subject, texts, **parameters)
+        if out is not None:
+            frame.to_parquet(out)
+        summary = frame.interp.summary()
+    _show(summary, as_json)
+    if out is not None:
+        _err.print(f"{len(frame):,} rows in {out}", highlight=False)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the tables and the figure.")] = Path("results/demo"),
+    text: Annotated[str, typer.Option(help="What to read.")] = DEMO_TEXT,
+) -> None:
+    """Read the shipped model through the logit lens: a table, two Parquet files, a figure. Needs no network."""
+    from interp.loading import load
+
+    with _one_sentence():
+        lens, top = registry.get("logit_lens"), registry.get("top_tokens")
+        subject = load("reference")
+        out.mkdir(parents=True, exist_ok=True)
+        frame = lens.function(subject, [text])
+        tops = top.function(subject, [text])
+        corpus = lens.function(subject, "prompts", positions=-1, targets="argmax")
+        files = {"logit_lens.parquet": frame, "top_tokens.parquet": tops, "prompts_logit_lens.parquet": corpus}
+        for name, table in files.items():
+            table.to_parquet(out / name)
+        figure = out / "logit_lens.png"
+        frame.interp.plot(path=figure)
+    last = frame[frame["pos"] == frame["pos"].max()]
+    table = last[["layer", "top1", "top1_prob", "entropy", "kl_to_final"]]
+    _out.print(f"What {subject.name!r} would say after {text!r} if it stopped at each layer (entropy and KL in nats):")
+    _show(table, False)
+    depth = corpus.interp.summary()[["layer", "n_prompts", "agrees_final", "agrees_final_low", "agrees_final_high"]]
+    _out.print("Share of the shipped prompts on which a layer's last-position argmax is already the model's own:")
+    _show(depth, False)
+    for path in [*(out / name for name in files), figure]:
+        typer.echo(f"wrote {path}")
+
+
+def _parameters(function: Callable[..., Any], pairs: list[str]) -> dict[str, Any]:
+    """`key=value` pairs for the probe's own keyword arguments; values are JSON, or text where they are not."""
+    known = [name for name in inspect.signature(function).parameters if name not in ("subject", "texts")]
+    parameters: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise InputError(f"--param {pair!r} is not key=value.")
+        if key not in known:
+            raise UnknownName("parameter", key, known)
+        try:
+            parameters[key] = json.loads(value)
+        except json.JSONDecodeError:
+            parameters[key] = value
+    return parameters
+
+
+def _read_data(data: str) -> pd.DataFrame:
+    """Texts by the name of a shipped dataset, or from a file."""
+    if data in text_dataset_names():
+        return read_texts(data)
+    path = Path(data)
+    if not path.is_file():
+        raise UnknownName("dataset", data, text_dataset_names(), "A .txt, .jsonl, .csv or .parquet file is taken too.")
+    if path.suffix == ".txt":
+        return pd.DataFrame({"text": [line for line in path.read_text("utf-8").splitlines() if line.strip()]})
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".jsonl": lambda file: pd.read_json(file, lines=True),
+        ".csv": pd.read_csv,
+        ".parquet": pd.read_parquet,
+    }
+    if path.suffix not in readers:
+        raise InputError(f"cannot read {data!r}: give a .txt, .jsonl, .csv or .parquet file.")
+    return readers[path.suffix](path)
+
+
+def _show(frame: pd.DataFrame, as_json: bool) -> None:
+    if as_json:
+        typer.echo(frame.to_json(orient="records", indent=2))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, dtype in frame.dtypes.items():
+        table.add_column(
+            str(name), justify="right" if pd.api.types.is_numeric_dtype(dtype) else "left", overflow="fold"
+        )
+    for row in frame.itertuples(index=False):
+        table.add_row(*(_cell(value) for value in row))
+    _out.print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if pd.isna(value) else f"{value:.3f}"
+    return repr(value) if isinstance(value, str) and value != value.strip() else str(value)

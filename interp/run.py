@@ -1,0 +1,151 @@
+"""One run of a probe: the subject, its tokens, progress over batches, and a frame that says where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from interp.accessor import attach
+from interp.errors import InputError
+from interp.frames import Schema, build
+from interp.loading import Source, load
+from interp.options import options
+from interp.tokens import Batch, Texts
+
+_PACKAGES = ("interp-probes", "torch", "transformers", "transformer-lens", "nnsight", "pandas")
+
+
+class Run:
+    """Made at the start of a probe, asked for a frame at its end.
+
+    Args:
+        schema: of the frame.
+        source: what the user passed as the model.
+        texts: what the user passed as texts.
+        parameters: the probe's own arguments, as far as they decide the numbers.
+        bos: see `interp.tokens.tokenise`.
+        truncate: likewise.
+        seed: of the probe's random choices, if it makes any.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        source: Source,
+        texts: Texts,
+        *,
+        parameters: Mapping[str, Any],
+        bos: bool | None = None,
+        truncate: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        self.schema = schema
+        self.subject = load(source)
+        self.tokens = self.subject.tokens(texts, bos=bos, truncate=truncate)
+        self.parameters = dict(parameters)
+        self.seed = seed
+        self._started = time.monotonic()
+        clash = set(self.tokens.table.columns) & {column.name for column in schema.columns} - {"prompt_id"}
+        if clash:
+            raise InputError(f"columns {sorted(clash)} of your frame are {schema.probe}'s own too; rename them first.")
+
+    def batches(self, states_per_layer: int = 1) -> Iterator[Batch]:
+        """Batches within the memory budget, with a progress bar where there is more than one."""
+        batches = list(self.tokens.batches(self.subject.batch_tokens(states_per_layer)))
+        shown = options.progress if options.progress is not None else None
+        hidden = len(batches) == 1 or (None if shown is None else not shown)
+        total = sum(int(batch.lengths.sum()) for batch in batches)
+        with tqdm(total=total, unit="token", desc=self.schema.probe, disable=hidden, file=sys.stderr) as progress:
+            for batch in batches:
+                yield batch
+                progress.update(int(batch.lengths.sum()))
+
+    def token_columns(self, batch: Batch, row: Any, pos: Any) -> dict[str, np.ndarray]:
+        """`prompt_id`, `pos` and `token_id` of the chosen tokens of a batch, [n] each."""
+        prompt_ids = self.tokens.table["prompt_id"].to_numpy()
+        return {
+            "prompt_id": prompt_ids[batch.prompts[row].numpy()],
+            "pos": pos.numpy(),
+            "token_id": batch.ids[row, pos].numpy(),
+        }
+
+    def frame(self, parts: Sequence[Mapping[str, np.ndarray]]) -> pd.DataFrame:
+        """Join the batches' columns [rows], in the order of prompts, and stamp them.
+
+        Columns whose name is that of an id column without `_id` are filled in with token strings.
+        """
+        if not parts:
+            raise InputError("nothing was selected; pass at least one position and layer.")
+        values: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        order = np.argsort(values["prompt_id"], kind="stable")
+        if (np.diff(values["prompt_id"]) < 0).any():
+            values = {name: value[order] for name, value in values.items()}
+        provenance = self.provenance()
+        values |= {"model": self.subject.name, "run_id": provenance["run_id"]}
+        strings = pd.array(self.subject.token_strings, dtype="str")
+        for column in self.schema.columns:
+            if column.kind == "str" and column.name not in values and f"{column.name}_id" in values:
+                values[column.name] = strings.take(values[f"{column.name}_id"], allow_fill=True)
+        frame = self.schema.validate(build(self.schema, values))
+        extra = self.tokens.table.drop(columns="prompt_id")
+        if len(extra.columns):
+            rows = pd.Index(self.tokens.table["prompt_id"]).get_indexer(frame["prompt_id"])
+            frame = pd.concat([frame, extra.iloc[rows].reset_index(drop=True)], axis=1)
+        return attach(frame, provenance | {"seconds": round(time.monotonic() - self._started, 3)})
+
+    def provenance(self) -> dict[str, Any]:
+        """Everything needed to run it again; JSON all through."""
+        subject = self.subject
+        identity = {
+            "probe": self.schema.probe,
+            "parameters": json.loads(json.dumps(self.parameters, default=_plain)),
+            "fingerprint": subject.fingerprint,
+            "dtype": str(subject.dtype).removeprefix("torch."),
+            "data_sha256": self.tokens.digest,
+            "seed": self.seed,
+        }
+        run_id = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+        return (
+            {"run_id": run_id, "model": subject.name}
+            | identity
+            | {
+                "paper": self.schema.paper,
+                "backend": subject.backend.kind,
+                "device": str(subject.device),
+                "bos": self.tokens.bos,
+                "n_prompts": len(self.tokens),
+                "n_tokens": sum(len(ids) for ids in self.tokens.ids),
+                "n_tokens_cut": int(self.tokens.n_cut.sum()),
+                "weights": "raw",
+                "versions": _versions(),
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+        )
+
+
+def _plain(value: Any) -> Any:
+    """JSON for what parameters may hold besides plain values."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return list(value) if isinstance(value, set | frozenset | range) else str(value)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

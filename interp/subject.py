@@ -1,0 +1,283 @@
+"""The model under study, whatever it came as."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interp.backends import Backend
+from interp.errors import InputError, InterpError, ModelError, NumericalError
+from interp.options import options
+from interp.readout import Readout, read_out
+from interp.tape import Tape
+from interp.tokens import Texts, Tokens, token_strings, tokenise
+
+T = TypeVar("T")
+
+
+class Subject:
+    """A causal language model to run probes on; made by `interp.load`, and never changed by a probe.
+
+    Attributes:
+        name: what the `model` column of every frame says.
+        n_layers, n_heads, d_model, d_mlp, d_vocab, n_ctx: its shape; `n_ctx` is the longest prompt in tokens.
+        tokenizer: a Hugging Face tokenizer, or None.
+        backend: how it is run.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.tokenizer = backend.tokenizer
+        facts = backend.facts
+        self.name, self.architecture = facts.name, facts.architecture
+        self.n_layers, self.n_heads = facts.n_layers, facts.n_heads
+        self.d_model, self.d_mlp = facts.d_model, facts.d_mlp
+        self.d_vocab, self.n_ctx = facts.d_vocab, facts.n_ctx
+        self._weights = [weight for _, weight in backend.named_weights()]
+        self._loaded = self._weight_versions()
+        self._verified = False
+
+    def __repr__(self) -> str:
+        return (
+            f"Subject({self.name!r}, {self.architecture}, {self.n_layers} layers of {self.d_model}, "
+            f"vocabulary {self.d_vocab}, {self.backend.kind}, {self.dtype}, {self.device})"
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's input goes."""
+        return self.backend.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the model's weights; statistics are float32 whatever it is."""
+        return self.backend.dtype
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of architecture, config and weights, 16 hex digits: the same one means the same numbers."""
+        config = json.dumps(dict(self.backend.config()), sort_keys=True, default=str)
+        digest = hashlib.blake2b(f"{self.architecture} {config}".encode(), digest_size=8)
+        for name, weight in self.backend.named_weights():
+            digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+            if weight.is_meta:  # on another machine: what it is called stands for what it holds
+                digest.update(self.name.encode())
+                continue
+            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def token_strings(self) -> np.ndarray:
+        """Every token as it reads inside a text, object [d_vocab]."""
+        return token_strings(self.tokenizer, self.d_vocab)
+
+    @property
+    def W_E(self) -> Tensor:
+        """Token embedding, [d_vocab, d_model]."""
+        return self.backend.embedding()
+
+    @property
+    def W_U(self) -> Tensor:
+        """Unembedding, [d_model, d_vocab]."""
+        return self.backend.unembedding()[0]
+
+    @property
+    def b_U(self) -> Tensor:
+        """Bias of the unembedding, [d_vocab]; zeros where the model has none."""
+        weight, bias = self.backend.unembedding()
+        return weight.new_zeros(self.d_vocab) if bias is None else bias
+
+    def value_vectors(self, layer: int) -> Tensor:
+        """What each neuron of block `layer` writes into the residual stream, [d_mlp, d_model].
+
+        Raises:
+            InputError: there is no such block.
+            ModelError: the block has no single MLP.
+        """
+        return self.backend.value_vectors(self.check_layer(layer, self.n_layers - 1))
+
+    def check_layer(self, layer: int, last: int) -> int:
+        """Return `layer` if it lies in 0..last, else raise InputError."""
+        if not 0 <= layer <= last:
+            raise InputError(f"layer {layer} is not in {self.name!r}: layers run from 0 to {last} here.")
+        return layer
+
+    def tokens(self, texts: Texts, *, bos: bool | None = None, truncate: bool = False) -> Tokens:
+        """Tokenise texts for this model; see `interp.tokens.tokenise`."""
+        return tokenise(texts, self.tokenizer, n_ctx=self.n_ctx, d_vocab=self.d_vocab, bos=bos, truncate=truncate)
+
+    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool = False) -> T:
+        """Record one clean pass over ids [batch, pos] and run a program on the tape.
+
+        Under nnsight the program runs inside the trace, where the model is; return tensors, not the tape, if it must
+        work remotely.
+
+        Args:
+            ids: int64 [batch, pos], padded on the right if at all.
+            program: what to compute of the `Tape`.
+            mids: record the residual between attention and MLP too.
+
+        Raises:
+            ModelError: replaying the recorded blocks does not give the model's own logits, the model is not causal, or
+                its weights are no longer those that were loaded.
+            NumericalError: NaN in the model's own logits.
+        """
+        self._check(ids)
+        return self.backend.run(ids, program, mids=mids)
+
+    def reader(self, *, final_norm: bool = True, **wanted: Any) -> Callable[[Tape, Sequence[Tensor], Tensor], Readout]:
+        """How to read residuals [rows, d_model] through the model's own head, for use in a program.
+
+        Args:
+            final_norm: False leaves the final norm out for the states, not for the reference.
+            wanted: what to read, see `interp.readout.read_out`.
+
+        Returns:
+            (tape, states, reference) -> `Readout`. It holds numbers only, so it can travel with a program to where the
+            model is, as this subject could not.
+        """
+        d_vocab, memory = self.d_vocab, options.memory // 2
+
+        def read(tape: Tape, states: Sequence[Tensor], reference: Tensor) -> Readout:
+            head, reference_head = (tape.head, None) if final_norm else (tape.raw_head, tape.head)
+            return read_out(
+                head, states, reference, reference_head=reference_head, d_vocab=d_vocab, memory=memory, **wanted
+            )
+
+        return read
+
+    def read_out(self, tape: Tape, states: Sequence[Tensor], reference: Tensor, **wanted: Any) -> Readout:
+        """Read residuals [rows, d_model] of a tape at hand; see `reader`."""
+        return self.reader(**wanted)(tape, states, reference)
+
+    def logits(self, texts: Texts, *, bos: bool | None = None, truncate: bool = False) -> list[Tensor]:
+        """The model's own logits, one float tensor [pos, d_vocab] per text, on the CPU."""
+        tokens = self.tokens(texts, bos=bos, truncate=truncate)
+        out: list[Tensor] = [torch.empty(0)] * len(tokens)
+        for batch in tokens.batches(self.batch_tokens()):
+            self._check(batch.ids)
+            logits = self.backend.logits(batch.ids).cpu()
+            for index, row, length in zip(batch.prompts.tolist(), logits, batch.lengths.tolist(), strict=True):
+                out[index] = row[:length]
+        return out
+
+    def generate(
+        self, text: str, max_new_tokens: int, *, temperature: float = 1.0, seed: int = 0, bos: bool | None = None
+    ) -> str:
+        """Continue a text; returns the text with its continuation.
+
+        Args:
+            text: what to continue.
+            max_new_tokens: stop after so many, at the end-of-text token, or where the context ends.
+            temperature: 0 takes the most probable token each time.
+            seed: of the sampling; the same seed gives the same text.
+            bos: see `tokens`.
+
+        Raises:
+            InputError: a text that cannot be used, or a temperature below 0.
+        """
+        if temperature < 0:
+            raise InputError(f"temperature is {temperature}; give 0 or more.")
+        ids = self.tokens([text], bos=bos).ids[0]
+        start = len(ids)
+        generator = torch.Generator().manual_seed(seed)
+        end = self.tokenizer.eos_token_id
+        for _ in range(min(max_new_tokens, self.n_ctx - start)):
+            logits = self.run(ids[None], lambda tape: tape.head(tape.last[:, -1])).float().cpu()[0]
+            token = _sample(logits, temperature, generator)
+            if token == end:
+                break
+            ids = torch.cat([ids, torch.tensor([token])])
+        # Decoded as a whole: a character can be spread over several tokens, which apart read as nothing.
+        prompt, whole = (self.tokenizer.decode(part, clean_up_tokenization_spaces=False) for part in (ids[:start], ids))
+        return text + whole[len(prompt) :]
+
+    def batch_tokens(self, states_per_layer: int = 1) -> int:
+        """How many padded tokens fit half the memory budget: recorded residuals, and one block's work beside them."""
+        recorded = self.n_layers * states_per_layer + 2
+        working = 8 + 4 * self.d_mlp / self.d_model + 2 * self.n_heads * min(self.n_ctx, 2048) / self.d_model
+        bytes_per_token = (recorded + working) * self.d_model * torch.finfo(self.dtype).bits // 8
+        return max(1, int(options.memory // 2 / bytes_per_token))
+
+    def _weight_versions(self) -> int:
+        """A count that torch raises whenever a weight is written to."""
+        return sum(0 if weight.is_inference() else weight._version for weight in self._weights)
+
+    def _check(self, ids: Tensor) -> None:
+        """Before every pass: the weights are those loaded; before the first: the model can be studied at all."""
+        # A bridge holds copies of some weights: a live model that was trained or edited since would run half changed.
+        if self._weight_versions() != self._loaded:
+            raise ModelError(f"the weights of {self.name!r} changed since it was loaded; load it again to study them.")
+        if not self._verified:
+            self._verify(ids[:2])
+            self._verified = True
+
+    def _verify(self, ids: Tensor) -> None:
+        """Refuse a model whose replay is not exact or whose tokens see what follows them."""
+        if ids.shape[1] == 1 and self.n_ctx > 1:
+            ids = ids.expand(-1, 2)  # one token has nothing to see ahead of it
+        changed = ids.clone()
+        changed[:, -1] = (changed[:, -1] + 1) % self.d_vocab
+        try:
+            own = self.backend.logits(ids).float()
+            original = self.backend.original_logits(ids)
+            replayed = self.backend.run(ids, _replayed, mids=False)
+            earlier = self.backend.logits(changed)[:, :-1]
+        except (InterpError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever a library trips over in an architecture it does not know
+            raise ModelError(
+                f"{self.name!r} ({self.architecture}) cannot be run by the {self.backend.kind} backend: "
+                f"{str(error).strip().partition(chr(10))[0]}"
+            ) from error
+        if own.isnan().any() or own.isposinf().any() or own.isneginf().all():
+            raise NumericalError(
+                f"the logits of {self.name!r} hold NaN or infinity: check the model's weights and its dtype."
+            )
+        scale = float(own[own.isfinite()].abs().amax())
+        # The same kernels on the same shapes give the same bits; 1e-3 of the logits' scale leaves room for GPUs.
+        tolerance = 1e-3 * scale
+        difference = _difference(replayed, own)
+        if not difference <= tolerance:
+            raise ModelError(
+                f"replaying {self.name!r} ({self.architecture}) differs from its own logits by {difference:.2g}: "
+                "its blocks or its read-out are not what interp takes them for, so nothing here would be right."
+            )
+        if not _difference(earlier, own[:, :-1]) <= tolerance:
+            raise ModelError(f"{self.name!r} is not causal: its logits depend on tokens that follow.")
+        # A bridge computes attention by other kernels: some roundings of the model's own dtype, through all its blocks.
+        difference = 0.0 if original is None else _difference(original, own)
+        if not difference <= max(1e-3, 10 * torch.finfo(self.dtype).eps) * scale:
+            raise ModelError(
+                f"TransformerLens rebuilds {self.name!r} ({self.architecture}) as another model, whose logits "
+                f"differ by {difference:.2g}; use backend='nnsight'."
+            )
+
+
+def _replayed(tape: Tape) -> Tensor:
+    """Logits of all blocks run again from layer 0, none taken from the record."""
+    residual = tape.residual(0)
+    for block in range(tape.n_layers):
+        residual = tape.run_block(block, residual)
+    return tape.head(residual)
+
+
+def _difference(left: Tensor, right: Tensor) -> float:
+    """Largest absolute difference; 0 where both are the same infinity, NaN where one is NaN."""
+    if not left.numel():
+        return 0.0
+    left, right = left.float(), right.float().to(left.device)
+    return float(torch.where(left == right, 0.0, (left - right).abs()).amax())
+
+
+def _sample(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
+    if temperature == 0:
+        return int(logits.argmax())
+    return int(torch.multinomial(torch.softmax(logits / temperature, dim=0), 1, generator=generator))

@@ -1,0 +1,5 @@
+"""The methods: one module and one paper each, functions from a model and texts to a tidy frame."""
+
+from probes.logit_lens import logit_lens, top_tokens
+
+__all__ = ["logit_lens", "top_tokens"]

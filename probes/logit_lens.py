@@ -1,0 +1,357 @@
+"""The logit lens (nostalgebraist, 2020): what would the model say if it stopped here?
+
+The residual at every layer is read through the model's own final norm and unembedding. Norm statistics are taken anew
+at every layer; the last layer is the model's own output, and that is checked, not assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interp import plots
+from interp.errors import InputError
+from interp.frames import Column, Schema, columns
+from interp.loading import Source
+from interp.readout import Readout
+from interp.registry import probe, summarise_by_prompt
+from interp.run import Run
+from interp.subject import Subject
+from interp.tape import Tape
+from interp.tokens import Batch, Texts, check_positions, select_positions, single_token, whole_numbers
+
+Targets: TypeAlias = str | int | Sequence[str | int]
+"""What to score: "next", "argmax", a token as text, an id, or a list of tokens and ids (one row each)."""
+
+PAPER = "nostalgebraist (2020), interpreting GPT: the logit lens, LessWrong AcKRB8wDpdaN6v6ru"
+
+_STATES = 2  # held per layer: the residual recorded, and the rows picked of it
+
+_SUBLAYER = Column(
+    "sublayer", "str", "'pre': enters block `layer`; 'mid': between its attention and MLP; 'final': leaves the last"
+)
+_AT = ("model", "run_id", "prompt_id", "pos", "token_id", "token", "layer", _SUBLAYER)
+
+LENS = Schema(
+    probe="logit_lens",
+    paper=PAPER,
+    rows="one per prompt, position, layer and target",
+    columns=columns(
+        *_AT,
+        "target_id",
+        "target",
+        "log_prob",
+        "rank",
+        "entropy",
+        Column("kl_to_final", "float", "KL(the model's output || the distribution here)", "nats", low=0.0),
+        Column("top1_id", "int", "the most probable next token here", low=0),
+        Column("top1", "str", "the same as it reads in a text"),
+        Column("top1_prob", "float", "its probability", "0..1", low=0.0, high=1.0),
+        Column("agrees_final", "bool", "whether it is the model's own most probable token"),
+    ),
+    summary_by=("layer", "sublayer"),
+    summary_of=("log_prob", "rank", "entropy", "kl_to_final", "agrees_final"),
+)
+
+TOP_TOKENS = Schema(
+    probe="top_tokens",
+    paper=PAPER,
+    rows="one per prompt, position, layer and k",
+    columns=columns(
+        *_AT,
+        Column("k", "int", "place in the order of probability, 0 is the most probable", low=0),
+        Column("pred_id", "int", "the predicted token", low=0),
+        Column("pred", "str", "the same as it reads in a text"),
+        Column("log_prob", "float", "its log-probability", "nats", high=0.0),
+        Column("prob", "float", "its probability", "0..1", low=0.0, high=1.0),
+    ),
+    summary_by=("layer", "sublayer", "k"),
+    summary_of=("prob",),
+)
+
+
+def summarise_lens(frame: pd.DataFrame, by: str = "layer", **options: Any) -> pd.DataFrame:
+    """Sum a lens frame up.
+
+    Args:
+        frame: of `logit_lens`.
+        by: "layer": means over prompts with 95 % bootstrap intervals, position 0 left out, one row per layer and, where
+            several were scored, target. "position": one row per prompt and position with its convergence layer, the
+            first of the layers read from which on every argmax is the model's own; missing where the last is not.
+        options: of `interp.stats.bootstrap_over_prompts`.
+    """
+    if by == "position":
+        return _convergence(frame)
+    if by != "layer":
+        raise InputError(f"cannot sum a lens up by {by!r}; choose 'layer' or 'position'.")
+    several = frame.duplicated(["run_id", "prompt_id", "pos", "layer", "sublayer"]).any()
+    schema = replace(LENS, summary_by=(*LENS.summary_by, "target_id", "target")) if several else LENS
+    summary = summarise_by_prompt(schema, frame, **options)
+    depth = summary["sublayer"].map({"pre": 0, "mid": 1, "final": 0})
+    return summary.iloc[np.lexsort((depth, summary["layer"], summary["model"]))].reset_index(drop=True)
+
+
+def _convergence(frame: pd.DataFrame) -> pd.DataFrame:
+    keys = ["model", "run_id", "prompt_id", "pos"]
+    at = frame[frame["sublayer"] != "mid"].drop_duplicates([*keys, "layer"])
+    at = at.sort_values([*keys, "layer"], ascending=[True] * len(keys) + [False])
+    # Scanning down from the last layer, agreement holds as long as the running product stays 1.
+    unbroken = at["agrees_final"].astype(int).groupby([at[key] for key in keys]).cumprod().astype(bool)
+    converged = at["layer"].astype("Int64").where(unbroken)
+    result = at.assign(convergence_layer=converged).groupby([*keys, "token"])["convergence_layer"].min()
+    return result.reset_index().sort_values(keys, ignore_index=True)
+
+
+@probe(LENS, plot=plots.lens, summarise=summarise_lens)
+def logit_lens(
+    subject: Source,
+    texts: Texts,
+    *,
+    targets: Targets = "next",
+    positions: int | Sequence[int] | None = None,
+    layers: int | Sequence[int] | None = None,
+    sublayers: bool = False,
+    final_norm: bool = True,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """Read every layer's residual as a next-token distribution.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes.
+        targets: what to score at every position: "next" (the actual next token; missing at a prompt's last position),
+            "argmax" (the model's own most probable token), a token as text, an id, or a list of these last two.
+        positions: read only this one or these of every prompt, negative ones from its end; None reads all.
+        layers: read only this one or these, 0..L; None reads all.
+        sublayers: also read between attention and MLP of every block (rows with `sublayer` "mid").
+        final_norm: False skips the final norm, as LLM-Microscope's lens does; layer L is then not the model's output.
+        bos: True puts one start-of-text token first, False none, None does as the model's tokenizer does.
+        truncate: cut prompts longer than the context.
+
+    Returns:
+        One row per prompt, position, layer (and target): log-probability and rank of the target, entropy,
+        KL(model output || here) and the most probable token. Nats; ranks from 0, ties do not count.
+
+    Raises:
+        InputError: a text, position, layer or target that cannot be used.
+        ModelError: the model's own read-out cannot be reproduced from its residuals.
+        NumericalError: NaN in the logits.
+
+    Cost: one forward pass and L + 1 unembeddings per position, streamed.
+
+    >>> frame = logit_lens("reference", ["Once upon a time there was a little"], positions=-1)
+    >>> frame.layer.tolist()
+    [0, 1, 2, 3, 4, 5, 6, 7, 8]
+    >>> frame.kl_to_final.iloc[-1], bool(frame.agrees_final.iloc[-1])
+    (np.float64(0.0), True)
+    """
+    parameters = {
+        "targets": targets,
+        "positions": positions,
+        "layers": layers,
+        "sublayers": sublayers,
+        "final_norm": final_norm,
+    }
+    run = Run(LENS, subject, texts, parameters=parameters, bos=bos, truncate=truncate)
+    chosen = _chosen_targets(targets, run.subject)
+    places = _places(run.subject, layers, sublayers)
+    check_positions(positions, min(map(len, run.tokens.ids)))
+    parts = []
+    for batch in run.batches(_STATES * (1 + sublayers)):
+        row, pos = select_positions(batch, positions)
+        scored = _next_tokens(batch, row, pos) if chosen is None else chosen
+        if isinstance(scored, Tensor):
+            scored = scored.expand(len(row), -1)
+        given = scored.clamp(min=0) if isinstance(scored, Tensor) else scored
+        readout = _read(run.subject, batch, row, pos, places, final_norm=final_norm, targets=given)
+        missing = scored < 0 if isinstance(scored, Tensor) else None
+        parts.append(_lens_columns(run.token_columns(batch, row, pos), places, readout, missing))
+    return run.frame(parts)
+
+
+@probe(TOP_TOKENS, plot=plots.top_tokens)
+def top_tokens(
+    subject: Source,
+    texts: Texts,
+    *,
+    k: int = 5,
+    positions: int | Sequence[int] | None = None,
+    layers: int | Sequence[int] | None = None,
+    sublayers: bool = False,
+    final_norm: bool = True,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """The k most probable next tokens at every layer; arguments and errors as in `logit_lens`.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes.
+        k: how many, 1 to the size of the vocabulary.
+        positions: see `logit_lens`.
+        layers: see `logit_lens`.
+        sublayers: see `logit_lens`.
+        final_norm: see `logit_lens`.
+        bos: see `logit_lens`.
+        truncate: see `logit_lens`.
+
+    Returns:
+        One row per prompt, position, layer and k (from 0, most probable first).
+
+    >>> frame = top_tokens("reference", ["Once upon a time"], k=3, positions=-1, layers=[8])
+    >>> frame.k.tolist(), bool((frame.prob.diff().dropna() <= 0).all())
+    ([0, 1, 2], True)
+    """
+    parameters = {"k": k, "positions": positions, "layers": layers, "sublayers": sublayers, "final_norm": final_norm}
+    run = Run(TOP_TOKENS, subject, texts, parameters=parameters, bos=bos, truncate=truncate)
+    (k,) = whole_numbers(k, "k")
+    if not 1 <= k <= run.subject.d_vocab:
+        raise InputError(f"k={k} is not between 1 and the vocabulary's {run.subject.d_vocab}.")
+    places = _places(run.subject, layers, sublayers)
+    check_positions(positions, min(map(len, run.tokens.ids)))
+    parts = []
+    for batch in run.batches(_STATES * (1 + sublayers)):
+        row, pos = select_positions(batch, positions)
+        readout = _read(run.subject, batch, row, pos, places, final_norm=final_norm, entropy=False, kl=False, k=k)
+        log_prob = readout.top_log_prob.transpose(0, 1).numpy().astype(float)
+        parts.append(
+            _rows(
+                log_prob.shape,
+                by_row=run.token_columns(batch, row, pos),
+                by_place=_place_columns(places),
+                full={
+                    "k": np.arange(k),
+                    "pred_id": readout.top_id.transpose(0, 1).numpy(),
+                    "log_prob": log_prob,
+                    "prob": np.exp(log_prob),
+                },
+            )
+        )
+    return run.frame(parts)
+
+
+Place: TypeAlias = tuple[int, str]
+"""Where a residual is read: layer and sublayer."""
+
+
+def _places(subject: Subject, layers: int | Sequence[int] | None, sublayers: bool) -> list[Place]:
+    last = subject.n_layers
+    chosen = range(last + 1) if layers is None else whole_numbers(layers, "layers")
+    places = []
+    for layer in sorted({subject.check_layer(layer, last) for layer in chosen}):
+        places.append((layer, "final" if layer == last else "pre"))
+        if sublayers and layer < last:
+            places.append((layer, "mid"))
+    return places
+
+
+def _chosen_targets(targets: Targets, subject: Subject) -> Tensor | str | None:
+    """Ids [t] of the targets named, or "argmax"; None for "next", which differs from batch to batch."""
+    if isinstance(targets, str) and targets in ("next", "argmax"):
+        return None if targets == "next" else "argmax"
+    if isinstance(targets, Tensor | np.ndarray):
+        targets = targets.tolist()
+    several = list(targets) if isinstance(targets, Iterable) and not isinstance(targets, str) else [targets]
+    if not several:
+        raise InputError("targets is empty; name at least one token, 'next' or 'argmax'.")
+    ids = [
+        single_token(one, subject.tokenizer) if isinstance(one, str) else whole_numbers(one, "target ids")[0]
+        for one in several
+    ]
+    for index in ids:
+        if not 0 <= index < subject.d_vocab:
+            raise InputError(f"target id {index} is outside the vocabulary of {subject.d_vocab}.")
+    return torch.tensor(list(dict.fromkeys(ids)))
+
+
+def _next_tokens(batch: Batch, row: Tensor, pos: Tensor) -> Tensor:
+    """The token after each position, int64 [n, 1]; -1 at a prompt's last position, where the text says none."""
+    following = batch.ids[row, (pos + 1).clamp(max=batch.ids.shape[1] - 1)]
+    return torch.where(pos + 1 < batch.lengths[row], following, -1)[:, None]
+
+
+def _read(
+    subject: Subject,
+    batch: Batch,
+    row: Tensor,
+    pos: Tensor,
+    places: list[Place],
+    *,
+    final_norm: bool,
+    **wanted: Any,
+) -> Readout:
+    read = subject.reader(final_norm=final_norm, **wanted)
+
+    def program(tape: Tape) -> Readout:
+        pick = _picker(tape.last, row, pos)
+        final = pick(tape.last)
+        states = [
+            final if where == "final" else pick(tape.mids[layer] if where == "mid" else tape.residual(layer))
+            for layer, where in places
+        ]
+        return read(tape, states, final)
+
+    return subject.run(batch.ids, program, mids=any(where == "mid" for _, where in places))
+
+
+def _picker(like: Tensor, row: Tensor, pos: Tensor) -> Callable[[Tensor], Tensor]:
+    row, pos = row.to(like.device), pos.to(like.device)
+    return lambda residual: residual[row, pos]
+
+
+def _lens_columns(
+    at: Mapping[str, np.ndarray], places: list[Place], readout: Readout, missing: Tensor | None
+) -> dict[str, np.ndarray]:
+    assert readout.log_prob is not None and readout.rank is not None and readout.target_ids is not None
+    assert readout.entropy is not None and readout.kl is not None
+    log_prob = readout.log_prob.transpose(0, 1).numpy().astype(float)  # [row, place, target]
+    rank = readout.rank.transpose(0, 1).numpy()
+    target_id = readout.target_ids.numpy()[:, None, :]
+    if missing is not None:
+        absent = missing.numpy()[:, None, :]
+        log_prob, rank, target_id = (
+            np.where(absent, np.nan, log_prob),
+            np.where(absent, -1, rank),
+            np.where(absent, -1, target_id),
+        )
+    per_place = {
+        "entropy": readout.entropy,
+        "kl_to_final": readout.kl,
+        "top1_id": readout.top_id[..., 0],
+        "top1_prob": readout.top_log_prob[..., 0].exp(),
+        "agrees_final": readout.top_id[..., 0] == readout.reference_top1,
+    }
+    return _rows(
+        log_prob.shape,
+        by_row=at,
+        by_place=_place_columns(places),
+        full={"target_id": target_id, "log_prob": log_prob, "rank": rank}
+        | {name: value.numpy().T[:, :, None] for name, value in per_place.items()},
+    )
+
+
+def _place_columns(places: list[Place]) -> dict[str, np.ndarray]:
+    return {
+        "layer": np.array([layer for layer, _ in places]),
+        "sublayer": np.array([where for _, where in places], dtype=object),
+    }
+
+
+def _rows(
+    shape: tuple[int, ...],
+    *,
+    by_row: Mapping[str, np.ndarray],
+    by_place: Mapping[str, np.ndarray],
+    full: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Flatten values of a [row, place, item] block into columns; `full` holds what broadcasts to the whole block."""
+    values = {name: value[:, None, None] for name, value in by_row.items()}
+    values |= {name: value[None, :, None] for name, value in by_place.items()}
+    return {name: np.broadcast_to(value, shape).ravel() for name, value in (values | dict(full)).items()}
