@@ -1,0 +1,109 @@
+"""The logit lens beside its peer and beside its bound, on a model of GPT-2 small's size with random weights.
+
+    python benchmarks/bench_logit_lens.py [--batch 8] [--length 64] [--repeats 3]
+
+Prints one line each for: our finished frame with every statistic; transformer-lens' own `logit_lens` with ranks and
+entropies (and the same with its frame built); the unembedding matrix products alone, which nobody can avoid; the
+forward pass. Seconds are this machine's; the ratios are what to quote. Rounds are interleaved and medians taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformer_lens.tools.analysis.logit_lens import logit_lens as peer_lens
+from transformers import GPT2Config, GPT2LMHeadModel
+
+import interp
+from probes import logit_lens
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config()).eval()
+    subject = interp.load(model)
+    ids = torch.randint(0, subject.d_vocab, (arguments.batch, arguments.length))
+    _ = subject.fingerprint  # hashed once per subject, whatever the number of runs
+    bridge = subject.backend.bridge  # type: ignore[attr-defined]
+    residuals = [torch.randn(ids.numel(), subject.d_model) for _ in range(subject.n_layers + 1)]
+
+    def ours() -> None:
+        logit_lens(subject, ids)
+
+    def peer() -> object:
+        return peer_lens(bridge, ids[:, :-1], targets=ids[:, 1:], positions=range(arguments.length - 1))
+
+    def peer_with_frame() -> None:
+        peer().to_dataframe()  # type: ignore[attr-defined]
+
+    def products() -> None:
+        with torch.inference_mode():
+            for residual in residuals:
+                for rows in residual.split(128):
+                    rows @ model.lm_head.weight.T
+
+    def forward() -> None:
+        with torch.inference_mode():
+            model.transformer(ids)
+
+    rounds = {"ours": ours, "peer": peer, "peer, with frame": peer_with_frame, "products": products, "forward": forward}
+    seconds = _interleaved(rounds, arguments.repeats)
+    bound = seconds["products"]
+    positions = ids.numel()
+    shape = f"{subject.n_layers + 1} layers x {positions} positions, vocabulary {subject.d_vocab}"
+    print(f"logit lens, {shape}, {torch.get_num_threads()} threads")
+    for name, value in seconds.items():
+        print(f"  {name:18s} {value:7.2f} s   {value / bound:5.2f} x the products")
+    print(
+        f"  ours is {seconds['peer'] / seconds['ours']:.2f} x as fast as the peer (1.5 asked), "
+        f"{seconds['peer, with frame'] / seconds['ours']:.2f} x with its frame"
+    )
+    print(f"  ours costs {seconds['ours'] / bound:.2f} x the products alone (1.5 asked)")
+    dense = (subject.n_layers + 1) * positions * subject.d_vocab * 4
+    extra = _extra_memory(ours)
+    if extra is not None:
+        print(
+            f"  extra memory {extra / 2**20:.0f} MiB = {extra / dense:.1%} of [layers, batch, pos, vocab] (10 % asked)"
+        )
+
+
+def _interleaved(rounds: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in rounds}
+    for repeat in range(repeats + 1):
+        for name, work in rounds.items():
+            start = time.perf_counter()
+            work()
+            if repeat:  # the first round warms up
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _extra_memory(work: Callable[[], object]) -> int | None:
+    """Growth of the process's peak resident memory during `work`, in bytes; None where the system does not tell."""
+    reset = Path("/proc/self/clear_refs")
+    if not reset.exists():
+        return None
+    before = _resident("VmRSS")
+    reset.write_text("5")
+    work()
+    return max(0, _resident("VmHWM") - before)
+
+
+def _resident(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+if __name__ == "__main__":
+    main()
