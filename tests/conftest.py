@@ -1,0 +1,159 @@
+"""Tiny random causal language models of many architectures, built offline, and a tokenizer for them."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub reads it
+
+import socket
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+import interp
+
+VOCAB = 61
+WINDOW = 6  # of sliding-window and local attention: shorter than the tests' prompts
+PAD, BOS, EOS = 0, 1, 2
+_LLAMA = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+_GEMMA = _LLAMA | {
+    "head_dim": 8,
+    "sliding_window": WINDOW,
+    "layer_types": ["sliding_attention", "full_attention", "full_attention", "sliding_attention"],
+}
+_GPT2 = {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64}
+# A soft cap of 3 bends logits of this size visibly, as one of 30 would not.
+CONFIGS: dict[str, dict[str, Any]] = {
+    "gpt2": _GPT2,
+    "llama": _LLAMA,
+    "gpt_neox": {key: _LLAMA[key] for key in _LLAMA if key != "num_key_value_heads"},
+    "mistral": _LLAMA | {"sliding_window": WINDOW},
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA | {"head_dim": 8},
+    "gemma2": _GEMMA | {"final_logit_softcapping": 3.0},
+    "gemma3_text": _GEMMA,
+    "opt": {
+        "hidden_size": 32,
+        "word_embed_proj_dim": 32,
+        "ffn_dim": 48,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+    },
+    "gpt_neo": {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_layers": 4,
+        "num_heads": 4,
+        "max_position_embeddings": 64,
+        "window_size": WINDOW,
+        "attention_types": [[["global", "local"], 2]],
+    },
+    "bloom": {"hidden_size": 32, "n_layer": 4, "n_head": 4},
+    "phi": _LLAMA | {"num_key_value_heads": 4},
+    "olmo2": _LLAMA,
+    "mixtral": _LLAMA | {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "gptj": _GPT2 | {"rotary_dim": 4},
+}
+ARCHITECTURES = tuple(CONFIGS)
+torch.set_num_threads(1)  # more cost time on matrices this small
+PARALLEL = frozenset({"gpt_neox", "phi", "gptj"})  # attention and MLP read the same residual
+
+
+def build_config(architecture: str, **changes: Any) -> Any:
+    settings = {"vocab_size": VOCAB, "bos_token_id": BOS, "eos_token_id": EOS} | CONFIGS[architecture] | changes
+    if architecture != "gpt_neo":  # which has no padding token in its config
+        settings["pad_token_id"] = PAD
+    return AutoConfig.for_model(architecture, **settings)
+
+
+def build_model(architecture: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
+    """A random model in evaluation mode; weights of 0.15 make attention and MLP matter, biases and norms differ too."""
+    generator = torch.Generator().manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(build_config(architecture, **changes)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = 0.15 * torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(noise if parameter.ndim > 1 else parameter + noise)
+    return model
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "any_architecture" in metafunc.fixturenames:
+        metafunc.parametrize("any_architecture", ARCHITECTURES)
+    if "any_backend" in metafunc.fixturenames:
+        metafunc.parametrize("any_backend", ("bridge", "nnsight"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network() -> Any:
+    """Fail instead of reaching out."""
+
+    def refuse(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            raise OSError(f"a test tried to reach {address}")
+        connect(self, address)
+
+    connect = socket.socket.connect
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", refuse)
+        yield
+
+
+@pytest.fixture(scope="session")
+def small_model() -> Callable[..., PreTrainedModel]:
+    """`small_model(architecture, seed=0, **changes to the config)`: a new random model."""
+    return build_model
+
+
+@pytest.fixture(scope="session")
+def small_subject(word_level: PreTrainedTokenizerFast) -> Callable[..., interp.Subject]:
+    """`small_subject(architecture, backend)`: a subject around such a model, shared by all tests of the session."""
+
+    @cache
+    def build(architecture: str, backend: str) -> interp.Subject:
+        return interp.load(build_model(architecture), backend=backend, tokenizer=word_level)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def parallel() -> frozenset[str]:
+    """Architectures without a residual between attention and MLP."""
+    return PARALLEL
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    words = ["<pad>", "<s>", "</s>", *(f"w{index}" for index in range(3, VOCAB))]
+    core = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}))
+    core.pre_tokenizer = WhitespaceSplit()
+    core.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", BOS)])
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+
+
+@pytest.fixture(scope="session")
+def word_level() -> PreTrainedTokenizerFast:
+    """Words `w3` to `w60`, one token each, behind `<s>`; `<pad>` and `</s>` beside them."""
+    return build_tokenizer()
+
+
+@pytest.fixture
+def ids() -> torch.Tensor:
+    """Two prompts of 14 tokens, longer than every attention window."""
+    return torch.randint(3, VOCAB, (2, 14), generator=torch.Generator().manual_seed(1))

@@ -1,0 +1,92 @@
+"""The `interp` command: what it prints, what it writes, and how it refuses."""
+
+import json
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from interp.cli import app
+
+
+@pytest.fixture
+def cli():
+    runner = CliRunner()
+
+    def call(*arguments):
+        return runner.invoke(app, [str(argument) for argument in arguments])
+
+    return call
+
+
+def test_probes_lists_the_built_in_ones(cli):
+    rows = json.loads(cli("probes", "--json").stdout)
+    assert {"logit_lens", "top_tokens"} <= {row["probe"] for row in rows}
+    assert all(row["paper"] and row["rows"] for row in rows)
+
+
+def test_describe_gives_every_column_with_its_meaning(cli):
+    described = json.loads(cli("describe", "logit_lens", "--json").stdout)
+    columns = {row["column"]: row for row in described["columns"]}
+    assert columns["kl_to_final"]["unit"] == "nats"
+    assert all(row["meaning"] for row in columns.values())
+    assert "kl_to_final" in cli("describe", "logit_lens").stdout
+
+
+def test_models_names_the_shipped_one(cli):
+    assert json.loads(cli("models", "--json").stdout)[0]["model"] == "reference"
+
+
+def test_run_writes_the_frame_it_sums_up(cli, tmp_path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("Once upon a time\n\nThere was a king\n")
+    out = tmp_path / "frame.parquet"
+    done = cli("run", "logit_lens", "--data", texts, "--out", out, "--param", "positions=[-1]", "--json")
+    assert done.exit_code == 0, done.output
+    frame = pd.read_parquet(out)
+    assert frame["prompt_id"].unique().tolist() == [0, 1]
+    assert len(frame) == 2 * 9
+    assert frame.interp.provenance.loc["probe"].tolist() == ["logit_lens"]
+    summary = json.loads(done.stdout)
+    assert [row["layer"] for row in summary] == list(range(9))
+    assert summary[-1]["agrees_final"] == 1.0
+
+
+def test_text_parameters_need_no_quotes(cli, tmp_path):
+    out = tmp_path / "frame.parquet"
+    assert cli("run", "logit_lens", "--out", out, "--param", "targets=argmax", "--param", "positions=-1").exit_code == 0
+    assert (pd.read_parquet(out).query("layer == 8")["rank"] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["describe", "logit_lense"], "did you mean 'logit_lens'"),
+        (["run", "logit_lense"], "did you mean 'logit_lens'"),
+        (["run", "logit_lens", "--model", "refrence"], "did you mean 'reference'"),
+        (["run", "logit_lens", "--data", "promts"], "did you mean 'prompts'"),
+        (["run", "logit_lens", "--param", "target=next"], "did you mean 'targets'"),
+        (["run", "logit_lens", "--param", "targets"], "not key=value"),
+        (["run", "logit_lens", "--param", "layers=[9]"], "layers run from 0 to 8"),
+        (["run", "logit_lens", "--param", "targets= zebrafishes"], "not one"),
+        (["run", "logit_lens", "--dtype", "float33"], "did you mean 'float32'"),
+        (["run", "logit_lens", "--out", "nowhere/frame.parquet"], "does not exist"),
+        (["run", "logit_lens", "--backend", "bridges"], "did you mean 'bridge'"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_two(cli, arguments, words):
+    done = cli(*arguments)
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.output
+
+
+def test_demo_writes_tables_and_a_figure(cli, tmp_path):
+    done = cli("demo", "--out", tmp_path / "demo")
+    assert done.exit_code == 0, done.output
+    written = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert written == {"logit_lens.parquet", "top_tokens.parquet", "prompts_logit_lens.parquet", "logit_lens.png"}
+    assert all(name in done.stdout for name in written)
+    frame = pd.read_parquet(tmp_path / "demo" / "logit_lens.parquet")
+    assert (frame.query("layer == 8")["kl_to_final"] == 0).all()
