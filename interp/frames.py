@@ -150,6 +150,25 @@ def build(schema: Schema, values: Mapping[str, Any]) -> pd.DataFrame:
     )
 
 
+def rows_of_block(
+    shape: tuple[int, ...],
+    *,
+    by_row: Mapping[str, np.ndarray],
+    by_place: Mapping[str, np.ndarray],
+    full: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Flatten values of a [row, place, item] block into columns; `full` holds what broadcasts to the whole block.
+
+    >>> pos, layer = np.array([0, 1]), np.array([0, 4, 8])
+    >>> rows = rows_of_block((2, 3, 1), by_row={"pos": pos}, by_place={"layer": layer}, full={})
+    >>> rows["pos"].tolist(), rows["layer"].tolist()
+    ([0, 0, 0, 1, 1, 1], [0, 4, 8, 0, 4, 8])
+    """
+    values = {name: value[:, None, None] for name, value in by_row.items()}
+    values |= {name: value[None, :, None] for name, value in by_place.items()}
+    return {name: np.broadcast_to(value, shape).ravel() for name, value in (values | dict(full)).items()}
+
+
 def _array(column: Column, value: Any, n_rows: int) -> Any:
     if column.kind == "str":
         if isinstance(value, str):

@@ -65,12 +65,14 @@ def probe(
 
 
 def summarise_by_prompt(schema: Schema, frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
-    """Means over prompts with bootstrap intervals, per model and `summary_by`; position 0 is left out.
+    """Means over prompts with bootstrap intervals, per model, run and `summary_by`; position 0 is left out.
 
     The first position is an outlier in nearly every statistic (attention sink, massive activations).
     """
     kept = frame[frame["pos"] > 0] if "pos" in frame.columns else frame
-    summary = bootstrap_over_prompts(kept, ["model", *schema.summary_by], schema.summary_of, **options)
+    # Runs are kept apart: prompts numbered alike in two runs may be different texts.
+    keys = [name for name in ("model", "run_id") if name in frame.columns]
+    summary = bootstrap_over_prompts(kept, [*keys, *schema.summary_by], schema.summary_of, **options)
     summary.attrs["note"] = "means per prompt, then over prompts; position 0 left out; 95 % bootstrap over prompts"
     return summary
 

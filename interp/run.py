@@ -109,6 +109,9 @@ class Run:
         subject = self.subject
         identity = {
             "probe": self.schema.probe,
+            "model": subject.name,
+            "backend": subject.backend.kind,
+            "device": str(subject.device),
             "parameters": json.loads(json.dumps(self.parameters, default=_plain)),
             "fingerprint": subject.fingerprint,
             "dtype": str(subject.dtype).removeprefix("torch."),
@@ -117,12 +120,10 @@ class Run:
         }
         run_id = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
         return (
-            {"run_id": run_id, "model": subject.name}
+            {"run_id": run_id}
             | identity
             | {
                 "paper": self.schema.paper,
-                "backend": subject.backend.kind,
-                "device": str(subject.device),
                 "bos": self.tokens.bos,
                 "n_prompts": len(self.tokens),
                 "n_tokens": sum(len(ids) for ids in self.tokens.ids),

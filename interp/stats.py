@@ -101,9 +101,10 @@ def _resampled_means(table: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Means over resampled prompts as one matrix product: how often each prompt was drawn, times its value."""
     counts = np.stack([np.bincount(draw, minlength=table.shape[1]) for draw in draws], axis=1).astype(float)
     finite = np.isfinite(table)
-    means: np.ndarray = (np.where(finite, table, 0.0) @ counts) / (finite.astype(float) @ counts)
-    for infinity in (np.inf, -np.inf):  # which a matrix product would turn into NaN for the prompts not drawn
-        means[(table == infinity).astype(float) @ counts > 0] += infinity
+    sums: np.ndarray = np.where(finite, table, 0.0) @ counts
+    for infinity in (np.inf, -np.inf):  # added afterwards: times the 0 of a prompt not drawn it would be NaN
+        sums[(table == infinity).astype(float) @ counts > 0] += infinity
+    means: np.ndarray = sums / (finite.astype(float) @ counts)
     return means
 
 

@@ -6,7 +6,7 @@ at every layer; the last layer is the model's own output, and that is checked, n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from interp import plots
 from interp.errors import InputError
-from interp.frames import Column, Schema, columns
+from interp.frames import Column, Schema, columns, rows_of_block
 from interp.loading import Source
 from interp.readout import Readout
 from interp.registry import probe, summarise_by_prompt
@@ -94,7 +94,9 @@ def summarise_lens(frame: pd.DataFrame, by: str = "layer", **options: Any) -> pd
     schema = replace(LENS, summary_by=(*LENS.summary_by, "target_id", "target")) if several else LENS
     summary = summarise_by_prompt(schema, frame, **options)
     depth = summary["sublayer"].map({"pre": 0, "mid": 1, "final": 0})
-    return summary.iloc[np.lexsort((depth, summary["layer"], summary["model"]))].reset_index(drop=True)
+    return summary.iloc[np.lexsort((depth, summary["layer"], summary["run_id"], summary["model"]))].reset_index(
+        drop=True
+    )
 
 
 def _convergence(frame: pd.DataFrame) -> pd.DataFrame:
@@ -222,7 +224,7 @@ def top_tokens(
         readout = _read(run.subject, batch, row, pos, places, final_norm=final_norm, entropy=False, kl=False, k=k)
         log_prob = readout.top_log_prob.transpose(0, 1).numpy().astype(float)
         parts.append(
-            _rows(
+            rows_of_block(
                 log_prob.shape,
                 by_row=run.token_columns(batch, row, pos),
                 by_place=_place_columns(places),
@@ -290,20 +292,15 @@ def _read(
     read = subject.reader(final_norm=final_norm, **wanted)
 
     def program(tape: Tape) -> Readout:
-        pick = _picker(tape.last, row, pos)
-        final = pick(tape.last)
+        at = row.to(tape.last.device), pos.to(tape.last.device)
+        final = tape.last[at]
         states = [
-            final if where == "final" else pick(tape.mids[layer] if where == "mid" else tape.residual(layer))
+            final if where == "final" else (tape.mids[layer] if where == "mid" else tape.residual(layer))[at]
             for layer, where in places
         ]
         return read(tape, states, final)
 
     return subject.run(batch.ids, program, mids=any(where == "mid" for _, where in places))
-
-
-def _picker(like: Tensor, row: Tensor, pos: Tensor) -> Callable[[Tensor], Tensor]:
-    row, pos = row.to(like.device), pos.to(like.device)
-    return lambda residual: residual[row, pos]
 
 
 def _lens_columns(
@@ -328,7 +325,7 @@ def _lens_columns(
         "top1_prob": readout.top_log_prob[..., 0].exp(),
         "agrees_final": readout.top_id[..., 0] == readout.reference_top1,
     }
-    return _rows(
+    return rows_of_block(
         log_prob.shape,
         by_row=at,
         by_place=_place_columns(places),
@@ -342,16 +339,3 @@ def _place_columns(places: list[Place]) -> dict[str, np.ndarray]:
         "layer": np.array([layer for layer, _ in places]),
         "sublayer": np.array([where for _, where in places], dtype=object),
     }
-
-
-def _rows(
-    shape: tuple[int, ...],
-    *,
-    by_row: Mapping[str, np.ndarray],
-    by_place: Mapping[str, np.ndarray],
-    full: Mapping[str, np.ndarray],
-) -> dict[str, np.ndarray]:
-    """Flatten values of a [row, place, item] block into columns; `full` holds what broadcasts to the whole block."""
-    values = {name: value[:, None, None] for name, value in by_row.items()}
-    values |= {name: value[None, :, None] for name, value in by_place.items()}
-    return {name: np.broadcast_to(value, shape).ravel() for name, value in (values | dict(full)).items()}

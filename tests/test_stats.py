@@ -170,6 +170,11 @@ def test_infinity_is_a_value_and_not_a_missing_one(sign, statistic):
         assert np.isfinite(summary.to_numpy()).all()
 
 
+def test_infinity_everywhere():
+    summary = bootstrap_over_prompts(pd.DataFrame({"prompt_id": range(9), "kl": np.inf}), [], ["kl"])
+    assert (summary[["kl", "kl_low", "kl_high"]] == np.inf).all(axis=None)
+
+
 def test_without_groups_everything_is_one():
     frame = frame_of()
     summary = bootstrap_over_prompts(frame, [], ["loss", "hit"])
