@@ -112,9 +112,8 @@ def test_logits_are_the_models(small_model, small_subject, any_architecture, any
 
 
 @pytest.mark.parametrize("architecture", LIVE)
-@pytest.mark.parametrize("training", [False, True])
-def test_a_live_model_is_left_as_it_was(small_model, architecture, any_backend, training, long_ids):
-    model = small_model(architecture).train(training)
+def test_a_live_model_is_left_as_it_was(small_model, architecture, any_backend, long_ids):
+    model = small_model(architecture).train()
     blocks_of(model)[1].eval()  # modes that differ within the model
     model.register_forward_hook(lambda *_: None)  # a hook of the user's own
     logits = seeded_logits(model, long_ids)
@@ -156,12 +155,12 @@ def test_a_passed_nnsight_model_is_left_as_it_was(small_model, word_level, wrapp
     blocks_of(model)[1].eval()
     before = copy.deepcopy(state_of_traced(wrapped._module))
     traced = []
-    for _ in range(2):
+    for study in (lambda: probe_it(wrapped, backend=any_backend), lambda: None):
         torch.manual_seed(0)  # of the dropouts
         with torch.no_grad(), wrapped.trace(input_ids=long_ids):
             logits = nnsight.save(wrapped.output.logits)
         traced.append(logits)
-        probe_it(wrapped, backend=any_backend)
+        study()
         assert state_of_traced(wrapped._module) == before
     assert torch.equal(*traced)
 
@@ -299,7 +298,6 @@ def test_fingerprints(small_model, small_subject, any_architecture):
     assert len(fingerprint) == 16
     assert fingerprint == small_subject(any_architecture, "nnsight").fingerprint
     model = small_model(any_architecture)
-    assert fingerprint == interp.load(model, backend="nnsight").fingerprint
     name, weight = list(model.named_parameters())[5]
     with torch.no_grad():
         weight.view(-1)[0] += 1e-6
