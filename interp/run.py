@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -128,8 +129,8 @@ class Run:
                 "n_prompts": len(self.tokens),
                 "n_tokens": sum(len(ids) for ids in self.tokens.ids),
                 "n_tokens_cut": int(self.tokens.n_cut.sum()),
-                "weights": "raw",
-                "versions": _versions(),
+                "weights": subject.backend.weights,
+                "versions": dict(_versions()),
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
@@ -142,6 +143,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, set | frozenset | range) else str(value)
 
 
+@cache
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in _PACKAGES:

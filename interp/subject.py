@@ -95,7 +95,9 @@ class Subject:
         return weight.new_zeros(self.d_vocab) if bias is None else bias
 
     def value_vectors(self, layer: int) -> Tensor:
-        """What each neuron of block `layer` writes into the residual stream, [d_mlp, d_model].
+        """What each neuron of block `layer` writes at the end of its MLP, [d_mlp, d_model].
+
+        Where a norm stands between the MLP and the residual stream (Gemma 2 and 3, OLMo-2), before that norm.
 
         Raises:
             InputError: there is no such block.

@@ -523,3 +523,13 @@ def test_half_precision_runs(small_model, any_backend, ids):
 def one_sentence(error: Exception) -> bool:
     text = str(error)
     return "\n" not in text and len(text) < 300 and text[:1] not in ("", " ")
+
+
+def test_provenance_tells_a_bridge_in_compatibility_mode(small_model):
+    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+
+    model = small_model("gpt2")
+    bridge = build_bridge_from_module(model, type(model).__name__, hf_config=model.config)
+    assert interp.load(bridge).backend.weights == "raw"
+    bridge.enable_compatibility_mode()
+    assert interp.load(bridge).backend.weights == "compatibility"

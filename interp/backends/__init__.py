@@ -41,6 +41,10 @@ class Backend(Protocol):
     tokenizer: Any
 
     @property
+    def weights(self) -> str:
+        """Whether they are "raw", or "compatibility" for a bridge its owner put into that mode."""
+
+    @property
     def device(self) -> torch.device:
         """Where ids go."""
 

@@ -60,6 +60,11 @@ class BridgeBackend:
         return backend
 
     @property
+    def weights(self) -> str:
+        """See `Backend.weights`."""
+        return "compatibility" if self.bridge.compatibility_mode else "raw"
+
+    @property
     def device(self) -> torch.device:
         """Where ids go."""
         return next(iter(self.bridge.parameters())).device

@@ -62,6 +62,11 @@ class NNsightBackend:
         return cls(model, name, tokenizer, remote=True)
 
     @property
+    def weights(self) -> str:
+        """See `Backend.weights`."""
+        return "raw"
+
+    @property
     def device(self) -> torch.device:
         """Where ids go."""
         return torch.device("cpu") if self.remote else next(self._module.parameters()).device
