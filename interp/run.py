@@ -64,8 +64,8 @@ class Run:
     def batches(self, states_per_layer: int = 1) -> Iterator[Batch]:
         """Batches within the memory budget, with a progress bar where there is more than one."""
         batches = list(self.tokens.batches(self.subject.batch_tokens(states_per_layer)))
-        shown = options.progress if options.progress is not None else None
-        hidden = len(batches) == 1 or (None if shown is None else not shown)
+        # None lets tqdm decide: shown on a terminal or in a notebook.
+        hidden = len(batches) == 1 or (None if options.progress is None else not options.progress)
         total = sum(int(batch.lengths.sum()) for batch in batches)
         with tqdm(total=total, unit="token", desc=self.schema.probe, disable=hidden, file=sys.stderr) as progress:
             for batch in batches:
@@ -89,8 +89,8 @@ class Run:
         if not parts:
             raise InputError("nothing was selected; pass at least one position and layer.")
         values: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        order = np.argsort(values["prompt_id"], kind="stable")
         if (np.diff(values["prompt_id"]) < 0).any():
+            order = np.argsort(values["prompt_id"], kind="stable")
             values = {name: value[order] for name, value in values.items()}
         provenance = self.provenance()
         values |= {"model": self.subject.name, "run_id": provenance["run_id"]}
