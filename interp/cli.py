@@ -99,11 +99,11 @@ def run(
     with _one_sentence():
         found = registry.get(probe)
         parameters = _parameters(found.function, param or [])
-        texts = _read_data(data)
+        texts = [_read_data(data)] if "texts" in inspect.signature(found.function).parameters else []
         if out is not None and not out.resolve().parent.is_dir():
             raise InputError(f"the folder of {str(out)!r} does not exist; make it first.")
         subject = load(model, backend=backend, device=device, dtype=dtype)  # type: ignore[arg-type]
-        frame = found.function(subject, texts, **parameters)
+        frame = found.function(subject, *texts, **parameters)
         if out is not None:
             frame.to_parquet(out)
         summary = frame.interp.summary()

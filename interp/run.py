@@ -22,7 +22,7 @@ from interp.errors import InputError
 from interp.frames import Schema, build
 from interp.loading import Source, load
 from interp.options import options
-from interp.tokens import Batch, Texts
+from interp.tokens import Batch, Texts, Tokens
 
 _PACKAGES = ("interp-probes", "torch", "transformers", "transformer-lens", "nnsight", "pandas")
 
@@ -33,7 +33,7 @@ class Run:
     Args:
         schema: of the frame.
         source: what the user passed as the model.
-        texts: what the user passed as texts.
+        texts: what the user passed as texts; None for a probe that reads weights only.
         parameters: the probe's own arguments, as far as they decide the numbers.
         bos: see `interp.tokens.tokenise`.
         truncate: likewise.
@@ -44,7 +44,7 @@ class Run:
         self,
         schema: Schema,
         source: Source,
-        texts: Texts,
+        texts: Texts | None,
         *,
         parameters: Mapping[str, Any],
         bos: bool | None = None,
@@ -53,13 +53,25 @@ class Run:
     ) -> None:
         self.schema = schema
         self.subject = load(source)
-        self.tokens = self.subject.tokens(texts, bos=bos, truncate=truncate)
+        self._tokens = None if texts is None else self.subject.tokens(texts, bos=bos, truncate=truncate)
         self.parameters = dict(parameters)
         self.seed = seed
         self._started = time.monotonic()
-        clash = set(self.tokens.table.columns) & {column.name for column in schema.columns} - {"prompt_id"}
+        own = {column.name for column in schema.columns} - {"prompt_id"}
+        clash = own & set(self._tokens.table.columns) if self._tokens else set()
         if clash:
             raise InputError(f"columns {sorted(clash)} of your frame are {schema.probe}'s own too; rename them first.")
+
+    @property
+    def tokens(self) -> Tokens:
+        """The texts, tokenised.
+
+        Raises:
+            InputError: the probe was given none.
+        """
+        if self._tokens is None:
+            raise InputError(f"{self.schema.probe} was given no texts.")
+        return self._tokens
 
     def batches(self, states_per_layer: int = 1) -> Iterator[Batch]:
         """Batches within the memory budget, with a progress bar where there is more than one."""
@@ -89,7 +101,7 @@ class Run:
         if not parts:
             raise InputError("nothing was selected; pass at least one position and layer.")
         values: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        if (np.diff(values["prompt_id"]) < 0).any():
+        if self._tokens is not None and (np.diff(values["prompt_id"]) < 0).any():
             order = np.argsort(values["prompt_id"], kind="stable")
             values = {name: value[order] for name, value in values.items()}
         provenance = self.provenance()
@@ -99,9 +111,9 @@ class Run:
             if column.kind == "str" and column.name not in values and f"{column.name}_id" in values:
                 values[column.name] = strings.take(values[f"{column.name}_id"], allow_fill=True)
         frame = self.schema.validate(build(self.schema, values))
-        extra = self.tokens.table.drop(columns="prompt_id")
-        if len(extra.columns):
-            rows = pd.Index(self.tokens.table["prompt_id"]).get_indexer(frame["prompt_id"])
+        if self._tokens is not None and len(self._tokens.table.columns) > 1:
+            extra = self._tokens.table.drop(columns="prompt_id")
+            rows = pd.Index(self._tokens.table["prompt_id"]).get_indexer(frame["prompt_id"])
             frame = pd.concat([frame, extra.iloc[rows].reset_index(drop=True)], axis=1)
         return attach(frame, provenance | {"seconds": round(time.monotonic() - self._started, 3)})
 
@@ -116,24 +128,32 @@ class Run:
             "parameters": json.loads(json.dumps(self.parameters, default=_plain)),
             "fingerprint": subject.fingerprint,
             "dtype": str(subject.dtype).removeprefix("torch."),
-            "data_sha256": self.tokens.digest,
+            "data_sha256": None if self._tokens is None else self._tokens.digest,
             "seed": self.seed,
         }
         run_id = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
         return (
             {"run_id": run_id}
             | identity
+            | _said_of(self._tokens)
             | {
                 "paper": self.schema.paper,
-                "bos": self.tokens.bos,
-                "n_prompts": len(self.tokens),
-                "n_tokens": sum(len(ids) for ids in self.tokens.ids),
-                "n_tokens_cut": int(self.tokens.n_cut.sum()),
                 "weights": subject.backend.weights,
                 "versions": dict(_versions()),
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
+
+
+def _said_of(tokens: Tokens | None) -> dict[str, Any]:
+    if tokens is None:
+        return {}
+    return {
+        "bos": tokens.bos,
+        "n_prompts": len(tokens),
+        "n_tokens": sum(len(ids) for ids in tokens.ids),
+        "n_tokens_cut": int(tokens.n_cut.sum()),
+    }
 
 
 def _plain(value: Any) -> Any:

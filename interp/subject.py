@@ -16,6 +16,7 @@ from interp.backends import Backend
 from interp.errors import InputError, InterpError, ModelError, NumericalError
 from interp.options import options
 from interp.readout import Readout, read_out
+from interp.sites import Site, SiteName
 from interp.tape import Tape
 from interp.tokens import Texts, Tokens, token_strings, tokenise
 
@@ -104,6 +105,15 @@ class Subject:
             ModelError: the block has no single MLP.
         """
         return self.backend.value_vectors(self.check_layer(layer, self.n_layers - 1))
+
+    def site(self, name: SiteName, layer: int = 0) -> Site:
+        """Where a value of block `layer` can be read or changed, see `interp.sites`.
+
+        Raises:
+            InputError: there is no such block.
+            ModelError: the architecture does not show it, or the model is on another machine.
+        """
+        return self.backend.site(name, self.check_layer(layer, self.n_layers - 1))
 
     def check_layer(self, layer: int, last: int) -> int:
         """Return `layer` if it lies in 0..last, else raise InputError."""

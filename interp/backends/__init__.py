@@ -8,12 +8,14 @@ seconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from interp.sites import Site, SiteName
 from interp.tape import Tape
 
 T = TypeVar("T")
@@ -75,3 +77,9 @@ class Backend(Protocol):
 
     def value_vectors(self, layer: int) -> Tensor:
         """What each neuron of a block's MLP writes, [d_mlp, d_model]."""
+
+    def site(self, name: SiteName, layer: int) -> Site:
+        """Where a value can be read or changed; `layer` is ignored for "embed"."""
+
+    def showing_patterns(self) -> AbstractContextManager[None]:
+        """Passes within it compute attention patterns one can see."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import Any, TypeVar
 
 import torch
@@ -14,9 +14,18 @@ from transformer_lens.model_bridge.sources.native.model import NativeModel
 
 from interp.backends import Facts, structure
 from interp.errors import ModelError
+from interp.sites import Site, SiteName
 from interp.tape import Call, Tape
 
 T = TypeVar("T")
+
+
+_HOOKS: dict[SiteName, str] = {
+    "attn_out": "hook_attn_out",
+    "mlp_out": "hook_mlp_out",
+    "neurons": "mlp.out.hook_in",
+    "pattern": "attn.hook_pattern",
+}
 
 
 class _HeadReached(Exception):
@@ -123,6 +132,19 @@ class BridgeBackend:
                 f"block {layer} of {self.facts.name!r} has no single MLP (a mixture of experts?), so no value vectors."
             ) from None
         return weight.detach()
+
+    def site(self, name: SiteName, layer: int) -> Site:
+        """See `Backend.site`."""
+        if name == "embed":
+            return Site("the token embedding", self.bridge.embed.hook_out)
+        hook = self.bridge.hook_dict.get(f"blocks.{layer}.{_HOOKS[name]}")
+        if hook is None:
+            raise ModelError(f"block {layer} of {self.facts.name!r} ({self.facts.architecture}) shows no {name}.")
+        return Site(f"{name} of block {layer}", hook, block=self.bridge.blocks[layer])
+
+    def showing_patterns(self) -> AbstractContextManager[None]:
+        """See `Backend.showing_patterns`; a bridge computes them always."""
+        return nullcontext()
 
     def _evaluating(self) -> Any:
         # The wrapped model beside the bridge: dropouts that no component stands for are modules of the former alone.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import nnsight
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from interp.backends import structure
 from interp.errors import ModelError
+from interp.sites import Site, SiteName
 from interp.tape import Call, Tape
 
 T = TypeVar("T")
@@ -126,6 +127,16 @@ class NNsightBackend:
     def value_vectors(self, layer: int) -> Tensor:
         """See `Backend.value_vectors`."""
         return self._here(structure.down_projection(structure.layer_list(self._module)[1][layer]))
+
+    def site(self, name: SiteName, layer: int) -> Site:
+        """See `Backend.site`."""
+        if self.remote:
+            raise ModelError(f"{name} cannot be read or changed on NDIF; load {self.facts.name!r} without remote=True.")
+        return structure.site(self._module, name, layer)
+
+    def showing_patterns(self) -> AbstractContextManager[None]:
+        """See `Backend.showing_patterns`."""
+        return structure.eager_attention(self._module)
 
     def _trace(self, ids: Tensor, **options: Any) -> Any:
         if self.remote:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from interp.backends import Facts
 from interp.errors import ModelError
+from interp.sites import Site, SiteName
 
 _FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "layer_norm")
 # The tensor that enters the MLP's norm is the residual between attention and MLP. In sandwich-norm models
@@ -21,6 +22,8 @@ _MLP_NORMS = ("pre_feedforward_layernorm", "ln_2", "norm_2", "final_layer_norm",
 _PARALLEL = ("use_parallel_residual", "parallel_attn", "new_decoder_architecture")
 # What a config says that has no part in the numbers, or is hashed with the weights.
 _NOT_NUMBERS = ("architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
+_ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
+_OUT_PROJECTIONS = ("o_proj", "c_proj", "dense", "out_proj")
 _DOWN_PROJECTIONS = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "wo")
 
 
@@ -158,21 +161,71 @@ def output_transform(config: Any) -> Any:
     return transform
 
 
+def site(model: Any, name: SiteName, layer: int) -> Site:
+    """Where a value of `interp.sites` passes in a Hugging Face model.
+
+    Raises:
+        ModelError: the architecture does not show it under a known name.
+    """
+    if name == "embed":
+        return Site("the token embedding", model.get_input_embeddings())
+    block = layer_list(model)[1][layer]
+    children = dict(block.named_children())
+    attention = next((children[one] for one in _ATTENTIONS if one in children), None)
+    # A sandwich norm stands between what attention or MLP computes and what is added to the stream.
+    sandwich = "post_feedforward_layernorm" in children
+    module, end, item = None, "output", 0
+    if name == "pattern":
+        module, item = attention, 1
+    elif name == "neurons":
+        module, end = _down_projection_module(block), "input"
+    elif name == "attn_out" and attention is not None:
+        module = children["post_attention_layernorm"] if sandwich else _named(attention, _OUT_PROJECTIONS)
+    elif name == "mlp_out":
+        experts = any("experts" in path for path, _ in block.named_modules())
+        module = children.get("mlp") if experts else _down_projection_module(block)
+        module = children["post_feedforward_layernorm"] if sandwich else module
+    if module is None:
+        raise ModelError(f"block {layer} of a {type(model).__name__} shows no {name} under a known name.")
+    return Site(f"{name} of block {layer}", module, end, item, block)  # type: ignore[arg-type]
+
+
+@contextmanager
+def eager_attention(model: Any) -> Iterator[None]:
+    """Attention by the kernel that returns its pattern, within the block."""
+    config = model.config.get_text_config()
+    before = config._attn_implementation
+    config._attn_implementation = "eager"
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
 def down_projection(block: nn.Module) -> Tensor:
     """What each neuron of the block's MLP writes, [d_mlp, d_model].
 
     Raises:
         ModelError: the block has no single MLP (a mixture of experts), or one of an unknown shape.
     """
+    module = _down_projection_module(block)
+    weight: Tensor = module.weight
+    # GPT-2's Conv1D stores [in, out]; every Linear stores [out, in].
+    return weight if type(module).__name__ == "Conv1D" else weight.T
+
+
+def _down_projection_module(block: nn.Module) -> Any:
     if any("experts" in path for path, _ in block.named_modules()):
-        raise ModelError(f"a {type(block).__name__} is a mixture of experts: no single MLP, so no value vectors.")
+        raise ModelError(f"a {type(block).__name__} is a mixture of experts: no single MLP, so no neurons.")
     scope = getattr(block, "mlp", block)
     for path, module in scope.named_modules():
         if path.rpartition(".")[2] in _DOWN_PROJECTIONS and "attn" not in path:
-            weight: Tensor = module.weight
-            # GPT-2's Conv1D stores [in, out]; every Linear stores [out, in].
-            return weight if type(module).__name__ == "Conv1D" else weight.T
+            return module
     raise ModelError(f"{type(block).__name__} has no MLP output projection under a known name.")
+
+
+def _named(scope: nn.Module, names: tuple[str, ...]) -> nn.Module | None:
+    return next((module for path, module in scope.named_modules() if path.rpartition(".")[2] in names), None)
 
 
 def d_mlp(model: Any) -> int:

@@ -1,4 +1,4 @@
-"""One figure per schema, matplotlib, legible in a notebook and in print. Imports matplotlib only when called."""
+"""Figures of the lens: what would be said at every layer and position."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from interp.errors import InputError
+from interp.plots._cells import legible, one_prompt
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ def top_tokens(frame: pd.DataFrame, prompt_id: int | None = None) -> Figure:
 def _grid(frame: pd.DataFrame, prompt_id: int | None, *, token: str, prob: str, title: str) -> Figure:
     import matplotlib.pyplot as plt
 
-    one = _one_prompt(frame, prompt_id)
+    one = one_prompt(frame, prompt_id)
     one = one[one["pos"].isin(np.sort(one["pos"].unique())[:_MAX_POSITIONS])]
     order = {"pre": 0.0, "mid": 0.5, "final": 0.0}
     one = one.assign(height=one["layer"] + one["sublayer"].map(order)).drop_duplicates(["pos", "height"])
@@ -48,9 +48,9 @@ def _grid(frame: pd.DataFrame, prompt_id: int | None, *, token: str, prob: str, 
         for x in range(n_columns):
             # viridis is dark below its middle: white letters there, black above.
             colour = "white" if float(probs.iat[y, x]) < 0.6 else "black"
-            axes.text(x, y, _legible(str(names.iat[y, x])), ha="center", va="center", fontsize=8, color=colour)
+            axes.text(x, y, legible(str(names.iat[y, x])), ha="center", va="center", fontsize=8, color=colour)
     inputs = one.drop_duplicates("pos").set_index("pos")["token"].reindex(probs.columns)
-    axes.set_xticks(range(n_columns), [_legible(text) for text in inputs], fontsize=8, rotation=40, ha="right")
+    axes.set_xticks(range(n_columns), [legible(text) for text in inputs], fontsize=8, rotation=40, ha="right")
     axes.set_yticks(range(n_rows), [_height_label(height, one) for height in probs.index], fontsize=8)
     axes.set_xlabel("input token")
     axes.set_ylabel("layer read")
@@ -60,28 +60,9 @@ def _grid(frame: pd.DataFrame, prompt_id: int | None, *, token: str, prob: str, 
     return figure
 
 
-def _one_prompt(frame: pd.DataFrame, prompt_id: int | None) -> pd.DataFrame:
-    if frame.empty:
-        raise InputError("the frame has no rows to draw.")
-    if frame["model"].nunique() > 1:
-        raise InputError(f"the frame holds several models {frame['model'].unique().tolist()}; select one to draw.")
-    chosen = frame["prompt_id"].iat[0] if prompt_id is None else prompt_id
-    one = frame[frame["prompt_id"] == chosen]
-    if one.empty:
-        raise InputError(f"prompt {chosen} is not in the frame; it holds {frame['prompt_id'].unique().tolist()[:10]}.")
-    return one
-
-
 def _height_label(height: float, one: pd.DataFrame) -> str:
     if height == 0:
         return "0 (embedding)"
     if (one["sublayer"] == "final").any() and height == one["layer"].max():
         return f"{int(height)} (output)"
     return f"{int(height)}" if height == int(height) else f"{int(height)} mid"
-
-
-def _legible(token: str, width: int = 9) -> str:
-    """A token in a few characters: line breaks and tabs spelled out, `$` kept from starting a formula."""
-    text = repr(token)[1:-1] if any(character in token for character in "\n\t\r") else token
-    text = text if len(text) <= width else text[: width - 1] + "…"
-    return text.replace("$", r"\$")

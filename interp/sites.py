@@ -1,0 +1,118 @@
+"""Where values can be read or changed inside a block, by one name whatever the architecture calls the module.
+
+`embed` is the token embedding alone [batch, pos, d_model]. `attn_out` and `mlp_out` are what attention and MLP add to
+the residual stream [batch, pos, d_model], after the norm that follows them in sandwich-norm models: a block's output is
+its input plus both. `neurons` are the MLP's activations [batch, pos, d_mlp] as its down-projection reads them, gated
+where the MLP is. `pattern` is the attention pattern [batch, head, query, key].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from torch import Tensor, nn
+
+from interp.errors import ModelError
+
+SiteName: TypeAlias = Literal["embed", "attn_out", "mlp_out", "neurons", "pattern"]
+Edit: TypeAlias = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A tensor that passes through a module.
+
+    Attributes:
+        name: for messages, such as "mlp_out of block 3".
+        module: the module it enters or leaves.
+        end: which of the two.
+        item: which one, where the module returns a tuple.
+        block: the block around it; some architectures flatten [batch, pos] inside, and its input tells the shape.
+    """
+
+    name: str
+    module: nn.Module
+    end: Literal["input", "output"] = "output"
+    item: int = 0
+    block: nn.Module | None = None
+
+
+@contextmanager
+def editing(site: Site, edit: Edit) -> Iterator[None]:
+    """Replace the value at `site` by `edit(value)` in every pass within the block.
+
+    Raises:
+        ModelError: nothing passed there, so that nothing was changed: an edit that never happens is an error.
+    """
+    n_fired = 0
+
+    def changed(value: Tensor) -> Tensor:
+        nonlocal n_fired
+        n_fired += 1
+        return edit(value)
+
+    with _hooked(site, changed):
+        yield
+    if not n_fired:
+        raise ModelError(f"nothing passed through {site.name}, so nothing was changed there.")
+
+
+@contextmanager
+def recording(sites: Sequence[Site]) -> Iterator[list[Tensor | None]]:
+    """Keep the last value that passed through each site, in their order; None where nothing has passed yet.
+
+    Raises:
+        ModelError: nothing passed through one of them by the end.
+    """
+    seen: list[Tensor | None] = [None] * len(sites)
+
+    def keeper(index: int) -> Edit:
+        def keep(value: Tensor) -> Tensor:
+            seen[index] = value
+            return value
+
+        return keep
+
+    with ExitStack() as hooks:
+        for index, site in enumerate(sites):
+            hooks.enter_context(_hooked(site, keeper(index)))
+        yield seen
+    for site, value in zip(sites, seen, strict=True):
+        if value is None:
+            raise ModelError(f"nothing passed through {site.name}; this architecture does not show it.")
+
+
+@contextmanager
+def _hooked(site: Site, function: Edit) -> Iterator[None]:
+    lead: list[tuple[int, ...]] = []
+
+    def note_shape(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        residual = args[0] if args else kwargs["hidden_states"]
+        lead[:] = [tuple(residual.shape[:2])]
+
+    def applied(value: Tensor) -> Tensor:
+        if value.ndim == 2 and lead:
+            return function(value.view(*lead[0], -1)).reshape(value.shape)
+        return function(value)
+
+    def at_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (*args[: site.item], applied(args[site.item]), *args[site.item + 1 :])
+
+    def at_output(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if not isinstance(output, tuple):
+            return applied(output)
+        if output[site.item] is None:
+            return output
+        return (*output[: site.item], applied(output[site.item]), *output[site.item + 1 :])
+
+    with ExitStack() as hooks:
+        if site.block is not None:
+            hooks.callback(site.block.register_forward_pre_hook(note_shape, with_kwargs=True).remove)
+        if site.end == "input":
+            hooks.callback(site.module.register_forward_pre_hook(at_input).remove)
+        else:
+            hooks.callback(site.module.register_forward_hook(at_output).remove)
+        yield
