@@ -1,5 +1,6 @@
 """The methods: one module and one paper each, functions from a model and texts to a tidy frame."""
 
+from probes.layer_robustness import layer_robustness, run_schedules
 from probes.logit_lens import logit_lens, top_tokens
 
-__all__ = ["logit_lens", "top_tokens"]
+__all__ = ["layer_robustness", "logit_lens", "run_schedules", "top_tokens"]
