@@ -72,7 +72,7 @@ def orders(n: int) -> tuple[list[list[int]], list[list[int]]]:
 
 @torch.inference_mode()
 def unavoidable(model: GPT2LMHeadModel, ids: Tensor, n_positions: int) -> None:
-    """The clean pass, the plan's block runs with as many at a time as ride together, the products of all that is read."""
+    """The clean pass, the plan's block runs, eight riding together at most, and the products of all that is read."""
     deletions, swaps = orders(model.config.n_layer)
     hidden = model.transformer.wte(ids)
     for block in model.transformer.h:

@@ -54,7 +54,7 @@ def test_every_entry_point_is_a_probe():
         assert found.schema.paper and found.schema.rows and found.function.__doc__
         arguments = list(inspect.signature(found.function).parameters.values())
         assert [argument.name for argument in arguments[:2]] == ["subject", "texts"]
-        assert all(argument.kind is argument.KEYWORD_ONLY for argument in arguments[2:])
+        assert all(one.kind is one.KEYWORD_ONLY or one.default is one.empty for one in arguments[2:])
 
 
 def test_a_probe_is_the_function_that_users_import():
@@ -110,7 +110,12 @@ def test_public_names():
         "Column", "InputError", "InterpError", "ModelError", "NumericalError", "Run", "Schema", "Subject", "Tape",
         "Tokens", "TooLong", "UnknownName", "concat", "load", "options", "probe",
     ]  # fmt: skip
-    assert probes.__all__ == ["logit_lens", "top_tokens"]
+    assert probes.__all__ == [
+        "layer_robustness",
+        "logit_lens",
+        "run_schedules",
+        "top_tokens",
+    ]
     for package in (interp, probes):
         assert all(getattr(package, name) is not None for name in package.__all__)
 
