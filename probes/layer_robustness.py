@@ -150,8 +150,8 @@ def layer_robustness(
 
     >>> texts = ["Once upon a time there was a", "The cat sat on the mat"]
     >>> frame = layer_robustness("reference", texts, positions=-1)
-    >>> frame.groupby(["intervention", "control"]).layer.count().to_dict()
-    {('delete', 'none'): 16, ('resample', 'resampled'): 16, ('swap', 'none'): 14}
+    >>> frame.groupby(["intervention", "control"]).layer.nunique().to_dict()
+    {('delete', 'none'): 8, ('resample', 'resampled'): 8, ('swap', 'none'): 7}
     """
     parameters = {"interventions": list(interventions), "positions": positions, "controls": list(controls)}
     run = Run(
