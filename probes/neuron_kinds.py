@@ -1,8 +1,8 @@
 """Which neurons promote a few tokens, which suppress a few, and which do neither, by their weights alone.
 
-After Gurnee et al. (arXiv 2401.12181) and Lad, Gurnee & Tegmark (arXiv 2406.19384): the cosines between a neuron's value
-vector and the directions of all tokens are, for most neurons, as good as normal. A long right tail means that it lifts
-some tokens far above the rest, a long left one that it pushes some far below.
+After Gurnee et al. (arXiv 2401.12181) and Lad, Gurnee & Tegmark (arXiv 2406.19384): the cosines between a neuron's
+value vector and the directions of all tokens are, for most neurons, as good as normal. A long right tail means that it
+lifts some tokens far above the rest, a long left one that it pushes some far below.
 """
 
 from __future__ import annotations
