@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -21,9 +22,9 @@ def locality(pattern: Tensor, lengths: Tensor) -> dict[str, Tensor]:
 
     Returns:
         float64 [batch] each. "prev5_entry": mean of the entries one to five left of the diagonal, the first token among
-        the keys, as the paper computes it; at most 0.2, but for the first rows, which have fewer. "prev5_mass": attention
-        from position 5 on to the previous five tokens, the first token left out; NaN for prompts of up to five tokens.
-        "first_mass": attention to the first token, from position 1 on.
+        the keys, as the paper computes it; at most 0.2, but for the first rows, which have fewer. "prev5_mass":
+        attention from position 5 on to the previous five tokens, the first token left out; NaN for prompts of up to
+        five tokens. "first_mass": attention to the first token, from position 1 on.
     """
     n_pos, device = pattern.shape[-1], pattern.device
     lengths = lengths.to(device)[:, None]
@@ -71,7 +72,7 @@ class CrossMoments:
         """Of residuals [rows, d_model], one per layer."""
         wide = [state.double() for state in states]
         own = torch.stack([one.T @ one for one in wide]).cpu()
-        following = torch.stack([one.T @ after for one, after in zip(wide[:-1], wide[1:], strict=True)]).cpu()
+        following = torch.stack([one.T @ after for one, after in pairwise(wide)]).cpu()
         return cls(len(wide[0]), torch.stack([one.sum(dim=0) for one in wide]).cpu(), own, following)
 
     def __add__(self, other: CrossMoments) -> CrossMoments:

@@ -4,15 +4,15 @@
   mean over all blocks.
 2 feature engineering: the blocks between stages 1 and 3. Nothing here is evidence of it (the paper's is probing
   accuracy), so it is never shown, only placed.
-3 prediction ensembling: the longest run of blocks over which the entropy of the lens falls and which have more prediction
-  than suppression neurons.
-4 residual sharpening: the run of blocks up to the last which have more suppression than prediction neurons, or whose MLP
-  adds more, beside the residual entering the block ("mlp_ratio"), than the blocks after block 0 do on average (what
+3 prediction ensembling: the longest run of blocks over which the entropy of the lens falls and which have more
+  prediction than suppression neurons.
+4 residual sharpening: the run of blocks up to the last which have more suppression than prediction neurons, or whose
+  MLP adds more, beside the residual entering the block ("mlp_ratio"), than the blocks after block 0 do on average (what
   enters block 0 is the embedding alone, and beside that anything can be large).
 
-Comparisons between blocks are within a prompt. Neurons are no sample of prompts: one kind outnumbers the other where the
-exact binomial 95 % interval of its share among the neurons of either kind is above a half. Stages may overlap, as each is
-decided by itself. The criteria are ours; the paper draws its stages by eye.
+Comparisons between blocks are within a prompt. Neurons are no sample of prompts: one kind outnumbers the other where
+the exact binomial 95 % interval of its share among the neurons of either kind is above a half. Stages may overlap, as
+each is decided by itself. The criteria are ours; the paper draws its stages by eye.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def _ensembling(falls: pd.DataFrame, neurons: pd.DataFrame) -> Verdict:
     first, last = _longest_run(both)
     inside, change = neurons.iloc[first : last + 1], falls["difference"].iloc[first : last + 1]
     said = (
-        f"the entropy of the lens falls by {-change.sum():.2f} nats over blocks {first} to {last}, in every one of them, "
-        f"and they have {_counts(inside, 'prediction')}."
+        f"the entropy of the lens falls by {-change.sum():.2f} nats over blocks {first} to {last}, in every one of "
+        f"them, and they have {_counts(inside, 'prediction')}."
     )
     return Verdict((first, last), True, said)
 
@@ -118,8 +118,8 @@ def _sharpening(ratio: pd.DataFrame, neurons: pd.DataFrame) -> Verdict:
     told = []
     if len(ratio):
         told.append(
-            f"what MLPs add is {ratio['mean'].iat[0]:.3f} of the residual on average over blocks from 1 on; the last block "
-            f"differs from that by {_interval(ratio.iloc[-1])}"
+            f"what MLPs add is {ratio['mean'].iat[0]:.3f} of the residual on average over blocks from 1 on; the last "
+            f"block differs from that by {_interval(ratio.iloc[-1])}"
         )
     first = last - length + 1 if length else last
     if len(neurons):

@@ -91,7 +91,7 @@ class TokenDirections:
     def of_columns(cls, columns: Tensor, gain: Tensor, centred: bool) -> TokenDirections:
         """Read an unembedding [d_model, d_vocab] twice, a stretch of the vocabulary at a time."""
         d_vocab = columns.shape[1]
-        total = sum(stretch.double().sum(dim=1) for stretch in columns.split(_TOKENS, dim=1))
+        total = sum(stretch.double().sum(dim=1) for stretch in torch.split(columns, _TOKENS, dim=1))
         mean_column = gain.double() * total / d_vocab
         zeros = torch.zeros_like(mean_column)
         found = cls(columns, gain, centred, mean_column, zeros, torch.outer(zeros, zeros))
@@ -104,7 +104,7 @@ class TokenDirections:
 
     def stretches(self) -> Iterator[Tensor]:
         """Directions of all tokens, float32 [tokens, d_model] a stretch at a time."""
-        for stretch in self.columns.split(_TOKENS, dim=1):
+        for stretch in torch.split(self.columns, _TOKENS, dim=1):
             units = stretch.T.float() * self.gain - self.mean_column.float()
             if self.centred:
                 units -= units.mean(dim=1, keepdim=True)
@@ -122,9 +122,12 @@ class TokenDirections:
         wide = torch.where(length > 0, wide / length, torch.nan)
         variance = ((wide @ self.covariance) * wide).sum(dim=1)
         third, fourth = torch.zeros(2, len(vectors), dtype=torch.float64, device=vectors.device)
-        narrow = wide.float().split(_NEURONS)
+        narrow = torch.split(wide.float(), _NEURONS)
+        sums = [torch.split(one, _NEURONS) for one in (third, fourth)]  # views
         for units in self.stretches():
-            for tile, cubes, fourths in zip(narrow, third.split(_NEURONS), fourth.split(_NEURONS), strict=True):
+            for tile, cubes, fourths in zip(
+                narrow, *(torch.split(one, _NEURONS) for one in (third, fourth)), strict=True
+            ):
                 cosines = tile @ units.T
                 squares = cosines.square()
                 cubes += cosines.mul_(squares).sum(dim=1, dtype=torch.float64)
@@ -224,7 +227,7 @@ def _rows(moments: Moments, layer: int, control: str) -> dict[str, np.ndarray]:
 
 
 def kinds(moments: Moments) -> np.ndarray:
-    """ "prediction", "suppression" or "neither", object [n]."""
+    """What each neuron is: "prediction", "suppression" or "neither", object [n]."""
     long_tailed = moments.kurtosis > KURTOSIS  # never so for NaN
     named = np.where(moments.skew > 0, "prediction", "suppression")
     return np.where(long_tailed & (moments.skew != 0), named, "neither").astype(object)

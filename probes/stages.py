@@ -1,7 +1,7 @@
 """Four stages of inference by depth, after Lad, Gurnee & Tegmark (arXiv 2406.19384): where they begin and end.
 
-Detokenization, feature engineering, prediction ensembling, residual sharpening: statistics of attention, of the lens, of
-MLPs and of neurons' weights, by block; and in the summary what they say about each stage, or that they do not show it.
+Detokenization, feature engineering, prediction ensembling, residual sharpening: statistics of attention, of the lens,
+of MLPs and of neurons' weights by block; and in the summary what they say of each stage, or that they do not show it.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def summarise_stages(frame: pd.DataFrame, by: str = "stage", **options: object) 
     Args:
         frame: of `stages_of_inference`.
         by: "stage": one row per model and stage with its first and last block, whether the evidence shows it, and the
-            evidence in a sentence; the criteria are in `probes._stages_shown`. "layer": means per statistic and layer with
-            95 % bootstrap intervals over prompts, where there are prompts.
+            evidence in a sentence; the criteria are in `probes._stages_shown`. "layer": means per statistic and layer
+            with 95 % bootstrap intervals over prompts, where there are prompts.
         options: of `interp.stats.bootstrap_over_prompts`.
 
     Raises:
@@ -101,11 +101,11 @@ def stages_of_inference(
         truncate: see `probes.logit_lens`.
 
     Returns:
-        One row per prompt, layer and statistic, long form. Position 0 is left out throughout: as a query and as a residual,
-        and in "prev5_mass" as a key. Neuron counts (of the model) and CKA (of all prompts together) have no `prompt_id`.
-        Attention has control rows "uniform": what a head that looks at all it can see alike would give.
-        Where an architecture does not show its attention, or has no neurons (a mixture of experts), those statistics are
-        absent, and a warning says so. In gated MLPs the sign of an activation is not fixed: see `neuron_kinds`.
+        One row per prompt, layer and statistic, long form. Position 0 is left out throughout: as a query, as a residual
+        and, in "prev5_mass", as a key. Neuron counts (of the model) and CKA (of all prompts together) have no
+        `prompt_id`. Attention has control rows "uniform": what a head that looks at all it can see alike would give.
+        Where an architecture does not show its attention, or has no neurons (a mixture of experts), those statistics
+        are absent, and a warning says so. In gated MLPs the sign of an activation is not fixed: see `neuron_kinds`.
 
     Raises:
         InputError: a text that cannot be used, or of a single token.
@@ -113,8 +113,8 @@ def stages_of_inference(
 
     CKA of fewer positions than d_model, or few more, is biased towards 1: give it thousands.
 
-    Cost: one forward pass with visible attention and L + 1 unembeddings per position, streamed; (2 L + 1) d_model² float64
-    multiplications per position and twice as many numbers of memory for CKA; the cost of `neuron_kinds`.
+    Cost: one forward pass with visible attention and L + 1 unembeddings per position, streamed; (2 L + 1) d_model²
+    float64 multiplications per position and twice as many numbers of memory for CKA; the cost of `neuron_kinds`.
 
     >>> frame = stages_of_inference("reference", ["Once upon a time there was a cat", "The cat sat on the mat"])
     >>> frame.query("statistic == 'agrees_final' and layer == 8").value.tolist()
@@ -172,7 +172,7 @@ def _neuron_counts(subject: Subject) -> list[dict[str, np.ndarray]]:
 def _per_prompt(
     run: Run, batch: Batch, patterns: Sequence[Site], mlps: Sequence[Site]
 ) -> tuple[list[dict[str, np.ndarray]], CrossMoments]:
-    """Rows of a batch, and the sums CKA is made of; one pass, in which each attention pattern is reduced as it passes."""
+    """Rows of a batch, and the sums CKA is made of; in one pass, each attention pattern reduced as it passes."""
     row, pos = select_positions(batch, None)
     row, pos = row[pos > 0], pos[pos > 0]
     read = run.subject.reader()

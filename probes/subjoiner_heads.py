@@ -58,9 +58,9 @@ def summarise_heads(frame: pd.DataFrame) -> pd.DataFrame:
 def subjoiner_heads(subject: Source, texts: Texts, *, bos: bool | None = None, truncate: bool = False) -> pd.DataFrame:
     """Score every head by how much it attends within words beyond what distance explains.
 
-    A word is a run of tokens that are letters only, of which none but the first begins with a space. Position 0 is no key.
-    Each pair within a word is compared with the mean over the same prompt of attention as many tokens back, from the last
-    tokens of words, to tokens that are not of the word; pairs without such a comparison are left out.
+    A word is a run of tokens that are letters only, of which none but the first begins with a space. Position 0 is no
+    key. Each pair within a word is compared with the mean over the same prompt of attention as many tokens back, from
+    the last tokens of words, to tokens that are not of the word; pairs without such a comparison are left out.
 
     Args:
         subject: anything `interp.load` takes.

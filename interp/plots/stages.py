@@ -79,6 +79,8 @@ def stages(frame: pd.DataFrame) -> Figure:
             axes.fill_between(own["layer"], own["value_low"], own["value_high"], color=colour, alpha=0.18, linewidth=0)
             if len(chance):
                 axes.plot(chance["layer"], chance["value"], ":", color=colour, linewidth=1)
+        if names == ("mlp_ratio",) and (own["value"] > 0).all():
+            axes.set_yscale("log")  # what enters block 0 is the embedding alone, which can be tiny
         axes.set_ylabel(title, fontsize=9)
         axes.set_xlabel("block" if own["at"].iat[0] == "block" else "residual", fontsize=9)
         axes.tick_params(labelbottom=True)
