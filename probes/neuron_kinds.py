@@ -125,9 +125,7 @@ class TokenDirections:
         narrow = torch.split(wide.float(), _NEURONS)
         sums = [torch.split(one, _NEURONS) for one in (third, fourth)]  # views
         for units in self.stretches():
-            for tile, cubes, fourths in zip(
-                narrow, *(torch.split(one, _NEURONS) for one in (third, fourth)), strict=True
-            ):
+            for tile, cubes, fourths in zip(narrow, *sums, strict=True):
                 cosines = tile @ units.T
                 squares = cosines.square()
                 cubes += cosines.mul_(squares).sum(dim=1, dtype=torch.float64)
