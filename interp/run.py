@@ -116,7 +116,8 @@ class Run:
         if not parts:
             raise InputError("nothing was selected; pass at least one position and layer.")
         values: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        if self._tokens is not None and (np.diff(values["prompt_id"]) < 0).any():
+        by_prompt = self._tokens is not None and "prompt_id" in values
+        if by_prompt and (np.diff(values["prompt_id"]) < 0).any():
             order = np.argsort(values["prompt_id"], kind="stable")
             values = {name: value[order] for name, value in values.items()}
         values |= {"model": self.subject.name, "run_id": self.provenance()["run_id"]}
@@ -125,10 +126,10 @@ class Run:
             if column.kind == "str" and column.name not in values and f"{column.name}_id" in values:
                 values[column.name] = strings.take(values[f"{column.name}_id"], allow_fill=True)
         frame = self.schema.validate(build(self.schema, values))
-        if self._tokens is not None and len(self._tokens.table.columns) > 1:
-            extra = self._tokens.table.drop(columns="prompt_id")
-            rows = pd.Index(self._tokens.table["prompt_id"]).get_indexer(frame["prompt_id"])
-            frame = pd.concat([frame, extra.iloc[rows].reset_index(drop=True)], axis=1)
+        if by_prompt and len(self.tokens.table.columns) > 1:
+            extra = self.tokens.table.set_index("prompt_id")
+            # Rows that belong to no prompt have nothing of the user's.
+            frame = pd.concat([frame, extra.reindex(frame["prompt_id"]).reset_index(drop=True)], axis=1)
         return frame
 
     def _stamp(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
@@ -61,6 +62,27 @@ def editing(site: Site, edit: Edit) -> Iterator[None]:
 
 
 @contextmanager
+def observing(site: Site, look: Callable[[Tensor], None]) -> Iterator[None]:
+    """Show every value that passes `site` to `look`, which keeps what it needs of it; nothing is changed.
+
+    Raises:
+        ModelError: nothing passed there.
+    """
+    n_fired = 0
+
+    def shown(value: Tensor) -> Tensor:
+        nonlocal n_fired
+        n_fired += 1
+        look(value)
+        return value
+
+    with _hooked(site, shown):
+        yield
+    if not n_fired:
+        raise ModelError(f"nothing passed through {site.name}; this architecture does not show it.")
+
+
+@contextmanager
 def recording(sites: Sequence[Site]) -> Iterator[list[Tensor | None]]:
     """Keep the last value that passed through each site, in their order; None where nothing has passed yet.
 
@@ -68,21 +90,10 @@ def recording(sites: Sequence[Site]) -> Iterator[list[Tensor | None]]:
         ModelError: nothing passed through one of them by the end.
     """
     seen: list[Tensor | None] = [None] * len(sites)
-
-    def keeper(index: int) -> Edit:
-        def keep(value: Tensor) -> Tensor:
-            seen[index] = value
-            return value
-
-        return keep
-
     with ExitStack() as hooks:
         for index, site in enumerate(sites):
-            hooks.enter_context(_hooked(site, keeper(index)))
+            hooks.enter_context(observing(site, partial(seen.__setitem__, index)))
         yield seen
-    for site, value in zip(sites, seen, strict=True):
-        if value is None:
-            raise ModelError(f"nothing passed through {site.name}; this architecture does not show it.")
 
 
 @contextmanager

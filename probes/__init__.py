@@ -2,5 +2,16 @@
 
 from probes.layer_robustness import layer_robustness, run_schedules
 from probes.logit_lens import logit_lens, top_tokens
+from probes.neuron_kinds import neuron_kinds
+from probes.stages import stages_of_inference
+from probes.subjoiner_heads import subjoiner_heads
 
-__all__ = ["layer_robustness", "logit_lens", "run_schedules", "top_tokens"]
+__all__ = [
+    "layer_robustness",
+    "logit_lens",
+    "neuron_kinds",
+    "run_schedules",
+    "stages_of_inference",
+    "subjoiner_heads",
+    "top_tokens",
+]

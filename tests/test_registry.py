@@ -52,9 +52,10 @@ def test_every_entry_point_is_a_probe():
         found = registry.get(name)
         assert isinstance(found, Probe) and found.name == name
         assert found.schema.paper and found.schema.rows and found.function.__doc__
+        # What must be given comes by position, first of all the model; what may be left out, by name.
         arguments = list(inspect.signature(found.function).parameters.values())
-        assert [argument.name for argument in arguments[:2]] == ["subject", "texts"]
-        assert all(one.kind is one.KEYWORD_ONLY or one.default is one.empty for one in arguments[2:])
+        assert arguments[0].name == "subject"
+        assert all((one.kind is one.KEYWORD_ONLY) == (one.default is not one.empty) for one in arguments)
 
 
 def test_a_probe_is_the_function_that_users_import():
@@ -113,7 +114,10 @@ def test_public_names():
     assert probes.__all__ == [
         "layer_robustness",
         "logit_lens",
+        "neuron_kinds",
         "run_schedules",
+        "stages_of_inference",
+        "subjoiner_heads",
         "top_tokens",
     ]
     for package in (interp, probes):

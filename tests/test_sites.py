@@ -11,7 +11,7 @@ from torch import Tensor
 
 import interp
 from interp.errors import InputError, ModelError
-from interp.sites import editing, recording
+from interp.sites import editing, observing, recording
 
 # float32 sums of three terms of size ten, in another order than the model's.
 EXACT = {"rtol": 0.0, "atol": 1e-5}
@@ -115,6 +115,23 @@ def test_edits_see_batch_and_position_even_where_a_model_flattens_them(
     assert set(shapes) == {(*ids.shape, subject.d_mlp)}
     torch.testing.assert_close(edited[:, :-1], clean[:, :-1], rtol=0.0, atol=0.0)
     assert not torch.allclose(edited[:, -1], clean[:, -1])
+
+
+def test_observing_sees_every_pass_and_changes_nothing(
+    small_subject: Callable[[str, str], interp.Subject], any_backend: str, ids: Tensor
+) -> None:
+    subject = small_subject("gpt2", any_backend)
+    clean = subject.run(ids, lambda tape: tape.last)
+    seen: list[Tensor] = []
+    # What `look` returns is of no consequence, so that it may be any function.
+    with observing(subject.site("mlp_out", 2), lambda value: seen.append(value.clone()) or torch.zeros_like(value)):
+        first = subject.run(ids, lambda tape: tape.last)
+        subject.run(ids[:1], lambda tape: tape.last)
+    torch.testing.assert_close(first, clean, rtol=0.0, atol=0.0)
+    assert [len(value) for value in seen] == [len(ids), 1]
+    with pytest.raises(ModelError, match="nothing passed through mlp_out of block 2"):  # noqa: SIM117
+        with observing(subject.site("mlp_out", 2), seen.append):
+            pass
 
 
 def test_an_edit_is_undone_after_an_error(

@@ -2,5 +2,6 @@
 
 from interp.plots.lens import lens, top_tokens
 from interp.plots.robustness import robustness
+from interp.plots.stages import neuron_kinds, stages, subjoiner_heads
 
-__all__ = ["lens", "robustness", "top_tokens"]
+__all__ = ["lens", "neuron_kinds", "robustness", "stages", "subjoiner_heads", "top_tokens"]

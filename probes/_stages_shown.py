@@ -1,0 +1,190 @@
+"""What statistics by depth say about the four stages: criteria, decided by 95 % bootstrap intervals over prompts.
+
+1 detokenization: the run of blocks from block 0 whose attention to the previous five tokens ("prev5_mass") is above its
+  mean over all blocks.
+2 feature engineering: the blocks between stages 1 and 3. Nothing here is evidence of it (the paper's is probing
+  accuracy), so it is never shown, only placed.
+3 prediction ensembling: the longest run of blocks over which the entropy of the lens falls and which have more
+  prediction than suppression neurons.
+4 residual sharpening: the run of blocks up to the last which have more suppression than prediction neurons, or whose
+  MLP adds more, beside the residual entering the block ("mlp_ratio"), than the blocks after block 0 do on average (what
+  enters block 0 is the embedding alone, and beside that anything can be large).
+
+Comparisons between blocks are within a prompt. Neurons are no sample of prompts: one kind outnumbers the other where
+the exact binomial 95 % interval of its share among the neurons of either kind is above a half. Stages may overlap, as
+each is decided by itself. The criteria are ours; the paper draws its stages by eye.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from interp.stats import bootstrap_over_prompts
+
+NAMES = {
+    1: "detokenization",
+    2: "feature engineering",
+    3: "prediction ensembling",
+    4: "residual sharpening",
+}
+
+
+class Verdict(NamedTuple):
+    """One stage: its blocks, first and last, or None; whether the evidence shows it; and the evidence."""
+
+    blocks: tuple[int, int] | None
+    shown: bool
+    evidence: str
+
+
+def by_layer(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
+    """Means per statistic and layer, with intervals where there are prompts."""
+    by = ["model", "run_id", "statistic", "at", "layer", "control"]
+    of_prompts = frame["prompt_id"].notna()
+    summary = bootstrap_over_prompts(frame[of_prompts], by, ["value"], **options)
+    summary = summary.astype({"n_prompts": "Int64"})  # missing for what is not of prompts
+    summary = pd.concat([summary, frame.loc[~of_prompts, [*by, "value"]]]).sort_values(by, ignore_index=True)
+    summary.attrs["note"] = "means per prompt, then over prompts; position 0 left out; bootstrap over prompts"
+    return summary
+
+
+def stages_shown(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
+    """One row per model and stage."""
+    rows = []
+    for (model, run_id), one in frame[frame["control"] == "none"].groupby(["model", "run_id"]):
+        for stage, verdict in _verdicts(one, options).items():
+            first, last = verdict.blocks or (None, None)
+            rows.append((model, run_id, stage, NAMES[stage], first, last, verdict.shown, verdict.evidence))
+    names = ["model", "run_id", "stage", "name", "first_block", "last_block", "shown", "evidence"]
+    return pd.DataFrame(rows, columns=names).astype({"first_block": "Int64", "last_block": "Int64"})
+
+
+def _verdicts(frame: pd.DataFrame, options: dict[str, Any]) -> dict[int, Verdict]:
+    mass = _beside_mean(frame, "prev5_mass", options)
+    ratio = _beside_mean(frame, "mlp_ratio", options, mean_from=1)
+    falls, neurons = _entropy_change(frame, options), _neurons(frame)
+    first, third = _detokenization(mass), _ensembling(falls, neurons)
+    return {1: first, 2: _between(first, third), 3: third, 4: _sharpening(ratio, neurons)}
+
+
+def _detokenization(mass: pd.DataFrame) -> Verdict:
+    if mass.empty:
+        return Verdict(None, False, "not measured: the attention to the previous five tokens is not there.")
+    above = (mass["difference_low"] > 0).tolist()
+    length = above.index(False) if False in above else len(above)
+    told = f"attention to the previous five tokens is {mass['mean'].iat[0]:.3f} on average over blocks"
+    if not length:
+        others = ", ".join(str(block) for block in np.flatnonzero(above)) or "none"
+        said = f"{told}; block 0 differs from that by {_interval(mass.iloc[0])}; blocks above it: {others}."
+        return Verdict(None, False, said)
+    weakest = mass.iloc[:length]["difference"].idxmin()
+    said = f"{told}; blocks 0 to {length - 1} are above it, the least by {_interval(mass.loc[weakest])}."
+    return Verdict((0, length - 1), True, said)
+
+
+def _ensembling(falls: pd.DataFrame, neurons: pd.DataFrame) -> Verdict:
+    n_falls = int((falls["difference_high"] < 0).sum())
+    told = f"the entropy of the lens falls in {n_falls} of {len(falls)} blocks"
+    if neurons.empty:
+        return Verdict(None, False, f"{told}, but neurons were not measured.")
+    more = (neurons["side"] > 0).to_numpy()
+    both = (falls["difference_high"] < 0).to_numpy() & more
+    counts = f"{_counts(neurons, 'prediction')} of all neurons"
+    if not both.any():
+        return Verdict(
+            None, False, f"{told}; more prediction than suppression neurons in {more.sum()} of them ({counts})."
+        )
+    first, last = _longest_run(both)
+    inside, change = neurons.iloc[first : last + 1], falls["difference"].iloc[first : last + 1]
+    said = (
+        f"the entropy of the lens falls by {-change.sum():.2f} nats over blocks {first} to {last}, in every one of "
+        f"them, and they have {_counts(inside, 'prediction')}."
+    )
+    return Verdict((first, last), True, said)
+
+
+def _sharpening(ratio: pd.DataFrame, neurons: pd.DataFrame) -> Verdict:
+    if ratio.empty and neurons.empty:
+        return Verdict(None, False, "not measured: neither MLP outputs nor neurons are there.")
+    by_ratio = (ratio["difference_low"] > 0).to_numpy() if len(ratio) else np.zeros(len(neurons), dtype=bool)
+    by_neurons = (neurons["side"] < 0).to_numpy() if len(neurons) else np.zeros(len(ratio), dtype=bool)
+    either = by_ratio | by_neurons
+    last = len(either) - 1
+    length = int(np.argmin(either[::-1])) if not either.all() else len(either)
+    told = []
+    if len(ratio):
+        told.append(
+            f"what MLPs add is {ratio['mean'].iat[0]:.3f} of the residual on average over blocks from 1 on; the last "
+            f"block differs from that by {_interval(ratio.iloc[-1])}"
+        )
+    first = last - length + 1 if length else last
+    if len(neurons):
+        where = f"blocks {first} to {last} have" if length else "the last block has"
+        told.append(f"{where} {_counts(neurons.iloc[first:], 'suppression')}")
+    return Verdict((first, last) if length else None, bool(length), "; ".join(told) + ".")
+
+
+def _between(first: Verdict, third: Verdict) -> Verdict:
+    said = "nothing measured here is evidence of it (the paper's is probing accuracy)"
+    if first.blocks is None or third.blocks is None:
+        return Verdict(None, False, f"{said}, and stages 1 and 3 are not both shown, so it has no place either.")
+    start, end = first.blocks[1] + 1, third.blocks[0] - 1
+    if start > end:
+        return Verdict(None, False, f"{said}, and no block lies between stages 1 and 3.")
+    return Verdict((start, end), False, f"{said}; blocks {start} to {end} lie between stages 1 and 3.")
+
+
+def _beside_mean(frame: pd.DataFrame, statistic: str, options: dict[str, Any], mean_from: int = 0) -> pd.DataFrame:
+    """Per block, how far the statistic is from its mean over the prompt's blocks: `mean`, `difference`, interval."""
+    rows = frame[(frame["statistic"] == statistic) & frame["value"].notna()]
+    if rows.empty:
+        return pd.DataFrame()
+    averaged = rows["value"].where(rows["layer"] >= mean_from)
+    means = averaged.groupby(rows["prompt_id"]).transform("mean")
+    found = rows.assign(mean=means, difference=rows["value"] - means)
+    return bootstrap_over_prompts(found, ["layer"], ["mean", "difference"], **options)
+
+
+def _entropy_change(frame: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
+    """Per block, how much the entropy of the lens rises from the residual entering it to the one leaving it."""
+    rows = frame[frame["statistic"] == "entropy"].sort_values(["prompt_id", "layer"])
+    change = rows.groupby("prompt_id")["value"].shift(-1) - rows["value"]
+    return bootstrap_over_prompts(rows.assign(difference=change).dropna(), ["layer"], ["difference"], **options)
+
+
+def _neurons(frame: pd.DataFrame) -> pd.DataFrame:
+    """Per block, both kinds' counts and which is in the majority: `side` 1 prediction, -1 suppression, 0 undecided."""
+    rows = frame[frame["statistic"].isin(["n_prediction", "n_suppression"])]
+    if rows.empty:
+        return pd.DataFrame()
+    counts = rows.pivot(index="layer", columns="statistic", values="value").astype(int)
+    pairs = zip(counts["n_prediction"], counts["n_suppression"], strict=True)
+    return counts.assign(side=[_majority(*pair) for pair in pairs])
+
+
+def _majority(n_prediction: int, n_suppression: int) -> int:
+    if not n_prediction + n_suppression:
+        return 0
+    share = binomtest(n_prediction, n_prediction + n_suppression).proportion_ci(0.95)
+    return int(share.low > 0.5) - int(share.high < 0.5)
+
+
+def _longest_run(flags: np.ndarray) -> tuple[int, int]:
+    """First and last index of the longest run of true flags; of equals the first."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
+    starts, stops = edges[::2], edges[1::2]
+    longest = int(np.argmax(stops - starts))
+    return int(starts[longest]), int(stops[longest]) - 1
+
+
+def _interval(row: pd.Series) -> str:
+    return f"{row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
+
+
+def _counts(neurons: pd.DataFrame, leading: str) -> str:
+    other = "suppression" if leading == "prediction" else "prediction"
+    return f"{neurons[f'n_{leading}'].sum()} {leading} and {neurons[f'n_{other}'].sum()} {other} neurons"
