@@ -110,7 +110,7 @@ def test_public_names():
         "Column", "InputError", "InterpError", "ModelError", "NumericalError", "Run", "Schema", "Subject", "Tape",
         "Tokens", "TooLong", "UnknownName", "concat", "load", "options", "probe",
     ]  # fmt: skip
-    assert probes.__all__ == ["logit_lens", "top_tokens"]
+    assert probes.__all__ == ["attribute", "logit_lens", "normxlogit", "top_tokens"]
     for package in (interp, probes):
         assert all(getattr(package, name) is not None for name in package.__all__)
 
