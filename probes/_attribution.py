@@ -143,8 +143,8 @@ def plan_targets(
             raise InputError("continuation names the targets and where they stand: leave target and target_pos out.")
         return _continued(tokens, _continuations(subject, tokens, continuation))
     chosen = _chosen(subject, len(tokens), target)
-    check_positions(target_pos, min(map(len, tokens.ids)))
     wanted = whole_numbers(target_pos, "target_pos")
+    check_positions(wanted, min(map(len, tokens.ids)))
     prompt, pos, ids = [], [], []
     for index, (read, targets) in enumerate(zip(tokens.ids, chosen, strict=True)):
         for position in sorted({one % len(read) for one in wanted}):

@@ -1,8 +1,11 @@
 """Attribution methods to hold a new one against: gradients and occlusion (from Captum), attention rollout, chance.
 
-Gradients and occlusion act on what a token's embedding adds to the residual that enters the first block: position
-embeddings stay, and a token's baseline is to be there without its embedding. Where that residual is linear in the
-embedding, as in every common architecture but BLOOM, this is the method on the embedding itself.
+Gradients and occlusion act on what a token's embedding adds to the residual that enters the first block, over that of
+a baseline embedding; position embeddings stay. Where that residual is linear in the embedding, as in every common
+architecture but BLOOM, this is the method on the embedding itself. The baseline is the mean of the vocabulary's
+embeddings, or zero on request. Zero is no harmless default: a model of RMS norms (Llama, Gemma) divides by the size of what it is
+given, so all that happens on the way from nothing to a prompt happens within the first millionth of it, and integrated
+gradients miss completeness by their whole size whatever the number of steps.
 
 Each is a `Method` of `probes._attribution`, reached by its name through `attribute`.
 """
@@ -18,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.errors import InputError, UnknownName
+from interp.errors import InputError, ModelError, UnknownName
 from interp.run import in_batches
-from interp.sites import Edit, editing
+from interp.sites import Edit, editing, recording
 from interp.subject import Subject
 from interp.tape import Tape
 from probes._attribution import Scores, Targets
@@ -29,18 +32,23 @@ from probes.normxlogit import read_factors
 Output: TypeAlias = Literal["log_prob", "logit", "prob"]
 """What of the target is attributed: its log-probability (nats), logit or probability."""
 
+Baseline: TypeAlias = Literal["mean", "zero"]
+"""The embedding a token is compared with: the mean of the vocabulary's, or none."""
+
 Forward: TypeAlias = Callable[[Tensor], Tensor]
 """What embeddings add to the residual [batch, pos, d_model] -> output of each row's target [batch], both float32."""
 
 
-def input_x_gradient(subject: Subject, targets: Targets, *, seed: int = 0, of: Output = "log_prob") -> Scores:
-    """Embedding times gradient, summed over dimensions: the first-order effect of the embedding (Denil et al. 2014)."""
+def input_x_gradient(
+    subject: Subject, targets: Targets, *, seed: int = 0, of: Output = "log_prob", baseline: Baseline = "mean"
+) -> Scores:
+    """Embedding less baseline, times gradient: the first-order effect of having the one for the other."""
     from captum.attr import InputXGradient
 
     def attribute(forward: Forward, added: Tensor) -> Tensor:
         return InputXGradient(forward).attribute(added.requires_grad_()).sum(dim=-1)
 
-    return _by_embedding(subject, targets, "input_x_gradient", of, attribute)
+    return _by_embedding(subject, targets, "input_x_gradient", of, baseline, attribute)
 
 
 def gradient_norm(subject: Subject, targets: Targets, *, seed: int = 0, of: Output = "log_prob") -> Scores:
@@ -51,16 +59,23 @@ def gradient_norm(subject: Subject, targets: Targets, *, seed: int = 0, of: Outp
         gradient = Saliency(forward).attribute(added.requires_grad_(), abs=False)
         return torch.linalg.vector_norm(gradient, dim=-1)
 
-    return _by_embedding(subject, targets, "gradient_norm", of, attribute)
+    return _by_embedding(subject, targets, "gradient_norm", of, "zero", attribute)
 
 
 def integrated_gradients(
-    subject: Subject, targets: Targets, *, seed: int = 0, of: Output = "log_prob", n_steps: int = 50
+    subject: Subject,
+    targets: Targets,
+    *,
+    seed: int = 0,
+    of: Output = "log_prob",
+    baseline: Baseline = "mean",
+    n_steps: int = 50,
 ) -> Scores:
-    """Gradients averaged on the way from no embeddings to all, times these (Sundararajan et al. 2017).
+    """Gradients averaged on the way from baseline to embeddings, times their difference (Sundararajan et al. 2017).
 
-    A prompt's scores add up to its output less that without any embedding. The average is a Gauss-Legendre sum of
-    `n_steps` gradients; a warning tells where they were too few to add up within 1 % (6 % in half precision).
+    A prompt's scores add up to its output less that of a prompt of baselines. The average is a Gauss-Legendre sum of
+    `n_steps` gradients; a warning tells where they do not add up within 1 % (6 % in half precision). More steps help,
+    except where the model jumps on the way: a mixture of experts changing experts, RMS norms from `baseline="zero"`.
     """
     from captum.attr import IntegratedGradients
 
@@ -75,7 +90,7 @@ def integrated_gradients(
         gaps.extend(((scores.sum(dim=-1) - change).abs() / change.abs().clamp(min=1.0)).tolist())
         return scores
 
-    scores = _by_embedding(subject, targets, "integrated_gradients", of, attribute)
+    scores = _by_embedding(subject, targets, "integrated_gradients", of, baseline, attribute)
     too_far = np.array(gaps) > max(0.01, 8 * torch.finfo(subject.dtype).eps)
     if too_far.any():
         warnings.warn(
@@ -86,15 +101,17 @@ def integrated_gradients(
     return scores
 
 
-def occlusion(subject: Subject, targets: Targets, *, seed: int = 0, of: Output = "log_prob") -> Scores:
-    """By how much the output falls when one token loses its embedding (Zeiler & Fergus 2014); one pass per token."""
+def occlusion(
+    subject: Subject, targets: Targets, *, seed: int = 0, of: Output = "log_prob", baseline: Baseline = "mean"
+) -> Scores:
+    """By how much the output falls when one token has the baseline for its embedding; one pass per token."""
     from captum.attr import Occlusion
 
     def attribute(forward: Forward, added: Tensor) -> Tensor:
         window = (1, added.shape[-1])
         return Occlusion(forward).attribute(added, sliding_window_shapes=window)[..., 0]
 
-    return _by_embedding(subject, targets, "occlusion", of, attribute)
+    return _by_embedding(subject, targets, "occlusion", of, baseline, attribute)
 
 
 def rollout(subject: Subject, targets: Targets, *, seed: int = 0) -> Scores:
@@ -160,13 +177,15 @@ def _by_embedding(
     targets: Targets,
     label: str,
     of: Output,
+    baseline: Baseline,
     attribute: Callable[[Forward, Tensor], Tensor],
 ) -> Scores:
     """Run `attribute(forward, what embeddings add)` -> [batch, pos] on every target's context."""
-    if of not in get_args(Output):
-        raise UnknownName("output", of, get_args(Output))
+    for name, value, known in (("output", of, get_args(Output)), ("baseline", baseline, get_args(Baseline))):
+        if value not in known:
+            raise UnknownName(name, value, known)
     contexts = targets.contexts
-    bare = _without_embeddings(subject, max(map(len, contexts.ids)))
+    bare = _of_baseline(subject, max(map(len, contexts.ids)), baseline)
     scores: list[Any] = [None] * len(targets)
     # A gradient keeps what every block computed: about two dozen vectors of a token per layer.
     for batch in in_batches(contexts, subject.batch_tokens(24), label):
@@ -204,12 +223,31 @@ def _forward(tape: Tape, base: Tensor, last: Tensor, ids: Tensor, of: Output) ->
     return forward
 
 
-def _without_embeddings(subject: Subject, length: int) -> Tensor:
-    """What enters the first block at each position where tokens have no embedding, [length, d_model].
+def _of_baseline(subject: Subject, length: int, baseline: Baseline) -> Tensor:
+    """What enters the first block where every token has the baseline for its embedding, [length, d_model].
 
-    It is the same for every prompt: position embeddings, where the model has them, or nothing.
+    It is the same for every prompt: beside the baseline, position embeddings where the model has them.
+
+    Raises:
+        ModelError: embeddings are not the rows of W_E, or these times a constant.
     """
-    ids = torch.zeros(1, length, dtype=torch.long)
-    subject.run(ids, lambda tape: tape.last[:, -1])  # checks the model, which must be as it is for that
-    with editing(subject.site("embed"), torch.zeros_like):
+    ids = (torch.arange(length) % subject.d_vocab)[None]
+    site = subject.site("embed")
+    with recording([site]) as seen:  # an unedited pass first: it checks the model
+        subject.run(ids, lambda tape: tape.last[:, -1])
+    (embedded,) = seen
+    assert embedded is not None
+    vector = torch.zeros_like(embedded[0, 0])
+    if baseline == "mean":
+        vector = _scale_of(subject, ids[0], embedded[0]) * subject.W_E.float().mean(dim=0)
+    with editing(site, lambda value: vector.to(value).expand_as(value)):
         return subject.run(ids, lambda tape: tape.residual(0))[0]
+
+
+def _scale_of(subject: Subject, ids: Tensor, embedded: Tensor) -> Tensor:
+    """By what the model multiplies rows of W_E: 1, or in Gemma the root of d_model."""
+    rows, given = subject.W_E[ids.to(subject.W_E.device)].float(), embedded.float()
+    scale = (rows * given).sum() / rows.square().sum()
+    if not torch.allclose(scale * rows, given, rtol=0.02, atol=1e-3 * float(given.abs().max())):
+        raise ModelError(f"the embeddings of {subject.name!r} are not rows of its W_E; use baseline='zero'.")
+    return scale
