@@ -3,9 +3,9 @@
 Gradients and occlusion act on what a token's embedding adds to the residual that enters the first block, over that of
 a baseline embedding; position embeddings stay. Where that residual is linear in the embedding, as in every common
 architecture but BLOOM, this is the method on the embedding itself. The baseline is the mean of the vocabulary's
-embeddings, or zero on request. Zero is no harmless default: a model of RMS norms (Llama, Gemma) divides by the size of what it is
-given, so all that happens on the way from nothing to a prompt happens within the first millionth of it, and integrated
-gradients miss completeness by their whole size whatever the number of steps.
+embeddings, or zero on request. Zero is no harmless default: a model of RMS norms (Llama, Gemma) divides by the size of
+what it is given, so what happens on the way from nothing to a prompt happens within the first millionth of it, and
+integrated gradients miss completeness by their whole size whatever the number of steps.
 
 Each is a `Method` of `probes._attribution`, reached by its name through `attribute`.
 """
