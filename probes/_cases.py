@@ -14,14 +14,17 @@ from interp.tokens import whole_numbers
 from probes._attribution import Targets
 from probes._ends import log_prob_and_rank, read_ends
 from probes._recursion import Case, Read
-from probes._replacements import OwnSampler, replacements
+from probes._replacements import OwnSampler, Replacements, replacements
 
 
 def cases_of(subject: Subject, targets: Targets, sampler: Any, *, protect_bos: bool) -> tuple[list[Case], np.ndarray]:
     """The targets as cases, and the rank of each target after its intact prompt, int64 [T]."""
     contexts = targets.contexts.ids
-    own = callable(sampler) and not hasattr(sampler, "table")
-    tables = [_checked(sampler, subject)] * len(contexts) if own else replacements(sampler, subject, contexts)
+    tables: Sequence[Replacements | OwnSampler]
+    if callable(sampler) and not hasattr(sampler, "table"):
+        tables = [_checked(sampler, subject)] * len(contexts)
+    else:
+        tables = replacements(sampler, subject, contexts)
     ids = torch.nn.utils.rnn.pad_sequence(contexts, batch_first=True)
     intact = read_ends(subject, ids, targets.pos + 1, log_prob_and_rank(targets.ids)).double().numpy()
     frees = [free_positions(subject, one.numpy(), protect_bos=protect_bos) for one in contexts]

@@ -75,8 +75,8 @@ def _reducing(reduce: Reduce, rows: Tensor, ends: Tensor, n_rows: int) -> Callab
     def program(tape: Tape) -> Tensor:
         device = tape.last.device
         last = tape.last[torch.arange(len(rows), device=device), ends.to(device)]
-        chunks = zip(last.split(n_rows), rows.split(n_rows), strict=True)
-        return torch.cat([reduce(tape.head(states).float(), chunk) for states, chunk in chunks])
+        parts = range(0, len(rows), n_rows)
+        return torch.cat([reduce(tape.head(last[i : i + n_rows]).float(), rows[i : i + n_rows]) for i in parts])
 
     return program
 

@@ -58,35 +58,34 @@ class Recursion:
             read: the model.
             tokens_per_round: take as many steps at once as bring a batch to so many tokens; no number depends on it.
         """
-        width = max(len(case.ids) for case in cases)
         probes = [
             _Probe(index, case, self, number) for index, case in enumerate(cases) for number in range(self.n_probes)
         ]
         active, done = probes, 0
         while active and done < self.max_steps:
             # Never more steps ahead than were taken: a probe that stops has wasted at most as much as it used.
-            fitting = tokens_per_round // (len(active) * width)
+            fitting = tokens_per_round // sum(len(probe.case.ids) for probe in active)
             ahead = max(1, min(fitting, max(1, done), self.max_steps - done))
-            self._advance(active, ahead, done, width, read)
+            self._advance(active, ahead, done, read)
             done += ahead
             active = [probe for probe in active if not probe.stop_step]
         per_case = np.array(probes, dtype=object).reshape(len(cases), self.n_probes)
         return [_outcome(list(group)) for group in per_case]
 
-    def _advance(self, active: list[_Probe], ahead: int, done: int, width: int, read: Read) -> None:
+    def _advance(self, active: list[_Probe], ahead: int, done: int, read: Read) -> None:
         rows = np.repeat([probe.case_index for probe in active], ahead)
         drawn = [probe.draw(ahead) for probe in active]
         proposals = [
             np.where(masks, tokens, probe.case.ids) for probe, (masks, tokens, _) in zip(active, drawn, strict=True)
         ]
-        probs, _ = read(_padded(proposals, width), rows)
+        probs, _ = read(_padded(proposals), rows)
         paths, tests = [], []
         for probe, (masks, _, others), prob in zip(active, drawn, probs.reshape(-1, ahead), strict=True):
             path = probe.path(masks, prob)
             kept = top(path, probe.case.free, self.keep) | ~probe.case.free
             paths.append(path)
             tests.append(np.where(kept, probe.case.ids, others))
-        kept_probs, ranks = read(_padded(tests, width), rows)
+        kept_probs, ranks = read(_padded(tests), rows)
         passed = (ranks < self.tolerance).reshape(-1, ahead)
         for probe, path, stops, prob in zip(active, paths, passed, kept_probs.reshape(-1, ahead), strict=True):
             at = int(stops.argmax()) if stops.any() else ahead - 1
@@ -178,6 +177,7 @@ def _outcome(probes: list[_Probe]) -> Outcome:
     )
 
 
-def _padded(sequences: list[np.ndarray], width: int) -> np.ndarray:
-    """Blocks [k, pos] of several lengths as one [n, width], zeros on the right."""
+def _padded(sequences: list[np.ndarray]) -> np.ndarray:
+    """Blocks [k, pos] of several lengths as one [n, longest], zeros on the right."""
+    width = max(block.shape[1] for block in sequences)
     return np.concatenate([np.pad(block, ((0, 0), (0, width - block.shape[1]))) for block in sequences])

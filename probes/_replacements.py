@@ -148,7 +148,7 @@ def _by_part_of_speech(subject: Subject, contexts: Sequence[Tensor]) -> list[Rep
 
 def _tags(words: list[str]) -> np.ndarray:
     try:
-        import nltk
+        import nltk  # type: ignore[import-not-found]
     except ImportError:
         raise InputError("sampler='pos' needs nltk, which is not installed: pip install nltk.") from None
     try:

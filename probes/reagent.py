@@ -78,9 +78,7 @@ REAGENT_PROBES = Schema(
         Column("converged", "bool", "whether it stopped"),
         Column("stop_step", "id", "after how many steps, from 1", low=1, missing=True),
         Column("entropy", "float", "entropy of its scores over the tokens", "nats", low=0.0),
-        Column(
-            "prob_intact", "float", "probability of the target after the prompt as it is", "0..1", low=0.0, high=1.0
-        ),
+        Column("prob_intact", "float", "of the target after the intact prompt", "0..1", low=0.0, high=1.0),
         Column("prob_kept", "float", "the same in its last stop test, with its best tokens only", low=0.0, high=1.0),
     ),
     summary_of=("converged", "stop_step", "entropy", "prob_intact", "prob_kept"),
@@ -107,7 +105,7 @@ def reagent(subject: Source, texts: Texts, *, return_probes: Literal[True], **ar
 def reagent(
     subject: Source, texts: Texts, *, return_probes: Literal[False] = False, **arguments: Any
 ) -> pd.DataFrame: ...
-@probe(REAGENT, summarise=summarise_reagent)  # type: ignore[arg-type]
+@probe(REAGENT, summarise=summarise_reagent)  # type: ignore[arg-type, misc]
 def reagent(
     subject: Source,
     texts: Texts,
@@ -132,8 +130,8 @@ def reagent(
 
     The defaults are those of inseq, which are the paper's where it gives any. All three implementations share the
     recursion: S starts uniform in (0, 1); a step replaces each token with probability `replace_ratio`, takes the
-    change D of the target's probability, and adds logit(1/2 + D/2) to the score of replaced tokens and subtracts it from
-    the others'; a probe stops once the target is among the `tolerance` likeliest with all but its `keep` best tokens
+    change D of the target's probability, and adds logit(1/2 + D/2) to the score of replaced tokens and
+    subtracts it from the others'; a probe stops once the target is among the `tolerance` likeliest with all but its `keep` best tokens
     replaced. A prompt's score is the mean softmax of the probes that stopped. Updates are float64 of float32
     probabilities, and a change is clamped just short of 1, in every implementation.
 
@@ -149,8 +147,8 @@ def reagent(
         tolerance: the target must be among so many likeliest for a probe to stop.
         max_steps: give a probe up after so many.
         n_probes: independent copies of every prompt.
-        sampler: what replaces a token. "unigram": by how often tokens occur in the reference model's training text where
-            the tokenizer is that model's, else in the given texts; "uniform": any but special tokens; "pos": uniform
+        sampler: what replaces a token. "unigram": by how often tokens occur in the reference model's training
+            text where the tokenizer is that model's, else in the given texts; "uniform": any but special tokens; "pos": uniform
             among tokens that nltk tags alike; "self": what the model itself would say there; a `MaskedLM`; or a
             function (ids [pos], numpy generator) -> ids [pos].
         implementation: what is done where none of a prompt's probes stopped. "paper": the mean over all of them;
@@ -282,8 +280,8 @@ def _explain(
     unlikely = int((ranks >= recursion.tolerance).sum())
     if unlikely:
         warnings.warn(
-            f"{unlikely} of {len(cases)} targets are not among the {recursion.tolerance} likeliest even after the intact "
-            f"prompt: their probes may run all {recursion.max_steps} steps. Raise tolerance, or lower max_steps.",
+            f"{unlikely} of {len(cases)} targets are not among the {recursion.tolerance} likeliest even after "
+            f"the intact prompt: their probes may run all {recursion.max_steps} steps. Raise tolerance, or lower max_steps.",
             stacklevel=3,
         )
     outcomes = recursion.run(cases, reader_of(subject, targets), tokens_per_round=_tokens_per_round(subject))
