@@ -130,8 +130,8 @@ def reagent(
 
     The defaults are those of inseq, which are the paper's where it gives any. All three implementations share the
     recursion: S starts uniform in (0, 1); a step replaces each token with probability `replace_ratio`, takes the
-    change D of the target's probability, and adds logit(1/2 + D/2) to the score of replaced tokens and
-    subtracts it from the others'; a probe stops once the target is among the `tolerance` likeliest with all but its `keep` best tokens
+    change D of the target's probability, adds logit(1/2 + D/2) to the score of replaced tokens and subtracts it from
+    the others'; a probe stops once the target is among the `tolerance` likeliest with all but its `keep` best tokens
     replaced. A prompt's score is the mean softmax of the probes that stopped. Updates are float64 of float32
     probabilities, and a change is clamped just short of 1, in every implementation.
 
@@ -147,10 +147,10 @@ def reagent(
         tolerance: the target must be among so many likeliest for a probe to stop.
         max_steps: give a probe up after so many.
         n_probes: independent copies of every prompt.
-        sampler: what replaces a token. "unigram": by how often tokens occur in the reference model's training
-            text where the tokenizer is that model's, else in the given texts; "uniform": any but special tokens; "pos": uniform
-            among tokens that nltk tags alike; "self": what the model itself would say there; a `MaskedLM`; or a
-            function (ids [pos], numpy generator) -> ids [pos].
+        sampler: what replaces a token. "unigram": by how often tokens occur, in the reference model's training text
+            where the tokenizer is that model's, else in the given texts; "uniform": any but special tokens; "pos":
+            uniform among tokens that nltk tags alike; "self": what the model itself would say there; a `MaskedLM`; or
+            a function (ids [pos], numpy generator) -> ids [pos].
         implementation: what is done where none of a prompt's probes stopped. "paper": the mean over all of them;
             "inseq": the same with a warning; "original": NaN. They differ in nothing else that is not an argument here.
         protect_bos: never replace a start-of-text token at position 0, whose loss shakes every model; the published
@@ -281,7 +281,7 @@ def _explain(
     if unlikely:
         warnings.warn(
             f"{unlikely} of {len(cases)} targets are not among the {recursion.tolerance} likeliest even after "
-            f"the intact prompt: their probes may run all {recursion.max_steps} steps. Raise tolerance, or lower max_steps.",
+            f"the intact prompt: their probes may run all {recursion.max_steps} steps; raise tolerance, or lower that.",
             stacklevel=3,
         )
     outcomes = recursion.run(cases, reader_of(subject, targets), tokens_per_round=_tokens_per_round(subject))
