@@ -75,14 +75,7 @@ class Run:
 
     def batches(self, states_per_layer: int = 1) -> Iterator[Batch]:
         """Batches within the memory budget, with a progress bar where there is more than one."""
-        batches = list(self.tokens.batches(self.subject.batch_tokens(states_per_layer)))
-        # None lets tqdm decide: shown on a terminal or in a notebook.
-        hidden = len(batches) == 1 or (None if options.progress is None else not options.progress)
-        total = sum(int(batch.lengths.sum()) for batch in batches)
-        with tqdm(total=total, unit="token", desc=self.schema.probe, disable=hidden, file=sys.stderr) as progress:
-            for batch in batches:
-                yield batch
-                progress.update(int(batch.lengths.sum()))
+        return in_batches(self.tokens, self.subject.batch_tokens(states_per_layer), self.schema.probe)
 
     def token_columns(self, batch: Batch, row: Any, pos: Any) -> dict[str, np.ndarray]:
         """`prompt_id`, `pos` and `token_id` of the chosen tokens of a batch, [n] each."""
@@ -143,6 +136,18 @@ class Run:
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
+
+
+def in_batches(tokens: Tokens, max_tokens: int, label: str) -> Iterator[Batch]:
+    """Batches of at most `max_tokens` padded tokens, with a progress bar where there is more than one."""
+    batches = list(tokens.batches(max_tokens))
+    # None lets tqdm decide: shown on a terminal or in a notebook.
+    hidden = len(batches) == 1 or (None if options.progress is None else not options.progress)
+    total = sum(int(batch.lengths.sum()) for batch in batches)
+    with tqdm(total=total, unit="token", desc=label, disable=hidden, file=sys.stderr) as progress:
+        for batch in batches:
+            yield batch
+            progress.update(int(batch.lengths.sum()))
 
 
 def _said_of(tokens: Tokens | None) -> dict[str, Any]:

@@ -54,6 +54,9 @@ class Tape:
         blocks: the blocks themselves.
         head: residual [..., d_model] -> logits [..., d_vocab]: final norm, unembedding, and what the model does after.
         raw_head: the same without the final norm.
+        final_norm: residual [..., d_model] -> what the unembedding reads.
+        transform: what the model does to its logits after the unembedding, each by itself: a soft cap, a scale, or
+            nothing.
     """
 
     calls: Sequence[Call]
@@ -62,6 +65,8 @@ class Tape:
     blocks: Sequence[Callable[..., Any]]
     head: Callable[[Tensor], Tensor]
     raw_head: Callable[[Tensor], Tensor]
+    final_norm: Callable[[Tensor], Tensor]
+    transform: Callable[[Tensor], Tensor]
 
     @property
     def n_layers(self) -> int:

@@ -63,10 +63,8 @@ def check_counts(**counts: int) -> None:
             raise InputError(f"{name}={count}; give at least 1.")
 
 
-def check_ratio_and_seed(replace_ratio: float, seed: int) -> None:
-    """Raise InputError where the share of replaced tokens is not between 0 and 1, or the seed is negative."""
-    if not 0 < replace_ratio < 1:
-        raise InputError(f"replace_ratio={replace_ratio}; give a share of the tokens between 0 and 1, both excluded.")
+def check_seed(seed: int) -> None:
+    """Raise InputError where a seed is negative."""
     if whole_numbers(seed, "seed")[0] < 0:
         raise InputError(f"seed={seed}; give 0 or more.")
 

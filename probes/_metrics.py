@@ -37,7 +37,6 @@ Metric: TypeAlias = Literal["soft_ns", "soft_nc", "sufficiency", "comprehensiven
 SOFT = ("soft_ns", "soft_nc")
 METRICS = (*SOFT, "sufficiency", "comprehensiveness", "aopc", "naopc")
 
-_SHUFFLE_STREAM = 4
 _NOTHING = 1e-9  # a squared Hellinger distance that is rounding: float32 puts some 1e-13 there
 
 
@@ -218,7 +217,7 @@ def _soft_metric(name: str, distance: float, zero: float) -> float:
 
 def _shuffles(attribution: Attribution, seed: int, n: int) -> list[np.ndarray]:
     """Random orders of the units, the same whatever the methods."""
-    generator = generator_for(seed, attribution.passage.ids, _SHUFFLE_STREAM)
+    generator = generator_for(seed, attribution.passage.ids, "shuffle")
     return [generator.permutation(len(attribution.passage.members)) for _ in range(n)]
 
 

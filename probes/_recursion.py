@@ -119,8 +119,8 @@ class _Probe:
     def __init__(self, case_index: int, case: Case, settings: Recursion, number: int) -> None:
         self.case_index, self.case = case_index, case
         self._ratio = settings.replace_ratio
-        self._uniforms = generator_for(settings.seed, case.ids, number)
-        self._own = generator_for(settings.seed, case.ids, number, 1)
+        self._uniforms = generator_for(settings.seed, case.ids, "probe", number)
+        self._own = generator_for(settings.seed, case.ids, "own sampler", number)
         self.logit = self._uniforms.random(len(case.ids))
         self.stop_step = 0
         self.prob_kept = float("nan")
@@ -143,10 +143,11 @@ class _Probe:
         return np.cumsum(np.concatenate([self.logit[None], steps]), axis=0)[1:]
 
 
-def generator_for(seed: int, ids: np.ndarray, *stream: int) -> np.random.Generator:
-    """The random numbers of one stream of one prompt, whatever else runs: keyed by the prompt's tokens."""
-    words = np.frombuffer(hashlib.blake2b(ids.astype(np.int64).tobytes(), digest_size=16).digest(), dtype=np.uint32)
-    return np.random.default_rng([seed, *stream, *words.tolist()])
+def generator_for(seed: int, ids: np.ndarray, purpose: str, number: int = 0) -> np.random.Generator:
+    """The random numbers of one purpose and prompt, whatever else runs: keyed by the prompt's tokens."""
+    key = f"{purpose} {number} ".encode() + ids.astype(np.int64).tobytes()
+    words = np.frombuffer(hashlib.blake2b(key, digest_size=16).digest(), dtype=np.uint32)
+    return np.random.default_rng([seed, *words.tolist()])
 
 
 def top(scores: np.ndarray, free: np.ndarray, keep: int) -> np.ndarray:

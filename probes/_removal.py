@@ -24,8 +24,6 @@ from probes._replacements import Replacements
 Replacement: TypeAlias = Literal["unigram", "mask_embedding", "zero_embedding", "delete"]
 REPLACEMENTS = ("unigram", "mask_embedding", "zero_embedding", "delete")
 
-_SOFT_STREAM, _TOKEN_STREAM = 2, 3  # of the prompt's random numbers; ReAGent's probes use others
-
 
 @dataclass(frozen=True, eq=False)
 class Passage:
@@ -70,7 +68,7 @@ def set_function(
         seed: of the draws.
     """
     ids, n = torch.from_numpy(passage.ids), len(passage.ids)
-    uniforms = generator_for(seed, passage.ids, _TOKEN_STREAM).random((n_samples, n))
+    uniforms = generator_for(seed, passage.ids, "removal").random((n_samples, n))
     drawn = table.draw(uniforms) if table is not None else passage.ids[None]
 
     def value(sets: np.ndarray) -> np.ndarray:
@@ -174,4 +172,4 @@ def words(strings: Sequence[str]) -> np.ndarray:
 
 
 def _uniforms(ids: np.ndarray, draw: int, d_model: int, seed: int) -> np.ndarray:
-    return generator_for(seed, ids, _SOFT_STREAM, draw).random((len(ids), d_model))
+    return generator_for(seed, ids, "soft mask", draw).random((len(ids), d_model))

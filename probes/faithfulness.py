@@ -28,7 +28,7 @@ from interp.registry import probe
 from interp.run import Run
 from interp.stats import holm, paired_bootstrap
 from probes._attributed import Attribution, attributions, digest_of
-from probes._cases import check_counts
+from probes._cases import check_counts, check_seed
 from probes._metrics import METRICS, Measured, Measurement, Metric, n_ties
 from probes._removal import REPLACEMENTS, Replacement
 from probes._replacements import unigram_source
@@ -168,7 +168,7 @@ def faithfulness(
     Raises:
         InputError: the frame is of another model, lacks positions, or holds scores that are not finite.
 
-    >>> from probes import reagent
+    >>> from probes.reagent import reagent
     >>> attribution = reagent("reference", ["Once upon a time there"], n_probes=2, max_steps=1, keep=2)
     >>> scores = faithfulness("reference", attribution, metrics=["comprehensiveness"], fractions=[0.5])
     >>> scores[["metric", "fraction", "control"]].values.tolist()
@@ -240,5 +240,4 @@ def _check(
             raise UnknownName(kind, str(name), known)
     if not len(fractions) or not all(0 < fraction <= 1 for fraction in fractions):
         raise InputError(f"fractions={list(fractions)}; give shares of the tokens, above 0 and up to 1.")
-    if seed < 0:
-        raise InputError(f"seed={seed}; give 0 or more.")
+    check_seed(seed)

@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import entr
 
-from interp.errors import UnknownName
+from interp import plots
+from interp.errors import InputError, UnknownName
 from interp.frames import Column, Schema, columns
 from interp.loading import Source
 from interp.registry import probe
@@ -32,7 +33,7 @@ from probes._attribution import ATTRIBUTION, Continuation, Scores, Target, Targe
 from probes._cases import (
     cases_of,
     check_counts,
-    check_ratio_and_seed,
+    check_seed,
     reader_of,
     sampler_name,
     spread,
@@ -105,7 +106,7 @@ def reagent(subject: Source, texts: Texts, *, return_probes: Literal[True], **ar
 def reagent(
     subject: Source, texts: Texts, *, return_probes: Literal[False] = False, **arguments: Any
 ) -> pd.DataFrame: ...
-@probe(REAGENT, summarise=summarise_reagent)  # type: ignore[arg-type, misc]
+@probe(REAGENT, plot=plots.attribution, summarise=summarise_reagent)  # type: ignore[arg-type, misc]
 def reagent(
     subject: Source,
     texts: Texts,
@@ -254,7 +255,9 @@ def _check(recursion: Recursion, implementation: str) -> None:
     check_counts(
         keep=settings.keep, tolerance=settings.tolerance, max_steps=settings.max_steps, n_probes=settings.n_probes
     )
-    check_ratio_and_seed(settings.replace_ratio, settings.seed)
+    check_seed(settings.seed)
+    if not 0 < settings.replace_ratio < 1:
+        raise InputError(f"replace_ratio={settings.replace_ratio}; give a share between 0 and 1, both excluded.")
     if implementation not in get_args(Implementation):
         raise UnknownName("implementation", str(implementation), get_args(Implementation))
 

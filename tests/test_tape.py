@@ -162,6 +162,8 @@ def test_the_count_of_block_runs_is_what_runs(orders):
         blocks=[block(index) for index in range(4)],
         head=lambda residual: residual,
         raw_head=lambda residual: residual,
+        final_norm=lambda residual: residual,
+        transform=lambda logits: logits,
     )
     for index, residual in tape.replay_all(orders):
         expected = 0

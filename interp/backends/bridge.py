@@ -189,6 +189,8 @@ class BridgeBackend:
             blocks=blocks,
             head=lambda residual: self._unembed(self._norm(residual)),
             raw_head=self._unembed,
+            final_norm=self._norm,
+            transform=self.bridge.adapter.apply_output_logits_transform,
         )
 
     def _final_module(self) -> Any:

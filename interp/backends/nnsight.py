@@ -91,7 +91,7 @@ class NNsightBackend:
             last = self._norm.input
             head = lambda residual: self._transform(self._head(self._norm(residual)))  # noqa: E731
             raw_head = lambda residual: self._transform(self._head(residual))  # noqa: E731
-            tape = Tape(calls, last, between, self._blocks, head, raw_head)
+            tape = Tape(calls, last, between, self._blocks, head, raw_head, self._norm, self._transform)
             with torch.no_grad():  # here too: only what stands within the trace travels
                 result = nnsight.save(program(tape))
         return result
