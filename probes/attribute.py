@@ -28,6 +28,8 @@ from probes._attribution import (
     find_targets,
 )
 from probes.normxlogit import normxlogit_scores
+from probes.reagent import reagent_scores
+from probes.reagent_ls import reagent_ls_scores
 
 METHODS: dict[str, Method] = {
     "normxlogit": normxlogit_scores,
@@ -38,6 +40,8 @@ METHODS: dict[str, Method] = {
     "gradient_norm": baselines.gradient_norm,
     "occlusion": baselines.occlusion,
     "rollout": baselines.rollout,
+    "reagent": reagent_scores,
+    "reagent_ls": reagent_ls_scores,
     "random": baselines.random,
 }
 """Every method by name; `(subject, targets, *, seed, **options) -> Scores`."""

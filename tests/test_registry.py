@@ -53,7 +53,8 @@ def test_every_entry_point_is_a_probe():
         assert isinstance(found, Probe) and found.name == name
         assert found.schema.paper and found.schema.rows and found.function.__doc__
         arguments = list(inspect.signature(found.function).parameters.values())
-        assert [argument.name for argument in arguments[:2]] == ["subject", "texts"]
+        # `faithfulness` measures frames, which hold the texts already.
+        assert [argument.name for argument in arguments[:2]] in (["subject", "texts"], ["subject", "frame"])
         assert all(argument.kind is argument.KEYWORD_ONLY for argument in arguments[2:])
 
 
@@ -110,7 +111,10 @@ def test_public_names():
         "Column", "InputError", "InterpError", "ModelError", "NumericalError", "Run", "Schema", "Subject", "Tape",
         "Tokens", "TooLong", "UnknownName", "concat", "load", "options", "probe",
     ]  # fmt: skip
-    assert probes.__all__ == ["attribute", "logit_lens", "normxlogit", "top_tokens"]
+    assert probes.__all__ == [
+        "attribute", "faithfulness", "logit_lens", "normxlogit", "reagent", "reagent_ls", "reagent_probes",
+        "top_tokens",
+    ]  # fmt: skip
     for package in (interp, probes):
         assert all(getattr(package, name) is not None for name in package.__all__)
 
