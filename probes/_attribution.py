@@ -70,7 +70,7 @@ class Targets:
     def contexts(self) -> Tokens:
         """What is read for each target, ids [target_pos + 1]; a batch's `prompts` are then indices of targets."""
         ids = [self.tokens.ids[prompt][: pos + 1] for prompt, pos in zip(self.prompt, self.pos, strict=True)]
-        return _reading(ids, self.tokens.bos)
+        return as_tokens(ids, self.tokens.bos)
 
     def of(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Targets of a batch of `tokens`: their indices and their rows in the batch, int64 [k] each."""
@@ -259,7 +259,7 @@ def _greedy(subject: Subject, tokens: Tokens, n: int) -> list[Tensor]:
             break
         read = [torch.cat([tokens.ids[index], torch.tensor(said[index], dtype=torch.long)]) for index in going]
         last = torch.tensor([len(ids) - 1 for ids in read])
-        growing = Targets(_reading(read, tokens.bos), torch.arange(len(read)), last, torch.full_like(last, -1))
+        growing = Targets(as_tokens(read, tokens.bos), torch.arange(len(read)), last, torch.full_like(last, -1))
         for index, token in zip(going, _argmax(subject, growing).tolist(), strict=True):
             said[index].append(token)
     return [torch.tensor(ids) for ids in said]
@@ -281,7 +281,7 @@ def _argmax(subject: Subject, targets: Targets) -> Tensor:
     return ids
 
 
-def _reading(ids: list[Tensor], bos: bool | None) -> Tokens:
-    """Sequences of our own making, to be cut into batches."""
+def as_tokens(ids: list[Tensor], bos: bool | None) -> Tokens:
+    """Sequences of our own making, numbered as they come, to be cut into batches."""
     table = pd.DataFrame({"prompt_id": np.arange(len(ids))})
     return Tokens(ids, table, bos, np.zeros(len(ids), dtype=np.int64))

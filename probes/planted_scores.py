@@ -22,7 +22,7 @@ from interp.planted import bigram, copy, cue, two_step
 from probes.attribute import METHODS, Methods, attribute
 
 VOCAB = 12
-_TIE = 0.01  # of the spread of a prompt's scores: closer ones are not told apart
+_TIE = 0.01  # of a prompt's largest absolute score: closer ones are not told apart
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def planted_scores(
     Returns:
         One row per planted model, method and prompt: the position of the cause, that of the highest score, and `hit`:
         1 where they agree, 0 where not, and 1 / n where n positions, the cause among them, share the highest score to
-        within 1 % of the scores' spread.
+        within 1 % of the largest absolute one.
 
     >>> frame = planted_scores(("occlusion", "normxlogit"), n_prompts=4)
     >>> frame.groupby(["planted", "method"])["hit"].mean()["attention_free"].to_dict()
@@ -89,7 +89,7 @@ def _hits(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
     rows = []
     for (method, prompt), scores in frame.groupby(["method", "prompt_id"], sort=False):
         values = scores["score"].to_numpy()
-        top = values >= values.max() - _TIE * np.ptp(values)
+        top = values >= values.max() - _TIE * np.abs(values).max()
         cause = int(case.cause[prompt])
         rows.append((method, prompt, cause, int(values.argmax()), top[cause] / top.sum()))
     return pd.DataFrame(rows, columns=["method", "prompt_id", "cause_pos", "top_pos", "hit"])
