@@ -3,8 +3,9 @@
     python benchmarks/bench_attribution.py [--batch 8] [--length 64] [--targets 1 100] [--repeats 5] [--others]
 
 Prints the scores alone (what the method computes) and the finished frame, for each number of targets per prompt, over
-the model's own forward pass: without unembedding, which is the stricter bound, and with it. 1.1 is asked. With --others the
-cheaper of the other methods follow, over the same pass. Rounds are interleaved and medians taken; quote the ratios.
+the model's own forward pass: without unembedding, which is the stricter bound, and with it. 1.1 is asked. With
+--others the cheaper of the other methods follow, over the same pass. Rounds are interleaved and medians taken; quote
+the ratios.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def _table(rates: pd.DataFrame) -> Iterator[str]:
     yield "| method | " + " | ".join(f"`{name}`" for name in rates.columns) + " |"
     yield "|---|" + "---|" * len(rates.columns)
     for method, row in rates.iterrows():
-        yield f"| `{method}` | " + " | ".join(f"{rate:.2f}" for rate in row) + " |"
+        yield f"| {method} | " + " | ".join(f"{rate:.2f}" for rate in row) + " |"
 
 
 if __name__ == "__main__":
