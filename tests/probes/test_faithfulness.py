@@ -48,7 +48,7 @@ def all_counts(values: Values) -> range:
 @given(weights, st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=60)
 def test_effects_that_add_up(w, random):
-    """comp_k is the sum of the removed, suff_k that of the rest, and the area counts each effect by how early it goes."""
+    """comp_k sums the removed, suff_k the rest, and the area counts each effect by how early it goes."""
     values, m = additive(w), len(w)
     order = np.array(random.sample(range(m), m))
     comp = comprehensiveness(values, order, all_counts(values))
@@ -58,7 +58,8 @@ def test_effects_that_add_up(w, random):
     expected = sum((m - j) * w[unit] for j, unit in enumerate(order)) / m
     assert area(values, order) == pytest.approx(expected, abs=EXACT)
     limits = area_limits(values)
-    best, worst = (sum((m - j) * one for j, one in enumerate(sorted(w, reverse=up))) / m for up in (True, False))
+    ranked = sorted(w, reverse=True)
+    best, worst = (sum((m - j) * one for j, one in enumerate(one_way)) / m for one_way in (ranked, ranked[::-1]))
     assert (limits.high, limits.low) == pytest.approx((best, worst), abs=EXACT)
     assert limits.high + limits.low == pytest.approx((m + 1) / m * w.sum(), abs=EXACT)
     if np.ptp(w) > 0:  # the true effects as scores reach the limits
@@ -229,7 +230,7 @@ def subject(small_subject) -> interp.Subject:
 
 @pytest.fixture(scope="module")
 def frame(subject) -> pd.DataFrame:
-    return attribute(subject, TEXTS, methods=("occlusion", "random"))
+    return attribute(subject, TEXTS, methods=("reagent_ls", "random"))
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +254,7 @@ def test_one_row_per_prompt_method_metric_and_fraction(scores):
 def test_the_curve_is_that_of_a_plain_loop(subject, frame, scores):
     from interp.sites import editing
 
-    rows = frame[(frame["prompt_id"] == 0) & (frame["method"] == "occlusion")]
+    rows = frame[(frame["prompt_id"] == 0) & (frame["method"] == "reagent_ls")]
     ids, target = rows["token_id"].tolist(), int(rows["target_id"].iat[0])
     order = rows[rows["pos"] > 0].sort_values("score", ascending=False, kind="stable")["pos"].tolist()
 
@@ -266,7 +267,7 @@ def test_the_curve_is_that_of_a_plain_loop(subject, frame, scores):
         with editing(subject.site("embed"), without):
             return float(subject.run(torch.tensor([ids]), lambda tape: tape.head(tape.last[0, -1]).softmax(-1))[target])
 
-    own = scores[(scores["prompt_id"] == 0) & (scores["method"] == "occlusion") & (scores["control"] == "none")]
+    own = scores[(scores["prompt_id"] == 0) & (scores["method"] == "reagent_ls") & (scores["control"] == "none")]
     value = own.set_index(["metric", "fraction"])["value"]
     full, m = prob([]), len(order)
     for fraction in QUICK["fractions"]:
@@ -306,7 +307,7 @@ def test_both_backends_agree(small_subject, frame, replacement):
     found = []
     for backend in ("bridge", "nnsight"):
         subject = small_subject("gpt2", backend)
-        own = attribute(subject, TEXTS, methods=("occlusion",))
+        own = attribute(subject, TEXTS, methods=("reagent_ls",))
         found.append(faithfulness(subject, own, replacement=replacement, **QUICK))
     np.testing.assert_allclose(found[0]["value"], found[1]["value"], atol=1e-3)  # attention kernels differ
 
@@ -376,7 +377,7 @@ def test_words_stand_and_fall_together(small_subject):
 def test_summary_ranks_by_advantage_over_shuffles(scores):
     summary = scores.interp.summary(n_resamples=200)
     measured = summary[summary["control"] == "none"]
-    own = scores[(scores["method"] == "occlusion") & (scores["control"] == "none")]
+    own = scores[(scores["method"] == "reagent_ls") & (scores["control"] == "none")]
     for row in measured.itertuples():
         sign = -1 if "sufficiency" in row.metric else 1
         of_metric = own[own["metric"] == row.metric].groupby("prompt_id")[["value", "value_random"]].mean()
@@ -390,7 +391,7 @@ def test_the_figure_shows_a_line_per_method_and_chance(scores, tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 1000
     assert [axes.get_title().split(":")[0] for axes in figure.axes] == ["comprehensiveness", "sufficiency"]
     labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
-    assert labels == ["occlusion", "random", "shuffled scores"]
+    assert labels == ["reagent_ls", "random", "shuffled scores"]
     with pytest.raises(InputError, match="deletion curves need"):
         scores[scores["metric"] == "soft_ns"].interp.plot()
 
