@@ -141,8 +141,10 @@ def soft_distances(
     full = subject.run(ids[None], lambda tape: tape.head(tape.last[:, -1]).float().softmax(dim=-1).sqrt())[0]
 
     def edit(value: Tensor, rows: Tensor) -> Tensor:
-        masks = {int(draw): _uniforms(passage.ids, int(draw), value.shape[-1], seed) for draw in set(which[rows])}
-        uniforms = torch.from_numpy(np.stack([masks[int(draw)] for draw in which[rows]]))
+        used, at = np.unique(which[rows.numpy()], return_inverse=True)
+        uniforms = torch.from_numpy(
+            np.stack([_uniforms(passage.ids, int(draw), value.shape[-1], seed) for draw in used])[at]
+        )
         stays = uniforms < torch.from_numpy(per_token[rows.numpy()])[..., None]
         return torch.where(stays.to(value.device), value, 0.0)
 

@@ -156,7 +156,7 @@ def reagent(
             "inseq": the same with a warning; "original": NaN. They differ in nothing else that is not an argument here.
         protect_bos: never replace a start-of-text token at position 0, whose loss shakes every model; the published
             implementations do replace it. Its score is then 0.
-        seed: of all draws; a prompt's do not depend on the batch or on the other prompts.
+        seed: of all draws; a prompt's do not depend on the batch, nor on other prompts but by their counts of tokens.
         bos: see `probes.logit_lens`.
         truncate: likewise.
         return_probes: also return the frame of `reagent_probes`, of this same run.

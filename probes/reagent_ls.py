@@ -76,7 +76,7 @@ def reagent_ls(
         n_masks: per target, complements counted; rounded up to pairs. Default: 10 for every token that may be replaced.
         sampler: see `probes.reagent.reagent`.
         protect_bos: never replace a start-of-text token at position 0; its score is then 0.
-        seed: of all draws; a prompt's do not depend on the batch or on the other prompts.
+        seed: of all draws; a prompt's do not depend on the batch, nor on other prompts but by their counts of tokens.
         bos: see `probes.logit_lens`.
         truncate: likewise.
 
