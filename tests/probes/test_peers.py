@@ -74,6 +74,26 @@ def test_it_stands_beside_our_own(subject):
     )
 
 
+def test_inseqs_gradients_are_ours():
+    """What inseq 0.7.1 gave, in an environment of its own, for the shipped model (recorded to eight digits):
+
+    model = inseq.load_model("datasets/reference", "input_x_gradient", model_kwargs={"dtype": "float32"})
+    out = model.attribute("<|endoftext|>The cat sat on", generated_texts="<|endoftext|>The cat sat on the",
+                          attributed_fn="logit")
+    out.sequence_attributions[0].target_attributions.sum(-1)
+    """
+    scores = [1.05160856, 0.23717809, 0.58000028, 0.82770908, 0.87951291]
+    words = ["<|endoftext|>", "The", "Ġcat", "Ġsat", "Ġon", "Ġthe"]
+    target = [SimpleNamespace(id=i, token=t) for i, t in zip([0, 443, 1175, 854, 321, 263], words, strict=True)]
+    given = sequence([0] * 6, 5, [[score] for score in [*scores, NAN]], target=target)
+    theirs = from_inseq("reference", output(given, method="input_x_gradient"))
+    options = {"of": "logit", "baseline": "zero"}
+    ours = attribute("reference", "The cat sat on", methods={"input_x_gradient": options}, target=" the")
+    assert ours["token_id"].tolist() == theirs["token_id"].tolist()
+    assert ours["target_id"].tolist() == theirs["target_id"].tolist()
+    np.testing.assert_allclose(ours["score"], theirs["score"], atol=1e-4)  # float32 through eight blocks
+
+
 def test_different_attributions_are_different_runs(subject):
     runs = {
         from_inseq(subject, output(sequence([1, 4], 1, [[score], [NAN]])))["run_id"][0] for score in (0.1, 0.1, 0.2)
