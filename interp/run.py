@@ -7,7 +7,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -82,14 +82,7 @@ class Run:
         """Batches within the memory budget, with a progress bar where there is more than one."""
         done = self._store.prompt_ids() if self._store else frozenset[int]()
         skip = np.flatnonzero(self.tokens.table["prompt_id"].isin(done)).tolist()
-        batches = list(self.tokens.batches(self.subject.batch_tokens(states_per_layer), set(skip)))
-        # None lets tqdm decide: shown on a terminal or in a notebook.
-        hidden = len(batches) <= 1 or (None if options.progress is None else not options.progress)
-        total = sum(int(batch.lengths.sum()) for batch in batches)
-        with tqdm(total=total, unit="token", desc=self.schema.probe, disable=hidden, file=sys.stderr) as progress:
-            for batch in batches:
-                yield batch
-                progress.update(int(batch.lengths.sum()))
+        return in_batches(self.tokens, self.subject.batch_tokens(states_per_layer), self.schema.probe, skip=set(skip))
 
     def token_columns(self, batch: Batch, row: Any, pos: Any) -> dict[str, np.ndarray]:
         """`prompt_id`, `pos` and `token_id` of the chosen tokens of a batch, [n] each."""
@@ -161,6 +154,18 @@ class Run:
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
+
+
+def in_batches(tokens: Tokens, max_tokens: int, label: str, *, skip: Collection[int] = ()) -> Iterator[Batch]:
+    """Batches of at most `max_tokens` padded tokens, with a progress bar where there is more than one."""
+    batches = list(tokens.batches(max_tokens, skip))
+    # None lets tqdm decide: shown on a terminal or in a notebook.
+    hidden = len(batches) <= 1 or (None if options.progress is None else not options.progress)
+    total = sum(int(batch.lengths.sum()) for batch in batches)
+    with tqdm(total=total, unit="token", desc=label, disable=hidden, file=sys.stderr) as progress:
+        for batch in batches:
+            yield batch
+            progress.update(int(batch.lengths.sum()))
 
 
 def _said_of(tokens: Tokens | None) -> dict[str, Any]:

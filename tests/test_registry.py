@@ -53,6 +53,7 @@ def test_every_entry_point_is_a_probe():
         assert isinstance(found, Probe) and found.name == name
         assert found.schema.paper and found.schema.rows and found.function.__doc__
         # What must be given comes by position, first of all the model; what may be left out, by name.
+        # What must be given comes by position, first of all the model; what may be left out, by name.
         arguments = list(inspect.signature(found.function).parameters.values())
         assert arguments[0].name == "subject"
         assert all((one.kind is one.KEYWORD_ONLY) == (one.default is not one.empty) for one in arguments)
@@ -112,9 +113,15 @@ def test_public_names():
         "Tokens", "TooLong", "UnknownName", "concat", "load", "options", "probe",
     ]  # fmt: skip
     assert probes.__all__ == [
+        "attribute",
+        "faithfulness",
         "layer_robustness",
         "logit_lens",
         "neuron_kinds",
+        "normxlogit",
+        "reagent",
+        "reagent_ls",
+        "reagent_probes",
         "run_schedules",
         "stages_of_inference",
         "subjoiner_heads",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.errors import InputError, UnknownName
-from interp.stats import bootstrap_over_prompts
+from interp.stats import bootstrap_over_prompts, holm, paired_bootstrap
 
 
 def frame_of(n_prompts: int = 12, n_layers: int = 3, seed: int = 0) -> pd.DataFrame:
@@ -228,3 +228,50 @@ def test_bad_arguments(changes, message):
     with pytest.raises(InputError, match=message) as caught:
         bootstrap_over_prompts(**arguments)
     assert isinstance(caught.value, UnknownName) == ("unknown" in message)
+
+
+# -- paired comparisons ----------------------------------------------------------------------------------------------
+
+
+def test_a_paired_bootstrap_holds_its_level_where_nothing_differs():
+    """Two thousand comparisons of 30 prompts without a difference: about 5 % come out below 0.05."""
+    nothing = np.random.default_rng(0).normal(size=(2000, 30))
+    _, low, high, p = paired_bootstrap(nothing, n_resamples=999)
+    # One standard error of the share is 0.5 %; a percentile bootstrap of 30 values runs 1 to 2 % too high.
+    assert 0.03 < (p < 0.05).mean() < 0.085
+    assert ((low > 0) | (high < 0)).mean() == pytest.approx((p < 0.05).mean(), abs=0.02)  # interval and p-value agree
+
+
+def test_a_paired_bootstrap_finds_what_is_there_and_leaves_missing_prompts_out():
+    table = np.random.default_rng(1).normal(1.0, 0.5, size=(1, 40))
+    holes = np.concatenate([table, np.full((1, 5), np.nan)], axis=1)
+    mean, low, high, p = paired_bootstrap(table)
+    assert p[0] < 0.001 and low[0] < mean[0] < high[0] and low[0] > 0
+    assert paired_bootstrap(holes)[0] == pytest.approx(mean)
+    assert np.isnan(paired_bootstrap(np.array([[1.0, np.nan]]))[3]).all()
+
+
+def test_few_prompts_cannot_be_sure():
+    """Three differences of one sign have one chance in four of agreeing, however they are resampled."""
+    assert paired_bootstrap(np.array([[1.0, 1.1, 0.9]]))[3].tolist() == [0.25]
+    with pytest.raises(InputError, match="level=2"):
+        paired_bootstrap(np.ones((1, 3)), level=2)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+@settings(deadline=None)
+def test_holm_rejects_what_stepping_down_rejects(p):
+    """The textbook procedure: from the smallest on, reject while p_(i) <= alpha / (n - i)."""
+    adjusted, order = holm(np.array(p)), np.argsort(p, kind="stable")
+    for alpha in (0.01, 0.05, 0.3):
+        rejected = set()
+        for step, index in enumerate(order):
+            if p[index] * (len(p) - step) > alpha:
+                break
+            rejected.add(int(index))
+        assert set(np.flatnonzero(adjusted <= alpha).tolist()) == rejected
+    assert (adjusted >= np.array(p)).all() and (adjusted <= 1).all()
+
+
+def test_holm_leaves_missing_values_out_of_the_count():
+    assert holm(np.array([0.01, np.nan, 0.04])).tolist() == pytest.approx([0.02, np.nan, 0.04], nan_ok=True)

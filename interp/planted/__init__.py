@@ -3,6 +3,7 @@
 `bias_ladder`  every block lifts one token's logit; log-prob, rank, entropy and KL at every layer by formula
 `copy`         uniform attention; the logits are the counts of the tokens so far
 `bigram`       an MLP that holds a whole transition matrix
+`cue`          one token, wherever it stands, decides what is said from then on
 `two_step`     the second block reads what the first one wrote; deleting or swapping them has known answers
 
 Each returns `Planted(model, tokenizer, truth)`. Every truth has `logits(ids, schedule)`, the final logits when the
@@ -14,6 +15,7 @@ can be imported.
 from interp.planted._build import Planted
 from interp.planted.bigrams import BigramTruth, bigram
 from interp.planted.copying import CopyTruth, copy
+from interp.planted.cues import CueTruth, cue
 from interp.planted.ladder import LadderTruth, bias_ladder
 from interp.planted.tokenizer import word_tokenizer
 from interp.planted.two_steps import TwoStepTruth, two_step
@@ -21,12 +23,14 @@ from interp.planted.two_steps import TwoStepTruth, two_step
 __all__ = [
     "BigramTruth",
     "CopyTruth",
+    "CueTruth",
     "LadderTruth",
     "Planted",
     "TwoStepTruth",
     "bias_ladder",
     "bigram",
     "copy",
+    "cue",
     "two_step",
     "word_tokenizer",
 ]

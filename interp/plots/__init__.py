@@ -1,7 +1,18 @@
 """One figure per schema, matplotlib, legible in a notebook and in print. Imports matplotlib only when called."""
 
+from interp.plots.attribution import attribution
+from interp.plots.faithfulness import faithfulness
 from interp.plots.lens import lens, top_tokens
 from interp.plots.robustness import robustness
 from interp.plots.stages import neuron_kinds, stages, subjoiner_heads
 
-__all__ = ["lens", "neuron_kinds", "robustness", "stages", "subjoiner_heads", "top_tokens"]
+__all__ = [
+    "attribution",
+    "faithfulness",
+    "lens",
+    "neuron_kinds",
+    "robustness",
+    "stages",
+    "subjoiner_heads",
+    "top_tokens",
+]

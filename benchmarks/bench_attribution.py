@@ -1,0 +1,87 @@
+"""NormXLogit beside one forward pass, its bound, on a model of GPT-2 small's size with random weights.
+
+    python benchmarks/bench_attribution.py [--batch 8] [--length 64] [--targets 1 100] [--repeats 5] [--others] [--cpu]
+
+Prints the scores alone (what the method computes) and the finished frame, for each number of targets per prompt, over
+the model's own forward pass: without unembedding, which is the stricter bound, and with it. 1.1 is asked. With
+--others the cheaper of the other methods follow, over the same pass. Rounds are interleaved and medians taken; quote
+the ratios. --cpu counts this process's own processor time: for a machine that others keep busy, with OMP_NUM_THREADS=1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+import interp
+from probes import normxlogit
+from probes._attribution import find_targets, plan_targets
+from probes.attribute import METHODS
+from probes.normxlogit import read_factors
+
+SLOW = ("integrated_gradients", "occlusion", "reagent", "reagent_ls")  # minutes at this size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--targets", type=int, nargs="*", default=[1, 100])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--others", action="store_true")
+    parser.add_argument("--cpu", action="store_true")
+    arguments = parser.parse_args()
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config()).eval()
+    subject = interp.load(model)
+    bridge = subject.backend.bridge  # type: ignore[attr-defined]
+    ids = torch.randint(0, subject.d_vocab, (arguments.batch, arguments.length))
+    tokens = subject.tokens(ids)
+    _ = subject.fingerprint  # hashed once per subject, whatever the number of runs
+    layers = [subject.n_layers]
+
+    def body() -> None:
+        subject.run(ids, lambda tape: tape.last[:1, :1])
+
+    @torch.no_grad()
+    def whole() -> None:
+        bridge(ids, use_cache=False)
+
+    rounds: dict[str, Callable[[], object]] = {"forward, no unembedding": body, "forward": whole}
+    for n in arguments.targets:
+        target = "argmax" if n == 1 else [list(range(n))] * arguments.batch
+        planned = plan_targets(subject, tokens, target=target)
+        rounds[f"scores, {n} targets"] = lambda planned=planned: read_factors(subject, planned, layers=layers)
+        rounds[f"frame, {n} targets"] = lambda target=target: normxlogit(subject, ids, target=target)
+    found = find_targets(subject, tokens)
+    for name in METHODS if arguments.others else ():
+        if name not in ("normxlogit", "random", *SLOW):
+            rounds[name] = lambda name=name: METHODS[name](subject, found, seed=0)
+    seconds = _interleaved(rounds, arguments.repeats, time.process_time if arguments.cpu else time.perf_counter)
+    print(f"attribution, {arguments.batch} prompts of {arguments.length} tokens, {torch.get_num_threads()} threads")
+    bare, full = seconds["forward, no unembedding"], seconds["forward"]
+    for name, value in seconds.items():
+        print(
+            f"  {name:24s} {value:7.3f} s   {value / bare:6.2f} x without unembedding   {value / full:6.2f} x with it"
+        )
+
+
+def _interleaved(rounds: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in rounds}
+    for repeat in range(repeats + 1):
+        for name, work in rounds.items():
+            start = clock()
+            work()
+            if repeat:  # the first round warms up
+                times[name].append(clock() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""ReAGent beside inseq's, and beside the forward passes that neither can avoid, on the reference model.
+
+    python benchmarks/bench_reagent.py [--inseq-python /path/to/inseq-env/bin/python] [--steps 8] [--repeats 2]
+
+inseq lives in an environment of its own, as it does not install beside transformer-lens 4:
+
+    python3.11 -m venv inseq-env && inseq-env/bin/pip install "inseq==0.7.*" "torch==2.13.0"
+
+Two comparisons, both with 16 probes per prompt and a uniform sampler:
+equal work    one prompt after another for a fixed number of steps (no probe may stop)
+converging    16 prompts in one call, each probe until it stops
+
+"bound" is the time of the forward passes of exactly the sequences that the recursion needs, the last position
+unembedded, in batches of the size we use. Seconds are this machine's; the ratios are what to quote. Rounds alternate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import interp
+from interp.shipped import shipped_path
+from probes import reagent
+
+PEER = Path(__file__).with_name("peer_reagent.py")
+HOW_TO = 'python3.11 -m venv inseq-env && inseq-env/bin/pip install "inseq==0.7.*" "torch==2.13.0"'
+SETTINGS: dict[str, Any] = {"replace_ratio": 0.3, "keep": 5, "n_probes": 16, "seed": 0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--inseq-python", default=os.environ.get("INSEQ_PYTHON", "inseq-env/bin/python"))
+    parser.add_argument("--steps", type=int, default=8, help="of the comparison at equal work")
+    parser.add_argument("--max-steps", type=int, default=100, help="of the converging one")
+    parser.add_argument("--length", type=int, default=20, help="tokens per prompt")
+    parser.add_argument("--repeats", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or torch.get_num_threads())
+    subject = interp.load("reference")
+    _ = subject.fingerprint  # hashed once per subject, whatever the number of runs
+    reagent(subject, ["Once upon a time"], n_probes=1, max_steps=1, keep=1, sampler="uniform")  # imports, warms up
+    ids = torch.stack([one[: arguments.length] for one in subject.tokens("stories").ids[:16]])
+    logits = subject.run(ids, lambda tape: tape.head(tape.last[:, -1]))
+    peer = Path(arguments.inseq_python)
+    if not peer.exists():
+        print(f"no inseq at {str(peer)!r}: the peer is left out. Make it with\n  {HOW_TO}\nand pass --inseq-python.")
+    few = ids[:2]
+    never = logits[:2].argmin(dim=-1)  # the least probable token is never among the likeliest: all steps are taken
+    equal = SETTINGS | {"tolerance": 1, "max_steps": arguments.steps}
+    compare(subject, few, never, equal, peer, arguments.repeats, "equal work", asked=2.0, one_by_one=True)
+    converging = SETTINGS | {"tolerance": 3, "max_steps": arguments.max_steps}
+    compare(subject, ids, logits.argmax(dim=-1), converging, peer, arguments.repeats, "converging", asked=4.0)
+
+
+def compare(
+    subject: interp.Subject,
+    ids: torch.Tensor,
+    targets: torch.Tensor,
+    settings: dict[str, Any],
+    peer: Path,
+    repeats: int,
+    name: str,
+    *,
+    asked: float,
+    one_by_one: bool = False,
+) -> None:
+    seconds: dict[str, list[float]] = {"ours": [], "inseq": [], "bound": []}
+    peer_steps: list[int] = []
+    n_sequences = 0
+    for _ in range(repeats):
+        start = time.perf_counter()
+        taken = 0
+        for chunk, wanted in zip(
+            *((ids.split(1), targets.split(1)) if one_by_one else ([ids], [targets])), strict=True
+        ):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that no probe can stop is what is asked for here
+                _, probes = reagent(
+                    subject, chunk, target=wanted.tolist(), sampler="uniform", implementation="inseq",
+                    protect_bos=False, return_probes=True, **settings,
+                )  # fmt: skip
+            taken += int(probes["stop_step"].fillna(settings["max_steps"]).sum())
+        seconds["ours"].append(time.perf_counter() - start)
+        n_sequences = 2 * taken
+        if peer.exists():
+            answer = ask(peer, ids, targets, settings)
+            seconds["inseq"].append(answer["seconds"])
+            peer_steps = answer["steps"]
+        seconds["bound"].append(forward_seconds(subject, ids, n_sequences))
+    ours, bound = statistics.median(seconds["ours"]), statistics.median(seconds["bound"])
+    print(f"{name}: {len(ids)} prompts of {ids.shape[1]} tokens, {settings['n_probes']} probes, "
+          f"{torch.get_num_threads()} threads")  # fmt: skip
+    print(f"  ours   {ours:7.2f} s   {n_sequences} sequences needed; {ours / bound:.2f} x the bound")
+    print(f"  bound  {bound:7.2f} s   their forward passes alone")
+    if seconds["inseq"]:
+        theirs = statistics.median(seconds["inseq"])
+        n_theirs = 2 * settings["n_probes"] * sum(peer_steps)
+        print(f"  inseq  {theirs:7.2f} s   {n_theirs} sequences run (stopped probes stay in its batch)")
+        print(f"  ours is {theirs / ours:.2f} x as fast as inseq ({asked:g} asked)")
+
+
+def ask(peer: Path, ids: torch.Tensor, targets: torch.Tensor, settings: dict[str, Any]) -> dict[str, Any]:
+    job = settings | {
+        "model": str(shipped_path("reference")), "prompts": ids.tolist(), "targets": targets.tolist(),
+        "threads": torch.get_num_threads(),
+    }  # fmt: skip
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run(
+        [str(peer), str(PEER), json.dumps(job)], capture_output=True, text=True, env=environment, check=False
+    )
+    if done.returncode:
+        sys.exit(f"inseq failed:\n{done.stderr[-2000:]}")
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return answer
+
+
+def forward_seconds(subject: interp.Subject, ids: torch.Tensor, n_sequences: int) -> float:
+    """Time of so many sequences, estimated from some batches of the size the recursion uses."""
+    batch = ids[:1].expand(51, -1)
+    n_batches = min(8, -(-n_sequences // 51))
+    start = time.perf_counter()
+    for _ in range(n_batches):
+        subject.run(batch, lambda tape: tape.head(tape.last[:, -1]))
+    return (time.perf_counter() - start) * n_sequences / (51 * n_batches)
+
+
+if __name__ == "__main__":
+    main()

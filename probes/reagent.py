@@ -1,0 +1,336 @@
+"""ReAGent (Zhao & Shan, arXiv 2402.00794): which tokens must stay for the model to say what it says?
+
+Copies of the prompt have tokens replaced at random again and again; a token's score rises where the target's
+probability falls with it. A copy stops once its best tokens alone bring the target back among the likeliest. As
+replacements need no gradient, any model will do.
+
+Scores are read with care. They sum to 1 and sharpen with every step, so that when a copy stopped decides how sharp they
+are: only their order within a prompt means anything, and of a copy that stopped at once not even that. `reagent_ls`
+estimates the same effects in probabilities, with standard errors.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, get_args, overload
+
+import numpy as np
+import pandas as pd
+from scipy.special import entr
+
+from interp import plots
+from interp.errors import InputError, UnknownName
+from interp.frames import Column, Schema, columns
+from interp.loading import Source
+from interp.registry import probe
+from interp.run import Run
+from interp.stats import bootstrap_over_prompts
+from interp.subject import Subject
+from interp.tokens import Texts
+from probes._attribution import ATTRIBUTION, Continuation, Scores, Target, Targets, attribution_columns, find_targets
+from probes._cases import (
+    cases_of,
+    check_counts,
+    check_seed,
+    reader_of,
+    sampler_name,
+    spread,
+)
+from probes._masked_lm import MaskedLM
+from probes._recursion import Case, Outcome, Recursion
+from probes._replacements import OwnSampler, SamplerName, unigram_source
+
+__all__ = ["MaskedLM", "reagent", "reagent_probes"]
+
+Implementation: TypeAlias = Literal["paper", "inseq", "original"]
+TwoFrames: TypeAlias = tuple[pd.DataFrame, pd.DataFrame]
+PAPER = "Zhao & Shan (2024), ReAGent: a model-agnostic feature attribution method, arXiv 2402.00794"
+AT_ONCE = 3  # a prompt whose probes stop within so many steps: its scores are mostly their random start
+# On a CPU larger batches gain nothing, and steps taken ahead of a stop are lost.
+_CPU_ROUND = 1024
+
+REAGENT = Schema(
+    probe="reagent",
+    paper=PAPER,
+    rows="one per prompt, target and token read",
+    columns=columns(
+        *(column.with_(missing=True) if column.name == "score" else column for column in ATTRIBUTION),
+        Column("converged", "float", "share of the prompt's probes that stopped", "0..1", low=0.0, high=1.0),
+        Column("stop_step", "float", "median step at which they stopped, from 1", low=1.0, missing=True),
+    ),
+    summary_by=("method",),
+    summary_of=("converged", "stop_step", "stops_at_once", "entropy"),
+)
+
+REAGENT_PROBES = Schema(
+    probe="reagent_probes",
+    paper=PAPER,
+    rows="one per prompt, target and probe",
+    columns=columns(
+        "model",
+        "run_id",
+        "prompt_id",
+        Column("target_pos", "int", "the last position read: the target is the token predicted after it", low=0),
+        "target_id",
+        "target",
+        Column("probe", "int", "which of the prompt's probes", low=0),
+        Column("converged", "bool", "whether it stopped"),
+        Column("stop_step", "id", "after how many steps, from 1", low=1, missing=True),
+        Column("entropy", "float", "entropy of its scores over the tokens", "nats", low=0.0),
+        Column("prob_intact", "float", "of the target after the intact prompt", "0..1", low=0.0, high=1.0),
+        Column("prob_kept", "float", "the same in its last stop test, with its best tokens only", low=0.0, high=1.0),
+    ),
+    summary_of=("converged", "stop_step", "entropy", "prob_intact", "prob_kept"),
+)
+
+
+def summarise_reagent(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
+    """How far the scores can be trusted: means over prompts with 95 % bootstrap intervals.
+
+    `converged` is the share of probes that stopped, `stop_step` their median step, `stops_at_once` the share of prompts
+    whose median is at most 3, so that their scores are mostly the random start, `entropy` that of the scores (nats).
+    """
+    keys = ["model", "run_id", "method", "prompt_id", "target_pos", "target_id"]
+    at = frame.assign(entropy=entr(frame["score"])).groupby(keys, sort=False)
+    table = at.agg(converged=("converged", "first"), stop_step=("stop_step", "first"), entropy=("entropy", "sum"))
+    table["stops_at_once"] = (table["stop_step"] <= AT_ONCE).astype(float)
+    by = ["model", "run_id", *REAGENT.summary_by]
+    return bootstrap_over_prompts(table.reset_index(), by, REAGENT.summary_of, **options)
+
+
+@overload
+def reagent(subject: Source, texts: Texts, *, return_probes: Literal[True], **arguments: Any) -> TwoFrames: ...
+@overload
+def reagent(
+    subject: Source, texts: Texts, *, return_probes: Literal[False] = False, **arguments: Any
+) -> pd.DataFrame: ...
+@probe(REAGENT, plot=plots.attribution, summarise=summarise_reagent)  # type: ignore[arg-type, misc]
+def reagent(
+    subject: Source,
+    texts: Texts,
+    *,
+    target: Target = "argmax",
+    continuation: Continuation | None = None,
+    target_pos: int | Sequence[int] = -1,
+    replace_ratio: float = 0.3,
+    keep: int = 5,
+    tolerance: int = 3,
+    max_steps: int = 3000,
+    n_probes: int = 16,
+    sampler: SamplerName | MaskedLM | OwnSampler = "unigram",
+    implementation: Implementation = "paper",
+    protect_bos: bool = True,
+    seed: int = 0,
+    bos: bool | None = None,
+    truncate: bool = False,
+    return_probes: bool = False,
+) -> pd.DataFrame | TwoFrames:
+    """Score every token read by ReAGent's recursion.
+
+    The defaults are those of inseq, which are the paper's where it gives any. All three implementations share the
+    recursion: S starts uniform in (0, 1); a step replaces each token with probability `replace_ratio`, takes the
+    change D of the target's probability, adds logit(1/2 + D/2) to the score of replaced tokens and subtracts it from
+    the others'; a probe stops once the target is among the `tolerance` likeliest with all but its `keep` best tokens
+    replaced. A prompt's score is the mean softmax of the probes that stopped. Updates are float64 of float32
+    probabilities, and a change is clamped just short of 1, in every implementation.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes.
+        target: "argmax", a token as text, an id, or one of these per prompt; see `probes._attribution.Target`.
+        continuation: tokens to explain one after another instead.
+        target_pos: the last position read, or several; negative ones count from a prompt's end.
+        replace_ratio: probability that a step replaces a token.
+        keep: tokens left in the stop test. Where a prompt has no more than that its probes stop in their first step and
+            the scores are noise; a warning says so.
+        tolerance: the target must be among so many likeliest for a probe to stop.
+        max_steps: give a probe up after so many.
+        n_probes: independent copies of every prompt.
+        sampler: what replaces a token. "unigram": by how often tokens occur, in the reference model's training text
+            where the tokenizer is that model's, else in the given texts; "uniform": any but special tokens; "pos":
+            uniform among tokens that nltk tags alike; "self": what the model itself would say there; a `MaskedLM`; or
+            a function (ids [pos], numpy generator) -> ids [pos].
+        implementation: what is done where none of a prompt's probes stopped. "paper": the mean over all of them;
+            "inseq": the same with a warning; "original": NaN. They differ in nothing else that is not an argument here.
+        protect_bos: never replace a start-of-text token at position 0, whose loss shakes every model; the published
+            implementations do replace it. Its score is then 0.
+        seed: of all draws; a prompt's do not depend on the batch, nor on other prompts but by their counts of tokens.
+        bos: see `probes.logit_lens`.
+        truncate: likewise.
+        return_probes: also return the frame of `reagent_probes`, of this same run.
+
+    Returns:
+        One row per prompt, target and token read. `score` sums to 1 per target; `score_se` is its standard error over
+        probes; `converged` and `stop_step` say whether to believe it. With `return_probes`, that and the frame of
+        `reagent_probes`.
+
+    Raises:
+        InputError: an argument out of range, or a sampler without what it needs.
+
+    Cost: two forward passes per probe and step, and one per prompt; only the last position is unembedded.
+
+    >>> frame = reagent("reference", ["Once upon a time there was a little"], n_probes=2, max_steps=2)
+    >>> round(float(frame.score.sum()), 6), frame.score.iloc[0]
+    (1.0, np.float64(0.0))
+    """
+    recursion = Recursion(replace_ratio, keep, tolerance, max_steps, n_probes, seed)
+    _check(recursion, implementation)
+    parameters = {
+        "target": target, "continuation": continuation, "target_pos": target_pos, "replace_ratio": replace_ratio,
+        "keep": keep, "tolerance": tolerance, "max_steps": max_steps, "n_probes": n_probes,
+        "sampler": sampler_name(sampler), "implementation": implementation, "protect_bos": protect_bos,
+    }  # fmt: skip
+    run = Run(REAGENT, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
+    if sampler == "unigram":
+        run.parameters["unigram"] = unigram_source(run.subject)
+    targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
+    cases, outcomes = _explain(run.subject, targets, recursion, sampler, implementation, protect_bos=protect_bos)
+    scores = run.frame([attribution_columns(targets, _scores(outcomes, targets, implementation), method="reagent")])
+    if not return_probes:
+        return scores
+    other = Run(REAGENT_PROBES, run.subject, texts, parameters=run.parameters, bos=bos, truncate=truncate, seed=seed)
+    return scores, other.frame([_probe_columns(targets, cases, outcomes)])
+
+
+@probe(REAGENT_PROBES)
+def reagent_probes(
+    subject: Source,
+    texts: Texts,
+    *,
+    target: Target = "argmax",
+    continuation: Continuation | None = None,
+    target_pos: int | Sequence[int] = -1,
+    replace_ratio: float = 0.3,
+    keep: int = 5,
+    tolerance: int = 3,
+    max_steps: int = 3000,
+    n_probes: int = 16,
+    sampler: SamplerName | MaskedLM | OwnSampler = "unigram",
+    implementation: Implementation = "paper",
+    protect_bos: bool = True,
+    seed: int = 0,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """Every probe of `reagent`: whether and when it stopped, how sharp its scores are, what its best tokens keep.
+
+    Arguments, errors and cost are those of `reagent`, which with `return_probes=True` returns both frames of one run.
+
+    Returns:
+        One row per prompt, target and probe; entropy in nats.
+
+    >>> frame = reagent_probes("reference", ["Once upon a time"], n_probes=2, max_steps=2, keep=1)
+    >>> frame.probe.tolist()
+    [0, 1]
+    """
+    arguments = locals()
+    return reagent(**arguments, return_probes=True)[1]
+
+
+def reagent_scores(
+    subject: Subject,
+    targets: Targets,
+    *,
+    seed: int = 0,
+    replace_ratio: float = 0.3,
+    keep: int = 5,
+    tolerance: int = 3,
+    max_steps: int = 3000,
+    n_probes: int = 16,
+    sampler: SamplerName | MaskedLM | OwnSampler = "unigram",
+    implementation: Implementation = "paper",
+    protect_bos: bool = True,
+) -> Scores:
+    """`reagent` as a method of `attribute`."""
+    recursion = Recursion(replace_ratio, keep, tolerance, max_steps, n_probes, seed)
+    _check(recursion, implementation)
+    _, outcomes = _explain(subject, targets, recursion, sampler, implementation, protect_bos=protect_bos)
+    return _scores(outcomes, targets, implementation)
+
+
+def _check(recursion: Recursion, implementation: str) -> None:
+    settings = recursion
+    check_counts(
+        keep=settings.keep, tolerance=settings.tolerance, max_steps=settings.max_steps, n_probes=settings.n_probes
+    )
+    check_seed(settings.seed)
+    if not 0 < settings.replace_ratio < 1:
+        raise InputError(f"replace_ratio={settings.replace_ratio}; give a share between 0 and 1, both excluded.")
+    if implementation not in get_args(Implementation):
+        raise UnknownName("implementation", str(implementation), get_args(Implementation))
+
+
+def _explain(
+    subject: Subject,
+    targets: Targets,
+    recursion: Recursion,
+    sampler: SamplerName | MaskedLM | OwnSampler,
+    implementation: Implementation,
+    *,
+    protect_bos: bool,
+) -> tuple[list[Case], list[Outcome]]:
+    cases, ranks = cases_of(subject, targets, sampler, protect_bos=protect_bos)
+    short = sum(int(case.free.sum()) <= recursion.keep for case in cases)
+    if short:
+        warnings.warn(
+            f"{short} of {len(cases)} targets are read after no more than keep={recursion.keep} tokens that may be "
+            "replaced: their stop test replaces nothing, so their probes stop at once and their scores are noise. "
+            "Lower keep, or give longer prompts.",
+            stacklevel=3,
+        )
+    unlikely = int((ranks >= recursion.tolerance).sum())
+    if unlikely:
+        warnings.warn(
+            f"{unlikely} of {len(cases)} targets are not among the {recursion.tolerance} likeliest even after "
+            f"the intact prompt: their probes may run all {recursion.max_steps} steps; raise tolerance, or lower that.",
+            stacklevel=3,
+        )
+    outcomes = recursion.run(cases, reader_of(subject, targets), tokens_per_round=_tokens_per_round(subject))
+    stuck = sum(not outcome.converged.any() for outcome in outcomes)
+    if stuck and implementation == "inseq":
+        warnings.warn(
+            f"no probe of {stuck} of {len(cases)} targets stopped; their scores are means over all probes.",
+            stacklevel=3,
+        )
+    return cases, outcomes
+
+
+def _tokens_per_round(subject: Subject) -> int:
+    budget = subject.batch_tokens()
+    return min(budget, _CPU_ROUND) if subject.device.type == "cpu" else budget
+
+
+def _scores(outcomes: Sequence[Outcome], targets: Targets, implementation: Implementation) -> Scores:
+    score, score_se, converged, stop_step = [], [], [], []
+    for outcome in outcomes:
+        stopped = outcome.converged
+        counted = outcome.importance[stopped if stopped.any() else slice(None)]
+        mean = counted.mean(axis=0)
+        score.append(np.full_like(mean, np.nan) if implementation == "original" and not stopped.any() else mean)
+        alone = len(counted) < 2
+        score_se.append(np.full_like(mean, np.nan) if alone else counted.std(axis=0, ddof=1) / math.sqrt(len(counted)))
+        converged.append(stopped.mean())
+        stop_step.append(float(np.median(outcome.stop_step[stopped])) if stopped.any() else math.nan)
+    extra = {"converged": spread(converged, targets), "stop_step": spread(stop_step, targets)}
+    return Scores(score, score_se, extra)
+
+
+def _probe_columns(targets: Targets, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> dict[str, np.ndarray]:
+    n_probes = len(outcomes[0].stop_step)
+    importance = [outcome.importance for outcome in outcomes]
+    per_target = {
+        "prompt_id": targets.tokens.table["prompt_id"].to_numpy()[targets.prompt.numpy()],
+        "target_pos": targets.pos.numpy(),
+        "target_id": targets.ids.numpy(),
+        "prob_intact": np.array([case.prob for case in cases]),
+    }
+    stop_step = np.concatenate([outcome.stop_step for outcome in outcomes])
+    return {name: np.repeat(values, n_probes) for name, values in per_target.items()} | {
+        "probe": np.tile(np.arange(n_probes), len(cases)),
+        "converged": stop_step > 0,
+        "stop_step": np.where(stop_step > 0, stop_step, -1),
+        "entropy": np.concatenate([entr(one).sum(axis=1) for one in importance]),
+        "prob_kept": np.concatenate([outcome.prob_kept for outcome in outcomes]),
+    }
