@@ -36,9 +36,7 @@ def main() -> None:
     measured = scores[scores["control"] == "none"].groupby(["metric", "prompt_id", "method"])
     table = measured[["value", "value_random"]].mean().unstack("method")
     converged, median = probes["converged"].mean(), probes["stop_step"].median()
-    print(
-        f"{len(ids)} prompts of {arguments.length} tokens; {converged:.0%} of probes converged, median step {median:.0f}"
-    )
+    print(f"{len(ids)} prompts; {converged:.0%} of probes converged, median step {median:.0f}")
     print(f"sequences per prompt: reagent {n_recursive:.0f}, reagent_ls {n_masks} ({n_masks / n_recursive:.0%})")
     for metric, rows in table.groupby("metric"):
         value = rows["value"]
