@@ -12,7 +12,6 @@ estimates the same effects in probabilities, with standard errors.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, get_args, overload
 
@@ -31,13 +30,12 @@ from interp.subject import Subject
 from interp.tokens import Texts
 from probes._attribution import ATTRIBUTION, Continuation, Scores, Target, Targets, attribution_columns, find_targets
 from probes._cases import (
-    cases_of,
     check_counts,
     check_seed,
-    reader_of,
     sampler_name,
     spread,
 )
+from probes._explain import explain
 from probes._masked_lm import MaskedLM
 from probes._recursion import Case, Outcome, Recursion
 from probes._replacements import OwnSampler, SamplerName, unigram_source
@@ -48,8 +46,6 @@ Implementation: TypeAlias = Literal["paper", "inseq", "original"]
 TwoFrames: TypeAlias = tuple[pd.DataFrame, pd.DataFrame]
 PAPER = "Zhao & Shan (2024), ReAGent: a model-agnostic feature attribution method, arXiv 2402.00794"
 AT_ONCE = 3  # a prompt whose probes stop within so many steps: its scores are mostly their random start
-# On a CPU larger batches gain nothing, and steps taken ahead of a stop are lost.
-_CPU_ROUND = 1024
 
 REAGENT = Schema(
     probe="reagent",
@@ -186,7 +182,7 @@ def reagent(
     if sampler == "unigram":
         run.parameters["unigram"] = unigram_source(run.subject)
     targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
-    cases, outcomes = _explain(run.subject, targets, recursion, sampler, implementation, protect_bos=protect_bos)
+    cases, outcomes = explain(run.subject, targets, recursion, sampler, implementation, protect_bos=protect_bos)
     scores = run.frame([attribution_columns(targets, _scores(outcomes, targets, implementation), method="reagent")])
     if not return_probes:
         return scores
@@ -246,7 +242,7 @@ def reagent_scores(
     """`reagent` as a method of `attribute`."""
     recursion = Recursion(replace_ratio, keep, tolerance, max_steps, n_probes, seed)
     _check(recursion, implementation)
-    _, outcomes = _explain(subject, targets, recursion, sampler, implementation, protect_bos=protect_bos)
+    _, outcomes = explain(subject, targets, recursion, sampler, implementation, protect_bos=protect_bos)
     return _scores(outcomes, targets, implementation)
 
 
@@ -260,46 +256,6 @@ def _check(recursion: Recursion, implementation: str) -> None:
         raise InputError(f"replace_ratio={settings.replace_ratio}; give a share between 0 and 1, both excluded.")
     if implementation not in get_args(Implementation):
         raise UnknownName("implementation", str(implementation), get_args(Implementation))
-
-
-def _explain(
-    subject: Subject,
-    targets: Targets,
-    recursion: Recursion,
-    sampler: SamplerName | MaskedLM | OwnSampler,
-    implementation: Implementation,
-    *,
-    protect_bos: bool,
-) -> tuple[list[Case], list[Outcome]]:
-    cases, ranks = cases_of(subject, targets, sampler, protect_bos=protect_bos)
-    short = sum(int(case.free.sum()) <= recursion.keep for case in cases)
-    if short:
-        warnings.warn(
-            f"{short} of {len(cases)} targets are read after no more than keep={recursion.keep} tokens that may be "
-            "replaced: their stop test replaces nothing, so their probes stop at once and their scores are noise. "
-            "Lower keep, or give longer prompts.",
-            stacklevel=3,
-        )
-    unlikely = int((ranks >= recursion.tolerance).sum())
-    if unlikely:
-        warnings.warn(
-            f"{unlikely} of {len(cases)} targets are not among the {recursion.tolerance} likeliest even after "
-            f"the intact prompt: their probes may run all {recursion.max_steps} steps; raise tolerance, or lower that.",
-            stacklevel=3,
-        )
-    outcomes = recursion.run(cases, reader_of(subject, targets), tokens_per_round=_tokens_per_round(subject))
-    stuck = sum(not outcome.converged.any() for outcome in outcomes)
-    if stuck and implementation == "inseq":
-        warnings.warn(
-            f"no probe of {stuck} of {len(cases)} targets stopped; their scores are means over all probes.",
-            stacklevel=3,
-        )
-    return cases, outcomes
-
-
-def _tokens_per_round(subject: Subject) -> int:
-    budget = subject.batch_tokens()
-    return min(budget, _CPU_ROUND) if subject.device.type == "cpu" else budget
 
 
 def _scores(outcomes: Sequence[Outcome], targets: Targets, implementation: Implementation) -> Scores:
