@@ -54,6 +54,7 @@ def test_every_entry_point_is_a_probe():
         assert found.schema.paper and found.schema.rows and found.function.__doc__
         # What must be given comes by position, first of all the model; what may be left out, by name.
         # What must be given comes by position, first of all the model; what may be left out, by name.
+        # What must be given comes by position, first of all the model; what may be left out, by name.
         arguments = list(inspect.signature(found.function).parameters.values())
         assert arguments[0].name == "subject"
         assert all((one.kind is one.KEYWORD_ONLY) == (one.default is not one.empty) for one in arguments)
