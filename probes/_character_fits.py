@@ -97,7 +97,8 @@ class Conditions:
         if len(self.table) > self.n:
             twin = self.table[self.n :]
             generator = torch.Generator().manual_seed(seed)
-            for rows in twin.split(4096):  # drawn on the CPU, so that every device sees the same
+            for start in range(0, self.n, 4096):  # drawn on the CPU, so that every device sees the same
+                rows = twin[start : start + 4096]
                 rows.copy_(torch.randn(rows.shape, generator=generator))
         for control in self.controls:
             if control == "random":

@@ -204,7 +204,7 @@ def character_content(
         raise InputError(
             f"no letter is in {min_tokens} and absent from {min_tokens} of {len(words)} words; lower min_tokens."
         )
-    groups = group_words(words, split, language)
+    groups = group_words(words.tolist(), split, language)
     splits = {seed: split_groups(groups, seed) for seed in numbers}
     common = _frequencies(run.subject, frequencies)[ids]
     lengths = np.array([len(word) for word in words])
