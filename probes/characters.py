@@ -103,7 +103,7 @@ def vocabulary(subject: Source, *, letters: Letters = "ascii") -> pd.DataFrame:
 
     >>> frame = vocabulary("reference")
     >>> frame.interp.summary()[["kind", "n_tokens"]].values.tolist()
-    [['other', 330], ['single_letter', 52], ['special', 1], ['word', 7809]]
+    [['other', 280], ['single_letter', 102], ['special', 1], ['word', 7809]]
     """
     run = Run(VOCABULARY, subject, None, parameters={"letters": letters})
     kind, words = kinds_of_tokens(run.subject, alphabet(letters).word)
