@@ -21,7 +21,7 @@ from probes import character_content, vocabulary
 from probes._character_fits import CONTROLS, Conditions
 from probes._character_summary import _resampled_means, summarise_letters
 from probes._lemma_splits import group_words
-from probes.characters import single_token_residuals
+from probes._token_vectors import single_token_residuals
 
 LETTERS = list("aeiourstlnm")
 VERBS = """
