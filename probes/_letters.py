@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -183,28 +182,31 @@ def questions(
         raise InputError(f"label_bug is of the task 'contains', not {task!r}; leave it out.")
     if task == "length":
         return _about_length(words)
-    read = [word.lower() if case == "oblivious" else word for word in words]
-    letters = alphabet.letters or _letters_in(read)
+    read = np.array([word.lower() if case == "oblivious" else word for word in words], dtype=str)
+    letters = alphabet.letters or tuple(sorted(set("".join(read.tolist()))))
     if case == "oblivious":
         letters = tuple(dict.fromkeys(letter.lower() for letter in letters))
-    answer = np.array([[_yes(word, letter, task, index) for word in read] for letter in letters])
+    answer = np.stack([_yes(read, letter, task, index) for letter in letters])
     eligible = np.ones_like(answer)
     if task == "count":
-        eligible = np.array([[letter in word for word in read] for letter in letters])
+        eligible = np.stack([_yes(read, letter, "contains", index) for letter in letters])
     elif task == "position":
-        needed = index + 1 if index >= 0 else -index
-        eligible &= np.array([len(word) >= needed for word in read])
-    drawn = np.array([[letter in word for word in words] for letter in letters]) if label_bug else answer
+        eligible &= np.strings.str_len(read) >= (index + 1 if index >= 0 else -index)
+    own = words.astype(str)
+    drawn = np.stack([_yes(own, letter, task, index) for letter in letters]) if label_bug else answer
     return Asked(letters, answer, drawn, eligible)
 
 
-def _yes(word: str, letter: str, task: Task, index: int) -> bool:
-    if task == "contains":
-        return letter in word
-    if task == "count":
-        return word.count(letter) > 1
-    place = {"first": 0, "last": -1}.get(task, index)
-    return -len(word) <= place < len(word) and word[place] == letter
+def _yes(words: np.ndarray, letter: str, task: Task, index: int) -> np.ndarray:
+    """Whether the answer is yes for each word, bool [n]; `words` are of numpy's own string type."""
+    if task == "first":
+        return np.strings.startswith(words, letter)
+    if task == "last":
+        return np.strings.endswith(words, letter)
+    if task == "position":
+        at = slice(index, index + 1 or None)
+        return np.array([len(word) >= -index and word[at] == letter for word in words.tolist()])
+    return np.strings.count(words, letter) > (task == "count")
 
 
 def _about_length(words: np.ndarray) -> Asked:
@@ -212,7 +214,3 @@ def _about_length(words: np.ndarray) -> Asked:
     asked = range(int(lengths.min()) + 1, int(lengths.max()) + 1)
     answer = np.array([lengths >= length for length in asked]).reshape(len(asked), len(words))
     return Asked(tuple(map(str, asked)), answer, answer, np.ones_like(answer))
-
-
-def _letters_in(words: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(Counter(letter for word in words for letter in word)))
