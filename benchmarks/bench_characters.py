@@ -138,8 +138,10 @@ def one_at_a_time(x: Tensor, y: Tensor, x_test: Tensor, seed: int) -> np.ndarray
 
 
 def _large() -> None:
-    """Memory for 50,257 x 768, beyond the matrix: 25 networks at once, which is as many
-    as the budget takes, and ridge. In this order, as what the first frees may stay with the process."""
+    """Memory for 50,257 x 768 beyond the matrix.
+
+    25 networks at once, which is as many as the budget takes; then ridge, for what it frees may stay with the process.
+    """
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
