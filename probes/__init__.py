@@ -1,6 +1,7 @@
 """The methods: one module and one paper each, functions from a model and texts to a tidy frame."""
 
 from probes.attribute import attribute
+from probes.characters import character_content, vocabulary
 from probes.faithfulness import faithfulness
 from probes.layer_robustness import layer_robustness, run_schedules
 from probes.logit_lens import logit_lens, top_tokens
@@ -8,11 +9,13 @@ from probes.neuron_kinds import neuron_kinds
 from probes.normxlogit import normxlogit
 from probes.reagent import reagent, reagent_probes
 from probes.reagent_ls import reagent_ls
+from probes.spelling import spelling
 from probes.stages import stages_of_inference
 from probes.subjoiner_heads import subjoiner_heads
 
 __all__ = [
     "attribute",
+    "character_content",
     "faithfulness",
     "layer_robustness",
     "logit_lens",
@@ -22,7 +25,9 @@ __all__ = [
     "reagent_ls",
     "reagent_probes",
     "run_schedules",
+    "spelling",
     "stages_of_inference",
     "subjoiner_heads",
     "top_tokens",
+    "vocabulary",
 ]

@@ -55,6 +55,7 @@ def test_every_entry_point_is_a_probe():
         # What must be given comes by position, first of all the model; what may be left out, by name.
         # What must be given comes by position, first of all the model; what may be left out, by name.
         # What must be given comes by position, first of all the model; what may be left out, by name.
+        # What must be given comes by position, first of all the model; what may be left out, by name.
         arguments = list(inspect.signature(found.function).parameters.values())
         assert arguments[0].name == "subject"
         assert all((one.kind is one.KEYWORD_ONLY) == (one.default is not one.empty) for one in arguments)
@@ -115,6 +116,7 @@ def test_public_names():
     ]  # fmt: skip
     assert probes.__all__ == [
         "attribute",
+        "character_content",
         "faithfulness",
         "layer_robustness",
         "logit_lens",
@@ -124,9 +126,11 @@ def test_public_names():
         "reagent_ls",
         "reagent_probes",
         "run_schedules",
+        "spelling",
         "stages_of_inference",
         "subjoiner_heads",
         "top_tokens",
+        "vocabulary",
     ]
     for package in (interp, probes):
         assert all(getattr(package, name) is not None for name in package.__all__)

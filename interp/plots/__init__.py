@@ -1,6 +1,7 @@
 """One figure per schema, matplotlib, legible in a notebook and in print. Imports matplotlib only when called."""
 
 from interp.plots.attribution import attribution
+from interp.plots.characters import characters
 from interp.plots.faithfulness import faithfulness
 from interp.plots.lens import lens, top_tokens
 from interp.plots.robustness import robustness
@@ -8,6 +9,7 @@ from interp.plots.stages import neuron_kinds, stages, subjoiner_heads
 
 __all__ = [
     "attribution",
+    "characters",
     "faithfulness",
     "lens",
     "neuron_kinds",
