@@ -81,6 +81,8 @@ def stages(frame: pd.DataFrame) -> Figure:
                 axes.plot(chance["layer"], chance["value"], ":", color=colour, linewidth=1)
         if names == ("mlp_ratio",) and (own["value"] > 0).all():
             axes.set_yscale("log")  # what enters block 0 is the embedding alone, which can be tiny
+        if title == "neurons (share)":
+            axes.set_ylim(bottom=0)  # also where there are none
         axes.set_ylabel(title, fontsize=9)
         axes.set_xlabel("block" if own["at"].iat[0] == "block" else "residual", fontsize=9)
         axes.tick_params(labelbottom=True)
