@@ -1,5 +1,6 @@
 """One figure per schema, matplotlib, legible in a notebook and in print. Imports matplotlib only when called."""
 
 from interp.plots.lens import lens, top_tokens
+from interp.plots.neurons import neuron_tokens
 
-__all__ = ["lens", "top_tokens"]
+__all__ = ["lens", "neuron_tokens", "top_tokens"]
