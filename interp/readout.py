@@ -1,27 +1,31 @@
-"""Residual vectors -> statistics of the next-token distribution, streamed in chunks.
+"""Residual vectors -> statistics of the next-token distribution, streamed in tiles.
 
-The logits of a chunk of rows exist for every layer in turn and are gone before the next; `[layers, rows, d_vocab]`
-never exists. Rows are the outer loop, so that the distribution compared with is computed once per chunk for all layers.
-All statistics are float32, whatever the model's dtype, from one shifted log-sum-exp: no `log(p + eps)` anywhere.
+A tile holds the logits of some rows and of one stretch of the vocabulary. For each tile every state is read in turn, so
+that the stretch of the unembedding stays in cache, and what is kept between tiles are a few numbers per row:
+`[layers, rows, d_vocab]` never exists, and nor does `[rows, d_vocab]` where the unembedding is at hand. All statistics
+are float32, whatever the model's dtype, from one shifted log-sum-exp: no `log(p + eps)` anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from interp.errors import InputError, NumericalError
+from interp.errors import InputError
+from interp.head import Head
+from interp.running import Running, Wanted
 
-# Beyond this a chunk of logits leaves the processor's last-level cache and every pass over it pays for memory.
+# Tiles of 512 x 4,096 float32 logits (8 MiB) keep the products large enough to be efficient and every pass over a tile
+# in the processor's cache. A GPU has no such cache to keep to: there a tile is as wide as the vocabulary.
+_CPU_ROWS, _CPU_WIDTH = 512, 4096
+# Rows of whole logits on a CPU, where no tile can be read: beyond this every pass over them pays for memory.
 _CPU_CHUNK_BYTES = 24 << 20
-# Chunks alive at once: the reference distribution, one scratch, and in the head the logits and two steps of a soft cap.
-_LIVE_CHUNKS = 5
-
-Head = Callable[[Tensor], Tensor]
+# Alive at once: the reference's exponentials, another's, and in the head the logits and two steps of a soft cap.
+_LIVE_TILES = 5
 
 
 @dataclass(frozen=True)
@@ -52,14 +56,14 @@ class Readout:
 
 @torch.no_grad()
 def read_out(
-    head: Head,
+    head: Head | Callable[[Tensor], Tensor],
     states: Sequence[Tensor],
     reference: Tensor,
     *,
     d_vocab: int,
     memory: int,
     targets: Tensor | Literal["argmax"] | None = None,
-    reference_head: Head | None = None,
+    reference_head: Head | Callable[[Tensor], Tensor] | None = None,
     entropy: bool = True,
     kl: bool = True,
     k: int = 1,
@@ -71,8 +75,8 @@ def read_out(
         states: residuals [r, d_model] each.
         reference: residual [r, d_model] whose distribution `kl` and "argmax" refer to; may be one of `states`, and is
             then read once.
-        d_vocab: size of the vocabulary; with `memory` it decides the rows per chunk.
-        memory: bytes all chunks together may use.
+        d_vocab: size of the vocabulary; with `memory` it decides the rows per tile.
+        memory: bytes all tiles together may use.
         targets: ids [r, t] to score, or "argmax" for the reference's own argmax (t = 1).
         reference_head: another head for the reference; default `head`.
         entropy: compute entropies.
@@ -88,29 +92,23 @@ def read_out(
     """
     if not states or not len(reference):
         raise InputError("there is nothing to read: give at least one state of at least one row.")
-    n_rows = min(len(reference), _rows_per_chunk(d_vocab, memory, reference.device))
-    buffers = torch.empty(2, n_rows, d_vocab, device=reference.device)
-    reducer = _Reducer(entropy, kl, k, *buffers)
+    head, reference_head = _as_head(head), _as_head(reference_head or head)
+    tiling = _Tiling.of(head, reference, len(states), d_vocab, memory)
+    same = [state is reference and reference_head is head for state in states]
     columns: dict[str, list[Tensor]] = {}
-    for start in range(0, len(reference), n_rows):
-        rows = slice(start, start + n_rows)
-        logits = _logits(reference_head or head, reference[rows])
-        ids: Tensor | None = None
-        if isinstance(targets, Tensor):
-            ids = targets[rows].to(logits.device)
-        elif targets == "argmax":
-            ids = logits.argmax(dim=1, keepdim=True)
-        reference_stats, distribution = reducer.reduce(logits, ids)
-        del logits
-        results = [
-            reference_stats
-            if state is reference and reference_head is None
-            else reducer.reduce(_logits(head, state[rows]), ids, distribution)[0]
-            for state in states
-        ]
-        for name in results[0]:
+    for start in range(0, len(reference), tiling.n_rows):
+        rows = slice(start, start + tiling.n_rows)
+        compared = _Rows(reference_head, reference[rows], tiling)
+        others = [_Rows(head, state[rows], tiling) for state, known in zip(states, same, strict=True) if not known]
+        ids = targets[rows].to(reference.device) if isinstance(targets, Tensor) else None
+        if targets == "argmax":
+            ids = compared.argmax()
+        own, *found = _read(compared, others, Wanted(entropy, kl, k, ids))
+        rest = iter(found)
+        results = [own if known else next(rest) for known in same]
+        for name in own:
             columns.setdefault(name, []).append(torch.stack([result[name] for result in results]).cpu())
-        columns.setdefault("reference_top1", []).append(reference_stats["top_id"][:, 0].cpu())
+        columns.setdefault("reference_top1", []).append(own["top_id"][:, 0].cpu())
         if ids is not None:
             columns.setdefault("target_ids", []).append(ids.cpu())
     per_row = ("target_ids", "reference_top1")
@@ -118,85 +116,89 @@ def read_out(
     return Readout(**joined)
 
 
+def _read(compared: _Rows, others: Sequence[_Rows], wanted: Wanted) -> list[dict[str, Tensor]]:
+    """Statistics of the rows compared with and of the others, tile by tile."""
+    reference = compared.running(wanted)
+    states = [rows.running(wanted) for rows in others]
+    for tile in compared.tiling.tiles():
+        exponentials, scratch = (compared.buffer(name, tile) for name in ("exponentials", "scratch"))
+        step = reference.add(compared.logits(tile), tile.start, scratch, exponentials=exponentials)
+        for rows, state in zip(others, states, strict=True):
+            state.add(rows.logits(tile), tile.start, scratch, reference=step)
+    for rows, state in zip((compared, *others), (reference, *states), strict=True):
+        if state.must_recount():
+            for tile in compared.tiling.tiles():
+                state.recount(rows.logits(tile))
+    return [state.statistics(reference) for state in (reference, *states)]
+
+
 @dataclass(frozen=True)
-class _Reference:
-    """Probabilities [rows, d_vocab] and entropy [rows] of the reference."""
+class _Tiling:
+    """How many rows and tokens are read at once, and kept buffers for them.
 
-    prob: Tensor
-    entropy: Tensor
-
-
-@dataclass
-class _Reducer:
-    """Which statistics to take of a chunk of float32 logits [rows, d_vocab].
-
-    Every pass over a chunk writes into a buffer kept between chunks: fresh tensors of this size cost more in page
-    faults than the arithmetic does.
+    Fresh tensors of this size would cost more in page faults than the arithmetic does.
     """
 
-    entropy: bool
-    kl: bool
-    k: int
-    scratch: Tensor
-    exponentials: Tensor
+    n_rows: int
+    width: int
+    d_vocab: int
+    buffers: Mapping[str, Tensor]
 
-    def reduce(
-        self, logits: Tensor, targets: Tensor | None, reference: _Reference | None = None
-    ) -> tuple[dict[str, Tensor], _Reference | None]:
-        """Statistics of one state, and its own distribution in case it is the reference (where none is given).
+    @classmethod
+    def of(cls, head: Head, reference: Tensor, n_states: int, d_vocab: int, memory: int) -> _Tiling:
+        """Fit the budget; narrow tiles only where they pay and the unembedding is at hand."""
+        device = reference.device
+        if head.weight is not None and device.type == "cpu":
+            width = min(d_vocab, _CPU_WIDTH)
+            behind_norm = (n_states + 1) * reference.shape[1] * reference.element_size()
+            n_rows = min(_CPU_ROWS, memory // (_LIVE_TILES * 4 * width + behind_norm))
+        else:
+            width = d_vocab
+            chunk = memory // _LIVE_TILES
+            n_rows = (min(chunk, _CPU_CHUNK_BYTES) if device.type == "cpu" else chunk) // (4 * width)
+        n_rows = max(1, min(len(reference), n_rows))
+        names = ("exponentials", "scratch", "logits") if width < d_vocab else ("exponentials", "scratch")
+        return cls(n_rows, width, d_vocab, {name: torch.empty(n_rows * width, device=device) for name in names})
 
-        The logits are shifted in place so that each row's maximum is 0: the distribution stays, sums become exact.
-        """
-        out = self.scratch[: len(logits)]
-        stats: dict[str, Tensor] = {}
-        if targets is not None:
-            # Before the shift, which rounds: two small logits under a large maximum could become equal by it.
-            # Counted in float32, exact below 2**24 tokens: summing booleans is eight times slower.
-            of_targets = logits.gather(1, targets)
-            above = [torch.gt(logits, one[:, None], out=out).sum(dim=1) for one in of_targets.unbind(dim=1)]
-            stats["rank"] = torch.stack(above, dim=1).long()
-        top = logits.max(dim=1, keepdim=True) if self.k == 1 else logits.topk(self.k, dim=1)
-        shift = top.values[:, :1]
-        logits.sub_(shift)
-        exponentials = torch.exp(logits, out=out if reference else self.exponentials[: len(logits)])
-        total = exponentials.sum(dim=1)
-        log_total = total.log()
-        if not torch.isfinite(log_total).all():
-            raise NumericalError("the logits hold NaN or infinity: check the model's weights and its dtype.")
-        stats |= {"top_id": top.indices, "top_log_prob": (top.values - shift) - log_total[:, None]}
-        if targets is not None:
-            stats["log_prob"] = (of_targets - shift) - log_total[:, None]
-        own = None
-        if self.entropy or (self.kl and reference is None):
-            own_entropy = (log_total - _total(torch.mul(exponentials, logits, out=out)) / total).clamp_(min=0.0)
-            if self.entropy:
-                stats["entropy"] = own_entropy
-            if reference is None:
-                own = _Reference(exponentials.div_(total[:, None]), own_entropy)
-        if self.kl:
-            if reference is None:
-                stats["kl"] = torch.zeros_like(log_total)
-            else:
-                cross_entropy = log_total - _total(torch.mul(reference.prob, logits, out=out))
-                # Two float32 sums of up to d_vocab terms: a divergence of zero can come out as -1e-7.
-                stats["kl"] = (cross_entropy - reference.entropy).clamp_(min=0.0)
-        return stats, own
+    def tiles(self) -> Iterator[range]:
+        """Stretches of the vocabulary, in order."""
+        for start in range(0, self.d_vocab, self.width):
+            yield range(start, min(start + self.width, self.d_vocab))
 
 
-def _logits(head: Head, state: Tensor) -> Tensor:
-    """float32 logits [rows, d_vocab] that may be written over, also where the head hands its input back."""
-    logits = head(state).float()
-    return logits.clone() if logits.untyped_storage().data_ptr() == state.untyped_storage().data_ptr() else logits
+class _Rows:
+    """Some rows of one state, ready to be read tile by tile."""
+
+    def __init__(self, head: Head, residual: Tensor, tiling: _Tiling) -> None:
+        self.head, self.residual, self.tiling = head, residual, tiling
+        self.whole = tiling.width == tiling.d_vocab
+        self.normed = residual if self.whole else head.norm(residual)
+
+    def logits(self, tile: range) -> Tensor:
+        """float32 logits [rows, len(tile)] that may be written over, also where the head hands its input back."""
+        if not self.whole:
+            return self.head.tile(self.normed, tile.start, tile.stop, out=self.buffer("logits", tile))
+        logits = self.head(self.residual).float()
+        aliased = logits.untyped_storage().data_ptr() == self.residual.untyped_storage().data_ptr()
+        return logits.clone() if aliased else logits
+
+    def running(self, wanted: Wanted) -> Running:
+        """Fresh statistics of these rows."""
+        bounds = None if self.whole or wanted.ids is None else self.head.bounds(self.normed, wanted.ids)
+        return Running(len(self.residual), wanted, bounds, self.residual.device)
+
+    def argmax(self) -> Tensor:
+        """The most probable token of each row, [rows, 1]."""
+        top = Running(len(self.residual), Wanted(entropy=False, kl=False, k=1, ids=None), None, self.residual.device)
+        for tile in self.tiling.tiles():
+            top.keep_top(self.logits(tile), tile.start)
+        return top.top_id
+
+    def buffer(self, name: str, tile: range) -> Tensor:
+        """Memory for a tile of these rows, [rows, len(tile)]."""
+        shape = len(self.residual), len(tile)
+        return self.tiling.buffers[name][: shape[0] * shape[1]].view(shape)
 
 
-def _total(products: Tensor) -> Tensor:
-    """Row sums [rows] where a token of probability 0 and logit -infinity, whose product is NaN, adds 0."""
-    total = products.sum(dim=1)
-    return products.nan_to_num_(nan=0.0, neginf=-torch.inf).sum(dim=1) if total.isnan().any() else total
-
-
-def _rows_per_chunk(d_vocab: int, memory: int, device: torch.device) -> int:
-    chunk = memory // _LIVE_CHUNKS
-    if device.type == "cpu":
-        chunk = min(chunk, _CPU_CHUNK_BYTES)
-    return max(1, chunk // (4 * d_vocab))
+def _as_head(head: Head | Callable[[Tensor], Tensor]) -> Head:
+    return head if isinstance(head, Head) else Head(head)

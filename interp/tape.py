@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from interp.errors import InputError
+from interp.head import Head
 
 Schedule: TypeAlias = Sequence[int]
 """The order in which blocks run: (0, 1, 3, 4) deletes block 2, (0, 2, 1, 3, 4) swaps 1 and 2; repeats are allowed."""
@@ -60,8 +61,8 @@ class Tape:
     last: Tensor
     mids: Sequence[Tensor]
     blocks: Sequence[Callable[..., Any]]
-    head: Callable[[Tensor], Tensor]
-    raw_head: Callable[[Tensor], Tensor]
+    head: Head
+    raw_head: Head
 
     @property
     def n_layers(self) -> int:

@@ -14,6 +14,7 @@ from transformer_lens.model_bridge.sources.native.model import NativeModel
 
 from interp.backends import Facts, structure
 from interp.errors import ModelError
+from interp.head import Head
 from interp.sites import Site, SiteName
 from interp.tape import Call, Tape
 
@@ -202,8 +203,8 @@ class BridgeBackend:
             last=final[0],
             mids=[between[index] for index in range(len(blocks))] if mids else [],
             blocks=blocks,
-            head=lambda residual: self._unembed(self._norm(residual)),
-            raw_head=self._unembed,
+            head=self._head(self._norm),
+            raw_head=self._head(lambda residual: residual),
         )
 
     def _final_module(self) -> Any:
@@ -213,9 +214,10 @@ class BridgeBackend:
         normed: Tensor = self.bridge.ln_final(residual) if hasattr(self.bridge, "ln_final") else residual
         return normed
 
-    def _unembed(self, residual: Tensor) -> Tensor:
-        logits: Tensor = self.bridge.adapter.apply_output_logits_transform(self.bridge.unembed(residual))
-        return logits
+    def _head(self, norm: Callable[[Tensor], Tensor]) -> Head:
+        weight, bias = self.unembedding()
+        transform = self.bridge.adapter.apply_output_logits_transform
+        return Head(lambda residual: transform(self.bridge.unembed(norm(residual))), weight.T, bias, norm, transform)
 
     def _require_mids(self, names: list[str]) -> None:
         missing = [name for name in names if name not in self.bridge.hook_dict]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from interp.backends import structure
 from interp.errors import ModelError
+from interp.head import Head
 from interp.sites import Site, SiteName
 from interp.tape import Call, Tape
 
@@ -89,9 +90,8 @@ class NNsightBackend:
                     mid = getattr(block, mid_reader).input
                     between.append(mid.reshape(calls[-1].residual.shape))  # OPT flattens batch and position here
             last = self._norm.input
-            head = lambda residual: self._transform(self._head(self._norm(residual)))  # noqa: E731
-            raw_head = lambda residual: self._transform(self._head(residual))  # noqa: E731
-            tape = Tape(calls, last, between, self._blocks, head, raw_head)
+            heads = [self._read_through(norm) for norm in (self._norm, lambda residual: residual)]
+            tape = Tape(calls, last, between, self._blocks, *heads)
             with torch.no_grad():  # here too: only what stands within the trace travels
                 result = nnsight.save(program(tape))
         return result
@@ -154,6 +154,13 @@ class NNsightBackend:
     def showing_patterns(self) -> AbstractContextManager[None]:
         """See `Backend.showing_patterns`."""
         return structure.eager_attention(self._module)
+
+    def _read_through(self, norm: Callable[[Tensor], Tensor]) -> Head:
+        whole = lambda residual: self._transform(self._head(norm(residual)))  # noqa: E731
+        if self.remote:
+            return Head(whole)
+        weight, bias = self.unembedding()
+        return Head(whole, weight.T, bias, norm, self._transform)
 
     def _trace(self, ids: Tensor, **options: Any) -> Any:
         if self.remote:

@@ -1,0 +1,190 @@
+"""Statistics of next-token distributions whose logits come in tiles: a few numbers per row are all that is kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from interp.errors import NumericalError
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which statistics to keep; `ids` are the targets of each row, [rows, t]."""
+
+    entropy: bool
+    kl: bool
+    k: int
+    ids: Tensor | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a tile did to the sums of the reference, as those compared with it need to know."""
+
+    exponentials: Tensor  # [rows, width]
+    decay: Tensor  # [rows], what earlier sums are multiplied by now that the largest logit has grown
+    total_before: Tensor  # [rows], the sum of exponentials before this tile, decayed
+
+
+class Running:
+    """One state's statistics, tile by tile.
+
+    Sums of exponentials are relative to the largest logit so far and rescaled when it grows: nothing overflows, and a
+    large constant in all logits costs no digits.
+
+    Args:
+        n_rows: rows of the state.
+        wanted: what to keep.
+        bounds: between which values the targets' logits will lie, [rows, t] each: they are ranked before the tile that
+            holds them has come. None where one tile holds the whole vocabulary.
+        device: where the rows are.
+    """
+
+    def __init__(self, n_rows: int, wanted: Wanted, bounds: tuple[Tensor, Tensor] | None, device: torch.device) -> None:
+        self._wanted, self._bounds = wanted, bounds
+        self._peak = torch.full((n_rows,), -torch.inf, device=device)
+        self._base, self._total, self._weighted, self._cross = torch.zeros(4, n_rows, device=device)
+        self._top = torch.empty(n_rows, 0, device=device)
+        self.top_id = torch.empty(n_rows, 0, dtype=torch.long, device=device)
+        if wanted.ids is not None:
+            self._logit, self._above = torch.zeros(2, *wanted.ids.shape, device=device)
+            self._near: list[tuple[Tensor, int, Tensor]] = []
+
+    def add(
+        self,
+        logits: Tensor,
+        start: int,
+        scratch: Tensor,
+        *,
+        exponentials: Tensor | None = None,
+        reference: Step | None = None,
+    ) -> Step:
+        """Take in float32 logits [rows, width] of the tokens from `start` on; they are written over.
+
+        Args:
+            logits: of the tile.
+            start: its first token.
+            scratch: float32 [rows, width] to work in.
+            exponentials: float32 [rows, width] to leave the exponentials in; given for the reference only.
+            reference: what the same tile did to the reference; None for the reference itself.
+        """
+        if self._wanted.ids is not None:
+            # Before the shift, which rounds: two small logits under a large maximum could become equal by it.
+            self._rank(logits, start, self._wanted.ids, scratch)
+        self.keep_top(logits, start)
+        grown, decay = self._rebase()
+        logits.sub_(self._base[:, None])
+        powers = torch.exp(logits, out=scratch if exponentials is None else exponentials)
+        before = decay * self._total
+        self._total = before + powers.sum(dim=1)
+        if self._wanted.entropy or (self._wanted.kl and reference is None):
+            added = _total(torch.mul(powers, logits, out=scratch))
+            self._weighted = decay * self._weighted - grown * before + added
+        if self._wanted.kl and reference is not None:
+            # 0 x infinity, where the reference's earlier sum is as nothing beside what has come
+            cross = torch.where(reference.decay == 0, 0.0, reference.decay * self._cross)
+            added = _total(torch.mul(reference.exponentials, logits, out=scratch))
+            self._cross = cross - grown * reference.total_before + added
+        return Step(powers, decay, before)
+
+    def recount(self, logits: Tensor) -> None:
+        """Count a tile once more, for rows whose targets' logits did not lie within their bounds."""
+        for column, one in enumerate(self._logit.unbind(dim=1)):
+            self._above[:, column] += (logits > one[:, None]).sum(dim=1)
+
+    def must_recount(self) -> bool:
+        """Whether any target's logit did not lie within its bounds; counts start again if so."""
+        if self._wanted.ids is None or self._bounds is None:
+            return False
+        low, high = self._bounds
+        within = (self._logit >= low) & (self._logit <= high)
+        if bool(within.all()):
+            return False
+        self._above.zero_()
+        self._near.clear()
+        return True
+
+    def statistics(self, reference: Running) -> dict[str, Tensor]:
+        """What was wanted, after the last tile; `reference` may be this one.
+
+        Raises:
+            NumericalError: a row's logits hold NaN or +infinity, or no token is possible.
+        """
+        log_total = self._total.log()
+        if not torch.isfinite(log_total).all():
+            raise NumericalError("the logits hold NaN or infinity: check the model's weights and its dtype.")
+        stats = {"top_id": self.top_id, "top_log_prob": (self._top - self._base[:, None]) - log_total[:, None]}
+        if self._wanted.ids is not None:
+            stats["log_prob"] = (self._logit - self._base[:, None]) - log_total[:, None]
+            for rows, column, values in self._near:
+                larger = values > self._logit[rows, column]
+                self._above[:, column].index_add_(0, rows, larger.float())
+            stats["rank"] = self._above.long()
+        if self._wanted.entropy:
+            stats["entropy"] = self._entropy()
+        if self._wanted.kl and reference is self:
+            stats["kl"] = torch.zeros_like(log_total)
+        elif self._wanted.kl:
+            cross_entropy = log_total - self._cross / reference._total
+            # Two float32 sums of up to d_vocab terms: a divergence of zero can come out as -1e-7.
+            stats["kl"] = (cross_entropy - reference._entropy()).clamp_(min=0.0)
+        return stats
+
+    def _entropy(self) -> Tensor:
+        return (self._total.log() - self._weighted / self._total).clamp_(min=0.0)
+
+    def _rebase(self) -> tuple[Tensor, Tensor]:
+        """Move the base of the exponentials to the largest logit; by how much it grew, and what that leaves of sums."""
+        first = self._peak.isneginf()  # nothing but impossible tokens so far
+        self._peak = torch.maximum(self._peak, self._top[:, 0])
+        base = torch.where(self._peak.isneginf(), 0.0, self._peak)
+        grown = torch.where(first, 0.0, base - self._base)
+        self._base = base
+        return grown, torch.exp(-grown)
+
+    def keep_top(self, logits: Tensor, start: int) -> None:
+        """Take the tile's largest logits into account."""
+        if self._wanted.k > 1:
+            found = logits.topk(min(self._wanted.k, logits.shape[1]), dim=1)
+            values, ids = torch.cat([self._top, found.values], 1), torch.cat([self.top_id, found.indices + start], 1)
+            self._top, order = values.topk(min(self._wanted.k, values.shape[1]), dim=1)
+            self.top_id = ids.gather(1, order)
+            return
+        if not self._top.shape[1]:
+            self._top, self.top_id = logits.max(dim=1, keepdim=True)
+            self.top_id += start
+            return
+        # The largest value is quick to find; where it stands is not, and is looked for only where it is new.
+        largest = logits.amax(dim=1)
+        rows = (~(largest <= self._top[:, 0])).nonzero()[:, 0]  # so that NaN comes through
+        self._top[rows, 0] = largest[rows]
+        self.top_id[rows, 0] = logits[rows].argmax(dim=1) + start
+
+    def _rank(self, logits: Tensor, start: int, ids: Tensor, scratch: Tensor) -> None:
+        here = (ids >= start) & (ids < start + logits.shape[1])
+        values = logits.gather(1, (ids - start).clamp(0, logits.shape[1] - 1))
+        self._logit = torch.where(here, values, self._logit)
+        low, high = (self._logit, self._logit) if self._bounds is None else self._bounds
+        for column in range(ids.shape[1]):
+            # Counted in float32, exact below 2**24 tokens: summing booleans is eight times slower.
+            surely = torch.gt(logits, high[:, column, None], out=scratch).sum(dim=1)
+            self._above[:, column] += surely
+            if self._bounds is None:
+                continue
+            # What lies between the bounds, few tokens beside the target itself, is decided when its logit is known.
+            maybe = torch.gt(logits, low[:, column, None], out=scratch).sum(dim=1)
+            rows = (maybe > surely).nonzero()[:, 0]
+            some = logits[rows]
+            which, token = ((some > low[rows, column, None]) & (some <= high[rows, column, None])).nonzero(
+                as_tuple=True
+            )
+            self._near.append((rows[which], column, some[which, token]))
+
+
+def _total(products: Tensor) -> Tensor:
+    """Row sums [rows] where a token of probability 0 and logit -infinity, whose product is NaN, adds 0."""
+    total = products.sum(dim=1)
+    return products.nan_to_num_(nan=0.0, neginf=-torch.inf).sum(dim=1) if total.isnan().any() else total
