@@ -73,9 +73,14 @@ class Run:
             raise InputError(f"{self.schema.probe} was given no texts.")
         return self._tokens
 
-    def batches(self, states_per_layer: int = 1) -> Iterator[Batch]:
-        """Batches within the memory budget, with a progress bar where there is more than one."""
-        batches = list(self.tokens.batches(self.subject.batch_tokens(states_per_layer)))
+    def batches(self, states_per_layer: int = 1, variants: int = 1) -> Iterator[Batch]:
+        """Batches within the memory budget, with a progress bar where there is more than one.
+
+        Args:
+            states_per_layer: residuals held per layer.
+            variants: of each batch that are run side by side.
+        """
+        batches = list(self.tokens.batches(max(1, self.subject.batch_tokens(states_per_layer) // variants)))
         # None lets tqdm decide: shown on a terminal or in a notebook.
         hidden = len(batches) == 1 or (None if options.progress is None else not options.progress)
         total = sum(int(batch.lengths.sum()) for batch in batches)

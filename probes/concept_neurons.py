@@ -6,9 +6,8 @@ top ten tokens are the concept's, and candidates are ranked by the mean z-score 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -81,8 +80,8 @@ def concept_scores(
 
     Cost: a few hundred columns of the vocabulary for every neuron, then ever more for ever fewer neurons.
 
-    >>> frame = concept_scores("reference", words=["big", "small", "little", "tiny", "huge", "large"], layers=[6, 7])
-    >>> bool((frame.n_hits >= 3).all()), sorted(frame.control.unique())[0]
+    >>> frame = concept_scores("reference", words=["time", "day", "moment", "hour", "night", "week"], layers=[6, 7], min_hits=2)
+    >>> bool((frame.n_hits >= 2).all()), sorted(frame.control.unique())[0]
     (True, 'none')
     """
     run = Run(
@@ -99,13 +98,10 @@ def concept_scores(
     # One order of the vocabulary for all layers: the first columns rule most neurons out, whichever they are.
     order, drawn = _permutations(run.subject.d_vocab, seed)
     by_control = {"none": split.seed_ids, "random_tokens": drawn[: len(split.seed_ids)]}
-    parts = [
-        _candidates(read, vectors, ids, order, min_hits).assign(layer=layer, control=control)
-        for control, ids in by_control.items()
-        for layer, vectors in values.items()
-    ]
-    table = pd.concat(parts).sort_values(["control", "score"], ascending=[True, False], kind="stable")
-    return run.frame([{name: table[name].to_numpy() for name in table} | {"concept": _repeated(concept or split.seeds[0], len(table))}])
+    tables = [_candidates(read, values, ids, order, min_hits).assign(control=name) for name, ids in by_control.items()]
+    table = pd.concat(tables)
+    table["concept"] = concept or split.seeds[0]
+    return run.frame([{name: table[name].to_numpy() for name in table}])
 
 
 def concept_neurons(
@@ -141,9 +137,9 @@ def concept_neurons(
         UnknownName: there is no such basis.
         ModelError: a mixture of experts, which has no neurons of its own to read.
 
-    >>> neurons = concept_neurons("reference", ["big", "small", "little", "tiny", "huge", "large"], n=5)
+    >>> neurons = concept_neurons("reference", ["time", "day", "moment", "hour", "night", "week"], n=5, min_hits=2)
     >>> neurons
-    NeuronSet('big', 5 neurons in blocks ..., held out: ...)
+    NeuronSet('time', 5 neurons in blocks ..., held out: ...)
     """
     model = load(subject)
     (n,) = whole_numbers(n, "n")
@@ -196,15 +192,23 @@ def sieve(tokens: Tensor, prepared: Tensor, ids: Tensor, order: Tensor, min_hits
     return left[kept], (above[kept] < TOP).sum(dim=1)
 
 
-def _candidates(read: TokenBasis, vectors: Tensor, ids: Tensor, order: Tensor, min_hits: int) -> pd.DataFrame:
-    """Neurons of one block with at least `min_hits` of the tokens among their top ten, with their scores."""
-    prepared = read.prepared(vectors)
-    neurons, n_hits = sieve(read.tokens, prepared, ids, order, min_hits)
-    found = prepared[neurons]
-    score = (found @ read.tokens[ids].T).mean(dim=1) / read.sd(found)
-    norm = vectors[neurons].float().norm(dim=1)
-    values = {"neuron": neurons, "score": score.double(), "n_hits": n_hits, "value_norm": norm.double()}
-    return pd.DataFrame({name: value.cpu().numpy() for name, value in values.items()})
+def _candidates(
+    read: TokenBasis, values: Mapping[int, Tensor], ids: Tensor, order: Tensor, min_hits: int
+) -> pd.DataFrame:
+    """Neurons with at least `min_hits` of the tokens among their top ten, best score first; values by block."""
+    found: dict[str, list[Tensor]] = {"layer": [], "neuron": [], "n_hits": [], "value_norm": []}
+    prepared = []
+    for layer, vectors in values.items():
+        vectors = read.prepared(vectors)
+        neurons, n_hits = sieve(read.tokens, vectors, ids, order, min_hits)
+        prepared.append(vectors[neurons])
+        norms = values[layer][neurons].float().norm(dim=1).double()
+        for name, column in zip(found, (torch.full_like(neurons, layer), neurons, n_hits, norms), strict=True):
+            found[name].append(column)
+    candidates = torch.cat(prepared)
+    score = (candidates @ read.tokens[ids].T).mean(dim=1) / read.sd(candidates)
+    table = pd.DataFrame({name: torch.cat(columns).cpu().numpy() for name, columns in found.items()})
+    return table.assign(score=score.cpu().double().numpy()).sort_values("score", ascending=False, kind="stable")
 
 
 def _checked_hits(min_hits: int, split: ConceptWords) -> int:
@@ -221,7 +225,3 @@ def _checked_hits(min_hits: int, split: ConceptWords) -> int:
 def _permutations(d_vocab: int, seed: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return torch.randperm(d_vocab, generator=generator), torch.randperm(d_vocab, generator=generator)
-
-
-def _repeated(text: str, n: int) -> np.ndarray:
-    return np.full(n, text, dtype=object)

@@ -56,7 +56,9 @@ class NeuronSet:
             subject.check_layer(layer, subject.n_layers - 1)
             for neuron in chosen:
                 if not 0 <= neuron < subject.d_mlp:
-                    raise InputError(f"neuron {neuron} is not in block {layer}: neurons run from 0 to {subject.d_mlp - 1}.")
+                    raise InputError(
+                        f"neuron {neuron} is not in block {layer}: neurons run from 0 to {subject.d_mlp - 1}."
+                    )
             if len(set(chosen)) < len(chosen):
                 raise InputError(f"the neurons of block {layer} name one twice: {chosen}.")
             if chosen:
@@ -108,7 +110,7 @@ class NeuronSet:
         >>> import interp
         >>> from probes import concept_neurons
         >>> subject = interp.load("reference")
-        >>> neurons = concept_neurons(subject, ["big", "small", "little", "tiny", "huge", "large"], n=5)
+        >>> neurons = concept_neurons(subject, ["time", "day", "moment", "hour", "night", "week"], n=5, min_hits=2)
         >>> with neurons.steering(subject, alpha=4):
         ...     text = subject.generate("Once upon a time", max_new_tokens=5)
         >>> text.startswith("Once upon a time")

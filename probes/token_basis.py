@@ -16,6 +16,7 @@ from torch import Tensor
 
 from interp.errors import UnknownName
 from interp.subject import Subject
+from interp.tape import Tape
 
 Basis: TypeAlias = Literal["unembedding", "normed_unembedding", "embedding"]
 """Which directions stand for tokens: W_U as it is (the paper's), W_U behind the final norm's gain, or W_E."""
@@ -46,8 +47,15 @@ class TokenBasis:
         return self.tokens.T @ self.tokens / len(self.tokens)
 
     def sd(self, prepared: Tensor) -> Tensor:
-        """Standard deviation over the vocabulary of the readings of prepared vectors [n, d_model]: [n]."""
-        variance = ((prepared @ self.covariance) * prepared).sum(dim=1)
+        """Standard deviation over the vocabulary of the readings of prepared vectors [n, d_model]: [n].
+
+        From the covariance, which costs as much as reading d_model vectors; fewer vectors than that are read.
+        """
+        if len(prepared) < len(self.mean) and "covariance" not in vars(self):
+            parts = [(some @ self.tokens.T).square().mean(dim=1) for some in prepared.split(64)]
+            variance = torch.cat(parts) if parts else prepared.new_zeros(0)
+        else:
+            variance = ((prepared @ self.covariance) * prepared).sum(dim=1)
         return variance.clamp(min=torch.finfo(torch.float32).tiny).sqrt()
 
 
@@ -86,21 +94,20 @@ def final_gain(subject: Subject) -> tuple[Tensor, bool]:
     Read off what the norm does, since architectures differ in what they keep: a LayerNorm, an RMSNorm whose weight is
     the gain, one whose weight is the gain less one, or no norm at all.
     """
-
-    def odd(vector: Tensor) -> Tensor:
-        """The norm without its bias."""
-        return (subject.backend.final_norm(vector).float() - subject.backend.final_norm(-vector).float()) / 2
-
     # Mean zero and, where d_model is even, every entry of the same size, which a norm maps onto its gain without rounding;
     # a thousand, beside which the norm's epsilon is nothing.
-    vector = torch.ones(subject.d_model, device=subject.device)
-    vector[1::2] = -1.0
+    tilted = torch.ones(subject.d_model)
+    tilted[1::2] = -1.0
     if subject.d_model % 2:
-        vector[-3:] = torch.tensor([2.0, -1.0, -1.0])
-    vector *= 1e3
-    normed = odd(vector[None])[0]
-    if torch.allclose(odd(2 * vector[None])[0], 2 * normed, rtol=1e-3):
-        return torch.ones_like(vector), False
-    gain = normed / (vector / vector.square().mean().sqrt())
-    level = odd(torch.full_like(vector, 1e3)[None])[0]
+        tilted[-3:] = torch.tensor([2.0, -1.0, -1.0])
+    probes = 1e3 * torch.stack([tilted, 2 * tilted, torch.ones_like(tilted)])
+
+    def program(tape: Tape) -> Tensor:
+        given = probes.to(tape.last)
+        return ((tape.head.norm(given) - tape.head.norm(-given)) / 2).float()  # what the norm does beside its bias
+
+    normed, doubled, level = subject.run(torch.zeros(1, min(2, subject.n_ctx), dtype=torch.long), program)
+    if torch.allclose(doubled, 2 * normed, rtol=1e-2):  # no norm at all
+        return torch.ones_like(normed), False
+    gain = normed / tilted.to(normed) * tilted.square().mean().sqrt().to(normed)
     return gain, bool(level.norm() < 1e-2 * gain.norm())

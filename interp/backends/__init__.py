@@ -70,9 +70,6 @@ class Backend(Protocol):
         text then, every time.
         """
 
-    def final_norm(self, residual: Tensor) -> Tensor:
-        """The final norm of a residual [..., d_model], outside of any pass."""
-
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter once."""
 

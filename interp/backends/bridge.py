@@ -105,11 +105,6 @@ class BridgeBackend:
             )
         return logits[:, -1], cache
 
-    def final_norm(self, residual: Tensor) -> Tensor:
-        """See `Backend.final_norm`."""
-        with torch.no_grad():
-            return self._norm(residual.to(self.device, self.dtype))
-
     def original_logits(self, ids: Tensor) -> Tensor | None:
         """See `Backend.original_logits`."""
         if not self._rebuilt:

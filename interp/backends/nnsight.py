@@ -110,15 +110,6 @@ class NNsightBackend:
             out = self._module(input_ids=ids.to(self.device), use_cache=True, past_key_values=cache)
         return out.logits[:, -1], out.past_key_values
 
-    def final_norm(self, residual: Tensor) -> Tensor:
-        """See `Backend.final_norm`."""
-        norm = self._module.get_submodule(structure.final_norm_path(self._module))
-        if self.remote:
-            raise ModelError(f"the final norm of {self.facts.name!r} is on NDIF; load it without remote=True.")
-        with torch.no_grad():
-            normed: Tensor = norm(residual.to(self.device, self.dtype))
-        return normed
-
     def original_logits(self, ids: Tensor) -> Tensor | None:
         """See `Backend.original_logits`."""
         return None

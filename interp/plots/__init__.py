@@ -2,5 +2,6 @@
 
 from interp.plots.lens import lens, top_tokens
 from interp.plots.neurons import neuron_tokens
+from interp.plots.steering import steer
 
-__all__ = ["lens", "neuron_tokens", "top_tokens"]
+__all__ = ["lens", "neuron_tokens", "steer", "top_tokens"]
