@@ -7,10 +7,11 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from interp.errors import InputError
 from interp.frames import Schema, build
 from interp.loading import Source, load
 from interp.options import options
+from interp.store import Store
 from interp.tokens import Batch, Texts, Tokens
 
 _PACKAGES = ("interp-probes", "torch", "transformers", "transformer-lens", "nnsight", "pandas")
@@ -38,6 +40,7 @@ class Run:
         bos: see `interp.tokens.tokenise`.
         truncate: likewise.
         seed: of the probe's random choices, if it makes any.
+        out: a folder where finished rows are kept as Parquet as they are made; an interrupted run goes on there.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Run:
         bos: bool | None = None,
         truncate: bool = False,
         seed: int | None = None,
+        out: str | Path | None = None,
     ) -> None:
         self.schema = schema
         self.subject = load(source)
@@ -57,6 +61,7 @@ class Run:
         self.parameters = dict(parameters)
         self.seed = seed
         self._started = time.monotonic()
+        self._store = None if out is None else Store(Path(out), self.provenance()["run_id"])
         own = {column.name for column in schema.columns} - {"prompt_id"}
         clash = own & set(self._tokens.table.columns) if self._tokens else set()
         if clash:
@@ -80,9 +85,12 @@ class Run:
             states_per_layer: residuals held per layer.
             variants: of each batch that are run side by side.
         """
-        batches = list(self.tokens.batches(max(1, self.subject.batch_tokens(states_per_layer) // variants)))
+        done = self._store.prompt_ids() if self._store else frozenset[int]()
+        skip = np.flatnonzero(self.tokens.table["prompt_id"].isin(done)).tolist()
+        max_tokens = max(1, self.subject.batch_tokens(states_per_layer) // variants)
+        batches = list(self.tokens.batches(max_tokens, set(skip)))
         # None lets tqdm decide: shown on a terminal or in a notebook.
-        hidden = len(batches) == 1 or (None if options.progress is None else not options.progress)
+        hidden = len(batches) <= 1 or (None if options.progress is None else not options.progress)
         total = sum(int(batch.lengths.sum()) for batch in batches)
         with tqdm(total=total, unit="token", desc=self.schema.probe, disable=hidden, file=sys.stderr) as progress:
             for batch in batches:
@@ -98,19 +106,26 @@ class Run:
             "token_id": batch.ids[row, pos].numpy(),
         }
 
-    def frame(self, parts: Sequence[Mapping[str, np.ndarray]]) -> pd.DataFrame:
+    def frame(self, parts: Iterable[Mapping[str, np.ndarray]]) -> pd.DataFrame:
         """Join the batches' columns [rows], in the order of prompts, and stamp them.
 
-        Columns whose name is that of an id column without `_id` are filled in with token strings.
+        Columns whose name is that of an id column without `_id` are filled in with token strings. With `out`, parts are
+        written as they come; give an iterator, so that they come one by one.
         """
+        if self._store is not None:
+            for part in parts:
+                self._store.write(self._frame([part]))
+            return attach(self._store.read(), self._stamp())
+        return attach(self._frame(list(parts)), self._stamp())
+
+    def _frame(self, parts: Sequence[Mapping[str, np.ndarray]]) -> pd.DataFrame:
         if not parts:
             raise InputError("nothing was selected; pass at least one position and layer.")
         values: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         if self._tokens is not None and (np.diff(values["prompt_id"]) < 0).any():
             order = np.argsort(values["prompt_id"], kind="stable")
             values = {name: value[order] for name, value in values.items()}
-        provenance = self.provenance()
-        values |= {"model": self.subject.name, "run_id": provenance["run_id"]}
+        values |= {"model": self.subject.name, "run_id": self.provenance()["run_id"]}
         strings = pd.array(self.subject.token_strings, dtype="str")
         for column in self.schema.columns:
             if column.kind == "str" and column.name not in values and f"{column.name}_id" in values:
@@ -120,7 +135,10 @@ class Run:
             extra = self._tokens.table.drop(columns="prompt_id")
             rows = pd.Index(self._tokens.table["prompt_id"]).get_indexer(frame["prompt_id"])
             frame = pd.concat([frame, extra.iloc[rows].reset_index(drop=True)], axis=1)
-        return attach(frame, provenance | {"seconds": round(time.monotonic() - self._started, 3)})
+        return frame
+
+    def _stamp(self) -> dict[str, Any]:
+        return self.provenance() | {"seconds": round(time.monotonic() - self._started, 3)}
 
     def provenance(self) -> dict[str, Any]:
         """Everything needed to run it again; JSON all through."""

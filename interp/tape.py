@@ -7,18 +7,18 @@ window wherever a schedule puts it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
-from typing import Any, TypeAlias
+from typing import Any
 
 from torch import Tensor
 
 from interp.errors import InputError
 from interp.head import Head
+from interp.schedules import Plan, Root, Schedule, check_schedules, plan
 
-Schedule: TypeAlias = Sequence[int]
-"""The order in which blocks run: (0, 1, 3, 4) deletes block 2, (0, 2, 1, 3, 4) swaps 1 and 2; repeats are allowed."""
+# Beyond this a larger batch is no faster, and what a block works with grows with it.
+_TOKENS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,12 @@ class Call:
         return residual
 
     def on(self, block: Callable[..., Any], residual: Tensor) -> Tensor:
-        """Run `block` on another residual with everything else as recorded."""
-        if self.args:
-            out = block(residual, *self.args[1:], **self.kwargs)
-        else:
-            out = block(**{**self.kwargs, "hidden_states": residual})
+        """Run `block` on another residual with everything else as recorded, repeated for several variants."""
+        args, kwargs = self.args, self.kwargs
+        if residual.shape != self.residual.shape:
+            batch = len(self.residual)
+            args, kwargs = _repeated((args, kwargs), batch, len(residual) // batch)
+        out = block(residual, *args[1:], **kwargs) if args else block(**{**kwargs, "hidden_states": residual})
         result: Tensor = out[0] if isinstance(out, tuple) else out
         return result
 
@@ -80,59 +81,49 @@ class Tape:
         return self.last if layer == self.n_layers else self.calls[layer].residual
 
     def run_block(self, index: int, residual: Tensor) -> Tensor:
-        """Block `index` on any residual [batch, pos, d_model] of the recorded batch."""
+        """Block `index` on any residual [batch, pos, d_model] of the recorded batch, or on several of them at once.
+
+        Several variants of the batch ride stacked along it, [n * batch, pos, d_model].
+        """
         return self.calls[index].on(self.blocks[index], residual)
 
     def replay(self, schedule: Schedule) -> Tensor:
         """The residual after running the blocks in this order, [batch, pos, d_model]."""
-        return next(self.replay_all([schedule]))[1]
+        return self.replay_all([schedule])[0]
 
-    def replay_all(self, schedules: Sequence[Schedule]) -> Iterator[tuple[int, Tensor]]:
-        """Run many schedules, each shared prefix once; a prefix in the model's own order is not run at all.
+    def replay_all(self, schedules: Sequence[Schedule]) -> list[Tensor]:
+        """Run many schedules by their `plan`: each shared prefix once, blocks of the same number as one batch.
 
-        Yields:
-            (index into `schedules`, residual after it), in the order of the schedules' own sorting. At most
-            one residual per block of the longest schedule is held beside the tape.
+        Returns:
+            The residual after each schedule, [batch, pos, d_model].
 
         Raises:
             InputError: a schedule names a block that is not there.
         """
         check_schedules(schedules, self.n_layers)
-        path: list[int] = []
-        states = [self.residual(0)]
-        for index in sorted(range(len(schedules)), key=lambda index: tuple(schedules[index])):
-            order = tuple(schedules[index])
-            shared = _common_prefix(path, order)
-            del states[shared + 1 :]
-            for depth in range(shared, len(order)):
-                intact = order[: depth + 1] == tuple(range(depth + 1))
-                states.append(self.residual(depth + 1) if intact else self.run_block(order[depth], states[-1]))
-            path = list(order)
-            yield index, states[-1]
+        return self.execute(plan(schedules), {})
+
+    def execute(self, plan: Plan, starts: Mapping[Root, Tensor]) -> list[Tensor]:
+        """Execute a plan whose roots are layers of this tape, or names of residuals [batch, pos, d_model] given."""
+        tokens = max(1, self.last[..., 0].numel())
+        return plan.execute(
+            lambda root: starts[root] if root in starts else self.residual(int(root)),  # type: ignore[call-overload]
+            self.run_block,
+            max(1, _TOKENS_AT_ONCE // tokens),
+        )
 
 
-def n_block_runs(schedules: Sequence[Schedule]) -> int:
-    """How many block runs `replay_all` needs: the prefixes that differ from one another and from the model's own order.
+def _repeated(value: Any, batch: int, times: int) -> Any:
+    """What a block was called with, for `times` variants of the batch: tensors that go by prompt are repeated.
 
-    >>> n_block_runs([(0, 1, 2), (0, 2), (0, 2, 1)])
-    2
+    Those are [batch, ...], or [batch * heads, ...] as BLOOM's position biases; one of a single row serves all prompts.
     """
-    prefixes = {tuple(order[:n]) for order in schedules for n in range(1, len(order) + 1)}
-    return sum(prefix != tuple(range(len(prefix))) for prefix in prefixes)
-
-
-def check_schedules(schedules: Sequence[Schedule], n_layers: int) -> None:
-    """Raise InputError where a schedule is no sequence of blocks in 0..n_layers-1."""
-    for order in schedules:
-        if not hasattr(order, "__getitem__") or not all(isinstance(index, Integral) for index in order):
-            raise InputError(f"{order!r} is not a schedule; give a sequence of block numbers, such as (0, 1, 3).")
-        for index in order:
-            if not 0 <= index < n_layers:
-                raise InputError(f"block {index} is not in a model of {n_layers} blocks (0 to {n_layers - 1}).")
-
-
-def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    n = 0
-    while n < min(len(left), len(right)) and left[n] == right[n]:
-        n += 1
-    return n
+    if isinstance(value, Tensor):
+        by_prompt = value.ndim > 2 and len(value) > 1 and len(value) % batch == 0
+        by_prompt |= value.ndim == 2 and len(value) == batch > 1
+        return value.repeat(times, *[1] * (value.ndim - 1)) if by_prompt else value
+    if isinstance(value, tuple | list):
+        return type(value)(_repeated(one, batch, times) for one in value)
+    if isinstance(value, Mapping):
+        return {key: _repeated(one, batch, times) for key, one in value.items()}
+    return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -64,9 +64,10 @@ class Tokens:
             digest.update(len(ids).to_bytes(8, "little") + ids.numpy().tobytes())
         return digest.hexdigest()
 
-    def batches(self, max_tokens: int) -> Iterator[Batch]:
-        """Batches of at most `max_tokens` padded tokens (or one prompt), longest first."""
-        order = sorted(range(len(self)), key=lambda index: -len(self.ids[index]))
+    def batches(self, max_tokens: int, skip: Collection[int] = ()) -> Iterator[Batch]:
+        """Batches of at most `max_tokens` padded tokens (or one prompt), longest first, without those in `skip`."""
+        wanted = [index for index in range(len(self)) if index not in skip]
+        order = sorted(wanted, key=lambda index: -len(self.ids[index]))
         start = 0
         while start < len(order):
             width = len(self.ids[order[start]])
@@ -185,6 +186,12 @@ def select_positions(batch: Batch, positions: int | Sequence[int] | None) -> tup
         real = torch.zeros_like(real).scatter_(1, pos, True)
     row, pos = real.nonzero(as_tuple=True)
     return row, pos
+
+
+def next_tokens(batch: Batch, row: Tensor, pos: Tensor) -> Tensor:
+    """The token after each position, int64 [n, 1]; -1 at a prompt's last position, where the text says none."""
+    following = batch.ids[row, (pos + 1).clamp(max=batch.ids.shape[1] - 1)]
+    return torch.where(pos + 1 < batch.lengths[row], following, -1)[:, None]
 
 
 def check_positions(positions: int | Sequence[int] | None, shortest: int) -> None:

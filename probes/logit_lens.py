@@ -24,7 +24,7 @@ from interp.registry import probe, summarise_by_prompt
 from interp.run import Run
 from interp.subject import Subject
 from interp.tape import Tape
-from interp.tokens import Batch, Texts, check_positions, select_positions, single_token, whole_numbers
+from interp.tokens import Batch, Texts, check_positions, next_tokens, select_positions, single_token, whole_numbers
 
 Targets: TypeAlias = str | int | Sequence[str | int]
 """What to score: "next", "argmax", a token as text, an id, or a list of tokens and ids (one row each)."""
@@ -168,7 +168,7 @@ def logit_lens(
     parts = []
     for batch in run.batches(_STATES * (1 + sublayers)):
         row, pos = select_positions(batch, positions)
-        scored = _next_tokens(batch, row, pos) if chosen is None else chosen
+        scored = next_tokens(batch, row, pos) if chosen is None else chosen
         if isinstance(scored, Tensor):
             scored = scored.expand(len(row), -1)
         given = scored.clamp(min=0) if isinstance(scored, Tensor) else scored
@@ -271,12 +271,6 @@ def _chosen_targets(targets: Targets, subject: Subject) -> Tensor | str | None:
         if not 0 <= index < subject.d_vocab:
             raise InputError(f"target id {index} is outside the vocabulary of {subject.d_vocab}.")
     return torch.tensor(list(dict.fromkeys(ids)))
-
-
-def _next_tokens(batch: Batch, row: Tensor, pos: Tensor) -> Tensor:
-    """The token after each position, int64 [n, 1]; -1 at a prompt's last position, where the text says none."""
-    following = batch.ids[row, (pos + 1).clamp(max=batch.ids.shape[1] - 1)]
-    return torch.where(pos + 1 < batch.lengths[row], following, -1)[:, None]
 
 
 def _read(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from interp.head import Head
 from interp.readout import Readout
 from interp.sites import editing, recording
 from interp.subject import Subject
-from interp.tape import Call, Tape
+from interp.tape import Tape
 from probes.steering import Dose, along_mean, edits_of
 
 
@@ -25,8 +25,8 @@ class Effect:
     Attributes:
         log_prob: change of the log-probability of the concept's tokens together, nats.
         logit: change of their mean logit.
-        predicted: the same by the direct path to first order, at the output alone; NaN elsewhere, and where a norm stands
-            between the MLP and the stream.
+        predicted: the same by the direct path to first order, at the output alone; NaN elsewhere, and where a norm
+            stands between the MLP and the stream.
         kl: KL(unsteered || steered), nats.
         loss: change of the actual next token's loss, nats; NaN where the text ends.
     """
@@ -114,33 +114,25 @@ def _replayed(
     states: list[list[Tensor]] = []
     for start in range(0, len(doses), riders):
         some = doses[start : start + riders]
-        edited = rows.edited.to(tape.last.device).repeat(len(some), 1)
+        each = [dose for dose in some for _ in range(n_batch)]
+        where = partial(_same, rows.edited.to(tape.last.device).repeat(len(some), 1))
         residual = tape.residual(first).repeat(len(some), 1, 1)
         kept: list[tuple[Tensor, ...]] = []
         with ExitStack() as active:
-            for site, edit in edits_of(subject, [dose for dose in some for _ in range(n_batch)], lambda _: edited):
+            for site, edit in edits_of(subject, each, where):
                 active.enter_context(editing(site, edit))
             for layer in range(tape.n_layers + 1):
                 if layer in layers:
                     here = tape.residual(layer).repeat(len(some), 1, 1) if layer <= first else residual
                     kept.append(here.view(len(some), n_batch, *here.shape[1:])[:, *at].unbind())
                 if first <= layer < tape.n_layers:
-                    residual = _ridden(tape.calls[layer], n_batch, len(some)).on(tape.blocks[layer], residual)
+                    residual = tape.run_block(layer, residual)
         states += [list(of) for of in zip(*kept, strict=True)]
     return states
 
 
-def _ridden(call: Call, n_batch: int, n: int) -> Call:
-    """A recorded call for `n` variants of its batch, variant by variant: masks and the like are repeated."""
-
-    def repeated(value: Any) -> Any:
-        if isinstance(value, tuple | list):
-            return type(value)(repeated(one) for one in value)
-        per_row = isinstance(value, Tensor) and value.ndim > 1 and len(value) > 1 and len(value) % n_batch == 0
-        return value.repeat(n, *[1] * (value.ndim - 1)) if per_row else value
-
-    kwargs = {name: value if name == "hidden_states" else repeated(value) for name, value in call.kwargs.items()}
-    return Call((*call.args[:1], *map(repeated, call.args[1:])), kwargs)
+def _same(edited: Tensor, value: Tensor) -> Tensor:
+    return edited
 
 
 def _measured(

@@ -14,6 +14,7 @@ from transformers import logging as transformers_logging
 
 import interp
 from interp.errors import InputError, ModelError, NumericalError
+from interp.head import Head
 from probes import logit_lens
 
 LIVE = ("gpt2", "llama", "gpt_neox", "gemma2")
@@ -390,7 +391,11 @@ def broken() -> Iterator[Callable[[Any, str], interp.Subject]]:
             if backend == "nnsight":
                 patch.setattr(subject.backend, "_transform", lambda logits: logits)
             else:
-                patch.setattr(subject.backend, "_unembed", subject.backend.bridge.unembed)
+                patch.setattr(
+                    subject.backend,
+                    "_head",
+                    lambda norm: Head(lambda residual: subject.backend.bridge.unembed(norm(residual))),
+                )
             return subject
 
         yield build
@@ -453,8 +458,8 @@ def test_a_model_that_looks_ahead_is_refused(small_model, any_backend, length):
     def looks_ahead(ids: Tensor) -> Tensor:
         return honest(ids) + honest(ids).mean(dim=1, keepdim=True)
 
-    def replayed(ids: Tensor, program: Any, *, mids: bool) -> Tensor:
-        return looks_ahead(ids)
+    def replayed(ids: Tensor, program: Any, *, mids: bool) -> tuple[Tensor, None]:
+        return looks_ahead(ids).repeat(2, 1, 1), None
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subject.backend, "logits", looks_ahead)

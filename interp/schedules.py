@@ -1,0 +1,143 @@
+"""Orders in which blocks run, and the cheapest plan for running many of them.
+
+Schedules that begin alike share what they share, and blocks of the same number run together as one batch: deletions and
+swaps of all blocks become a staircase that climbs the model once.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Integral
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from interp.errors import InputError
+
+Schedule: TypeAlias = Sequence[int]
+"""The order in which blocks run: (0, 1, 3, 4) deletes block 2, (0, 2, 1, 3, 4) swaps 1 and 2; repeats are allowed."""
+
+Root: TypeAlias = Hashable
+"""Where a run starts: the number of blocks of the model's own order already behind it, or a name of the caller's."""
+
+_Node: TypeAlias = tuple[Root, tuple[int, ...]]  # a root and the blocks run since
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many runs are done with the fewest block runs, and few calls.
+
+    Attributes:
+        runs: for each run, in the order given, its root and the blocks to run from there.
+    """
+
+    runs: tuple[_Node, ...]
+
+    @cached_property
+    def steps(self) -> tuple[tuple[int, tuple[_Node, ...]], ...]:
+        """What is run in turn: a block, and the nodes it leads to, all in one batch.
+
+        Of all that could run next, the blocks of the smallest number do: what is behind waits for what is ahead of it.
+        """
+        children: dict[_Node, list[_Node]] = defaultdict(list)
+        for node in sorted(self._nodes, key=lambda node: (len(node[1]), node[1])):
+            children[_parent(node)].append(node)
+        ready = [(child[1][-1], index, child) for index, child in enumerate(self._first(children))]
+        heapq.heapify(ready)
+        steps, count = [], len(ready)
+        while ready:
+            block, together = ready[0][0], []
+            while ready and ready[0][0] == block:
+                together.append(heapq.heappop(ready)[2])
+            steps.append((block, tuple(together)))
+            for child in (child for node in together for child in children[node]):
+                heapq.heappush(ready, (child[1][-1], count, child))
+                count += 1
+        return tuple(steps)
+
+    @property
+    def n_block_runs(self) -> int:
+        """Block runs per batch: one for each way in which runs differ from one another so far."""
+        return len(self._nodes)
+
+    @property
+    def n_calls(self) -> int:
+        """Calls of blocks, each on a batch of all that run that block then."""
+        return len(self.steps)
+
+    @cached_property
+    def _nodes(self) -> frozenset[_Node]:
+        return frozenset((root, blocks[:n]) for root, blocks in self.runs for n in range(1, len(blocks) + 1))
+
+    def _first(self, children: Mapping[_Node, list[_Node]]) -> list[_Node]:
+        return [
+            child for root in dict.fromkeys(root for root, _ in self.runs) for child in children.get((root, ()), [])
+        ]
+
+    def execute(
+        self, start: Callable[[Root], Tensor], run_block: Callable[[int, Tensor], Tensor], at_once: int = 64
+    ) -> list[Tensor]:
+        """Run it.
+
+        Args:
+            start: root -> residual [batch, pos, d_model].
+            run_block: runs a block on residuals of several runs, stacked along the batch.
+            at_once: how many runs go into one call at most.
+
+        Returns:
+            The residual after each run, [batch, pos, d_model], in the order of `runs`. A residual is held only
+            as long as something is still to be run from it.
+        """
+        uses = Counter([_parent(node) for node in self._nodes] + list(self.runs))
+        states: dict[_Node, Tensor] = {(root, ()): start(root) for root, _ in self.runs}
+
+        def take(node: _Node) -> Tensor:
+            uses[node] -= 1
+            return states[node] if uses[node] else states.pop(node)
+
+        for block, nodes in self.steps:
+            for some in (nodes[first : first + at_once] for first in range(0, len(nodes), at_once)):
+                entering = [take(_parent(node)) for node in some]
+                leaving = run_block(block, torch.cat(entering) if len(entering) > 1 else entering[0])
+                states |= zip(some, leaving.chunk(len(some)) if len(some) > 1 else [leaving], strict=True)
+        return [take(node) for node in self.runs]
+
+
+def plan(schedules: Mapping[str, Schedule] | Iterable[Schedule]) -> Plan:
+    """The plan for schedules; a prefix in the model's own order is on the tape and not run at all.
+
+    >>> plan({"delete 1": (0, 2, 3), "swap 1 and 2": (0, 2, 1, 3)}).n_block_runs
+    4
+    """
+    orders = schedules.values() if isinstance(schedules, Mapping) else schedules
+    return Plan(tuple(run_of(order) for order in orders))
+
+
+def run_of(order: Schedule) -> tuple[int, tuple[int, ...]]:
+    """A schedule as a run: how many blocks of the model's own order it begins with, and what it runs after them.
+
+    >>> run_of((0, 1, 3, 2))
+    (2, (3, 2))
+    """
+    blocks = tuple(int(index) for index in order)
+    intact = next((n for n, index in enumerate(blocks) if index != n), len(blocks))
+    return intact, blocks[intact:]
+
+
+def check_schedules(schedules: Iterable[Schedule], n_layers: int) -> None:
+    """Raise InputError where a schedule is no sequence of blocks in 0..n_layers-1."""
+    for order in schedules:
+        if not hasattr(order, "__getitem__") or not all(isinstance(index, Integral) for index in order):
+            raise InputError(f"{order!r} is not a schedule; give a sequence of block numbers, such as (0, 1, 3).")
+        for index in order:
+            if not 0 <= index < n_layers:
+                raise InputError(f"block {index} is not in a model of {n_layers} blocks (0 to {n_layers - 1}).")
+
+
+def _parent(node: _Node) -> _Node:
+    return node[0], node[1][:-1]
