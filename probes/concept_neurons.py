@@ -80,7 +80,8 @@ def concept_scores(
 
     Cost: a few hundred columns of the vocabulary for every neuron, then ever more for ever fewer neurons.
 
-    >>> frame = concept_scores("reference", words=["time", "day", "moment", "hour", "night", "week"], layers=[6, 7], min_hits=2)
+    >>> words = ["time", "day", "moment", "hour", "night", "week"]
+    >>> frame = concept_scores("reference", words=words, layers=[6, 7], min_hits=2)
     >>> bool((frame.n_hits >= 2).all()), sorted(frame.control.unique())[0]
     (True, 'none')
     """
@@ -162,9 +163,9 @@ def concept_neurons(
 def sieve(tokens: Tensor, prepared: Tensor, ids: Tensor, order: Tensor, min_hits: int) -> tuple[Tensor, Tensor]:
     """Which vectors have at least `min_hits` of some tokens in their top ten, without reading all of the vocabulary.
 
-    Columns of the vocabulary are read in a random order, in ever larger pieces. A token with ten others seen above it is
-    out of the top ten for certain; a vector with too few tokens left is dropped. The answer is exact: what is left at the
-    end has been read in full.
+    Columns of the vocabulary are read in a random order, in ever larger pieces. A token with ten others seen above it
+    is out of the top ten for certain; a vector with too few tokens left is dropped. The answer is exact: what is left
+    at the end has been read in full.
 
     Args:
         tokens: directions of all tokens, [d_vocab, d_model].

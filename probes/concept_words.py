@@ -40,8 +40,8 @@ def concept_words(subject: Subject, words: Sequence[str], *, held_out: float = 0
     Args:
         subject: the model whose vocabulary decides.
         words: without spaces around them.
-        held_out: share of the usable words that is held out, rounded. Between 0 and 1, which mean none and all, at least
-            one word chooses and one measures.
+        held_out: share of the usable words that is held out, rounded. Between 0 and 1, which mean none and all, at
+            least one word chooses and one measures.
         seed: of the split.
 
     Raises:
@@ -60,7 +60,8 @@ def concept_words(subject: Subject, words: Sequence[str], *, held_out: float = 0
     needed = 1 if held_out in (0, 1) else 2
     if len(tokens) < needed:
         raise InputError(
-            f"of {list(words)} only {list(tokens)} are single tokens of {subject.name!r}; give at least {needed} that are."
+            f"of {list(words)} only {list(tokens)} are single tokens of {subject.name!r}; "
+            f"give at least {needed} that are."
         )
     n_held = round(held_out * len(tokens))
     if needed == 2:

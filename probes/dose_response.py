@@ -33,8 +33,8 @@ def summarise_steering(
         by: "control": one row per condition, at the model's output:
             `effect`, the change of the concept's log-probability at the largest alpha, with the `kl` it costs there;
             `monotone`, Spearman's correlation of alpha and effect per prompt, missing where the effect never changes;
-            `effect_at_kl`, interpolated along the curve of effect against KL where the mean KL is `at_kl`, missing where
-            no alpha costs as much; `excess`, the measurement's minus the condition's at that same KL;
+            `effect_at_kl`, interpolated along the curve of effect against KL where the mean KL is `at_kl`, missing
+            where no alpha costs as much; `excess`, the measurement's minus the condition's at that same KL;
             `slope` and `r`, measured on predicted change of logits over prompts and alphas; `linear_until`, the largest
             |alpha| up to which the mean prediction holds within 25 % or 0.1 logits, missing where it never does.
             "alpha": means per condition and alpha, at the output. "layer": also per layer.

@@ -97,8 +97,8 @@ class NeuronSet:
             alpha: what the neurons are set to (mode "override", the paper's), get added ("add") or are multiplied with
                 ("scale"); a list gives one for each text of `generate`, and serves nothing else.
             mode: see `alpha`.
-            alpha_unit: "raw", or "sd": multiples of each neuron's standard deviation on `reference`, which makes neurons
-                and layers comparable.
+            alpha_unit: "raw", or "sd": multiples of each neuron's standard deviation on `reference`, which makes
+                neurons and layers comparable.
             positions: "all"; "generated": tokens that `generate` added; "last": the prompt's last token and those.
             skip_bos: leave position 0 as it is, on which attention leans.
             reference: texts for `alpha_unit="sd"`; position 0 is left out.

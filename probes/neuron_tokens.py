@@ -81,8 +81,8 @@ def neuron_tokens(
         layers: blocks to read, 0..L-1; None reads all.
         k: tokens per neuron.
         basis: see `probes.token_basis.token_basis`.
-        centre: give logits less their mean over the vocabulary, which no probability depends on. The order of tokens and
-            the z-scores are the same either way.
+        centre: give logits less their mean over the vocabulary, which no probability depends on. The order of tokens
+            and the z-scores are the same either way.
         n_random: random directions per layer with the norms of randomly chosen neurons, rows with control "random".
         seed: of the random directions.
 
@@ -133,7 +133,7 @@ def chosen_layers(subject: Subject, layers: int | Sequence[int] | None) -> list[
 
 
 def random_directions(vectors: Tensor, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Isotropic directions [n, d_model] with the norms of n randomly drawn vectors (of all, where n is above their number).
+    """Isotropic directions [n, d_model] with the norms of n randomly drawn vectors, or of all where there are fewer.
 
     Returns:
         Which vectors were drawn, int64 [n], and the directions, float32.

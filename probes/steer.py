@@ -96,12 +96,12 @@ def steer(
         alphas: doses.
         mode: "override" sets neurons to alpha, as the paper does; "add" adds it; "scale" multiplies.
         alpha_unit: "raw", or "sd": multiples of each neuron's standard deviation over the tokens of `texts`.
-        positions: where neurons are edited: "all"; "last": each prompt's last token, and in generation every token after;
-            "generated": in generation, what comes after the prompt.
+        positions: where neurons are edited: "all"; "last": each prompt's last token, and in generation every token
+            after; "generated": in generation, what comes after the prompt.
         skip_bos: leave position 0 as it is, on which attention leans.
         controls: see `probes.steering_controls.Control`. "mean" has no alpha: it is run once and stands at every alpha.
-        through: "lens" reads the residual at every layer behind the first edited block too, through the model's own head,
-            and compares it with the unsteered residual read there.
+        through: "lens" reads the residual at every layer behind the first edited block too, through the model's own
+            head, and compares it with the unsteered residual read there.
         generate: continue every prompt under every condition by so many tokens.
         temperature: of the sampling.
         seed: of the random neurons and the sampling.

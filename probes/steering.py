@@ -116,7 +116,7 @@ def steered(
 
 def edits_of(subject: Subject, doses: Sequence[Dose], where: Where) -> list[tuple[Site, Edit]]:
     """The edits that give each row of a batch its dose, or every row the only one; all doses have as many neurons."""
-    edits = []
+    edits: list[tuple[Site, Edit]] = []
     for layer in doses[0].by_layer:
         block = _Block(doses, layer, where, subject.value_vectors(layer))
         edits.append((subject.site("neurons", layer), block.on_neurons))
@@ -153,10 +153,10 @@ class _Block:
 
 
 def along_mean(change: Tensor, values: Tensor) -> Tensor:
-    """A change of neurons [rows, pos, n] as a vector of the same length and sense along the mean of their value vectors.
+    """A change of neurons as a vector of the same length and sense along the mean of their value vectors.
 
     Args:
-        change: of the activations.
+        change: of the activations, [rows, pos, n].
         values: value vectors of the neurons of each row [rows, n, d_model], or of one for all [1, n, d_model].
 
     Returns:

@@ -79,8 +79,8 @@ def other_neurons(
         free[chosen] = False
         if int(free.sum()) < len(chosen):
             raise InputError(
-                f"{len(chosen)} of the {subject.d_mlp} neurons of block {layer} are chosen; too few are left to compare "
-                "with. Choose fewer, or leave out the controls 'random' and 'norm_matched'."
+                f"{len(chosen)} of the {subject.d_mlp} neurons of block {layer} are chosen; too few are left to "
+                "compare with. Choose fewer, or leave out the controls 'random' and 'norm_matched'."
             )
         if not matched:
             left = free.nonzero()[:, 0]

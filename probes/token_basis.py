@@ -52,7 +52,7 @@ class TokenBasis:
         From the covariance, which costs as much as reading d_model vectors; fewer vectors than that are read.
         """
         if len(prepared) < len(self.mean) and "covariance" not in vars(self):
-            parts = [(some @ self.tokens.T).square().mean(dim=1) for some in prepared.split(64)]
+            parts = [(some @ self.tokens.T).square().mean(dim=1) for some in torch.split(prepared, 64)]
             variance = torch.cat(parts) if parts else prepared.new_zeros(0)
         else:
             variance = ((prepared @ self.covariance) * prepared).sum(dim=1)
@@ -94,8 +94,8 @@ def final_gain(subject: Subject) -> tuple[Tensor, bool]:
     Read off what the norm does, since architectures differ in what they keep: a LayerNorm, an RMSNorm whose weight is
     the gain, one whose weight is the gain less one, or no norm at all.
     """
-    # Mean zero and, where d_model is even, every entry of the same size, which a norm maps onto its gain without rounding;
-    # a thousand, beside which the norm's epsilon is nothing.
+    # Mean zero and, where d_model is even, every entry of the same size, which a norm maps onto its gain without
+    # rounding; a thousand, beside which the norm's epsilon is nothing.
     tilted = torch.ones(subject.d_model)
     tilted[1::2] = -1.0
     if subject.d_model % 2:
