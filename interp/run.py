@@ -153,7 +153,7 @@ class Run:
             "dtype": str(subject.dtype).removeprefix("torch."),
             "data_sha256": None if self._tokens is None else self._tokens.digest,
             "seed": self.seed,
-            "edits": list(subject.edits),
+            "edits": json.loads(json.dumps(subject.edits, default=_plain)),
         }
         run_id = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
         return (

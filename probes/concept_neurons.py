@@ -89,7 +89,8 @@ def concept_scores(
         CONCEPT_SCORES,
         subject,
         None,
-        parameters={"words": words, "layers": layers, "min_hits": min_hits, "held_out": held_out, "basis": basis},
+        parameters={"words": words, "layers": layers, "min_hits": min_hits, "held_out": held_out, "basis": basis}
+        | {"concept": concept},
         seed=seed,
     )
     split = concept_words(run.subject, words, held_out=held_out, seed=seed)

@@ -138,9 +138,10 @@ class _Block:
         self.values = vectors[self.neurons[self.along]]  # [doses along, n, d_model]
 
     def on_neurons(self, value: Tensor) -> Tensor:
+        where = self.where(value)[..., None]
         at = self.neurons[:, None].expand(-1, value.shape[1], -1).expand(len(value), -1, -1)
         own = value.gather(2, at)
-        changed = torch.where(self.where(value)[..., None], self.keep * own + self.put, own)
+        changed = torch.where(where, self.keep * own + self.put, own)
         if self.along.any():
             along = self.along.expand(len(value))
             self.shift = along_mean(changed[along] - own[along], self.values)
@@ -214,6 +215,7 @@ def _wherever(subject: Subject, positions: Positions, skip_bos: bool, n_doses: i
             return chosen
         if now is None:
             return torch.zeros_like(chosen)
-        return chosen & (place >= now.prompt_lengths.to(value.device)[:, None] - (positions == "last"))
+        first = now.prompt_lengths.to(value.device)[:, None] - (1 if positions == "last" else 0)
+        return chosen & (place >= first)
 
     return where
