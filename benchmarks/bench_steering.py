@@ -3,9 +3,9 @@
     python benchmarks/bench_steering.py [--layers 12] [--prompts 32] [--length 32] [--repeats 3]
 
 On a model of GPT-2 small's size with random weights, in whose blocks a few neurons promote eight planted words:
-reading neurons beside the matrix products alone (of `--read-layers` blocks); scoring a concept beside reading the same
-neurons in full; and a dose-response sweep of 5 alphas and 6 conditions, neurons in the upper half of the model, beside
-separate hooked forward passes with the same statistics. Seconds are this machine's; the ratios are what to quote.
+reading neurons beside the matrix products alone (of `--read-layers` blocks); scoring a concept in all blocks beside
+reading them in full; and a dose-response sweep of 5 alphas and 6 conditions, neurons in the upper half of the model,
+beside separate hooked forward passes with the same statistics. Seconds are this machine's; the ratios are what to quote.
 """
 
 from __future__ import annotations
@@ -70,15 +70,17 @@ def reading(subject: interp.Subject, layers: list[int], repeats: int) -> None:
     rounds = {
         "products": products,
         "neuron_tokens": lambda: neuron_tokens(subject, layers=layers, n_random=0),
-        "concept_scores": lambda: concept_scores(subject, words=WORDS, layers=layers),
+        "concept_scores": lambda: concept_scores(subject, words=WORDS),
     }
     seconds = interleaved(rounds, repeats)
-    n = len(layers) * subject.d_mlp
-    print(f"reading {n} neurons, vocabulary {subject.d_vocab}, {torch.get_num_threads()} threads")
+    n, n_all = len(layers) * subject.d_mlp, subject.n_layers * subject.d_mlp
+    print(f"vocabulary {subject.d_vocab}, {torch.get_num_threads()} threads")
     for name, value in seconds.items():
-        print(f"  {name:22s} {value:7.2f} s   {value / seconds['products']:5.2f} x the products")
-    ratio = seconds["neuron_tokens"] / seconds["concept_scores"]
-    print(f"  scoring a concept is {ratio:.1f} x as fast as reading the same neurons (20 asked)")
+        n_here = n_all if name == "concept_scores" else n
+        share = value / n_here / (seconds["products"] / n)
+        print(f"  {name:16s} {n_here:6d} neurons {value:7.2f} s   {share:6.3f} x the products, per neuron (2 asked)")
+    ratio = (seconds["neuron_tokens"] / n) / (seconds["concept_scores"] / n_all)
+    print(f"  scoring a concept is {ratio:.1f} x as fast as reading the neurons in full, per neuron (20 asked)")
 
 
 def sweep(subject: interp.Subject, ids: torch.Tensor, repeats: int) -> None:

@@ -48,6 +48,6 @@ def neuron_tokens(frame: pd.DataFrame) -> Figure:
     axes.set_xlabel("layer")
     axes.set_ylabel("z-score of the top token\n(box: quartiles, whiskers: 5–95 %)")
     axes.set_title(f"{frame['model'].iat[0]}: value vectors in the {frame['basis'].iat[0]} basis", fontsize=10)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     plt.close(figure)
     return figure

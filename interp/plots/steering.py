@@ -67,15 +67,20 @@ def _against_damage(axes: Axes, by_alpha: pd.DataFrame) -> None:
             yerr=None if one["delta_log_prob_low"].isna().any() else bars,
             color=colour,
             marker=marker,
-            markersize=5,
+            markersize=8 if control == "direction" else 5,
             linewidth=2.0 if control == "none" else 1.2,
             capsize=2,
             label=label,
-            zorder=3 if control == "none" else 2,
+            # The mean direction often lies right on the neurons: hollow, and drawn over them.
+            zorder={"none": 3, "direction": 4}.get(control, 2),
+            markerfacecolor="none" if control == "direction" else colour,
+            linestyle="--" if control == "direction" else "-",
         )
         if control == "none":
-            for alpha, x, y in zip(one["alpha"], one["kl"], one["delta_log_prob"], strict=True):
-                axes.annotate(f"α={alpha:g}", (x, y), xytext=(4, 5), textcoords="offset points", fontsize=8)
+            # The small doses lie close together: their labels would cover one another.
+            labelled = one[one["kl"] > 0.02 * by_alpha["kl"].max()]
+            for alpha, x, y in zip(labelled["alpha"], labelled["kl"], labelled["delta_log_prob"], strict=True):
+                axes.annotate(f"α={alpha:g}", (x, y), xytext=(-4, 6), ha="right", textcoords="offset points", fontsize=8)
     axes.axhline(0, color="#cccccc", linewidth=0.8, zorder=1)
     axes.set_xlabel("damage: KL(unsteered || steered), nats per token")
     axes.set_ylabel("effect: change of log P(held-out words), nats")
@@ -95,4 +100,4 @@ def _through_layers(axes: Axes, by_layer: pd.DataFrame) -> None:
     axes.set_xlabel("layer read through the lens (the last is the output)")
     axes.set_ylabel("change of log P(held-out words), nats")
     axes.set_title("concept neurons, through the layers", fontsize=10)
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
