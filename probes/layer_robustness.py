@@ -20,7 +20,7 @@ from torch import Tensor
 from interp import plots
 from interp.errors import InputError
 from interp.frames import Column, Schema, columns, rows_of_block
-from interp.loading import Source
+from interp.loading import Source, load
 from interp.readout import Readout
 from interp.registry import probe
 from interp.run import Run
@@ -204,10 +204,11 @@ def run_schedules(
     """
     if not isinstance(schedules, Mapping) or not schedules:
         raise InputError("schedules is not a dict with at least one name -> order of blocks; pass {'mine': (0, 2, 1)}.")
-    orders = {str(name): tuple(order) for name, order in schedules.items()}
-    parameters = {"schedules": {name: list(map(str, order)) for name, order in orders.items()}, "positions": positions}
+    subject = load(subject)
+    check_schedules(schedules.values(), subject.n_layers)
+    orders = {str(name): tuple(map(int, order)) for name, order in schedules.items()}
+    parameters = {"schedules": orders, "positions": positions}
     run = Run(SCHEDULES, subject, texts, parameters=parameters, bos=bos, truncate=truncate, out=_folder(out))
-    check_schedules(orders.values(), run.subject.n_layers)
     check_positions(positions, min(map(len, run.tokens.ids)))
     return run.frame(_schedule_rows(run, orders, positions))
 

@@ -53,8 +53,9 @@ def test_every_entry_point_is_a_probe():
         assert isinstance(found, Probe) and found.name == name
         assert found.schema.paper and found.schema.rows and found.function.__doc__
         arguments = list(inspect.signature(found.function).parameters.values())
-        assert [argument.name for argument in arguments[:2]] == ["subject", "texts"]
-        assert all(argument.kind is argument.KEYWORD_ONLY for argument in arguments[2:])
+        # A probe of weights reads no texts; all that is optional is given by name.
+        assert arguments[0].name == "subject" and "texts" not in [argument.name for argument in arguments[2:]]
+        assert all(one.kind is one.KEYWORD_ONLY or one.default is one.empty for one in arguments[1:])
 
 
 def test_a_probe_is_the_function_that_users_import():
@@ -110,7 +111,18 @@ def test_public_names():
         "Column", "InputError", "InterpError", "ModelError", "NumericalError", "Run", "Schema", "Subject", "Tape",
         "Tokens", "TooLong", "UnknownName", "concat", "load", "options", "probe",
     ]  # fmt: skip
-    assert probes.__all__ == ["logit_lens", "top_tokens"]
+    assert probes.__all__ == [
+        "NeuronSet",
+        "concept_neurons",
+        "concept_scores",
+        "layer_robustness",
+        "logit_lens",
+        "neuron_tokens",
+        "run_schedules",
+        "steer",
+        "top_tokens",
+        "value_clusters",
+    ]
     for package in (interp, probes):
         assert all(getattr(package, name) is not None for name in package.__all__)
 

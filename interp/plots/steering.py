@@ -80,7 +80,9 @@ def _against_damage(axes: Axes, by_alpha: pd.DataFrame) -> None:
             # The small doses lie close together: their labels would cover one another.
             labelled = one[one["kl"] > 0.02 * by_alpha["kl"].max()]
             for alpha, x, y in zip(labelled["alpha"], labelled["kl"], labelled["delta_log_prob"], strict=True):
-                axes.annotate(f"α={alpha:g}", (x, y), xytext=(-4, 6), ha="right", textcoords="offset points", fontsize=8)
+                axes.annotate(
+                    f"α={alpha:g}", (x, y), xytext=(-4, 6), ha="right", textcoords="offset points", fontsize=8
+                )
     axes.axhline(0, color="#cccccc", linewidth=0.8, zorder=1)
     axes.set_xlabel("damage: KL(unsteered || steered), nats per token")
     axes.set_ylabel("effect: change of log P(held-out words), nats")
