@@ -5,7 +5,7 @@
 On a model of GPT-2 small's size with random weights, in whose blocks a few neurons promote eight planted words:
 reading neurons beside the matrix products alone (of `--read-layers` blocks); scoring a concept in all blocks beside
 reading them in full; and a dose-response sweep of 5 alphas and 6 conditions, neurons in the upper half of the model,
-beside separate hooked forward passes with the same statistics. Seconds are this machine's; the ratios are what to quote.
+beside separate hooked forward passes with the same statistics. Seconds are this machine's; quote the ratios.
 """
 
 from __future__ import annotations
