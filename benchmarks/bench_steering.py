@@ -1,6 +1,6 @@
 """Neurons read as tokens, concepts found and steered, beside the work nobody can avoid and beside the naive ways.
 
-    python benchmarks/bench_steering.py [--layers 12] [--prompts 32] [--length 32] [--repeats 3]
+    python benchmarks/bench_steering.py [--layers 12] [--prompts 32] [--length 16] [--repeats 1]
 
 On a model of GPT-2 small's size with random weights, in whose blocks a few neurons promote eight planted words:
 reading neurons beside the matrix products alone (of `--read-layers` blocks); scoring a concept in all blocks beside
@@ -37,8 +37,8 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--read-layers", type=int, default=1)
     parser.add_argument("--prompts", type=int, default=32)
-    parser.add_argument("--length", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--length", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=1)
     arguments = parser.parse_args()
     subject = planted_gpt2(arguments.layers)
     _ = subject.fingerprint, subject.token_strings  # made once per subject, whatever the number of runs

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -116,7 +117,7 @@ class NeuronSet:
         >>> text.startswith("Once upon a time")
         True
         """
-        alphas = [alpha] if isinstance(alpha, int | float) else [float(one) for one in alpha]
+        alphas = [float(one) for one in np.atleast_1d(alpha)]
         sd = None
         if alpha_unit == "sd":
             known = moments(subject, subject.tokens(reference, truncate=True), list(self.by_layer))

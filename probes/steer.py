@@ -124,6 +124,8 @@ def steer(
     >>> frame[["control", "alpha"]].values.tolist()
     [['none', 0.0], ['none', 4.0], ['random', 0.0], ['random', 4.0]]
     """
+    if not isinstance(neurons, NeuronSet):
+        raise InputError(f"neurons are a NeuronSet, not {neurons!r}; make one with concept_neurons or NeuronSet.of.")
     parameters = {
         "neurons": {layer: of.tolist() for layer, of in neurons.by_layer.items()},
         "held_out": neurons.words.held_out,

@@ -136,8 +136,10 @@ class _Block:
         self.put = torch.stack([dose.put[layer] for dose in doses]).to(vectors)[:, None]
         self.along = torch.tensor([dose.along for dose in doses], device=device)
         self.values = vectors[self.neurons[self.along]]  # [doses along, n, d_model]
+        self.shift = vectors.new_zeros(0)  # what to add to what the MLP writes, [rows along, pos, d_model]
 
     def on_neurons(self, value: Tensor) -> Tensor:
+        """Edit neurons [rows, pos, d_mlp], and note what rows along a direction get instead."""
         where = self.where(value)[..., None]
         at = self.neurons[:, None].expand(-1, value.shape[1], -1).expand(len(value), -1, -1)
         own = value.gather(2, at)
@@ -149,6 +151,7 @@ class _Block:
         return value.scatter(2, at, changed)
 
     def on_written(self, value: Tensor) -> Tensor:
+        """Add to what the MLP writes, [rows, pos, d_model], in the rows along a direction."""
         along = self.along.expand(len(value)).nonzero()[:, 0]
         return value.index_add(0, along, self.shift.to(value))
 
