@@ -10,7 +10,6 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from numbers import Integral
 from typing import TypeAlias
 
@@ -32,13 +31,15 @@ _Node: TypeAlias = tuple[Root, tuple[int, ...]]  # a root and the blocks run sin
 class Plan:
     """How many runs are done with the fewest block runs, and few calls.
 
+    Nothing is cached here: a plan travels to the model, and a cached property's lock could not.
+
     Attributes:
         runs: for each run, in the order given, its root and the blocks to run from there.
     """
 
     runs: tuple[_Node, ...]
 
-    @cached_property
+    @property
     def steps(self) -> tuple[tuple[int, tuple[_Node, ...]], ...]:
         """What is run in turn: a block, and the nodes it leads to, all in one batch.
 
@@ -70,7 +71,7 @@ class Plan:
         """Calls of blocks, each on a batch of all that run that block then."""
         return len(self.steps)
 
-    @cached_property
+    @property
     def _nodes(self) -> frozenset[_Node]:
         return frozenset((root, blocks[:n]) for root, blocks in self.runs for n in range(1, len(blocks) + 1))
 

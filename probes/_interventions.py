@@ -69,7 +69,7 @@ def sites_to_silence(subject: Subject, chosen: Sequence[Variant]) -> dict[Root, 
     }
 
 
-def starts(
+def starts_of(
     tape: Tape, chosen: Sequence[Variant], silenced: Mapping[Root, Site], contributions: Sequence[Tensor]
 ) -> dict[Root, Tensor]:
     """The residual behind each edited block, [batch, pos, d_model], from which a variant goes on.

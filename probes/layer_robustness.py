@@ -29,7 +29,16 @@ from interp.stats import bootstrap_over_prompts
 from interp.subject import Subject
 from interp.tape import Tape
 from interp.tokens import Batch, Texts, check_positions, next_tokens, select_positions
-from probes import _interventions as on_blocks
+from probes._interventions import (
+    CONTROL,
+    Variant,
+    donors,
+    plan_of,
+    sites_to_silence,
+    starts_of,
+    variants,
+    written_by_blocks,
+)
 
 PAPER = "Lad, Gurnee & Tegmark (2024), The Remarkable Robustness of LLMs: Stages of Inference?, arXiv 2406.19384"
 
@@ -111,7 +120,7 @@ def layer_robustness(
     *,
     interventions: Sequence[str] = ("delete", "swap"),
     positions: int | Sequence[int] | None = None,
-    controls: Sequence[str] = (on_blocks.CONTROL,),
+    controls: Sequence[str] = (CONTROL,),
     seed: int = 0,
     out: str | Path | None = None,
     bos: bool | None = None,
@@ -150,19 +159,19 @@ def layer_robustness(
 
     >>> texts = ["Once upon a time there was a", "The cat sat on the mat"]
     >>> frame = layer_robustness("reference", texts, positions=-1)
-    >>> frame.groupby(["intervention", "control"]).layer.count().to_dict()
-    {('delete', 'none'): 16, ('resample', 'resampled'): 16, ('swap', 'none'): 14}
+    >>> frame.groupby(["intervention", "control"]).layer.nunique().to_dict()
+    {('delete', 'none'): 8, ('resample', 'resampled'): 8, ('swap', 'none'): 7}
     """
     parameters = {"interventions": list(interventions), "positions": positions, "controls": list(controls)}
     run = Run(
         ROBUSTNESS, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed, out=_folder(out)
     )
-    if set(controls) - {on_blocks.CONTROL}:
-        raise InputError(f"controls={tuple(controls)!r}: the control here is {on_blocks.CONTROL!r}; () leaves it out.")
+    if set(controls) - {CONTROL}:
+        raise InputError(f"controls={tuple(controls)!r}: the control here is {CONTROL!r}; () leaves it out.")
     resampled = bool(controls) and len(run.tokens) > 1
     if controls and not resampled:
         warnings.warn("no control: it needs a second text to take a block's output from.", stacklevel=2)
-    chosen = on_blocks.variants(interventions, run.subject.n_layers, resampled=resampled)
+    chosen = variants(interventions, run.subject.n_layers, resampled=resampled)
     if not chosen:
         raise InputError("nothing to do: name at least one intervention, such as 'delete'.")
     check_positions(positions, min(map(len, run.tokens.ids)))
@@ -214,11 +223,11 @@ def run_schedules(
 
 
 def _robustness_rows(
-    run: Run, chosen: Sequence[on_blocks.Variant], positions: int | Sequence[int] | None, seed: int | None
+    run: Run, chosen: Sequence[Variant], positions: int | Sequence[int] | None, seed: int | None
 ) -> Iterator[dict[str, np.ndarray]]:
-    made, silenced = on_blocks.plan_of(chosen), on_blocks.sites_to_silence(run.subject, chosen)
+    made, silenced = plan_of(chosen), sites_to_silence(run.subject, chosen)
     lengths = [len(ids) for ids in run.tokens.ids]
-    donor = None if seed is None else on_blocks.donors(lengths, seed)
+    donor = None if seed is None else donors(lengths, seed)
     by_variant = {
         "intervention": np.array([one.intervention for one in chosen], dtype=object),
         "layer": np.array([one.layer for one in chosen]),
@@ -229,12 +238,12 @@ def _robustness_rows(
         written = [] if donor is None else _written_on_donors(run, batch, donor)
 
         def starts(tape: Tape, written: Sequence[Tensor] = written) -> dict[Root, Tensor]:
-            return on_blocks.starts(tape, chosen, silenced, written)
+            return starts_of(tape, chosen, silenced, written)
 
         rows = _metrics(run, batch, row, pos, made, starts, by_variant)
         if donor is not None:
             reach = torch.tensor([lengths[index] for index in donor[batch.prompts.numpy()]])[row]
-            beyond = np.repeat((pos >= reach).numpy(), len(chosen)) & (rows["control"] == on_blocks.CONTROL)
+            beyond = np.repeat((pos >= reach).numpy(), len(chosen)) & (rows["control"] == CONTROL)
             rows = {name: values[~beyond] for name, values in rows.items()}
         yield rows
 
@@ -300,7 +309,7 @@ def _written_on_donors(run: Run, batch: Batch, donor: np.ndarray) -> list[Tensor
     for place, index in enumerate(donor[batch.prompts.numpy()]):
         given = run.tokens.ids[index][: ids.shape[1]]
         ids[place, : len(given)] = given
-    return run.subject.run(ids, on_blocks.written_by_blocks)
+    return run.subject.run(ids, written_by_blocks)
 
 
 def _states_per_layer(subject: Subject, n_runs: int) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 import interp
 from interp.errors import InputError, ModelError, UnknownName
 from interp.shipped import shipped_path
-from probes import logit_lens
+from probes import layer_robustness, logit_lens
 
 # A bridge computes attention with other kernels than transformers: float32 rounding, 6e-8 relative, in four blocks.
 CLOSE = {"atol": 3e-5, "rtol": 1e-4}
@@ -334,6 +334,15 @@ def test_a_remote_run_rehearsed(as_if_remote, folder):
     # The two backends differ by float32 rounding.
     assert (remote[numbers] - local[numbers]).abs().max().max() < 1e-4
     assert (remote[["rank", "top1_id"]] == local[["rank", "top1_id"]]).all().all()
+
+
+def test_schedules_run_remotely_too(as_if_remote, folder):
+    texts = ["w3 w4 w5", "w6 w7 w8 w9 w10 w11"]
+    remote, local = (layer_robustness(source, texts) for source in (as_if_remote, folder))
+    assert (remote[["intervention", "layer", "pos"]] == local[["intervention", "layer", "pos"]]).all().all()
+    assert (remote[["kl", "entropy", "loss"]] - local[["kl", "entropy", "loss"]]).abs().max().max() < 1e-4
+    with pytest.raises(ModelError, match="cannot be read or changed on NDIF"):
+        layer_robustness(as_if_remote, texts, interventions=("delete_mlp",))
 
 
 def test_what_a_remote_model_knows_here(as_if_remote, folder):

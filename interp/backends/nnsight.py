@@ -147,11 +147,16 @@ class NNsightBackend:
         return structure.eager_attention(self._module)
 
     def _read_through(self, norm: Callable[[Tensor], Tensor]) -> Head:
-        whole = lambda residual: self._transform(self._head(norm(residual)))  # noqa: E731
+        unembed, transform = self._head, self._transform  # the backend itself could not travel with a head
+
+        def whole(residual: Tensor) -> Tensor:
+            logits: Tensor = transform(unembed(norm(residual)))
+            return logits
+
         if self.remote:
             return Head(whole)
         weight, bias = self.unembedding()
-        return Head(whole, weight.T, bias, norm, self._transform)
+        return Head(whole, weight.T, bias, norm, transform)
 
     def _trace(self, ids: Tensor, **options: Any) -> Any:
         if self.remote:
