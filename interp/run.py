@@ -78,11 +78,17 @@ class Run:
             raise InputError(f"{self.schema.probe} was given no texts.")
         return self._tokens
 
-    def batches(self, states_per_layer: int = 1) -> Iterator[Batch]:
-        """Batches within the memory budget, with a progress bar where there is more than one."""
+    def batches(self, states_per_layer: int = 1, variants: int = 1) -> Iterator[Batch]:
+        """Batches within the memory budget, with a progress bar where there is more than one.
+
+        Args:
+            states_per_layer: residuals held per layer.
+            variants: of each batch that are run side by side.
+        """
         done = self._store.prompt_ids() if self._store else frozenset[int]()
         skip = np.flatnonzero(self.tokens.table["prompt_id"].isin(done)).tolist()
-        return in_batches(self.tokens, self.subject.batch_tokens(states_per_layer), self.schema.probe, skip=set(skip))
+        max_tokens = max(1, self.subject.batch_tokens(states_per_layer) // variants)
+        return in_batches(self.tokens, max_tokens, self.schema.probe, skip=set(skip))
 
     def token_columns(self, batch: Batch, row: Any, pos: Any) -> dict[str, np.ndarray]:
         """`prompt_id`, `pos` and `token_id` of the chosen tokens of a batch, [n] each."""
@@ -141,6 +147,7 @@ class Run:
             "dtype": str(subject.dtype).removeprefix("torch."),
             "data_sha256": None if self._tokens is None else self._tokens.digest,
             "seed": self.seed,
+            "edits": json.loads(json.dumps(subject.edits, default=_plain)),
         }
         run_id = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
         return (

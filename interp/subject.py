@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -14,13 +15,15 @@ from torch import Tensor
 
 from interp.backends import Backend
 from interp.errors import InputError, InterpError, ModelError, NumericalError
+from interp.generation import Generating, continuation, continued
 from interp.options import options
 from interp.readout import Readout, read_out
-from interp.sites import Site, SiteName
+from interp.sites import Edit, Site, SiteName, editing
 from interp.tape import Tape
 from interp.tokens import Texts, Tokens, token_strings, tokenise
 
 T = TypeVar("T")
+Continued = TypeVar("Continued", str, list[str])
 
 
 class Subject:
@@ -31,6 +34,8 @@ class Subject:
         n_layers, n_heads, d_model, d_mlp, d_vocab, n_ctx: its shape; `n_ctx` is the longest prompt in tokens.
         tokenizer: a Hugging Face tokenizer, or None.
         backend: how it is run.
+        edits: what `edited` does to it at present; empty for the model as it was loaded.
+        generating: where in its texts the present pass stands, while it generates.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -44,6 +49,8 @@ class Subject:
         self._weights = [weight for _, weight in backend.named_weights()]
         self._loaded = self._weight_versions()
         self._verified = False
+        self.edits: list[dict[str, Any]] = []
+        self.generating: Generating | None = None
 
     def __repr__(self) -> str:
         return (
@@ -181,35 +188,58 @@ class Subject:
         return out
 
     def generate(
-        self, text: str, max_new_tokens: int, *, temperature: float = 1.0, seed: int = 0, bos: bool | None = None
-    ) -> str:
-        """Continue a text; returns the text with its continuation.
+        self, text: Continued, max_new_tokens: int, *, temperature: float = 1.0, seed: int = 0, bos: bool | None = None
+    ) -> Continued:
+        """Continue a text, or a list of them side by side; returns the texts with their continuations.
 
         Args:
             text: what to continue.
             max_new_tokens: stop after so many, at the end-of-text token, or where the context ends.
             temperature: 0 takes the most probable token each time.
-            seed: of the sampling; the same seed gives the same text.
+            seed: of the sampling; the same seed gives a text the same continuation, whatever stands beside it.
             bos: see `tokens`.
 
         Raises:
             InputError: a text that cannot be used, or a temperature below 0.
         """
+        texts = [text] if isinstance(text, str) else text
+        prompts = self.tokens(texts, bos=bos).ids
+        ids = self.continue_ids(prompts, max_new_tokens, temperature=temperature, seed=seed)
+        added = [continuation(self.tokenizer, *pair) for pair in zip(prompts, ids, strict=True)]
+        whole = [one + new for one, new in zip(texts, added, strict=True)]
+        return whole[0] if isinstance(text, str) else whole
+
+    def continue_ids(
+        self, prompts: Sequence[Tensor], max_new_tokens: int, *, temperature: float = 1.0, seed: int = 0
+    ) -> list[Tensor]:
+        """As `generate`, from token ids to token ids, int64 [pos] each; end-of-text is left out."""
         if temperature < 0:
             raise InputError(f"temperature is {temperature}; give 0 or more.")
-        ids = self.tokens([text], bos=bos).ids[0]
-        start = len(ids)
-        generator = torch.Generator().manual_seed(seed)
-        end = self.tokenizer.eos_token_id
-        for _ in range(min(max_new_tokens, self.n_ctx - start)):
-            logits = self.run(ids[None], lambda tape: tape.head(tape.last[:, -1])).float().cpu()[0]
-            token = _sample(logits, temperature, generator)
-            if token == end:
-                break
-            ids = torch.cat([ids, torch.tensor([token])])
-        # Decoded as a whole: a character can be spread over several tokens, which apart read as nothing.
-        prompt, whole = (self.tokenizer.decode(part, clean_up_tokenization_spaces=False) for part in (ids[:start], ids))
-        return text + whole[len(prompt) :]
+        self._check(prompts[0][None])
+        return continued(self, prompts, max_new_tokens, temperature=temperature, seed=seed)
+
+    @contextmanager
+    def edited(self, edits: Sequence[tuple[Site, Edit]], said: Mapping[str, Any]) -> Iterator[None]:
+        """Every pass within the block runs with these values replaced, and every frame made in it says so.
+
+        Args:
+            edits: where, and by what; see `interp.sites.editing`. Edits may be nested: the inner ones see what the
+                outer ones made.
+            said: what the provenance of frames tells of them; JSON.
+
+        Raises:
+            ModelError: the model cannot be studied, or no pass was made within the block, so that nothing was edited.
+        """
+        if not self._verified:  # now, for a model that is being edited may well not be the one that was loaded
+            self._check(torch.arange(min(8, self.n_ctx)).remainder(self.d_vocab).expand(2, -1))
+        self.edits.append(dict(said))
+        try:
+            with ExitStack() as active:
+                for site, edit in edits:
+                    active.enter_context(editing(site, edit))
+                yield
+        finally:
+            self.edits.pop()
 
     def batch_tokens(self, states_per_layer: int = 1) -> int:
         """How many padded tokens fit half the memory budget: recorded residuals, and one block's work beside them."""
@@ -301,9 +331,3 @@ def _difference(left: Tensor, right: Tensor) -> float:
         return 0.0
     left, right = left.float(), right.float().to(left.device)
     return float(torch.where(left == right, 0.0, (left - right).abs()).amax())
-
-
-def _sample(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
-    if temperature == 0:
-        return int(logits.argmax())
-    return int(torch.multinomial(torch.softmax(logits / temperature, dim=0), 1, generator=generator))

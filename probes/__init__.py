@@ -2,24 +2,33 @@
 
 from probes.attribute import attribute
 from probes.characters import character_content, vocabulary
+from probes.concept_neurons import concept_neurons, concept_scores
 from probes.faithfulness import faithfulness
 from probes.layer_robustness import layer_robustness, run_schedules
 from probes.logit_lens import logit_lens, top_tokens
 from probes.neuron_kinds import neuron_kinds
+from probes.neuron_set import NeuronSet
+from probes.neuron_tokens import neuron_tokens
 from probes.normxlogit import normxlogit
 from probes.reagent import reagent, reagent_probes
 from probes.reagent_ls import reagent_ls
 from probes.spelling import spelling
 from probes.stages import stages_of_inference
+from probes.steer import steer
 from probes.subjoiner_heads import subjoiner_heads
+from probes.value_clusters import value_clusters
 
 __all__ = [
+    "NeuronSet",
     "attribute",
     "character_content",
+    "concept_neurons",
+    "concept_scores",
     "faithfulness",
     "layer_robustness",
     "logit_lens",
     "neuron_kinds",
+    "neuron_tokens",
     "normxlogit",
     "reagent",
     "reagent_ls",
@@ -27,7 +36,9 @@ __all__ = [
     "run_schedules",
     "spelling",
     "stages_of_inference",
+    "steer",
     "subjoiner_heads",
     "top_tokens",
+    "value_clusters",
     "vocabulary",
 ]

@@ -52,13 +52,14 @@ def test_every_entry_point_is_a_probe():
         found = registry.get(name)
         assert isinstance(found, Probe) and found.name == name
         assert found.schema.paper and found.schema.rows and found.function.__doc__
-        # What must be given comes by position, first of all the model; what may be left out, by name.
-        # What must be given comes by position, first of all the model; what may be left out, by name.
-        # What must be given comes by position, first of all the model; what may be left out, by name.
-        # What must be given comes by position, first of all the model; what may be left out, by name.
+        # The model comes first, and what may be left out is given by name.
+        # The model comes first, and what may be left out is given by name.
+        # The model comes first, and what may be left out is given by name.
+        # The model comes first, and what may be left out is given by name.
+        # The model comes first, and what may be left out is given by name.
         arguments = list(inspect.signature(found.function).parameters.values())
         assert arguments[0].name == "subject"
-        assert all((one.kind is one.KEYWORD_ONLY) == (one.default is not one.empty) for one in arguments)
+        assert all(one.kind is one.KEYWORD_ONLY or one.default is one.empty for one in arguments)
 
 
 def test_a_probe_is_the_function_that_users_import():
@@ -115,12 +116,16 @@ def test_public_names():
         "Tokens", "TooLong", "UnknownName", "concat", "load", "options", "probe",
     ]  # fmt: skip
     assert probes.__all__ == [
+        "NeuronSet",
         "attribute",
         "character_content",
+        "concept_neurons",
+        "concept_scores",
         "faithfulness",
         "layer_robustness",
         "logit_lens",
         "neuron_kinds",
+        "neuron_tokens",
         "normxlogit",
         "reagent",
         "reagent_ls",
@@ -128,8 +133,10 @@ def test_public_names():
         "run_schedules",
         "spelling",
         "stages_of_inference",
+        "steer",
         "subjoiner_heads",
         "top_tokens",
+        "value_clusters",
         "vocabulary",
     ]
     for package in (interp, probes):

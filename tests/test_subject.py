@@ -368,8 +368,8 @@ def test_a_character_of_several_tokens_comes_out_whole():
         def __getattr__(self, name: str) -> Any:
             return getattr(self._backend, name)
 
-        def run(self, ids: Tensor, program: Callable[..., Any], *, mids: bool) -> Tensor:
-            return torch.nn.functional.one_hot(torch.tensor([next(self._said)]), 8192).float() * 1e3
+        def step(self, ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
+            return torch.nn.functional.one_hot(torch.tensor([next(self._said)]), 8192).float() * 1e3, None
 
     subject._check = lambda ids: None
     subject.backend = Saying(subject.backend, ids)

@@ -63,6 +63,13 @@ class Backend(Protocol):
     def original_logits(self, ids: Tensor) -> Tensor | None:
         """The logits before the library rebuilt the model, or None where it runs it as it is."""
 
+    def step(self, ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        """Logits after the last of ids [batch, pos], [batch, d_vocab], and the cache to hand in with what follows.
+
+        With a cache, `ids` are those after it alone. None for a cache means that none is kept: `ids` are the whole
+        text then, every time.
+        """
+
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter once."""
 

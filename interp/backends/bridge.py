@@ -95,6 +95,16 @@ class BridgeBackend:
             logits: Tensor = self.bridge(ids.to(self.device), **self._no_cache)
         return logits
 
+    def step(self, ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        """See `Backend.step`; native models keep no cache."""
+        if not self._no_cache:
+            return self.logits(ids)[:, -1], None
+        with torch.no_grad(), self._evaluating():
+            logits, cache = self.bridge(
+                ids.to(self.device), return_type="logits_and_cache", use_cache=True, past_key_values=cache
+            )
+        return logits[:, -1], cache
+
     def original_logits(self, ids: Tensor) -> Tensor | None:
         """See `Backend.original_logits`."""
         if not self._rebuilt:

@@ -102,6 +102,14 @@ class NNsightBackend:
             logits = nnsight.save(self.model.output.logits)
         return logits
 
+    def step(self, ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        """See `Backend.step`; a cache would not survive the way to another machine and back."""
+        if self.remote:
+            return self.logits(ids)[:, -1], None
+        with torch.no_grad(), self._evaluating():
+            out = self._module(input_ids=ids.to(self.device), use_cache=True, past_key_values=cache)
+        return out.logits[:, -1], out.past_key_values
+
     def original_logits(self, ids: Tensor) -> Tensor | None:
         """See `Backend.original_logits`."""
         return None

@@ -4,8 +4,10 @@ from interp.plots.attribution import attribution
 from interp.plots.characters import characters
 from interp.plots.faithfulness import faithfulness
 from interp.plots.lens import lens, top_tokens
+from interp.plots.neurons import neuron_tokens
 from interp.plots.robustness import robustness
 from interp.plots.stages import neuron_kinds, stages, subjoiner_heads
+from interp.plots.steering import steer
 
 __all__ = [
     "attribution",
@@ -13,8 +15,10 @@ __all__ = [
     "faithfulness",
     "lens",
     "neuron_kinds",
+    "neuron_tokens",
     "robustness",
     "stages",
+    "steer",
     "subjoiner_heads",
     "top_tokens",
 ]

@@ -15,7 +15,8 @@ import interp
 from interp.errors import InputError, ModelError
 from interp.planted import bigram
 from probes import neuron_kinds
-from probes.neuron_kinds import Moments, TokenDirections, final_gain, kinds
+from probes._final_gain import final_gain
+from probes.neuron_kinds import Moments, TokenDirections, kinds
 
 # float32 products of some dozen terms, divided by standard deviations of 0.1: 1e-5 of moments of size 1 to 10.
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
@@ -129,8 +130,9 @@ def test_the_gain_is_the_final_norms_own(
 
 
 def test_without_a_final_norm_the_gain_is_one() -> None:
-    gain, centred = final_gain(interp.load(bigram().model))
-    assert not centred and bool((gain == 1).all())
+    for vocab in (5, 12):  # an odd width too
+        gain, centred = final_gain(interp.load(bigram(vocab=vocab).model))
+        assert not centred and bool((gain == 1).all())
 
 
 # -- whole models ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,105 @@
+"""Figures of steering: effect against damage, and how the effect fares on its way through the layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from interp.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe-Ito, told apart by marker too.
+_STYLES = {
+    "none": ("#000000", "o", "concept neurons"),
+    "random": ("#999999", "s", "random neurons"),
+    "norm_matched": ("#56B4E9", "^", "matched neurons"),
+    "sign_flip": ("#D55E00", "v", "sign flipped"),
+    "direction": ("#009E73", "D", "mean direction"),
+    "mean": ("#CC79A7", "P", "own mean"),
+}
+
+
+def steer(frame: pd.DataFrame) -> Figure:
+    """Effect against damage, one curve per condition; where layers were read, the effect layer by layer beside it.
+
+    Up and to the left is good: much more of the concept for little change elsewhere. Bars are 95 % bootstraps over
+    prompts.
+
+    Args:
+        frame: of `steer`, one run.
+    """
+    import matplotlib.pyplot as plt
+
+    if frame.empty or frame["run_id"].nunique() != 1:
+        raise InputError("the figure shows one run of steer; select one with .query('run_id == ...').")
+    by_alpha = frame.interp.summary(by="alpha")
+    n_layers = frame["layer"].nunique()
+    figure, axes = plt.subplots(
+        1, 1 + (n_layers > 1), figsize=(5.8 + 4.6 * (n_layers > 1), 4.0), layout="constrained", squeeze=False
+    )
+    _against_damage(axes[0, 0], by_alpha)
+    axes[0, 0].legend(frameon=False, fontsize=9)
+    one = frame.iloc[0]
+    axes[0, 0].set_title(
+        f"{one['model']}: {one['n_neurons']} neurons of {one['concept']!r}, {one['mode']}", fontsize=10
+    )
+    if n_layers > 1:
+        _through_layers(axes[0, 1], frame.interp.summary(by="layer"))
+    plt.close(figure)  # a notebook shows the returned figure once, not twice
+    return figure
+
+
+def _against_damage(axes: Axes, by_alpha: pd.DataFrame) -> None:
+    for control, (colour, marker, label) in _STYLES.items():
+        one = by_alpha[by_alpha["control"] == control].sort_values("alpha")
+        if one.empty:
+            continue
+        # The control "mean" is one condition that stands at every alpha.
+        one = one.head(1) if control == "mean" else one
+        bars = [one["delta_log_prob"] - one["delta_log_prob_low"], one["delta_log_prob_high"] - one["delta_log_prob"]]
+        axes.errorbar(
+            one["kl"],
+            one["delta_log_prob"],
+            yerr=None if one["delta_log_prob_low"].isna().any() else bars,
+            color=colour,
+            marker=marker,
+            markersize=8 if control == "direction" else 5,
+            linewidth=2.0 if control == "none" else 1.2,
+            capsize=2,
+            label=label,
+            # The mean direction often lies right on the neurons: hollow, and drawn over them.
+            zorder={"none": 3, "direction": 4}.get(control, 2),
+            markerfacecolor="none" if control == "direction" else colour,
+            linestyle="--" if control == "direction" else "-",
+        )
+        if control == "none":
+            # The small doses lie close together: their labels would cover one another.
+            labelled = one[one["kl"] > 0.02 * by_alpha["kl"].max()]
+            for alpha, x, y in zip(labelled["alpha"], labelled["kl"], labelled["delta_log_prob"], strict=True):
+                axes.annotate(
+                    f"α={alpha:g}", (x, y), xytext=(-4, 6), ha="right", textcoords="offset points", fontsize=8
+                )
+    axes.axhline(0, color="#cccccc", linewidth=0.8, zorder=1)
+    axes.set_xlabel("damage: KL(unsteered || steered), nats per token")
+    axes.set_ylabel("effect: change of log P(held-out words), nats")
+
+
+def _through_layers(axes: Axes, by_layer: pd.DataFrame) -> None:
+    import matplotlib.pyplot as plt
+
+    one = by_layer[by_layer["control"] == "none"]
+    alphas = sorted(one["alpha"].unique())
+    for index, alpha in enumerate(alphas):
+        curve = one[one["alpha"] == alpha].sort_values("layer")
+        colour = plt.get_cmap("viridis")(0.9 * index / max(1, len(alphas) - 1))
+        axes.plot(curve["layer"], curve["delta_log_prob"], color=colour, marker="o", markersize=4, label=f"α={alpha:g}")
+    axes.axhline(0, color="#cccccc", linewidth=0.8, zorder=1)
+    axes.set_xticks(sorted(one["layer"].unique()))
+    axes.set_xlabel("layer read through the lens (the last is the output)")
+    axes.set_ylabel("change of log P(held-out words), nats")
+    axes.set_title("concept neurons, through the layers", fontsize=10)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
