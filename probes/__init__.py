@@ -2,5 +2,16 @@
 
 from probes.layer_robustness import layer_robustness, run_schedules
 from probes.logit_lens import logit_lens, top_tokens
+from probes.microscope import law_and_microscope, microscope, microscope_tokens
+from probes.next_token_law import next_token_law
 
-__all__ = ["layer_robustness", "logit_lens", "run_schedules", "top_tokens"]
+__all__ = [
+    "law_and_microscope",
+    "layer_robustness",
+    "logit_lens",
+    "microscope",
+    "microscope_tokens",
+    "next_token_law",
+    "run_schedules",
+    "top_tokens",
+]

@@ -111,8 +111,12 @@ def test_public_names():
         "Tokens", "TooLong", "UnknownName", "concat", "load", "options", "probe",
     ]  # fmt: skip
     assert probes.__all__ == [
+        "law_and_microscope",
         "layer_robustness",
         "logit_lens",
+        "microscope",
+        "microscope_tokens",
+        "next_token_law",
         "run_schedules",
         "top_tokens",
     ]
