@@ -1,11 +1,13 @@
 """The methods: one module and one paper each, functions from a model and texts to a tidy frame."""
 
+from probes.iterative_inference import iterative_inference
 from probes.layer_robustness import layer_robustness, run_schedules
 from probes.logit_lens import logit_lens, top_tokens
 from probes.microscope import law_and_microscope, microscope, microscope_tokens
 from probes.next_token_law import next_token_law
 
 __all__ = [
+    "iterative_inference",
     "law_and_microscope",
     "layer_robustness",
     "logit_lens",

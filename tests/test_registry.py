@@ -111,6 +111,7 @@ def test_public_names():
         "Tokens", "TooLong", "UnknownName", "concat", "load", "options", "probe",
     ]  # fmt: skip
     assert probes.__all__ == [
+        "iterative_inference",
         "law_and_microscope",
         "layer_robustness",
         "logit_lens",
