@@ -65,14 +65,28 @@ class Moments:
         shapes: tuple[tuple[int, ...], ...] = ((p,), (q,), (p, p), (p, q), (q,))
         return cls(0, *(torch.zeros(shape, dtype=torch.float64, device=device) for shape in shapes))
 
-    def add(self, x: Tensor, y: Tensor) -> None:
-        """Take in rows x [n, p] and y [n, q], float64."""
+    def add(self, x: Tensor, y: Tensor, runs: tuple[Tensor, Tensor] | None = None) -> None:
+        """Take in rows, float64.
+
+        Args:
+            x: [n, p].
+            y: [n, q], or their first columns.
+            runs: for the columns of y after those, which runs of consecutive rows share: the values of each run [r, s]
+                and its number of rows [r]. Products are then as many as runs, not rows.
+        """
+        own = y.shape[1]
         self.n += len(x)
         self.x += x.sum(0)
-        self.y += y.sum(0)
-        self.xx.addmm_(x.T, x)
-        self.xy.addmm_(x.T, y)
-        self.yy += y.square().sum(0)
+        self.xx += _gram(x)
+        self.y[:own] += y.sum(0)
+        self.xy[:, :own] += x.T @ y
+        self.yy[:own] += y.square().sum(0)
+        if runs is None or not len(x):
+            return
+        values, lengths = runs
+        self.y[own:] += lengths.double() @ values
+        self.xy[:, own:] += torch.segment_reduce(x, "sum", lengths=lengths).T @ values
+        self.yy[own:] += lengths.double() @ values.square()
 
     def about(self, x: Tensor, y: Tensor) -> Scatter:
         """Sums of products of differences from the points x [p] and y [q]."""
@@ -133,3 +147,11 @@ class Fit:
     coefficients: Tensor
     explained: Tensor
     rank: int
+
+
+def _gram(x: Tensor) -> Tensor:
+    """Products of all pairs of columns, [p, p]; numpy sees that the result is symmetric and computes half of it."""
+    if x.device.type != "cpu":
+        return x.T @ x
+    rows = x.numpy()
+    return torch.from_numpy(rows.T @ rows)

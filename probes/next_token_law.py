@@ -198,7 +198,7 @@ class LawStream:
         self._normalised, self._draws = run.parameters["normalised"], run.parameters["draws"]
         seed = 0 if run.seed is None else run.seed
         self._held_out = held_out_prompts(len(run.tokens), run.parameters["held_out"], seed)
-        self._unembedding = subject.W_U.T.double()
+        self._unembedding = subject.W_U.T
         generator = torch.Generator().manual_seed(seed)
         renamed = [torch.randperm(subject.d_vocab, generator=generator) for _ in range(self._draws)]
         self._renamed = torch.stack(renamed)  # [draws, d_vocab]
@@ -224,29 +224,36 @@ class LawStream:
         row, pos = select_positions(batch, None)
         following = next_tokens(batch, row, pos)[:, 0]
         row, pos, following = row[following >= 0], pos[following >= 0], following[following >= 0]
-        # Fitted rows first, so that each part is a slice.
-        held_out = self._held_out[batch.prompts[row]]
-        order = held_out.long().argsort(stable=True)
-        row, pos, following = row[order], pos[order], following[order]
-        n_fitted = int((~held_out).sum())
-        responses = self._responses(batch, row, pos, following).to(tape.last.device)
+        # Fitted rows first, so that each part is a slice; within it equal responses side by side.
+        held_out = self._held_out[batch.prompts[row]].long()
+        order = (held_out * len(self._unembedding) + following).argsort()
+        row, pos, following, held_out = (one[order] for one in (row, pos, following, held_out))
+        numbers = self._numbers(batch, row, pos, following).to(tape.last.device)
+        parts = [(held_out == part).nonzero()[:, 0] for part in range(2)]
+        runs = [self._runs(following[part]) for part in parts]
         for layer, moments in enumerate(self._moments):
             states = tape.residual(layer)[row.to(tape.last.device), pos.to(tape.last.device)]
             states = (tape.head.norm(states) if self._normalised else states).double()
-            for part, rows in enumerate((slice(None, n_fitted), slice(n_fitted, None))):
-                moments[part].add(states[rows], responses[rows])
+            start = 0
+            for one, rows, shared in zip(moments, parts, runs, strict=True):
+                stop = start + len(rows)
+                one.add(states[start:stop], numbers[start:stop], shared)
+                start = stop
 
     def columns(self) -> dict[str, np.ndarray]:
         """The frame's columns, layer by layer."""
         parts = [self._layer(layer) for layer in range(len(self._moments))]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def _responses(self, batch: Batch, row: Tensor, pos: Tensor, following: Tensor) -> Tensor:
-        """[n, 1 + 2 draws + d_model]: id, renamed ids, strangers' ids, unembedding; float64."""
+    def _numbers(self, batch: Batch, row: Tensor, pos: Tensor, following: Tensor) -> Tensor:
+        """Responses that are single numbers, float64 [n, 1 + 2 draws]: id, renamed ids, strangers' ids."""
         strangers = self._strangers[:, self._starts[batch.prompts[row]] + pos].T
-        ids = torch.cat([following[:, None], self._renamed[:, following].T, strangers], dim=1).double()
-        vectors = self._unembedding[following.to(self._unembedding.device)]
-        return torch.cat([ids.to(vectors.device), vectors], dim=1)
+        return torch.cat([following[:, None], self._renamed[:, following].T, strangers], dim=1).double()
+
+    def _runs(self, following: Tensor) -> tuple[Tensor, Tensor]:
+        """Unembeddings of the different tokens among sorted ones, and how often each comes."""
+        ids, lengths = torch.unique_consecutive(following.to(self._unembedding.device), return_counts=True)
+        return self._unembedding[ids].double(), lengths
 
     def _layer(self, layer: int) -> dict[str, np.ndarray]:
         fitted, tested = self._moments[layer]
