@@ -111,15 +111,18 @@ def test_public_names():
         "Tokens", "TooLong", "UnknownName", "concat", "load", "options", "probe",
     ]  # fmt: skip
     assert probes.__all__ == [
+        "TunedLens",
         "iterative_inference",
         "law_and_microscope",
         "layer_robustness",
+        "load_tuned_lens",
         "logit_lens",
         "microscope",
         "microscope_tokens",
         "next_token_law",
         "run_schedules",
         "top_tokens",
+        "tuned_lens",
     ]
     for package in (interp, probes):
         assert all(getattr(package, name) is not None for name in package.__all__)
