@@ -55,9 +55,7 @@ class TunedLens:
         """What the residual [..., d_model] at `layer` stands for at the end; layer L is its own translation."""
         if layer == self.n_layers:
             return residual
-        weight, bias = (one[layer].to(residual.device) for one in (self.weight, self.bias))
-        wide = residual.float()
-        return (wide + wide @ weight.T + bias).to(residual.dtype)
+        return translate(residual, self.weight[layer].to(residual.device), self.bias[layer].to(residual.device))
 
     def check(self, subject: Subject) -> None:
         """Refuse any model but the one the lens was trained for.
@@ -92,6 +90,12 @@ class TunedLens:
         except OSError as error:
             raise InputError(f"a tuned lens cannot be written to {str(path)!r}: {error.strerror}.") from error
         return path
+
+
+def translate(residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """H + W h + b of residuals [..., d_model], in float32, returned in the residuals' dtype."""
+    wide = residual.float()
+    return (wide + wide @ weight.T + bias).to(residual.dtype)
 
 
 def load_tuned_lens(path: str | Path) -> TunedLens:

@@ -19,7 +19,7 @@ from interp.options import options
 from interp.subject import Subject
 from interp.tape import Tape
 from interp.tokens import Texts, Tokens, select_positions
-from probes._translators import TunedLens, load_tuned_lens
+from probes._translators import TunedLens, load_tuned_lens, translate
 
 PAPER = "Belrose et al. (2023), Eliciting Latent Predictions from Transformers with the Tuned Lens, arXiv 2303.08112"
 
@@ -212,7 +212,7 @@ class _Trainer:
         # Leaves of this layer alone: a gradient of the whole stack would be L times its size for every layer.
         leaves = [parameter[layer].detach().requires_grad_() for parameter in self.parameters]
         with torch.enable_grad():
-            logits = tape.head(_translate(state, *leaves))
+            logits = tape.head(translate(state, *leaves))
         # The gradient of KL(p || softmax(logits)) with respect to the logits.
         outer = (logits.detach().float().softmax(-1) - p).mul_(share).to(logits.dtype)
         found = torch.autograd.grad(logits, leaves, outer)
@@ -221,12 +221,7 @@ class _Trainer:
             parameter.grad[layer] += gradient
 
     def _translated(self, state: Tensor, layer: int) -> Tensor:
-        return _translate(state, *(parameter[layer] for parameter in self.parameters))
-
-
-def _translate(state: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    wide = state.float()
-    return (wide + wide @ weight.T + bias).to(state.dtype)
+        return translate(state, *(parameter[layer] for parameter in self.parameters))
 
 
 __all__ = ["TunedLens", "load_tuned_lens", "tuned_lens"]
