@@ -62,8 +62,10 @@ class Run:
         self.seed = seed
         self._started = time.monotonic()
         self._store = None if out is None else Store(Path(out), self.provenance()["run_id"])
-        own = {column.name for column in schema.columns} - {"prompt_id"}
-        clash = own & set(self._tokens.table.columns) if self._tokens else set()
+        names = {column.name for column in schema.columns}
+        # A frame of a whole corpus has no rows of single prompts, and takes nothing over from the user's.
+        self._by_prompt = self._tokens is not None and "prompt_id" in names
+        clash = (names - {"prompt_id"}) & set(self.tokens.table.columns) if self._by_prompt else set()
         if clash:
             raise InputError(f"columns {sorted(clash)} of your frame are {schema.probe}'s own too; rename them first.")
 
@@ -115,8 +117,7 @@ class Run:
         if not parts:
             raise InputError("nothing was selected; pass at least one position and layer.")
         values: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        by_prompt = self._tokens is not None and "prompt_id" in values
-        if by_prompt and (np.diff(values["prompt_id"]) < 0).any():
+        if self._by_prompt and (np.diff(values["prompt_id"]) < 0).any():
             order = np.argsort(values["prompt_id"], kind="stable")
             values = {name: value[order] for name, value in values.items()}
         values |= {"model": self.subject.name, "run_id": self.provenance()["run_id"]}
@@ -125,7 +126,7 @@ class Run:
             if column.kind == "str" and column.name not in values and f"{column.name}_id" in values:
                 values[column.name] = strings.take(values[f"{column.name}_id"], allow_fill=True)
         frame = self.schema.validate(build(self.schema, values))
-        if by_prompt and len(self.tokens.table.columns) > 1:
+        if self._by_prompt and len(self.tokens.table.columns) > 1:
             extra = self.tokens.table.set_index("prompt_id")
             # Rows that belong to no prompt have nothing of the user's.
             frame = pd.concat([frame, extra.reindex(frame["prompt_id"]).reset_index(drop=True)], axis=1)

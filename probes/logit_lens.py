@@ -25,6 +25,7 @@ from interp.run import Run
 from interp.subject import Subject
 from interp.tape import Tape
 from interp.tokens import Batch, Texts, check_positions, next_tokens, select_positions, single_token, whole_numbers
+from probes._translators import TunedLens
 
 Targets: TypeAlias = str | int | Sequence[str | int]
 """What to score: "next", "argmax", a token as text, an id, or a list of tokens and ids (one row each)."""
@@ -36,6 +37,7 @@ _STATES = 2  # held per layer: the residual recorded, and the rows picked of it
 _SUBLAYER = Column(
     "sublayer", "str", "'pre': enters block `layer`; 'mid': between its attention and MLP; 'final': leaves the last"
 )
+_LENS = Column("lens", "str", "'logit', or 'tuned': through a trained affine map of its layer")
 _AT = ("model", "run_id", "prompt_id", "pos", "token_id", "token", "layer", _SUBLAYER)
 
 LENS = Schema(
@@ -44,6 +46,7 @@ LENS = Schema(
     rows="one per prompt, position, layer and target",
     columns=columns(
         *_AT,
+        _LENS,
         "target_id",
         "target",
         "log_prob",
@@ -55,7 +58,7 @@ LENS = Schema(
         Column("top1_prob", "float", "its probability", "0..1", low=0.0, high=1.0),
         Column("agrees_final", "bool", "whether it is the model's own most probable token"),
     ),
-    summary_by=("layer", "sublayer"),
+    summary_by=("layer", "sublayer", "lens"),
     summary_of=("log_prob", "rank", "entropy", "kl_to_final", "agrees_final"),
 )
 
@@ -90,17 +93,17 @@ def summarise_lens(frame: pd.DataFrame, by: str = "layer", **options: Any) -> pd
         return _convergence(frame)
     if by != "layer":
         raise InputError(f"cannot sum a lens up by {by!r}; choose 'layer' or 'position'.")
-    several = frame.duplicated(["run_id", "prompt_id", "pos", "layer", "sublayer"]).any()
+    several = frame.duplicated(["run_id", "prompt_id", "pos", "layer", "sublayer", "lens"]).any()
     schema = replace(LENS, summary_by=(*LENS.summary_by, "target_id", "target")) if several else LENS
     summary = summarise_by_prompt(schema, frame, **options)
     depth = summary["sublayer"].map({"pre": 0, "mid": 1, "final": 0})
-    return summary.iloc[np.lexsort((depth, summary["layer"], summary["run_id"], summary["model"]))].reset_index(
-        drop=True
-    )
+    return summary.iloc[
+        np.lexsort((depth, summary["layer"], summary["lens"], summary["run_id"], summary["model"]))
+    ].reset_index(drop=True)
 
 
 def _convergence(frame: pd.DataFrame) -> pd.DataFrame:
-    keys = ["model", "run_id", "prompt_id", "pos"]
+    keys = ["model", "run_id", "prompt_id", "pos", "lens"]
     at = frame[frame["sublayer"] != "mid"].drop_duplicates([*keys, "layer"])
     at = at.sort_values([*keys, "layer"], ascending=[True] * len(keys) + [False])
     # Scanning down from the last layer, agreement holds as long as the running product stays 1.
@@ -120,6 +123,7 @@ def logit_lens(
     layers: int | Sequence[int] | None = None,
     sublayers: bool = False,
     final_norm: bool = True,
+    lens: TunedLens | None = None,
     bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
@@ -134,6 +138,8 @@ def logit_lens(
         layers: read only this one or these, 0..L; None reads all.
         sublayers: also read between attention and MLP of every block (rows with `sublayer` "mid").
         final_norm: False skips the final norm, as LLM-Microscope's lens does; layer L is then not the model's output.
+        lens: of `probes.tuned_lens`. The frame then holds the tuned lens beside the logit lens, and always that of
+            layer 0, which has read nothing but the token itself: what it knows, the maps know and not the layers.
         bos: True puts one start-of-text token first, False none, None does as the model's tokenizer does.
         truncate: cut prompts longer than the context.
 
@@ -143,7 +149,7 @@ def logit_lens(
 
     Raises:
         InputError: a text, position, layer or target that cannot be used.
-        ModelError: the model's own read-out cannot be reproduced from its residuals.
+        ModelError: the model's own read-out cannot be reproduced from its residuals, or the lens is another model's.
         NumericalError: NaN in the logits.
 
     Cost: one forward pass and L + 1 unembeddings per position, streamed.
@@ -160,10 +166,15 @@ def logit_lens(
         "layers": layers,
         "sublayers": sublayers,
         "final_norm": final_norm,
+        **({} if lens is None else {"lens": lens.digest}),
     }
     run = Run(LENS, subject, texts, parameters=parameters, bos=bos, truncate=truncate)
     chosen = _chosen_targets(targets, run.subject)
     places = _places(run.subject, layers, sublayers)
+    if lens is not None:
+        lens.check(run.subject)
+        tuned = sorted({0, *(layer for layer, where, _ in places if where != "mid")})
+        places += [(layer, _sublayer(layer, run.subject), "tuned") for layer in tuned]
     check_positions(positions, min(map(len, run.tokens.ids)))
     parts = []
     for batch in run.batches(_STATES * (1 + sublayers)):
@@ -172,7 +183,7 @@ def logit_lens(
         if isinstance(scored, Tensor):
             scored = scored.expand(len(row), -1)
         given = scored.clamp(min=0) if isinstance(scored, Tensor) else scored
-        readout = _read(run.subject, batch, row, pos, places, final_norm=final_norm, targets=given)
+        readout = _read(run.subject, batch, row, pos, places, lens=lens, final_norm=final_norm, targets=given)
         missing = scored < 0 if isinstance(scored, Tensor) else None
         parts.append(_lens_columns(run.token_columns(batch, row, pos), places, readout, missing))
     return run.frame(parts)
@@ -239,8 +250,8 @@ def top_tokens(
     return run.frame(parts)
 
 
-Place: TypeAlias = tuple[int, str]
-"""Where a residual is read: layer and sublayer."""
+Place: TypeAlias = tuple[int, str, str]
+"""Where a residual is read and how: layer, sublayer and lens."""
 
 
 def _places(subject: Subject, layers: int | Sequence[int] | None, sublayers: bool) -> list[Place]:
@@ -248,10 +259,14 @@ def _places(subject: Subject, layers: int | Sequence[int] | None, sublayers: boo
     chosen = range(last + 1) if layers is None else whole_numbers(layers, "layers")
     places = []
     for layer in sorted({subject.check_layer(layer, last) for layer in chosen}):
-        places.append((layer, "final" if layer == last else "pre"))
+        places.append((layer, _sublayer(layer, subject), "logit"))
         if sublayers and layer < last:
-            places.append((layer, "mid"))
+            places.append((layer, "mid", "logit"))
     return places
+
+
+def _sublayer(layer: int, subject: Subject) -> str:
+    return "final" if layer == subject.n_layers else "pre"
 
 
 def _chosen_targets(targets: Targets, subject: Subject) -> Tensor | str | None:
@@ -281,6 +296,7 @@ def _read(
     places: list[Place],
     *,
     final_norm: bool,
+    lens: TunedLens | None = None,
     **wanted: Any,
 ) -> Readout:
     read = subject.reader(final_norm=final_norm, **wanted)
@@ -288,13 +304,13 @@ def _read(
     def program(tape: Tape) -> Readout:
         at = row.to(tape.last.device), pos.to(tape.last.device)
         final = tape.last[at]
-        states = [
-            final if where == "final" else (tape.mids[layer] if where == "mid" else tape.residual(layer))[at]
-            for layer, where in places
-        ]
+        states = []
+        for layer, where, kind in places:
+            state = final if where == "final" else (tape.mids[layer] if where == "mid" else tape.residual(layer))[at]
+            states.append(state if kind == "logit" or lens is None else lens.translate(state, layer))
         return read(tape, states, final)
 
-    return subject.run(batch.ids, program, mids=any(where == "mid" for _, where in places))
+    return subject.run(batch.ids, program, mids=any(where == "mid" for _, where, _ in places))
 
 
 def _lens_columns(
@@ -329,7 +345,9 @@ def _lens_columns(
 
 
 def _place_columns(places: list[Place]) -> dict[str, np.ndarray]:
+    layer, sublayer, lens = zip(*places, strict=True)
     return {
-        "layer": np.array([layer for layer, _ in places]),
-        "sublayer": np.array([where for _, where in places], dtype=object),
+        "layer": np.array(layer),
+        "sublayer": np.array(sublayer, dtype=object),
+        "lens": np.array(lens, dtype=object),
     }

@@ -57,6 +57,7 @@ def test_every_entry_point_is_a_probe():
         # The model comes first, and what may be left out is given by name.
         # The model comes first, and what may be left out is given by name.
         # The model comes first, and what may be left out is given by name.
+        # The model comes first, and what may be left out is given by name.
         arguments = list(inspect.signature(found.function).parameters.values())
         assert arguments[0].name == "subject"
         assert all(one.kind is one.KEYWORD_ONLY or one.default is one.empty for one in arguments)
@@ -117,15 +118,22 @@ def test_public_names():
     ]  # fmt: skip
     assert probes.__all__ == [
         "NeuronSet",
+        "TunedLens",
         "attribute",
         "character_content",
         "concept_neurons",
         "concept_scores",
         "faithfulness",
+        "iterative_inference",
+        "law_and_microscope",
         "layer_robustness",
+        "load_tuned_lens",
         "logit_lens",
+        "microscope",
+        "microscope_tokens",
         "neuron_kinds",
         "neuron_tokens",
+        "next_token_law",
         "normxlogit",
         "reagent",
         "reagent_ls",
@@ -136,6 +144,7 @@ def test_public_names():
         "steer",
         "subjoiner_heads",
         "top_tokens",
+        "tuned_lens",
         "value_clusters",
         "vocabulary",
     ]

@@ -3,7 +3,10 @@
 from interp.plots.attribution import attribution
 from interp.plots.characters import characters
 from interp.plots.faithfulness import faithfulness
+from interp.plots.iterative import iterative_inference
+from interp.plots.law import next_token_law
 from interp.plots.lens import lens, top_tokens
+from interp.plots.microscope import microscope
 from interp.plots.neurons import neuron_tokens
 from interp.plots.robustness import robustness
 from interp.plots.stages import neuron_kinds, stages, subjoiner_heads
@@ -13,9 +16,12 @@ __all__ = [
     "attribution",
     "characters",
     "faithfulness",
+    "iterative_inference",
     "lens",
+    "microscope",
     "neuron_kinds",
     "neuron_tokens",
+    "next_token_law",
     "robustness",
     "stages",
     "steer",

@@ -23,7 +23,9 @@ def lens(frame: pd.DataFrame, prompt_id: int | None = None) -> Figure:
         frame: of `logit_lens`, one model.
         prompt_id: which prompt; by default the first.
     """
-    return _grid(frame, prompt_id, token="top1", prob="top1_prob", title="logit lens")
+    # Frames of a trained lens hold the logit lens beside it.
+    kind = "tuned" if (frame["lens"] == "tuned").any() else "logit"
+    return _grid(frame[frame["lens"] == kind], prompt_id, token="top1", prob="top1_prob", title=f"{kind} lens")
 
 
 def top_tokens(frame: pd.DataFrame, prompt_id: int | None = None) -> Figure:

@@ -577,7 +577,7 @@ def test_rows_come_prompt_by_prompt_place_by_place(frame):
 
 def test_the_columns_are_those_of_the_issue(frame):
     assert frame.columns.tolist() == [
-        "model", "run_id", "prompt_id", "pos", "token_id", "token", "layer", "sublayer", "target_id", "target",
+        "model", "run_id", "prompt_id", "pos", "token_id", "token", "layer", "sublayer", "lens", "target_id", "target",
         "log_prob", "rank", "entropy", "kl_to_final", "top1_id", "top1", "top1_prob", "agrees_final",
     ]  # fmt: skip
 

@@ -1,0 +1,80 @@
+"""The law and the microscope beside the forward passes they ride on, and TwoNN beside a loop over points.
+
+    python benchmarks/bench_lens_family.py [--tokens 100000] [--repeats 2] [--points 4096]
+
+Prints seconds, which are this machine's, and ratios, which are what to quote. Rounds are interleaved and medians taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+import interp
+from interp.run import Run
+from interp.shipped import read_texts
+from probes import law_and_microscope
+from probes._two_nn import intrinsic_dimension
+from probes.next_token_law import LAW
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--points", type=int, default=4096)
+    arguments = parser.parse_args()
+
+    subject = interp.load("reference")
+    texts = read_texts("stories")["text"].tolist()
+    texts *= -(-arguments.tokens // sum(map(len, subject.tokens(texts).ids)))
+    run = Run(LAW, subject, texts, parameters={})
+    subject.logits(texts[:1])  # the check of the model on its first tokens
+
+    def forward() -> None:
+        for batch in run.batches():
+            subject.run(batch.ids, lambda tape: None)
+
+    seconds = _interleaved(
+        {"forward passes": forward, "both probes": lambda: law_and_microscope(subject, texts)}, arguments.repeats
+    )
+    print(f"{sum(map(len, run.tokens.ids)):,} tokens of the reference model")
+    for name, value in seconds.items():
+        print(
+            f"  {name:16s} {value:7.1f} s   {value / seconds['forward passes']:5.2f} x the forward passes (1.5 asked)"
+        )
+
+    points = np.random.default_rng(0).normal(size=(arguments.points, subject.d_model))
+    seconds = _interleaved({"loop": lambda: by_a_loop(points), "TwoNN": lambda: intrinsic_dimension(points)}, 1)
+    print(f"TwoNN, {arguments.points} points of {subject.d_model} dimensions")
+    for name, value in seconds.items():
+        print(f"  {name:16s} {value:7.2f} s   {seconds['loop'] / value:5.1f} x as fast as the loop (50 asked)")
+
+
+def by_a_loop(points: np.ndarray) -> float:
+    """Nearest neighbours point by point."""
+    total = 0.0
+    for index, point in enumerate(points):
+        distances = ((points - point) ** 2).sum(axis=1)
+        distances[index] = np.inf
+        nearest, second = np.partition(distances, 1)[:2]
+        total += second / nearest
+    return total
+
+
+def _interleaved(rounds: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in rounds}
+    for _ in range(repeats):
+        for name, work in rounds.items():
+            start = time.perf_counter()
+            work()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+if __name__ == "__main__":
+    main()

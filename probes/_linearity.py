@@ -1,0 +1,117 @@
+"""Linearity, anisotropy and massive dimensions, from moments alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from interp.run import Run
+from interp.tape import Tape
+from interp.tokens import Batch, select_positions
+from probes._streams import Moments, Scatter
+
+
+def linearity(step: Scatter) -> dict[str, float]:
+    """How much of y, all its dimensions together, the best linear map of x explains; NaN where y has no variance.
+
+    The update y - x needs no regression of its own: the best map of it leaves the same error, of another whole.
+
+    Returns:
+        `linearity`; `linearity_adjusted`, 1 - (1 - s) (n - 1) / (n - 1 - rank), 0 on average for unrelated states;
+        `linearity_null`, rank / (n - 1), the mean over all ways to shuffle the rows of y; `linearity_centred`.
+    """
+    total = float(step.yy.sum())
+    names = ("linearity", "linearity_adjusted", "linearity_null", "linearity_centred")
+    if not total:
+        return dict.fromkeys(names, float("nan"))
+    fit = step.fit()
+    left = min(max(1 - float(fit.explained.sum()) / total, 0.0), 1.0)
+    free = step.n - 1 - fit.rank
+    adjusted = 1 - left * (step.n - 1) / free if free > 0 else float("nan")
+    update = total + float(step.xx.trace()) - 2 * float(step.xy.trace())
+    # Below rounding of the two sums there is no update.
+    centred = max(1 - left * total / update, 0.0) if update > 1e-12 * total else float("nan")
+    return dict(zip(names, (1 - left, adjusted, fit.rank / (step.n - 1), centred), strict=True))
+
+
+def anisotropy(scatter: Tensor) -> float:
+    """Largest eigenvalue over the sum of all, of a scatter matrix [d, d]; NaN where nothing varies.
+
+    >>> anisotropy(torch.eye(4, dtype=torch.float64))
+    0.25
+    """
+    total = float(scatter.trace())
+    return min(float(torch.linalg.eigvalsh(scatter)[-1]) / total, 1.0) if total else float("nan")
+
+
+def massive_dimensions(layers: Sequence[Moments], ratio: float) -> Tensor:
+    """Dimensions whose root mean square is above `ratio` times the median dimension's in some layer, bool [d]."""
+    squares = torch.stack([moments.xx.diagonal() for moments in layers])
+    massive: Tensor = (squares > ratio**2 * squares.median(dim=1, keepdim=True).values).any(dim=0)
+    return massive
+
+
+@dataclass(frozen=True)
+class StepMap:
+    """The linear map from one layer's states to the next's that fits best.
+
+    Attributes:
+        coefficients: [d, d].
+        before, after: mean states, [d].
+        scale: root mean square distance of the next layer's states from their mean.
+    """
+
+    coefficients: Tensor
+    before: Tensor
+    after: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, moments: Moments) -> StepMap:
+        """Fit it."""
+        step = moments.centred()
+        scale = (step.yy.sum() / step.n).sqrt()
+        return cls(step.fit().coefficients, moments.x / moments.n, moments.y / moments.n, scale)
+
+    def distances(self, x: Tensor, y: Tensor) -> Tensor:
+        """Of states y [n, d] from where the map takes x, and from their mean, in units of `scale`: [2, n]."""
+        moved = y - self.after
+        missed = moved - (x - self.before) @ self.coefficients
+        return torch.stack([missed.norm(dim=1), moved.norm(dim=1)]) / self.scale
+
+
+class StepMoments:
+    """Moments of every step from a layer to the next, of first positions and of all others apart.
+
+    Attributes:
+        first, inner: [L + 1] each; y of the last, which no layer follows, has no columns.
+    """
+
+    def __init__(self, run: Run) -> None:
+        d, last = run.subject.d_model, run.subject.n_layers
+        widths = [*[d] * last, 0]
+        self.first, self.inner = ([Moments.zeros(d, width, run.subject.device) for width in widths] for _ in range(2))
+
+    def add(self, tape: Tape, batch: Batch) -> None:
+        """Take in a batch."""
+        row, pos = (one.to(tape.last.device) for one in select_positions(batch, None))
+        order = (pos > 0).long().argsort(stable=True)  # first positions first, so that each part is a slice
+        at, n_first = (row[order], pos[order]), int((pos == 0).sum())
+        states = tape.residual(0)[at].double()
+        for layer in range(tape.n_layers + 1):
+            ended = layer == tape.n_layers
+            following = states[:, :0] if ended else tape.residual(layer + 1)[at].double()
+            self.first[layer].add(states[:n_first], following[:n_first])
+            self.inner[layer].add(states[n_first:], following[n_first:])
+            states = following
+
+
+def step_distances(tape: Tape, at: tuple[Tensor, Tensor], maps: Sequence[StepMap]) -> Tensor:
+    """`StepMap.distances` of every step at (row, pos) [n], float64: [2, n, L]."""
+    row, pos = (one.to(tape.last.device) for one in at)
+    states = [tape.residual(layer)[row, pos].double() for layer in range(len(maps) + 1)]
+    each = [one.distances(states[layer], states[layer + 1]) for layer, one in enumerate(maps)]
+    return torch.stack(each, dim=2)

@@ -1,0 +1,144 @@
+"""A tuned lens: one affine map per layer, where it is kept, and for which model it may be used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from interp.errors import InputError, ModelError
+from interp.subject import Subject
+
+_FORMAT = "interp tuned lens 1"
+
+
+@dataclass(frozen=True, eq=False)
+class TunedLens:
+    """Translators h -> h + W h + b of the residuals entering each block, to be read by the model's own head.
+
+    Attributes:
+        weight: W, float32 [L, d_model, d_model]; at zero the tuned lens is the logit lens.
+        bias: b, float32 [L, d_model].
+        model: name of the model it was trained for.
+        fingerprint: of that model, see `Subject.fingerprint`; None where the lens came without one.
+        training: how it was trained, as far as known.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    model: str
+    fingerprint: str | None
+    training: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Hash of the translators, 16 hex digits."""
+        digest = hashlib.blake2b(digest_size=8)
+        for part in (self.weight, self.bias):
+            digest.update(part.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def n_layers(self) -> int:
+        """How many layers are translated: 0..L-1."""
+        return len(self.weight)
+
+    def translate(self, residual: Tensor, layer: int) -> Tensor:
+        """What the residual [..., d_model] at `layer` stands for at the end; layer L is its own translation."""
+        if layer == self.n_layers:
+            return residual
+        return translate(residual, self.weight[layer].to(residual.device), self.bias[layer].to(residual.device))
+
+    def check(self, subject: Subject) -> None:
+        """Refuse any model but the one the lens was trained for.
+
+        Raises:
+            ModelError: it is another model, or the same one with other weights or processing.
+        """
+        shape = subject.n_layers, subject.d_model
+        if (self.n_layers, self.weight.shape[1]) != shape:
+            raise ModelError(
+                f"this tuned lens of {self.model!r} has {self.n_layers} layers of {self.weight.shape[1]} dimensions, "
+                f"{subject.name!r} has {shape[0]} of {shape[1]}; train one for it with probes.tuned_lens."
+            )
+        if self.fingerprint is not None and self.fingerprint != subject.fingerprint:
+            raise ModelError(
+                f"this tuned lens was trained for {self.model!r} with fingerprint {self.fingerprint}, but "
+                f"{subject.name!r} has {subject.fingerprint}: other weights or processing. Train one for it."
+            )
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as one safetensors file with its model's fingerprint.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        path = Path(path)
+        about = {"format": _FORMAT, "model": self.model, "fingerprint": self.fingerprint, "training": self.training}
+        tensors = {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, path, metadata={"interp": json.dumps(about)})
+        except OSError as error:
+            raise InputError(f"a tuned lens cannot be written to {str(path)!r}: {error.strerror}.") from error
+        return path
+
+
+def translate(residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """H + W h + b of residuals [..., d_model], in float32, returned in the residuals' dtype."""
+    wide = residual.float()
+    return (wide + wide @ weight.T + bias).to(residual.dtype)
+
+
+def load_tuned_lens(path: str | Path) -> TunedLens:
+    """Read a tuned lens: a file of `TunedLens.save`, or a folder in AlignmentResearch's format.
+
+    That folder holds `params.pt`, a state dict with `0.weight`, `0.bias`, `1.weight`, ... , and `config.json`. Only
+    tensors are read from it (`torch.load(weights_only=True)`): a pickle that holds anything else is refused. It knows
+    no fingerprint, so that only the sizes can be checked against a model; it is for the model's raw weights.
+
+    Args:
+        path: of the file or folder.
+
+    Raises:
+        InputError: there is no such lens, or it cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _from_folder(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("interp", "{}"))
+            if about.get("format") != _FORMAT:
+                raise InputError(f"{str(path)!r} holds no tuned lens of this project.")
+            tensors = {name: file.get_tensor(name) for name in ("weight", "bias")}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"no tuned lens can be read from {str(path)!r}: {str(error).splitlines()[0]}.") from error
+    return TunedLens(**tensors, model=about["model"], fingerprint=about["fingerprint"], training=about["training"])
+
+
+def _from_folder(folder: Path) -> TunedLens:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of an odd pickle, refused or read as tensors all the same
+            state = torch.load(folder / "params.pt", map_location="cpu", weights_only=True)
+        layers = range(int(config["num_hidden_layers"]))
+        weight = torch.stack([state[f"{layer}.weight"] for layer in layers]).float()
+        biases = [state.get(f"{layer}.bias", weight.new_zeros(weight.shape[1])) for layer in layers]
+    except Exception as error:  # unpickling raises its own kinds; whichever, the folder holds no lens
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"{str(folder)!r} holds no tuned lens in AlignmentResearch's format (config.json and params.pt, tensors "
+            f"only): {type(error).__name__}, {reason}"
+        ) from error
+    name = str(config.get("base_model_name_or_path", "unknown"))
+    return TunedLens(weight, torch.stack(biases).float(), name, None, {"source": "AlignmentResearch/tuned-lens"})

@@ -1,0 +1,284 @@
+"""LLM-Microscope (Razzhigaev et al., arXiv 2502.15007): how linear, how anisotropic, of what dimension is each layer?
+
+Linearity is high wherever a residual stream carries most of a state on unchanged, wherever a few dimensions or the
+first position hold most of the variance, and wherever tokens are few. Each number stands beside those that tell:
+linearity of the update alone, the value of unrelated states, the same without first positions, without massive
+dimensions, and with all dimensions of equal variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from interp import plots
+from interp.errors import InputError
+from interp.frames import Column, Schema, columns, rows_of_block
+from interp.loading import Source, load
+from interp.registry import probe
+from interp.run import Run
+from interp.tape import Tape
+from interp.tokens import Batch, Texts, select_positions
+from probes._linearity import StepMap, StepMoments, anisotropy, linearity, massive_dimensions, step_distances
+from probes._streams import collect
+from probes._two_nn import intrinsic_dimension
+from probes.next_token_law import LawStream, law_run, require_enough
+
+PAPER = "Razzhigaev et al. (2025), LLM-Microscope, arXiv 2502.15007"
+
+CONTROLS = ("none", "without_first", "without_massive", "without_both", "standardised")
+
+MICROSCOPE = Schema(
+    probe="microscope",
+    paper=PAPER,
+    rows="one per layer and control",
+    columns=columns(
+        "model",
+        "run_id",
+        "layer",
+        "control",
+        Column("linearity", "float", "of the step to the next layer; missing at L", "0..1", 0, 1, True),
+        Column("linearity_adjusted", "float", "the same with unrelated states at 0", "", None, 1, True),
+        Column("linearity_null", "float", "its mean if the next layer's states were shuffled", "0..1", 0, 1, True),
+        Column("linearity_centred", "float", "linearity of the update, next layer - this one", "0..1", 0, 1, True),
+        Column("anisotropy", "float", "share of the variance in its largest direction", "0..1", 0, 1, True),
+        Column("intrinsic_dimension", "float", "TwoNN on a sample of the tokens", "dimensions", 0, None, True),
+        Column("n_points", "int", "different states in that sample", low=0),
+        Column("n_tokens", "int", "tokens measured", low=1),
+        Column("n_dims", "int", "dimensions of the residual stream measured", low=0),
+    ),
+)
+
+TOKENS = Schema(
+    probe="microscope_tokens",
+    paper=PAPER,
+    rows="one per prompt, position and step between layers",
+    columns=columns(
+        "model",
+        "run_id",
+        "prompt_id",
+        "pos",
+        "token_id",
+        "token",
+        Column("layer", "int", "the step from this layer to the next, 0..L-1", low=0),
+        Column("nonlinearity", "float", "distance from where the linear map leads; mean square 1 - linearity", low=0.0),
+        Column("size", "float", "distance from the mean state: what a map that knows nothing leaves", low=0.0),
+    ),
+    summary_by=("layer",),
+    summary_of=("nonlinearity", "size"),
+)
+
+
+def summarise(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame itself, one row per layer and control: a corpus is one sample, without intervals over prompts."""
+    return frame.reset_index(drop=True)
+
+
+@probe(MICROSCOPE, plot=plots.microscope, summarise=summarise)
+def microscope(
+    subject: Source,
+    texts: Texts,
+    *,
+    massive: float = 10.0,
+    n_points: int = 4096,
+    tokens_per_dim: float = 20.0,
+    seed: int = 0,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """Linearity of each step between layers, anisotropy and intrinsic dimension of each layer.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes; all tokens of all prompts are pooled.
+        massive: a dimension is massive where, in some layer and first positions aside, its root mean square is more
+            than this many times the median dimension's.
+        n_points: tokens drawn by `seed` for the intrinsic dimension.
+        tokens_per_dim: the fewest tokens per dimension of the residual stream; see `next_token_law`.
+        seed: of that draw.
+        bos: see `probes.logit_lens`.
+        truncate: see `probes.logit_lens`.
+
+    Returns:
+        One row per layer 0..L and control. "none": all tokens and dimensions, as published; "without_first": without
+        position 0; "without_massive": without massive dimensions; "without_both"; "standardised": without position 0,
+        every dimension of variance 1. The step into layer L is to the raw residual, not to the normed one.
+
+    Raises:
+        InputError: too few tokens, or an argument out of range.
+
+    Cost: one forward pass and 2 d² float64 multiplications per token and layer; memory 2 d² numbers and `n_points`
+    states per layer.
+
+    >>> frame = microscope("reference", "prompts", tokens_per_dim=2, n_points=256)
+    >>> bool(frame.linearity.dropna().between(0.5, 1).all()), frame.control.nunique()
+    (True, 5)
+    """
+    run = microscope_run(
+        subject, texts, massive=massive, n_points=n_points, tokens_per_dim=tokens_per_dim, seed=seed, bos=bos,
+        truncate=truncate,
+    )  # fmt: skip
+    stream = MicroscopeStream(run)
+    collect(run, [stream])
+    return run.frame([stream.columns()])
+
+
+def microscope_run(
+    subject: Source, texts: Texts, *, seed: int = 0, bos: bool | None = None, truncate: bool = False, **parameters: Any
+) -> Run:
+    """The run of a `microscope`, its arguments checked; missing ones are the probe's defaults."""
+    parameters = {"massive": 10.0, "n_points": 4096, "tokens_per_dim": 20.0} | parameters
+    run = Run(MICROSCOPE, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
+    if not parameters["massive"] > 1 or parameters["n_points"] < 1:
+        raise InputError(
+            f"massive={parameters['massive']}, n_points={parameters['n_points']}: "
+            "give a ratio above 1, and at least one point."
+        )
+    require_enough(_inner_tokens(run), run.subject.d_model, parameters["tokens_per_dim"])
+    return run
+
+
+@probe(TOKENS)
+def microscope_tokens(
+    subject: Source,
+    texts: Texts,
+    *,
+    tokens_per_dim: float = 20.0,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """How far each token is from where the best linear map of all tokens takes it, step by step.
+
+    The map is fitted to all tokens but first positions, which would draw it to themselves; both distances are in units
+    of the root mean square distance of those tokens from their mean, so that they do not depend on how many there are.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes.
+        tokens_per_dim: see `microscope`.
+        bos: see `probes.logit_lens`.
+        truncate: see `probes.logit_lens`.
+
+    Returns:
+        One row per prompt, position and step.
+
+    Raises:
+        InputError: too few tokens.
+
+    Cost: two forward passes, the first to fit and the second to apply.
+
+    >>> frame = microscope_tokens("reference", "prompts", tokens_per_dim=2)
+    >>> inner = frame[frame.pos > 0]
+    >>> bool(((inner["size"] ** 2).groupby(inner.layer).mean() - 1).abs().max() < 1e-6)
+    True
+    """
+    parameters = {"tokens_per_dim": tokens_per_dim}
+    run = Run(TOKENS, subject, texts, parameters=parameters, bos=bos, truncate=truncate)
+    require_enough(_inner_tokens(run), run.subject.d_model, tokens_per_dim)
+    gathered = StepMoments(run)
+    collect(run, [gathered])
+    maps = [StepMap.of(moments) for moments in gathered.inner[:-1]]
+    parts: list[dict[str, np.ndarray]] = []
+    for batch in run.batches():
+        row, pos = select_positions(batch, None)
+        distances = run.subject.run(batch.ids, partial(step_distances, at=(row, pos), maps=maps))
+        nonlinearity, size = distances.cpu().numpy()
+        parts.append(
+            rows_of_block(
+                (len(row), len(maps), 1),
+                by_row=run.token_columns(batch, row, pos),
+                by_place={"layer": np.arange(len(maps))},
+                full={"nonlinearity": nonlinearity[:, :, None], "size": size[:, :, None]},
+            )
+        )
+    return run.frame(parts)
+
+
+def law_and_microscope(
+    subject: Source, texts: Texts, *, seed: int = 0, bos: bool | None = None, truncate: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The frames of `next_token_law` and `microscope` from one forward pass, each as the probe alone gives it.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes.
+        seed: of both.
+        bos: see `probes.logit_lens`.
+        truncate: see `probes.logit_lens`.
+
+    Raises:
+        InputError: too few tokens or prompts.
+    """
+    loaded = load(subject)
+    law = law_run(loaded, texts, seed=seed, bos=bos, truncate=truncate)
+    layers = microscope_run(loaded, texts, seed=seed, bos=bos, truncate=truncate)
+    streams = LawStream(law), MicroscopeStream(layers)
+    collect(law, streams)
+    return law.frame([streams[0].columns()]), layers.frame([streams[1].columns()])
+
+
+def _inner_tokens(run: Run) -> int:
+    return sum(len(ids) - 1 for ids in run.tokens.ids)
+
+
+class MicroscopeStream(StepMoments):
+    """Gathers what `microscope` needs: moments, and the states of the tokens drawn."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self._run = run
+        lengths = torch.tensor([len(ids) for ids in run.tokens.ids])
+        n_tokens = int(lengths.sum())
+        self._starts = lengths.cumsum(0) - lengths
+        order = torch.randperm(n_tokens, generator=torch.Generator().manual_seed(run.seed or 0))
+        drawn = order[: run.parameters["n_points"]].sort().values
+        self._slot = torch.full((n_tokens,), -1).scatter_(0, drawn, torch.arange(len(drawn)))
+        self._drawn_first = torch.zeros(len(drawn), dtype=torch.bool)
+        shape = run.subject.n_layers + 1, len(drawn), run.subject.d_model
+        self._drawn = torch.zeros(shape, dtype=run.subject.dtype)
+
+    def add(self, tape: Tape, batch: Batch) -> None:
+        """Take in a batch."""
+        super().add(tape, batch)
+        row, pos = select_positions(batch, None)
+        slot = self._slot[self._starts[batch.prompts[row]] + pos]
+        row, pos, slot = row[slot >= 0], pos[slot >= 0], slot[slot >= 0]
+        self._drawn_first[slot] = pos == 0
+        for layer in range(tape.n_layers + 1):
+            states = tape.residual(layer)[row.to(tape.last.device), pos.to(tape.last.device)]
+            self._drawn[layer, slot] = states.to("cpu", self._drawn.dtype)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The frame's columns, control by control within each layer."""
+        rows = [row for layer in range(len(self.inner)) for row in self._layer(layer)]
+        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+    def _layer(self, layer: int) -> Iterator[dict[str, Any]]:
+        usual = ~massive_dimensions(self.inner, self._run.parameters["massive"])
+        every = torch.ones_like(usual)
+        inner = self.inner[layer]
+        whole = self.first[layer] + inner
+        points, of_inner = self._drawn[layer].double(), ~self._drawn_first
+        known: dict[tuple[bool, int], tuple[float, int]] = {}
+        chosen = ((whole, every), (inner, every), (whole, usual), (inner, usual), (inner, every))
+        for control, (moments, dims) in zip(CONTROLS, chosen, strict=True):
+            sample = points[of_inner] if moments is inner else points
+            sample = sample[:, dims.cpu()]
+            if control == "standardised":
+                dimension = intrinsic_dimension((sample / sample.std(0).clamp(min=1e-300)).numpy())
+            else:  # without massive dimensions there is nothing new to measure
+                key = moments is inner, int(dims.sum())
+                dimension = known[key] = known.get(key) or intrinsic_dimension(sample.numpy())
+            step = moments.centred().of(dims)
+            step = step.standardised() if control == "standardised" else step
+            yield {"layer": layer, "control": control, "n_tokens": step.n, "n_dims": int(dims.sum())} | {
+                **linearity(step),
+                "anisotropy": anisotropy(step.xx),
+                "intrinsic_dimension": dimension[0],
+                "n_points": dimension[1],
+            }
