@@ -66,8 +66,10 @@ class Head:
         exact = torch.einsum("rd,rtd->rt", normed.double(), columns)
         if self.bias is not None:
             exact += self.bias[ids].double()
-        # Each of d additions rounds a partial sum that is at most |x||w|; the roundings add up like a random walk.
-        sums = normed.shape[1] ** 0.5 * normed.double().norm(dim=1, keepdim=True) * columns.norm(dim=2)
+        # Each of d additions rounds a partial sum, of about the size of a random walk's or of the whole; the roundings
+        # add up like another. Not the worst case: a logit outside its bounds is found out, and costs a recount.
+        lengths = normed.double().norm(dim=1, keepdim=True) * columns.norm(dim=2)
+        sums = normed.shape[1] ** 0.5 * exact.abs() + 4 * lengths
         own = torch.finfo(self.weight.dtype).eps
         slack = 2 * torch.finfo(torch.float32).eps * sums + 2 * own * exact.abs()
         low, high = (self.transform((exact + side * slack).to(normed.dtype)).float() for side in (-1, 1))

@@ -19,9 +19,9 @@ from interp.errors import InputError
 from interp.head import Head
 from interp.running import Running, Wanted
 
-# Tiles of 512 x 4,096 float32 logits (8 MiB) keep the products large enough to be efficient and every pass over a tile
+# Tiles of 512 x 2,048 float32 logits (4 MiB) keep the products large enough to be efficient and every pass over a tile
 # in the processor's cache. A GPU has no such cache to keep to: there a tile is as wide as the vocabulary.
-_CPU_ROWS, _CPU_WIDTH = 512, 4096
+_CPU_ROWS, _CPU_WIDTH = 512, 2048
 # Rows of whole logits on a CPU, where no tile can be read: beyond this every pass over them pays for memory.
 _CPU_CHUNK_BYTES = 24 << 20
 # Alive at once: the reference's exponentials, another's, and in the head the logits and two steps of a soft cap.
