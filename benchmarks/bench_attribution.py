@@ -11,11 +11,11 @@ the ratios. --cpu counts this process's own processor time: for a machine that o
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 
 import torch
+from _timing import interleaved
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import interp
@@ -63,24 +63,15 @@ def main() -> None:
     for name in METHODS if arguments.others else ():
         if name not in ("normxlogit", "random", *SLOW):
             rounds[name] = lambda name=name: METHODS[name](subject, found, seed=0)
-    seconds = _interleaved(rounds, arguments.repeats, time.process_time if arguments.cpu else time.perf_counter)
+    seconds = interleaved(
+        rounds, arguments.repeats, warm_up=1, clock=time.process_time if arguments.cpu else time.perf_counter
+    )
     print(f"attribution, {arguments.batch} prompts of {arguments.length} tokens, {torch.get_num_threads()} threads")
     bare, full = seconds["forward, no unembedding"], seconds["forward"]
     for name, value in seconds.items():
         print(
             f"  {name:24s} {value:7.3f} s   {value / bare:6.2f} x without unembedding   {value / full:6.2f} x with it"
         )
-
-
-def _interleaved(rounds: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in rounds}
-    for repeat in range(repeats + 1):
-        for name, work in rounds.items():
-            start = clock()
-            work()
-            if repeat:  # the first round warms up
-                times[name].append(clock() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 if __name__ == "__main__":

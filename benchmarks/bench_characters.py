@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from math import ceil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from _timing import extra_memory
 from torch import Tensor, nn
 
 import interp
@@ -155,18 +156,13 @@ def _large() -> None:
     subject = interp.load(model, tokenizer=PreTrainedTokenizerFast(tokenizer_object=core))
     _ = subject.fingerprint, subject.token_strings
     for probe, letters, epochs in (("mlp", list("etaow"), 1), ("ridge", "ascii", 5)):
-        before = _resident("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")
+        settings = {"probe": probe, "letters": letters, "seeds": 1, "epochs": epochs, "language": None}
         start = _clock()
-        character_content(subject, probe=probe, letters=letters, seeds=1, epochs=epochs, language=None)
-        spent, extra = _clock() - start, _resident("VmHWM") - before
+        extra = extra_memory(partial(character_content, subject, **settings))
+        spent = _clock() - start
         what = f"{probe}, letters {letters if isinstance(letters, str) else len(letters)}, 1 seed, 7 conditions"
-        print(f"  50,257 x 768, {what}: {_shown(spent)}, {extra / 2**30:.2f} GiB beyond the model (2 asked)")
-
-
-def _resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+        memory = "unknown" if extra is None else f"{extra / 2**30:.2f}"
+        print(f"  50,257 x 768, {what}: {_shown(spent)}, {memory} GiB beyond the model (2 asked)")
 
 
 if __name__ == "__main__":

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import argparse
 import copy
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
+from _timing import interleaved
 from torch import Tensor, nn
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -150,16 +149,6 @@ def compare(changed: Tensor, intact: Tensor, ids: Tensor, read: Tensor) -> tuple
         -(changed.exp() * changed).sum(dim=-1),
         changed.argmax(dim=-1) == intact.argmax(dim=-1),
     )
-
-
-def interleaved(rounds: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in rounds}
-    for _ in range(repeats):
-        for name, work in rounds.items():
-            start = time.perf_counter()
-            work()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 if __name__ == "__main__":

@@ -8,11 +8,9 @@ Prints seconds, which are this machine's, and ratios, which are what to quote. R
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 
 import numpy as np
+from _timing import interleaved
 
 import interp
 from interp.run import Run
@@ -39,7 +37,7 @@ def main() -> None:
         for batch in run.batches():
             subject.run(batch.ids, lambda tape: None)
 
-    seconds = _interleaved(
+    seconds = interleaved(
         {"forward passes": forward, "both probes": lambda: law_and_microscope(subject, texts)}, arguments.repeats
     )
     print(f"{sum(map(len, run.tokens.ids)):,} tokens of the reference model")
@@ -49,7 +47,7 @@ def main() -> None:
         )
 
     points = np.random.default_rng(0).normal(size=(arguments.points, subject.d_model))
-    seconds = _interleaved({"loop": lambda: by_a_loop(points), "TwoNN": lambda: intrinsic_dimension(points)}, 1)
+    seconds = interleaved({"loop": lambda: by_a_loop(points), "TwoNN": lambda: intrinsic_dimension(points)}, 1)
     print(f"TwoNN, {arguments.points} points of {subject.d_model} dimensions")
     for name, value in seconds.items():
         print(f"  {name:16s} {value:7.2f} s   {seconds['loop'] / value:5.1f} x as fast as the loop (50 asked)")
@@ -64,16 +62,6 @@ def by_a_loop(points: np.ndarray) -> float:
         nearest, second = np.partition(distances, 1)[:2]
         total += second / nearest
     return total
-
-
-def _interleaved(rounds: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in rounds}
-    for _ in range(repeats):
-        for name, work in rounds.items():
-            start = time.perf_counter()
-            work()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 if __name__ == "__main__":

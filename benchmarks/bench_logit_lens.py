@@ -11,12 +11,9 @@ interleaved and medians taken.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from _timing import extra_memory, interleaved
 from transformer_lens.tools.analysis.logit_lens import logit_lens as peer_lens
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -61,8 +58,8 @@ def main() -> None:
 
     rounds = {"ours": ours, "peer": peer, "peer, with frame": peer_with_frame, "products": products, "forward": forward}
     logit_lens(subject, ids[:1, :2])  # imports, and the check of the model on its first tokens
-    extra = _extra_memory(ours)  # of the first real call: later ones reuse what the allocator has kept
-    seconds = _interleaved(rounds, arguments.repeats)
+    extra = extra_memory(ours)  # of the first real call: later ones reuse what the allocator has kept
+    seconds = interleaved(rounds, arguments.repeats, warm_up=1)
     bound = seconds["products"]
     positions = ids.numel()
     shape = f"{subject.n_layers + 1} layers x {positions} positions, vocabulary {subject.d_vocab}"
@@ -79,33 +76,6 @@ def main() -> None:
         print(
             f"  extra memory {extra / 2**20:.0f} MiB = {extra / dense:.1%} of [layers, batch, pos, vocab] (10 % asked)"
         )
-
-
-def _interleaved(rounds: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in rounds}
-    for repeat in range(repeats + 1):
-        for name, work in rounds.items():
-            start = time.perf_counter()
-            work()
-            if repeat:  # the first round warms up
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def _extra_memory(work: Callable[[], object]) -> int | None:
-    """Growth of the process's peak resident memory during `work`, in bytes; None where the system does not tell."""
-    reset = Path("/proc/self/clear_refs")
-    if not reset.exists():
-        return None
-    before = _resident("VmRSS")
-    reset.write_text("5")
-    work()
-    return max(0, _resident("VmHWM") - before)
-
-
-def _resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,9 @@ beside separate hooked forward passes with the same statistics. Seconds are this
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 
 import torch
+from _timing import interleaved
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -72,7 +70,7 @@ def reading(subject: interp.Subject, layers: list[int], repeats: int) -> None:
         "neuron_tokens": lambda: neuron_tokens(subject, layers=layers, n_random=0),
         "concept_scores": lambda: concept_scores(subject, words=WORDS),
     }
-    seconds = interleaved(rounds, repeats)
+    seconds = interleaved(rounds, repeats, warm_up=1)
     n, n_all = len(layers) * subject.d_mlp, subject.n_layers * subject.d_mlp
     print(f"vocabulary {subject.d_vocab}, {torch.get_num_threads()} threads")
     for name, value in seconds.items():
@@ -115,7 +113,7 @@ def sweep(subject: interp.Subject, ids: torch.Tensor, repeats: int) -> None:
                     logits[..., concept].mean(dim=-1)
                     log_prob[:, :-1].gather(2, some[:, 2:, None])
 
-    seconds = interleaved({"ours": ours, "naive": naive}, repeats)
+    seconds = interleaved({"ours": ours, "naive": naive}, repeats, warm_up=1)
     print(
         f"dose and response: {len(ALPHAS)} alphas x {1 + len(CONTROLS)} conditions on {len(ids)} prompts of "
         f"{ids.shape[1]} tokens, neurons in blocks {upper.start} to {upper.stop - 1} of {subject.n_layers}"
@@ -123,17 +121,6 @@ def sweep(subject: interp.Subject, ids: torch.Tensor, repeats: int) -> None:
     for name, value in seconds.items():
         print(f"  {name:22s} {value:7.2f} s   {value / seconds['naive']:5.2f} x the naive passes")
     print("  (0.5 asked)")
-
-
-def interleaved(rounds: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in rounds}
-    for repeat in range(repeats + 1):
-        for name, work in rounds.items():
-            start = time.perf_counter()
-            work()
-            if repeat:  # the first round warms up
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 if __name__ == "__main__":

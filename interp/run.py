@@ -109,18 +109,21 @@ class Run:
         """
         if self._store is not None:
             for part in parts:
-                self._store.write(self._frame([part]))
-            return attach(self._store.read(), self._stamp())
-        return attach(self._frame(list(parts)), self._stamp())
+                self._store.write(self._frame([part], self._store.run_id))
+            frame, provenance = self._store.read(), self.provenance()
+        else:
+            found, provenance = list(parts), self.provenance()
+            frame = self._frame(found, provenance["run_id"])
+        return attach(frame, provenance | {"seconds": round(time.monotonic() - self._started, 3)})
 
-    def _frame(self, parts: Sequence[Mapping[str, np.ndarray]]) -> pd.DataFrame:
+    def _frame(self, parts: Sequence[Mapping[str, np.ndarray]], run_id: str) -> pd.DataFrame:
         if not parts:
             raise InputError("nothing was selected; pass at least one position and layer.")
         values: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         if self._by_prompt and (np.diff(values["prompt_id"]) < 0).any():
             order = np.argsort(values["prompt_id"], kind="stable")
             values = {name: value[order] for name, value in values.items()}
-        values |= {"model": self.subject.name, "run_id": self.provenance()["run_id"]}
+        values |= {"model": self.subject.name, "run_id": run_id}
         strings = pd.array(self.subject.token_strings, dtype="str")
         for column in self.schema.columns:
             if column.kind == "str" and column.name not in values and f"{column.name}_id" in values:
@@ -131,9 +134,6 @@ class Run:
             # Rows that belong to no prompt have nothing of the user's.
             frame = pd.concat([frame, extra.reindex(frame["prompt_id"]).reset_index(drop=True)], axis=1)
         return frame
-
-    def _stamp(self) -> dict[str, Any]:
-        return self.provenance() | {"seconds": round(time.monotonic() - self._started, 3)}
 
     def provenance(self) -> dict[str, Any]:
         """Everything needed to run it again; JSON all through."""

@@ -29,12 +29,13 @@ Target: TypeAlias = str | int | Sequence[str | int | Sequence[str | int]]
 Continuation: TypeAlias = str | int | Sequence[str] | Tensor
 """Tokens to explain one by one: a text, one per prompt, ids [n] or [prompt, n], or how many the model shall say."""
 
+TARGET_POS = Column("target_pos", "int", "the last position read: the target is the token predicted after it", low=0)
 ATTRIBUTION = columns(
     "model",
     "run_id",
     "prompt_id",
     "method",
-    Column("target_pos", "int", "the last position read: the target is the token predicted after it", low=0),
+    TARGET_POS,
     "target_id",
     "target",
     "pos",

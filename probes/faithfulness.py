@@ -28,6 +28,7 @@ from interp.registry import probe
 from interp.run import Run
 from interp.stats import holm, paired_bootstrap
 from probes._attributed import Attribution, attributions, digest_of
+from probes._attribution import TARGET_POS
 from probes._cases import check_counts, check_seed
 from probes._metrics import METRICS, Measured, Measurement, Metric, n_ties
 from probes._removal import REPLACEMENTS, Replacement
@@ -50,7 +51,7 @@ FAITHFULNESS = Schema(
         "run_id",
         "prompt_id",
         "method",
-        Column("target_pos", "int", "the last position read: the target is the token predicted after it", low=0),
+        TARGET_POS,
         "target_id",
         "target",
         Column("metric", "str", "what is measured; smaller is better for sufficiencies, larger for the rest"),

@@ -23,6 +23,7 @@ from interp.run import Run
 from interp.subject import Subject
 from interp.tokens import whole_numbers
 from probes._final_gain import final_gain
+from probes.layer_robustness import PAPER
 
 KURTOSIS = 10.0
 """The papers' rule: a neuron whose cosines have a kurtosis above this promotes or suppresses tokens, by their skew."""
@@ -33,7 +34,7 @@ _TOKENS, _NEURONS = 2048, 256
 
 NEURON_KINDS = Schema(
     probe="neuron_kinds",
-    paper="Lad, Gurnee & Tegmark (2024), The Remarkable Robustness of LLMs: Stages of Inference?, arXiv 2406.19384",
+    paper=PAPER,
     rows="one per neuron, and one per random direction",
     columns=columns(
         "model",

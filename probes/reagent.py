@@ -28,7 +28,16 @@ from interp.run import Run
 from interp.stats import bootstrap_over_prompts
 from interp.subject import Subject
 from interp.tokens import Texts
-from probes._attribution import ATTRIBUTION, Continuation, Scores, Target, Targets, attribution_columns, find_targets
+from probes._attribution import (
+    ATTRIBUTION,
+    TARGET_POS,
+    Continuation,
+    Scores,
+    Target,
+    Targets,
+    attribution_columns,
+    find_targets,
+)
 from probes._cases import (
     check_counts,
     check_seed,
@@ -68,7 +77,7 @@ REAGENT_PROBES = Schema(
         "model",
         "run_id",
         "prompt_id",
-        Column("target_pos", "int", "the last position read: the target is the token predicted after it", low=0),
+        TARGET_POS,
         "target_id",
         "target",
         Column("probe", "int", "which of the prompt's probes", low=0),

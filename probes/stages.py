@@ -30,6 +30,7 @@ from interp.tape import Tape
 from interp.tokens import Batch, Texts, select_positions
 from probes._stage_statistics import CrossMoments, locality, uniform
 from probes._stages_shown import by_layer, stages_shown
+from probes.layer_robustness import PAPER
 from probes.neuron_kinds import TokenDirections, kinds
 
 T = TypeVar("T")
@@ -54,7 +55,7 @@ STATISTICS = {
 
 STAGES = Schema(
     probe="stages_of_inference",
-    paper="Lad, Gurnee & Tegmark (2024), The Remarkable Robustness of LLMs: Stages of Inference?, arXiv 2406.19384",
+    paper=PAPER,
     rows="one per prompt, layer and statistic; those of the model or of all prompts together have no prompt",
     columns=columns(
         "model",

@@ -25,10 +25,11 @@ from interp.run import Run
 from interp.sites import observing
 from interp.stats import bootstrap_over_prompts
 from interp.tokens import Texts
+from probes.layer_robustness import PAPER
 
 SUBJOINERS = Schema(
     probe="subjoiner_heads",
-    paper="Lad, Gurnee & Tegmark (2024), The Remarkable Robustness of LLMs: Stages of Inference?, arXiv 2406.19384",
+    paper=PAPER,
     rows="one per attention head",
     columns=columns(
         "model",

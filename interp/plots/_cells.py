@@ -5,14 +5,12 @@ from __future__ import annotations
 import pandas as pd
 
 from interp.errors import InputError
+from interp.plots._style import require_one
 
 
 def one_prompt(frame: pd.DataFrame, prompt_id: int | None) -> pd.DataFrame:
     """The rows of one prompt, by default the first, of a frame of one model."""
-    if frame.empty:
-        raise InputError("the frame has no rows to draw.")
-    if frame["model"].nunique() > 1:
-        raise InputError(f"the frame holds several models {frame['model'].unique().tolist()}; select one to draw.")
+    require_one(frame, "model")
     chosen = frame["prompt_id"].iat[0] if prompt_id is None else prompt_id
     one = frame[frame["prompt_id"] == chosen]
     if one.empty:

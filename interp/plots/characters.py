@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from interp.errors import InputError
 from interp.plots._cells import legible
+from interp.plots._style import BLACK, BLUE, GREEN, PINK, RED, SKY, YELLOW, require_one
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by readers of every kind of colour vision.
 _COLOURS = {
-    "none": "#0072B2",
-    "length_only": "#E69F00",
-    "frequency_only": "#CC79A7",
-    "permuted": "#009E73",
-    "norm_matched": "#56B4E9",
-    "random": "#000000",
-    "shuffled_labels": "#D55E00",
+    "none": BLUE,
+    "length_only": YELLOW,
+    "frequency_only": PINK,
+    "permuted": GREEN,
+    "norm_matched": SKY,
+    "random": BLACK,
+    "shuffled_labels": RED,
 }
 _MARKERS = {"length_only": "s", "frequency_only": "D", "permuted": "v", "norm_matched": "^", "random": "x"}
 _CONSTANT, _COIN = 1 / 3, 1 / 2
@@ -35,11 +35,7 @@ def characters(frame: pd.DataFrame) -> Figure:
     Args:
         frame: of one model, task and probe.
     """
-    if frame.empty:
-        raise InputError("the frame has no rows to draw.")
-    for name in ("model", "task", "case", "where", "probe"):
-        if frame[name].nunique() > 1:
-            raise InputError(f"the frame holds several of {name} {frame[name].unique().tolist()}; select one to draw.")
+    require_one(frame, "model", "task", "case", "where", "probe")
     return _by_layer(frame) if frame["layer"].nunique() > 1 else _by_letter(frame)
 
 

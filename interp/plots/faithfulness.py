@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from interp.errors import InputError
+from interp.plots._style import BLACK, BLUE, GREEN, PINK, RED, SKY, YELLOW, require_one
 from interp.stats import bootstrap_over_prompts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe & Ito's colours, distinct to the colour-blind, and a marker each for print without colour.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_COLOURS = (BLUE, RED, GREEN, PINK, SKY, YELLOW, BLACK)
 _MARKERS = "osD^vP*"
 _MAX_BANDS = 3  # of more methods than these, bands would hide the lines
 _PANELS = {
@@ -33,8 +34,7 @@ def faithfulness(frame: pd.DataFrame) -> Figure:
     """
     import matplotlib.pyplot as plt
 
-    if frame["model"].nunique() > 1:
-        raise InputError(f"the frame holds several models {frame['model'].unique().tolist()}; select one to draw.")
+    require_one(frame, "model")
     shown = [metric for metric in _PANELS if (frame["metric"] == metric).any()]
     if not shown:
         raise InputError("deletion curves need metric 'comprehensiveness' or 'sufficiency'; the frame has neither.")

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from interp.errors import InputError
+from interp.plots._style import BLUE, RED, require_one
 from interp.stats import bootstrap_over_prompts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_RIGHT, _WRONG = "#0072B2", "#D55E00"  # of Okabe & Ito, safe for colour-blind eyes
+_RIGHT, _WRONG = BLUE, RED
 
 
 def iterative_inference(frame: pd.DataFrame) -> Figure:
@@ -23,8 +23,7 @@ def iterative_inference(frame: pd.DataFrame) -> Figure:
     """
     import matplotlib.pyplot as plt
 
-    if frame["run_id"].nunique() != 1:
-        raise InputError(f"the frame holds runs of {frame['model'].unique().tolist()}; select one to draw.")
+    require_one(frame, "run_id")
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.8), layout="constrained")
     for correct, colour, mark, name in ((True, _RIGHT, "o", "right"), (False, _WRONG, "s", "wrong")):
         of = frame[frame["correct"] == correct]

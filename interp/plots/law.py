@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from interp.errors import InputError
+from interp.plots._style import BLUE, GREEN, RED, require_one
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _STYLES = {  # colours of Okabe & Ito, safe for colour-blind eyes
-    ("next", "in_sample", "none"): ("#0072B2", "o", "-", "next token's id, as published"),
-    ("next", "held_out", "none"): ("#0072B2", "o", ":", "the same on held-out prompts"),
-    ("unembedding", "in_sample", "none"): ("#009E73", "s", "-", "next token's unembedding"),
-    ("unembedding", "held_out", "none"): ("#009E73", "s", ":", "the same on held-out prompts"),
-    ("next", "in_sample", "shuffled_vocabulary"): ("#D55E00", "^", "--", "control: ids shuffled"),
+    ("next", "in_sample", "none"): (BLUE, "o", "-", "next token's id, as published"),
+    ("next", "held_out", "none"): (BLUE, "o", ":", "the same on held-out prompts"),
+    ("unembedding", "in_sample", "none"): (GREEN, "s", "-", "next token's unembedding"),
+    ("unembedding", "held_out", "none"): (GREEN, "s", ":", "the same on held-out prompts"),
+    ("next", "in_sample", "shuffled_vocabulary"): (RED, "^", "--", "control: ids shuffled"),
     ("next", "in_sample", "shuffled_tokens"): ("0.45", "x", "--", "control: tokens shuffled"),
 }
 
@@ -30,8 +30,7 @@ def next_token_law(frame: pd.DataFrame) -> Figure:
     """
     import matplotlib.pyplot as plt
 
-    if frame["run_id"].nunique() != 1:
-        raise InputError(f"the frame holds runs of {frame['model'].unique().tolist()}; select one to draw.")
+    require_one(frame, "run_id")
     fits = frame.interp.summary().query("layers == '1..L'").set_index(["response", "sample", "control"])
     figure, axes = plt.subplots(figsize=(8.6, 4.2), layout="constrained")
     curves = dict(list(frame.groupby(["response", "sample", "control"])))

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from interp.errors import InputError
+from interp.plots._style import BLUE, GREEN, PINK, RED, require_one
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _STYLES = {  # colours of Okabe & Ito, safe for colour-blind eyes
-    "none": ("#0072B2", "o", "-", "all, as published"),
-    "without_first": ("#D55E00", "s", "-", "without first positions"),
-    "without_massive": ("#009E73", "^", "--", "without massive dimensions"),
-    "without_both": ("#CC79A7", "D", "--", "without both"),
+    "none": (BLUE, "o", "-", "all, as published"),
+    "without_first": (RED, "s", "-", "without first positions"),
+    "without_massive": (GREEN, "^", "--", "without massive dimensions"),
+    "without_both": (PINK, "D", "--", "without both"),
     "standardised": ("0.35", "x", ":", "without first, dimensions standardised"),
 }
 _PANELS = {
@@ -34,8 +34,7 @@ def microscope(frame: pd.DataFrame) -> Figure:
     """
     import matplotlib.pyplot as plt
 
-    if frame["run_id"].nunique() != 1:
-        raise InputError(f"the frame holds runs of {frame['model'].unique().tolist()}; select one to draw.")
+    require_one(frame, "run_id")
     figure, grid = plt.subplots(2, 2, figsize=(8.6, 6.0), layout="constrained", sharex=True)
     for axes, (column, label) in zip(grid.flat, _PANELS.items(), strict=True):
         for control, (colour, mark, line, name) in _STYLES.items():

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from interp.errors import InputError
+from interp.plots._style import BLUE, GREY, require_one
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLOURS = {"none": "#0072B2", "random": "#999999"}  # Okabe-Ito
+_COLOURS = {"none": BLUE, "random": GREY}
 
 
 def neuron_tokens(frame: pd.DataFrame) -> Figure:
@@ -22,8 +22,7 @@ def neuron_tokens(frame: pd.DataFrame) -> Figure:
     """
     import matplotlib.pyplot as plt
 
-    if frame["run_id"].nunique() != 1:
-        raise InputError("the figure shows one run; select one with .query('run_id == ...').")
+    require_one(frame, "run_id")
     top = frame[frame["k"] == 0]
     layers = sorted(top["layer"].unique())
     figure, axes = plt.subplots(figsize=(2.5 + 0.6 * len(layers), 3.4), layout="constrained")

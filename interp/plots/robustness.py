@@ -6,19 +6,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from interp.errors import InputError
+from interp.plots._style import BLUE, GREEN, PINK, RED, SKY, YELLOW, require_one
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-)  # Okabe & Ito's, safe for colour-blind eyes
+_COLOURS = (BLUE, RED, GREEN, PINK, YELLOW, SKY)
 _MARKS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -30,8 +23,7 @@ def robustness(frame: pd.DataFrame) -> Figure:
     """
     import matplotlib.pyplot as plt
 
-    if frame["model"].nunique() != 1:
-        raise InputError(f"the frame holds models {frame['model'].unique().tolist()}; select one to draw.")
+    require_one(frame, "model")
     summary = frame.interp.summary()
     figure, axes = plt.subplots(figsize=(7.2, 4.0), layout="constrained")
     measured = summary[summary["control"] == "none"]

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from interp.errors import InputError
+from interp.plots._style import BLUE, RED, require_one
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_BLUE, _ORANGE = "#0072B2", "#D55E00"  # Okabe & Ito's, safe for colour-blind eyes
 
 
 def neuron_kinds(frame: pd.DataFrame) -> Figure:
@@ -22,11 +20,11 @@ def neuron_kinds(frame: pd.DataFrame) -> Figure:
     """
     import matplotlib.pyplot as plt
 
-    _require_one_model(frame)
+    require_one(frame, "model")
     summary = frame.interp.summary()
     figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
     rows, chance = summary[summary["control"] == "none"], summary[summary["control"] != "none"]
-    for kind, colour, mark in (("prediction", _BLUE, "o"), ("suppression", _ORANGE, "s")):
+    for kind, colour, mark in (("prediction", BLUE, "o"), ("suppression", RED, "s")):
         axes.plot(rows["layer"], rows[f"share_{kind}"], marker=mark, color=colour, label=f"{kind} neurons")
         for share in chance[f"share_{kind}"]:
             axes.axhline(share, color=colour, linestyle=":", linewidth=1)
@@ -38,11 +36,6 @@ def neuron_kinds(frame: pd.DataFrame) -> Figure:
     axes.legend(frameon=False, fontsize=9)
     plt.close(figure)  # a notebook shows the returned figure once, not twice
     return figure
-
-
-def _require_one_model(frame: pd.DataFrame) -> None:
-    if frame["model"].nunique() != 1:
-        raise InputError(f"the frame holds models {frame['model'].unique().tolist()}; select one to draw.")
 
 
 _PANELS = {
@@ -65,14 +58,14 @@ def stages(frame: pd.DataFrame) -> Figure:
     """
     import matplotlib.pyplot as plt
 
-    _require_one_model(frame)
+    require_one(frame, "model")
     summary = frame.interp.summary(by="layer")
     present = set(summary["statistic"])
     panels = {title: names for title, names in _PANELS.items() if present & set(names)}
     n_rows = -(-len(panels) // 2)
     figure, grid = plt.subplots(n_rows, 2, figsize=(8, 2.1 * n_rows), layout="constrained", squeeze=False, sharex=True)
     for axes, (title, names) in zip(grid.flat, panels.items(), strict=False):
-        for name, colour, mark in zip(names, (_BLUE, _ORANGE), "os", strict=False):
+        for name, colour, mark in zip(names, (BLUE, RED), "os", strict=False):
             rows = summary[summary["statistic"] == name]
             own, chance = rows[rows["control"] == "none"], rows[rows["control"] != "none"]
             axes.plot(own["layer"], own["value"], marker=mark, markersize=4, color=colour, label=name)
@@ -105,7 +98,7 @@ def subjoiner_heads(frame: pd.DataFrame) -> Figure:
     """
     import matplotlib.pyplot as plt
 
-    _require_one_model(frame)
+    require_one(frame, "model")
     scores = frame.pivot(index="layer", columns="head", values="score")
     limit = float(scores.abs().to_numpy().max())
     size = (2.4 + 0.4 * scores.shape[1], 1.4 + 0.36 * scores.shape[0])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from interp.errors import InputError
+from interp.plots._style import BLACK, GREEN, GREY, PINK, RED, SKY, require_one
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 # Okabe-Ito, told apart by marker too.
 _STYLES = {
-    "none": ("#000000", "o", "concept neurons"),
-    "random": ("#999999", "s", "random neurons"),
-    "norm_matched": ("#56B4E9", "^", "matched neurons"),
-    "sign_flip": ("#D55E00", "v", "sign flipped"),
-    "direction": ("#009E73", "D", "mean direction"),
-    "mean": ("#CC79A7", "P", "own mean"),
+    "none": (BLACK, "o", "concept neurons"),
+    "random": (GREY, "s", "random neurons"),
+    "norm_matched": (SKY, "^", "matched neurons"),
+    "sign_flip": (RED, "v", "sign flipped"),
+    "direction": (GREEN, "D", "mean direction"),
+    "mean": (PINK, "P", "own mean"),
 }
 
 
@@ -34,8 +34,7 @@ def steer(frame: pd.DataFrame) -> Figure:
     """
     import matplotlib.pyplot as plt
 
-    if frame.empty or frame["run_id"].nunique() != 1:
-        raise InputError("the figure shows one run of steer; select one with .query('run_id == ...').")
+    require_one(frame, "run_id")
     by_alpha = frame.interp.summary(by="alpha")
     n_layers = frame["layer"].nunique()
     figure, axes = plt.subplots(
