@@ -4,7 +4,8 @@
 
 Prints one line each for: our finished frame, without and with its control; the block runs and unembedding products that
 the plan cannot avoid, as plain calls of transformers' blocks and plain matrix products; zeroing hooks and reordered
-modules with a full forward pass each; the authors' procedure, which loads every swapped state dict into a new model.
+modules with a full forward pass each; the authors' procedure, in TransformerLens throughout, which loads every swapped
+state dict into a new model.
 Then the same with 8 positions of each prompt read. Seconds are this machine's; the ratios are what to quote.
 """
 
@@ -17,6 +18,7 @@ from collections.abc import Callable
 import torch
 from _timing import interleaved
 from torch import Tensor, nn
+from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -106,28 +108,37 @@ def by_hooks(model: GPT2LMHeadModel, ids: Tensor, read: Tensor) -> None:
 
 @torch.inference_mode()
 def by_state_dicts(model: GPT2LMHeadModel, ids: Tensor, read: Tensor) -> None:
-    """The same deletions; for swaps, a state dict with two blocks exchanged goes into a new model each time.
+    """The authors' own: zeroing hooks of TransformerLens for deletions; for swaps a new model of swapped weights each.
 
-    The authors process each with TransformerLens (norms folded, weights centred); so is it here, by its version 4.
+    The authors process every model with TransformerLens (norms folded, weights centred); so is it here, by version 4.
     """
-    blocks = model.transformer.h
-    deletions, swaps = orders(len(blocks))
-    intact = log_probs(model, ids, read)
-    for index in range(len(deletions)):
-        handles = [part.register_forward_hook(zero) for part in (blocks[index].attn, blocks[index].mlp)]
-        compare(log_probs(model, ids, read), intact, ids, read)
-        for handle in handles:
-            handle.remove()
-    for first in range(len(swaps)):
+
+    def through(bridge: TransformerBridge, hooks: list[tuple[str, Callable[..., Tensor]]]) -> Tensor:
+        logits = bridge.run_with_hooks(ids, fwd_hooks=hooks, use_cache=False)
+        return logits[:, read].log_softmax(dim=-1)
+
+    intact_model = processed(copy.deepcopy(model))
+    intact = through(intact_model, [])
+    n_layers = model.config.n_layer
+    for index in range(n_layers):
+        hooks = [
+            (f"blocks.{index}.hook_{part}_out", lambda out, hook: torch.zeros_like(out)) for part in ("attn", "mlp")
+        ]
+        compare(through(intact_model, hooks), intact, ids, read)
+    for first in range(n_layers - 1):
         state = copy.deepcopy(model.state_dict())
         for name in [name for name in state if f".h.{first}." in name]:
             other = name.replace(f".h.{first}.", f".h.{first + 1}.")
             state[name], state[other] = state[other], state[name]
         swapped = GPT2LMHeadModel(model.config).eval()
         swapped.load_state_dict(state)
-        bridge = build_bridge_from_module(swapped, "GPT2LMHeadModel", hf_config=swapped.config)
-        bridge.enable_compatibility_mode()
-        compare(bridge(ids, use_cache=False)[:, read].log_softmax(dim=-1), intact, ids, read)
+        compare(through(processed(swapped), []), intact, ids, read)
+
+
+def processed(model: GPT2LMHeadModel) -> TransformerBridge:
+    bridge = build_bridge_from_module(model, "GPT2LMHeadModel", hf_config=model.config)
+    bridge.enable_compatibility_mode()
+    return bridge
 
 
 def zero(module: nn.Module, args: object, output: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:

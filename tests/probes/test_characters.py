@@ -383,7 +383,7 @@ def test_figures(clear):
     deep = character_content(clear, layers="all", **options).interp.plot().axes[0]
     assert "layer" in deep.get_xlabel() and [tick.get_text() for tick in deep.get_xticklabels()] == ["0", "1"]
     both = interp.concat([frame, character_content(clear, task="first", **options)])
-    with pytest.raises(InputError, match="several of task"):
+    with pytest.raises(InputError, match="several tasks"):
         both.interp.plot()
     with pytest.raises(InputError, match="no rows"):
         summarise_letters(frame.iloc[:0])
