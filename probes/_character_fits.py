@@ -242,6 +242,6 @@ def auroc(answer: np.ndarray, score: np.ndarray) -> float:
     >>> auroc(np.array([True, False, False]), np.array([0.5, 0.1, 0.5]))
     0.75
     """
-    n_yes = int(answer.sum())
-    ranks = rankdata(score)
-    return float((ranks[answer].sum() - n_yes * (n_yes + 1) / 2) / (n_yes * (len(answer) - n_yes)))
+    yes, no = score[answer], np.sort(score[~answer])
+    below, up_to = (np.searchsorted(no, yes, side=side).sum() for side in ("left", "right"))
+    return float((below + up_to) / (2 * len(yes) * len(no)))

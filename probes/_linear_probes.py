@@ -71,13 +71,15 @@ def fit_ridge(
         whole = whole + one
     right = torch.zeros(len(PENALTIES), len(yes))
     for part, own, held_out in zip(folds, members, sums, strict=True):
-        right += _balanced_accuracies(features(part), own, _solve(whole - held_out, PENALTIES))
+        right += _balanced_accuracies(features(part), own, *_solve(whole - held_out, PENALTIES))
     best = right.view(len(PENALTIES), n_labellings, n_letters).mean(dim=2).argmax(dim=0).tolist()
     x = features(test).double()
     scores = []
-    for labelling, (directions, thresholds) in enumerate(_solve(whole, [PENALTIES[place] for place in best])):
+    directions, thresholds = _solve(whole, [PENALTIES[place] for place in best])
+    for labelling in range(n_labellings):
         own_letters = slice(labelling * n_letters, (labelling + 1) * n_letters)
-        scores.append((x @ directions[:, own_letters] - thresholds[own_letters]).T.cpu().numpy())
+        found = x @ directions[labelling, :, own_letters] - thresholds[labelling, own_letters]
+        scores.append(found.T.cpu().numpy())
     return np.stack(scores)
 
 
@@ -88,33 +90,26 @@ def _sums_of(x: Tensor, members: Tensor) -> _Sums:
     return _Sums(n, x.sum(dim=0), x.T @ x, who.sum(dim=2), (who @ x).transpose(1, 2))
 
 
-def _solve(sums: _Sums, penalties: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
-    """Directions [d, k] and thresholds [k] for each penalty, by one eigendecomposition."""
+def _solve(sums: _Sums, penalties: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Directions [penalty, d, k] and thresholds [penalty, k]."""
     mean = sums.total / sums.n
     covariance = sums.gram / sums.n - torch.outer(mean, mean)
-    values, vectors = torch.linalg.eigh(covariance)
-    values = values.clamp(min=0)  # rounding
-    unit = float(values.mean()) or 1.0
+    unit = float(covariance.diagonal().mean()) or 1.0
+    added = unit * torch.tensor(penalties, dtype=mean.dtype, device=mean.device)
+    penalised = covariance + torch.diag_embed(added[:, None].expand(-1, len(mean)))
     # A letter that lacks one side here gets a direction that tells little, and still a score.
     means = sums.sum_of / sums.n_of.clamp(min=1)[:, None]
-    projected, half_way = vectors.T @ (means[1] - means[0]), (means[0] + means[1]) / 2
-    solved = []
-    for penalty in penalties:
-        directions = vectors @ (projected / (values + penalty * unit)[:, None])
-        solved.append((directions, (directions * half_way).sum(dim=0)))
-    return solved
+    directions = torch.linalg.solve(penalised, means[1] - means[0])
+    return directions, (directions * (means[0] + means[1]) / 2).sum(dim=1)
 
 
-def _balanced_accuracies(x: Tensor, members: Tensor, solved: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def _balanced_accuracies(x: Tensor, members: Tensor, directions: Tensor, thresholds: Tensor) -> Tensor:
     """Of each solution on words x [n, d] left out, for each letter: float32 [penalty, k], on the CPU."""
     who = members.to(x)
     n_of = who.sum(dim=2).clamp(min=1)
-    found = []
-    for directions, thresholds in solved:
-        said_yes = (directions.T.to(x) @ x.T > thresholds.to(x)[:, None]).to(x)
-        n_yes = torch.linalg.vecdot(who, said_yes)  # said yes among negatives, and among positives
-        found.append((1 - n_yes[0] / n_of[0] + n_yes[1] / n_of[1]).cpu() / 2)
-    return torch.stack(found)
+    said_yes = (directions.mT.to(x) @ x.T > thresholds.to(x)[:, :, None]).to(x)  # [penalty, k, n]
+    n_yes = torch.einsum("akn,pkn->apk", who, said_yes)  # said yes among negatives, and among positives
+    return (1 - n_yes[0] / n_of[0] + n_yes[1] / n_of[1]).cpu() / 2
 
 
 def fit_logistic(x: Tensor, labels: np.ndarray, x_test: Tensor) -> np.ndarray:

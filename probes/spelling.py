@@ -1,6 +1,6 @@
 """Can the model use what it knows of letters? Few-shot spelling and letter questions, scored by log-probability.
 
-After CharBench (Uzan and Pinter, 2025): the right letter against wrong ones that are as common, in the same prompt. The
+After CharBench (Uzan & Pinter, 2025): the right letter against wrong ones that are as common, in the same prompt. The
 control asks for the same letters with another word of the same length in the prompt: what is right there is right by
 the letters' frequency, the letters spelled so far and the word's length, not by the word.
 """
@@ -26,7 +26,7 @@ from interp.tape import Tape
 from interp.tokens import whole_numbers
 from probes._letters import alphabet, kinds_of_tokens
 
-PAPER = "after CharBench (Uzan and Pinter, 2025): character-level questions and tokenization"
+PAPER = "after Uzan & Pinter (2025), CharBench: the role of tokenization in character-level tasks, arXiv 2508.02591"
 SHOTS = ("house", "green", "music", "table", "river", "paper", "cloud", "stone")
 
 SPELLING = Schema(
