@@ -156,6 +156,22 @@ class _Block:
         return value.index_add(0, along, self.shift.to(value))
 
 
+def written(dose: Dose, layer: int, activations: Tensor, edited: Tensor, vectors: Tensor) -> Tensor:
+    """What a dose adds to what the MLP of a block writes, [batch, pos, d_model].
+
+    Args:
+        dose: what becomes of some neurons.
+        layer: the block.
+        activations: of its neurons, undosed, [batch, pos, d_mlp].
+        edited: where the dose is given, bool [batch, pos].
+        vectors: value vectors of the block, [d_mlp, d_model].
+    """
+    neurons = dose.by_layer[layer].to(vectors.device)
+    own = activations[..., neurons]
+    change = (dose.keep[layer].to(own) * own + dose.put[layer].to(own) - own) * edited[..., None]
+    return along_mean(change, vectors[neurons][None]) if dose.along else change @ vectors[neurons]
+
+
 def along_mean(change: Tensor, values: Tensor) -> Tensor:
     """A change of neurons as a vector of the same length and sense along the mean of their value vectors.
 

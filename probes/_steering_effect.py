@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,7 +16,10 @@ from interp.readout import Readout
 from interp.sites import editing, recording
 from interp.subject import Subject
 from interp.tape import Tape
-from probes._doses import Dose, along_mean, edits_of
+from probes._doses import Dose, edits_of, written
+
+Clean: TypeAlias = Mapping[int, tuple[Tensor, Tensor]]
+"""Of each edited block: its neurons and what its MLP writes, undosed, as they passed."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ def effect_of(
 ) -> Effect:
     """Run every dose on a batch and compare it with the unsteered model.
 
-    One clean pass is recorded. The doses ride together, and only through the blocks from the first edited one on.
+    One clean pass is recorded. The doses ride together, and only through the blocks behind the first edited one, whose
+    output they change by value vectors alone; where more stands behind its MLP, a norm say, it is run too.
 
     Args:
         subject: the model.
@@ -74,9 +79,10 @@ def effect_of(
     riders = max(1, subject.batch_tokens() // ids.numel())
 
     def program(tape: Tape) -> list[dict[str, Tensor]]:
-        clean = dict(zip(blocks, zip(seen[::2], seen[1::2], strict=True), strict=True))  # before replays pass there too
+        # Taken before replays pass there too; the clean pass has filled every place.
+        clean: Clean = dict(zip(blocks, zip(seen[::2], seen[1::2], strict=True), strict=True))  # type: ignore[arg-type]
         at = rows.row.to(tape.last.device), rows.pos.to(tape.last.device)
-        finals = _replayed(subject, tape, doses, rows, at, layers, riders)
+        finals = _replayed(subject, tape, doses, clean, rows, at, layers, riders)
         found = []
         for place, layer in enumerate(layers):
             base = tape.residual(layer)[at]
@@ -103,6 +109,7 @@ def _replayed(
     subject: Subject,
     tape: Tape,
     doses: Sequence[Dose],
+    clean: Clean,
     rows: Rows,
     at: tuple[Tensor, Tensor],
     layers: Sequence[int],
@@ -111,24 +118,56 @@ def _replayed(
     """Residuals of each dose at each layer, [rows, d_model]."""
     first = min(doses[0].by_layer, default=tape.n_layers)
     n_batch = len(rows.edited)
+    edited = rows.edited.to(tape.last.device)
+    added = _added_behind(subject, tape, first, doses, clean, edited) if clean else None
+    start_at = first if added is None else first + 1
     states: list[list[Tensor]] = []
     for start in range(0, len(doses), riders):
-        some = doses[start : start + riders]
-        each = [dose for dose in some for _ in range(n_batch)]
-        where = partial(_same, rows.edited.to(tape.last.device).repeat(len(some), 1))
-        residual = tape.residual(first).repeat(len(some), 1, 1)
+        some = slice(start, min(start + riders, len(doses)))
+        n = some.stop - some.start
+        residual = tape.residual(start_at).repeat(n, 1, 1)
+        residual = residual if added is None else residual + torch.cat(added[some])
         kept: list[tuple[Tensor, ...]] = []
-        with ExitStack() as active:
-            for site, edit in edits_of(subject, each, where):
-                active.enter_context(editing(site, edit))
+        with _dosed(subject, [dose for dose in doses[some] for _ in range(n_batch)], start_at, edited.repeat(n, 1)):
             for layer in range(tape.n_layers + 1):
                 if layer in layers:
-                    here = tape.residual(layer).repeat(len(some), 1, 1) if layer <= first else residual
-                    kept.append(here.view(len(some), n_batch, *here.shape[1:])[:, *at].unbind())
-                if first <= layer < tape.n_layers:
+                    here = tape.residual(layer).repeat(n, 1, 1) if layer <= first else residual
+                    kept.append(here.view(n, n_batch, *here.shape[1:])[:, *at].unbind())
+                if start_at <= layer < tape.n_layers:
                     residual = tape.run_block(layer, residual)
         states += [list(of) for of in zip(*kept, strict=True)]
     return states
+
+
+@contextmanager
+def _dosed(subject: Subject, doses: Sequence[Dose], start: int, edited: Tensor) -> Iterator[None]:
+    """Each row under its dose, in the blocks from `start` on."""
+    left = [
+        replace(dose, by_layer={layer: of for layer, of in dose.by_layer.items() if layer >= start}) for dose in doses
+    ]
+    with ExitStack() as active:
+        for site, edit in edits_of(subject, left, partial(_same, edited)):
+            active.enter_context(editing(site, edit))
+        yield
+
+
+def _added_behind(
+    subject: Subject, tape: Tape, first: int, doses: Sequence[Dose], clean: Clean, edited: Tensor
+) -> list[Tensor] | None:
+    """What each dose adds to the output of the first edited block, [batch, pos, d_model]; None if that is not all.
+
+    Up to that block's neurons nothing differs. Whether behind them nothing but a sum follows is tried on the largest.
+    """
+    vectors = subject.value_vectors(first)
+    activations = clean[first][0].reshape(*edited.shape, -1)
+    added = [written(dose, first, activations, edited, vectors) for dose in doses]
+    largest = max(range(len(doses)), key=lambda index: float(added[index].abs().max()))
+    only_here = replace(doses[largest], by_layer={first: doses[largest].by_layer[first]})
+    with _dosed(subject, [only_here] * len(edited), first, edited):
+        ran = tape.run_block(first, tape.residual(first))
+    # A few roundings of float32 sums over the neurons; in half precision the block is simply run.
+    close = (ran - tape.residual(first + 1) - added[largest]).abs().max() <= 1e-5 * ran.abs().max()
+    return added if close else None
 
 
 def _same(edited: Tensor, value: Tensor) -> Tensor:
@@ -173,30 +212,18 @@ def _slope(head: Head, base: Tensor, concept: Tensor) -> Tensor:
 
 
 def _predicted(
-    subject: Subject,
-    doses: Sequence[Dose],
-    clean: Mapping[int, tuple[Tensor | None, Tensor | None]],
-    rows: Rows,
-    at: tuple[Tensor, Tensor],
-    slope: Tensor,
+    subject: Subject, doses: Sequence[Dose], clean: Clean, rows: Rows, at: tuple[Tensor, Tensor], slope: Tensor
 ) -> Tensor:
     """What doses change by the direct path given the unsteered activations, [doses, rows]; NaN behind a norm."""
     total = torch.zeros(len(doses), len(slope), device=slope.device)
-    edited = rows.edited.to(slope.device)[at]
+    edited = rows.edited.to(slope.device)[at][None]
     for layer, passed in clean.items():
-        activations, written = (value.reshape(*rows.edited.shape, -1)[at].float() for value in passed)  # type: ignore[union-attr]
+        activations, mlp_out = (value.reshape(*rows.edited.shape, -1)[at].float() for value in passed)
         vectors = subject.value_vectors(layer).float()
-        if not _adds_value_vectors(activations, written, vectors):
+        if not _adds_value_vectors(activations, mlp_out, vectors):
             return torch.full_like(total, torch.nan)
-        per_neuron = slope @ vectors.T  # what one unit of each neuron does, [rows, d_mlp]
         for index, dose in enumerate(doses):
-            neurons = dose.by_layer[layer].to(slope.device)
-            own = activations[:, neurons]
-            change = (dose.keep[layer].to(own) * own + dose.put[layer].to(own) - own) * edited[:, None]
-            if dose.along:
-                total[index] += (along_mean(change[None], vectors[neurons][None])[0] * slope).sum(dim=1)
-            else:
-                total[index] += (change * per_neuron[:, neurons]).sum(dim=1)
+            total[index] += (written(dose, layer, activations[None], edited, vectors)[0] * slope).sum(dim=1)
     return total
 
 

@@ -6,6 +6,7 @@ top ten tokens are the concept's, and candidates are ranked by the mean z-score 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -23,6 +24,7 @@ from probes._token_basis import Basis, TokenBasis, token_basis
 from probes.neuron_set import NeuronSet
 from probes.neuron_tokens import PAPER, chosen_layers
 
+MIN_HITS = 3
 TOP = 10  # tokens of a neuron among which hits are counted
 _FIRST_COLUMNS = 256  # of the vocabulary, read for every neuron; ten seen above a token put it out of the top ten
 
@@ -56,7 +58,7 @@ def concept_scores(
     *,
     words: Sequence[str],
     layers: int | Sequence[int] | None = None,
-    min_hits: int = 3,
+    min_hits: int = MIN_HITS,
     held_out: float = 0.5,
     basis: Basis = "unembedding",
     concept: str | None = None,
@@ -112,7 +114,7 @@ def concept_neurons(
     *,
     n: int,
     layers: int | Sequence[int] | None = None,
-    min_hits: int = 3,
+    min_hits: int | None = None,
     held_out: float = 0.5,
     basis: Basis = "unembedding",
     concept: str | None = None,
@@ -125,7 +127,8 @@ def concept_neurons(
         words: of the concept, without spaces; those that are not single tokens are dropped, and the result says which.
         n: how many neurons; where fewer are candidates, those.
         layers: blocks to search, 0..L-1; None searches all.
-        min_hits: seed tokens (all spellings of the seed words) that must be among a neuron's top ten.
+        min_hits: seed tokens (all spellings of the seed words) that must be among a neuron's top ten. None takes 3, and
+            with a warning fewer where fewer than `n` neurons have 3: a small model has few that clear a concept's.
         held_out: share of the words kept out of the choice, on which `steer` measures the effect.
         basis: see `probes._token_basis.token_basis`.
         concept: its name in frames; by default the first seed word.
@@ -147,15 +150,25 @@ def concept_neurons(
     (n,) = whole_numbers(n, "n")
     if n < 1:
         raise InputError(f"n is {n}; ask for at least 1 neuron.")
-    frame = concept_scores(
-        model, words=words, layers=layers, min_hits=min_hits, held_out=held_out, basis=basis, concept=concept, seed=seed
-    )
     split = concept_words(model, words, held_out=held_out, seed=seed)
-    chosen = frame[frame["control"] == "none"].head(n)
+    most = max(1, min(MIN_HITS, len(split.seed_ids)))
+    for hits in range(most, 0, -1) if min_hits is None else [min_hits]:
+        frame = concept_scores(
+            model, words=words, layers=layers, min_hits=hits, held_out=held_out, basis=basis, concept=concept, seed=seed
+        )
+        chosen = frame[frame["control"] == "none"].head(n)
+        if len(chosen) == n:
+            break
     if chosen.empty:
         raise InputError(
-            f"no neuron of {model.name!r} has {min_hits} of the tokens of {list(split.seeds)} among its top {TOP}; "
-            "give more words, or lower min_hits."
+            f"no neuron of {model.name!r} has {hits} of the tokens of {list(split.seeds)} among its top {TOP}; "
+            f"give more words{', or lower min_hits' if hits > 1 else ''}."
+        )
+    if min_hits is None and hits < MIN_HITS:
+        warnings.warn(
+            f"fewer than {n} neurons of {model.name!r} have {MIN_HITS} of the tokens of {list(split.seeds)} among "
+            f"their top {TOP}: min_hits was lowered to {hits}. More words would choose better.",
+            stacklevel=2,
         )
     by_layer = {int(layer): tuple(of["neuron"]) for layer, of in chosen.groupby("layer")}
     return NeuronSet.of(model, by_layer, split, concept=concept or split.seeds[0], frame=frame)

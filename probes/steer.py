@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from interp import plots
-from interp.errors import InputError, UnknownName
+from interp.errors import InputError, TooLong, UnknownName
 from interp.frames import Column, Schema, columns
 from interp.loading import Source
 from interp.registry import probe
@@ -151,9 +151,11 @@ def steer(
     which = np.array([number[id(dose)] for of in by_control.values() for dose in of])  # dose of each condition
     layers = _layers(run.subject, neurons, through)
     concept = neurons.words.held_out_ids
-    states = 1 + ceil((len(neurons.by_layer) * (1 + run.subject.d_mlp / run.subject.d_model)) / run.subject.n_layers)
+    recorded = len(neurons.by_layer) * (1 + run.subject.d_mlp / run.subject.d_model)
+    states = 1 + ceil((recorded + len(doses) * (1 + len(layers))) / run.subject.n_layers)
     parts = []
-    for batch in run.batches(states, variants=len(doses)):
+    # Replayed doses ride as many at a time as fit; generated texts ride all together.
+    for batch in run.batches(states, variants=len(doses) if generate else 1):
         rows = _rows(batch, positions, skip_bos)
         effect = effect_of(run.subject, batch.ids, doses, rows, concept, layers)
         written: Mapping[str, np.ndarray] = {}
@@ -204,6 +206,8 @@ def _check(run: Run, neurons: NeuronSet, positions: str, through: str, generate:
     for number, ids in zip(run.tokens.table["prompt_id"], run.tokens.ids, strict=True):
         if len(ids) < 2:
             raise InputError(f"prompt {number} has one token, and position 0 is left out; give it at least two.")
+        if generate and len(ids) == run.subject.n_ctx:
+            raise TooLong(f"prompt {number} fills the context of {len(ids)} tokens; shorten it, or leave generate=0.")
     NeuronSet.of(run.subject, {layer: of.tolist() for layer, of in neurons.by_layer.items()}, neurons.words)
 
 

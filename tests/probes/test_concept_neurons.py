@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -58,6 +60,18 @@ def test_planted_neurons_are_found_first(planted):
     assert len(neurons) == 2 and neurons.concept == neurons.words.seeds[0]
     window = concept_neurons(planted, WORDS, n=2, min_hits=2, layers=[0, 1])
     assert set(window.by_layer) <= {0, 1} and 7 in window.by_layer[1].tolist()
+
+
+def test_fewer_hits_are_asked_where_too_few_neurons_have_three(planted):
+    with pytest.warns(UserWarning, match="min_hits was lowered to 2. More words"):
+        neurons = concept_neurons(planted, WORDS, n=2)
+    strict = concept_neurons(planted, WORDS, n=2, min_hits=2)
+    pd.testing.assert_frame_equal(neurons.frame, strict.frame)
+    many = [*WORDS, "w1", "w2"]
+    assert len(concept_words(planted, many, held_out=0).seed_ids) >= 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        concept_neurons(planted, many, n=1, held_out=0)
 
 
 def test_scores_are_mean_zscores_of_the_seeds(planted):

@@ -470,6 +470,8 @@ def test_bad_input(subject, neurons):
         steer(subject, TEXTS, circular, alphas=[1])
     with pytest.raises(InputError, match="prompt 0 has one token"):
         steer(subject, torch.tensor([[5]]), neurons, alphas=[1])
+    with pytest.raises(InputError, match=f"prompt 0 fills the context of {subject.n_ctx} tokens; shorten it"):
+        steer(subject, torch.full((1, subject.n_ctx), 5), neurons, alphas=[1], generate=2)
     crowd = NeuronSet.of(subject, {0: range(40)}, WORDS)
     with pytest.raises(InputError, match="too few are left to compare with"):
         steer(subject, TEXTS, crowd, alphas=[1])
