@@ -95,7 +95,7 @@ CLAIMS = (
         paper=MICROSCOPE_PAPER,
         says="Consecutive layers are related by a nearly linear map, with scores near 0.99. The score is high wherever "
         "the residual stream carries a state on, and wherever the first token holds most of the variance; the paper "
-        "gives the score of the update alone beside it.",
+        "gives the score of the update alone beside it, its only control.",
         probe="microscope_tokens",
         texts=STORIES,
         n_texts=150,
