@@ -108,8 +108,8 @@ CLAIMS = (
     _steering(
         "norm_matched",
         "a concept's neurons raise held-out words more than neurons of like size and activity do",
-        "Neurons of a concept move the robot, random ones do not. The paper's random neurons are not matched; the control here has the same norms of value vectors "
-        "and mean activations.",
+        "Neurons of a concept move the robot, random ones do not. The paper's random neurons are not matched; the "
+        "control here has the same norms of value vectors and mean activations.",
         partial(against, control="norm_matched"),
         above="control",
     ),
