@@ -21,7 +21,7 @@ def law_of_parts(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: 
     frames = []
     for part in range(_PARTS):
         some = texts.iloc[part::_PARTS]
-        frame = next_token_law(subject, some, draws=2, tokens_per_dim=5.0, seed=seed + part, truncate=truncate)
+        frame = next_token_law(subject, some, draws=1, tokens_per_dim=5.0, seed=seed + part, truncate=truncate)
         frames.append(frame.assign(part=part))
     return concat(frames)
 
