@@ -1,0 +1,128 @@
+"""Claims: what a paper says, and the statistic of a probe's frame that tests it. Ours and anyone's."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+from hashlib import sha256
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from interp.errors import InputError, InterpError, UnknownName
+from interp.findings.verdict import Comparison
+
+GROUP = "interp.claims"
+
+Measured: TypeAlias = "pd.Series | tuple[pd.Series, pd.Series]"
+"""One number per unit, alone or with the control's; both indexed by the unit."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence of a paper as a check on a probe's frame.
+
+    Claims that name the same probe, texts and parameters share one run of it.
+
+    Attributes:
+        id: short name, unique among all installed claims, such as "robustness.delete".
+        statement: the claim in a few words, as the table prints it.
+        paper: where it comes from.
+        says: in our own words, what the paper reports and with which control; what is known against it.
+        probe: name of the probe that measures it.
+        measure: called as `measure(subject, texts, **parameters)` in place of the probe, or `measure(subject, ...)` for
+            a claim without texts, where the probe takes what must be made of the model first.
+        statistic: frame -> one number per unit, a Series indexed by the unit; with the control's Series where there is
+            one. It may raise `NotApplicable`, with the reason as its message.
+        comparison: what the effect is held against.
+        unit: what is resampled: "prompts", "letters", ...; units must be about independent of each other.
+        texts: name of a shipped dataset or texts themselves; None for a probe of weights only.
+        n_texts: take only so many of a dataset, from its start; None takes all.
+        parameters: of the probe.
+        note: how the check differs from what the paper did, and other caution; may be empty.
+    """
+
+    id: str
+    statement: str
+    paper: str
+    says: str
+    probe: str
+    statistic: Callable[[pd.DataFrame], Measured]
+    comparison: Comparison
+    unit: str = "prompts"
+    texts: str | Sequence[str] | None = None
+    n_texts: int | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+    measure: Callable[..., pd.DataFrame] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("id", "statement", "paper", "says", "probe", "unit"):
+            if not str(getattr(self, name)).strip():
+                raise InputError(f"claim {self.id!r} has no {name}; a reader needs it to judge the verdict.")
+
+    def digest(self) -> str:
+        """Changes with whatever decides the verdict: the run, the statistic's source and the comparison."""
+        said = (self.id, self.run_key(), _source(self.statistic), str(self.comparison), self.unit)
+        return sha256(repr(said).encode()).hexdigest()[:12]
+
+    def run_key(self) -> str:
+        """Equal for claims that share one run."""
+        texts = self.texts if isinstance(self.texts, str | None) else repr(list(self.texts))
+        parameters = sorted(self.parameters.items())
+        measure = "" if self.measure is None else _source(self.measure)
+        return repr((self.probe, measure, texts, self.n_texts, parameters))
+
+
+class NotApplicable(InterpError):
+    """A claim that cannot be tested on this model; the message is the reason."""
+
+
+def names() -> list[str]:
+    """Ids of all installed claims, ours and anyone's."""
+    return sorted(_claims())
+
+
+def get(id: str) -> Claim:
+    """A claim by its id.
+
+    Raises:
+        UnknownName: no installed package offers it.
+    """
+    found = _claims()
+    if id not in found:
+        raise UnknownName("claim", id, found)
+    return found[id]
+
+
+@cache
+def _claims() -> dict[str, Claim]:
+    """By id. An entry point of the group leads to a claim or to several, as the list of a module's."""
+    found: dict[str, Claim] = {}
+    for entry in entry_points(group=GROUP):
+        for claim in _loaded(entry):
+            if claim.id in found and found[claim.id] is not claim:
+                raise InputError(f"two packages offer a claim {claim.id!r}, one of them as {entry.value!r}.")
+            found[claim.id] = claim
+    return found
+
+
+def _loaded(entry: EntryPoint) -> tuple[Claim, ...]:
+    loaded = entry.load()
+    claims = (loaded,) if isinstance(loaded, Claim) else tuple(loaded) if isinstance(loaded, list | tuple) else ()
+    if not claims or not all(isinstance(claim, Claim) for claim in claims):
+        raise InterpError(f"entry point {entry.value!r} is neither a Claim nor a sequence of them.")
+    return claims
+
+
+def _source(function: Callable[..., Any]) -> str:
+    """Where a function is and what it says, so that a result kept by another version of it is not taken for its own."""
+    if isinstance(function, partial):
+        return f"{_source(function.func)}{function.args}{sorted(function.keywords.items())}"
+    try:
+        return f"{function.__module__}.{function.__qualname__}\n{inspect.getsource(function)}"
+    except (OSError, TypeError):  # written in a shell, or in C
+        return repr(function)
