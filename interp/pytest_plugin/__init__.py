@@ -9,8 +9,8 @@
 
 `finding.check` decides by the interval over prompts, `finding.record` compares with `<module>.findings.json`, by key.
 
-    --interp-model MODEL     ask another model the same. Claims are decided on it; values recorded of the tests' own model
-                             are not compared, but reported as measured
+    --interp-model MODEL     ask another model the same. Claims are decided on it; values recorded of the tests' own
+                             model are not compared, but reported as measured
     --interp-device DEVICE   where models go
     --interp-dtype DTYPE     of their weights
     --interp-update          rewrite the recorded values, and remove those that no test asks for any more
@@ -22,7 +22,6 @@ Models are loaded and probes run once per process: with pytest-xdist once per wo
 from __future__ import annotations
 
 from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 
@@ -52,8 +51,10 @@ def pytest_configure(config: pytest.Config) -> None:
     model, dtype = config.getoption("--interp-model"), config.getoption("--interp-dtype")
     update = config.getoption("--interp-update")
     if update and (model or dtype):
-        raise pytest.UsageError("--interp-update records the models that the tests name, as they are: leave out "
-                                f"{'--interp-model' if model else '--interp-dtype'}.")  # fmt: skip
+        other = "--interp-model" if model else "--interp-dtype"
+        raise pytest.UsageError(
+            f"--interp-update records the models that the tests name, as they are: leave {other} out."
+        )
     folder = config.invocation_params.dir / model if model else None
     if folder is not None and folder.is_dir():
         model = str(folder)  # a test may change the working directory before the model is loaded

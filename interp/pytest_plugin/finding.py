@@ -28,8 +28,8 @@ _SHOWN = 20  # differences in a message
 _MEND = {
     "holds": "It holds now: leave expect= out if that is the finding.",
     "fails": "The interval lies beyond the threshold: if that is the finding, pin it by expect='fails'.",
-    "undecided": "The interval spans the threshold, or the prompts are fewer than six: give more of them, or pin that it "
-    "is open by expect='undecided'.",
+    "undecided": "The interval spans the threshold, or the prompts are fewer than six: give more of them, or pin that "
+    "it is open by expect='undecided'.",
 }
 
 
@@ -148,7 +148,7 @@ class Finding:
             return
         if was is None:
             self.outcome.compared.append(Compared(name, "missing", now, None))
-            pytest.fail(f"nothing is recorded as {name!r} in {file.name}: record it with --interp-update.", pytrace=False)
+            pytest.fail(f"nothing is recorded as {name!r} in {file.name}: record it by --interp-update.", pytrace=False)
         lines = comparison.differences(was, keys, rows, tolerance)
         self.outcome.compared.append(Compared(name, "differs" if lines else "same", now, was))
         if lines:
@@ -182,5 +182,5 @@ def _difference(name: str, file: str, lines: list[str], was: records.Record, now
     if was["fingerprint"] != now["fingerprint"]:
         of = f"{was['model']} {was['fingerprint']}, not {now['model']} {now['fingerprint']}"
         shown.append(f"  The model is not the recorded one: recorded of {of}.")
-    advice = "If the new values are right, record them with --interp-update."
+    advice = "If the new values are right, record them by --interp-update."
     return "\n".join([f"{name!r} differs from {file}:", *shown, advice])

@@ -21,7 +21,7 @@ _ROWS_SHOWN = 10
 _COLOURS = {"holds": "green", "fails": "red", "undecided": "yellow"}
 
 
-@dataclass
+@dataclass(eq=False)  # a plugin is told by which one it is
 class Ledger:
     """Outcomes of a test run.
 
@@ -107,8 +107,8 @@ class Ledger:
         for outcome in self._outcomes:
             for checked in outcome.checked:
                 note = "" if checked.state == checked.expect else f", expected {checked.expect}"
-                out.write(f"{checked.state:<9}", **{_COLOURS[checked.state]: True})
-                out.write_line(f" {checked.statement}  [{checked.model}{note}]")
+                line = f"{checked.state:<9} {checked.statement}  [{checked.model}{note}]"
+                out.write_line(line, **{_COLOURS[checked.state]: True})
                 out.write_line(f"{'':<9} {checked.numbers}")
             for compared in outcome.compared:
                 if compared.state == "measured":

@@ -31,7 +31,12 @@ def test_what_is_written_is_read_back(recorded):
 
 def test_the_file_is_sorted_with_one_row_a_line(tmp_path):
     file = file_of(tmp_path / "test_depth.py")
-    record = {"model": "m", "fingerprint": "f", "by": ["layer"], "rows": [{"layer": 0, "kl": 0.5}, {"layer": 1, "kl": 0}]}
+    record = {
+        "model": "m",
+        "fingerprint": "f",
+        "by": ["layer"],
+        "rows": [{"layer": 0, "kl": 0.5}, {"layer": 1, "kl": 0}],
+    }
     write(file, {"test_b": {"x": record}, "test_a": {"z": record, "y": record}})
     text = file.read_text()
     assert list(tmp_path.iterdir()) == [file] and file.name == "test_depth.findings.json"

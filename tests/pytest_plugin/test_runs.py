@@ -3,7 +3,14 @@
 import json
 from pathlib import Path
 
+# Imported here, as the runs below are in this process and forget what they were the first to import.
+import pandera.pandas  # noqa: F401
 import pytest
+
+import interp.backends.bridge
+import interp.findings
+import interp.planted  # noqa: F401
+import probes  # noqa: F401
 
 pytest_plugins = ["pytester"]
 
@@ -280,7 +287,7 @@ def test_another_model_is_asked_the_same_and_measured(project, folder):
     )
     assert recorded() == before
     refused = project(LENS, "--interp-model", folder, "--interp-update")
-    refused.stderr.fnmatch_lines("*--interp-update records the models that the tests name*: leave out --interp-model.")
+    refused.stderr.fnmatch_lines("*--interp-update records the models that the tests name*: leave --interp-model out.")
     assert recorded() == before
 
 
