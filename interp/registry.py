@@ -15,6 +15,8 @@ from interp.frames import Schema
 from interp.stats import bootstrap_over_prompts
 
 GROUP = "interp.probes"
+# The workbench's own frame: `frame.interp` must know it, but it is no probe of one model.
+_TABLES = {"findings": EntryPoint("findings", "interp.findings.table:findings", GROUP)}
 F = TypeVar("F", bound=Callable[..., pd.DataFrame])
 
 
@@ -95,8 +97,9 @@ def get(name: str) -> Probe:
         InterpError: the entry point does not lead to a probe.
     """
     found = _entry_points()
-    if name not in found:
+    if name not in found | _TABLES:
         raise UnknownName("probe", name, found)
+    found |= _TABLES
     function = found[name].load()
     marked = getattr(function, "probe", None)
     if not isinstance(marked, Probe) or marked.name != name:
