@@ -135,7 +135,7 @@ def findings(
     from interp.loading import load
 
     with _one_sentence():
-        texts = None if data is None else _read_data(data)["text"].tolist()
+        texts = None if data is None else read_data(data)["text"].tolist()
         if out is not None and not out.resolve().parent.is_dir():
             raise InputError(f"the folder of {str(out)!r} does not exist; make it first.")
         subjects = [load(one, backend=backend, device=device, dtype=dtype) for one in model or ["reference"]]  # type: ignore[arg-type]

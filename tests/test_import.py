@@ -41,5 +41,4 @@ def test_submodules_do_not_hide_names():
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'interp' has no attribute 'laod'"):
-        interp.laod
-    assert not hasattr(interp, "__wrapped__")
+        getattr(interp, "laod")  # noqa: B009  written out, it would be a useless expression

@@ -79,8 +79,10 @@ def test_it_says_what_the_lens_says_of_the_last_layer(installed):
     assert sure.prob.to_numpy() == pytest.approx(final.to_numpy(), abs=1e-5)
 
 
-def test_the_claim_is_listed(installed):
+def test_the_claim_is_listed_and_tested(installed, cli):
     assert interp.findings.get("example.sure").probe == "sureness"
+    (row,) = cli("findings", "--model", "reference", "--claim", "example.sure", "--json")
+    assert (row["state"], row["probe"], row["n"]) == ("holds", "sureness", 120)
 
 
 def test_the_probe_runs_in_a_finding(installed, pytester):
