@@ -7,7 +7,9 @@
         finding.check("middle blocks keep 72 % of top-1", middle.groupby("prompt_id").top1_agrees.mean(), at_least=0.72)
         finding.record("by block", middle.groupby("layer").top1_agrees.mean(), tolerance=0.02)
 
-`finding.check` decides by the interval over prompts, `finding.record` compares with `<module>.findings.json`, by key.
+Markers of a module, a class and a test add up. `finding.check` decides by the interval over prompts: what is undecided
+fails too, unless the test expects it. `finding.record` compares with `<module>.findings.json` by key: missing and extra
+rows and columns fail, as does a changed sign. Records that no test asks for any more are listed at the end.
 
     --interp-model MODEL     ask another model the same. Claims are decided on it; values recorded of the tests' own
                              model are not compared, but reported as measured
@@ -55,12 +57,13 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"--interp-update records the models that the tests name, as they are: leave {other} out."
         )
-    folder = config.invocation_params.dir / model if model else None
-    if folder is not None and folder.is_dir():
-        model = str(folder)  # a test may change the working directory before the model is loaded
+    if model and (config.invocation_params.dir / model).is_dir():
+        # A test may change the working directory before the model is loaded, and a worker may start in another.
+        model = config.option.interp_model = str(config.invocation_params.dir / model)
     config.stash[_SESSION] = Session(model, config.getoption("--interp-device"), dtype, update)
     if not hasattr(config, "workerinput"):
-        picked = any("::" in str(argument) for argument in config.args) or bool(config.getoption("lf", False))
+        picked = any("::" in str(argument) for argument in config.args)
+        picked |= config.option.collectonly or bool(config.getoption("lf", False))
         config.pluginmanager.register(Ledger(update, not picked, config.rootpath), "interp-ledger")
 
 

@@ -68,7 +68,7 @@ class Finding:
             raise InputError('@pytest.mark.finding names no data: say data="stories", a file or texts.')
         return read_texts_of(self.question.data, self.question.n, self._module.parent)
 
-    def run(self, probe: str, **parameters: Any) -> pd.DataFrame:
+    def run(self, probe: str, /, **parameters: Any) -> pd.DataFrame:
         """The frame of a probe, by the name `interp probes` lists; measured once per process for all tests that ask.
 
         Args:

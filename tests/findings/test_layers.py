@@ -2,7 +2,7 @@
 
 import pytest
 
-pytestmark = pytest.mark.finding(model="reference", data="stories", n=24)
+pytestmark = pytest.mark.finding(model="reference", data="stories", n=16)
 
 
 def kept(finding, intervention, layer):
@@ -42,7 +42,7 @@ def test_robustness_by_block(finding):
 
 
 @pytest.mark.finding(data="prompts", n=None)
-def test_predictions_settle_in_the_last_quarter_for_half_of_the_prompts(finding):
+def test_a_third_of_the_predictions_settle_in_the_last_two_blocks(finding):
     frame = finding.run("logit_lens", positions=-1, targets="argmax")
     settled = frame.interp.summary(by="position").convergence_layer
     late = (settled > 6).astype(float)
@@ -51,7 +51,7 @@ def test_predictions_settle_in_the_last_quarter_for_half_of_the_prompts(finding)
     finding.record("agreement with the output", frame.groupby("layer").agrees_final.mean(), tolerance=0.02)
 
 
-@pytest.mark.finding(n=100)
+@pytest.mark.finding(n=60)
 def test_the_law_is_as_straight_when_all_tokens_are_renamed(finding):
     law = finding.run("next_token_law", draws=2).interp.summary()
     ids = law[(law.response == "next") & (law["sample"] == "in_sample") & (law.layers == "1..L")]
