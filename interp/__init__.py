@@ -1,15 +1,24 @@
-"""Mechanistic-interpretability probes for causal language models, as tidy DataFrames."""
+"""Mechanistic-interpretability probes for causal language models, as tidy DataFrames.
+
+Importing it brings pandas, so that every frame has `.interp`, and no model library: those come with the first name that
+needs them. A pytest run or a shell completion that never asks for a model does not pay for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from interp.accessor import concat
 from interp.errors import InputError, InterpError, ModelError, NumericalError, TooLong, UnknownName
 from interp.frames import Column, Schema
-from interp.loading import load
 from interp.options import options
 from interp.registry import probe
-from interp.run import Run
-from interp.subject import Subject
-from interp.tape import Tape
-from interp.tokens import Tokens
+
+if TYPE_CHECKING:
+    from interp.loading import load
+    from interp.run import Run
+    from interp.subject import Subject
+    from interp.tape import Tape
+    from interp.tokens import Tokens
 
 __all__ = [
     "Column",
@@ -29,3 +38,17 @@ __all__ = [
     "options",
     "probe",
 ]
+
+_NEED_TORCH = {"Run": "run", "Subject": "subject", "Tape": "tape", "Tokens": "tokens", "load": "loading"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEED_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_NEED_TORCH[name]}"), name)
+    globals()[name] = value  # from now on found without coming here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,123 @@
+"""What differs between recorded and measured rows, said line by line; no lines, no difference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+from interp.errors import InputError, UnknownName
+from interp.pytest_plugin.records import Cell, Record, Row, key_of, said
+
+Rule: TypeAlias = float | Literal["interval"]
+"""Largest absolute difference, in the column's own unit; or "interval": `v_low`..`v_high` then and now must overlap."""
+
+Tolerance: TypeAlias = Rule | Mapping[str, Rule] | None
+"""One rule for all columns, one per column, or None: a thousandth of the recorded value."""
+
+RELATIVE = 1e-3  # devices and library versions move the reference model's statistics by less
+ZERO = 1e-6  # what float32 cannot tell from nothing beside 1: it has no sign
+INTERVAL: Literal["interval"] = "interval"
+
+
+def differences(recorded: Record, by: Sequence[str], rows: Sequence[Row], tolerance: Tolerance = None) -> list[str]:
+    """Compare by key. Missing and extra rows and columns differ; so does a changed sign, within the tolerance or not.
+
+    A value recorded as 0 (to a millionth) has no sign, nor does one whose interval, then and now, spans 0 where
+    intervals are compared. Whole numbers, truth values and text must be equal unless a tolerance is given for them.
+
+    Args:
+        recorded: as the file holds it.
+        by: key columns of the measured rows.
+        rows: measured.
+        tolerance: see `Tolerance`.
+
+    Returns:
+        One line per difference.
+
+    Raises:
+        UnknownName, InputError: a tolerance for a column that is not there, has no interval, or below 0.
+
+    >>> was = {"by": ["layer"], "rows": [{"layer": 0, "gain": 0.5}, {"layer": 1, "gain": 0.2}]}
+    >>> differences(was, ["layer"], [{"layer": 0, "gain": 0.6}], tolerance=0.2)
+    ['row layer=1 was recorded and is gone']
+    """
+    now = list(rows[0])
+    rules = _rules(tolerance, [name for name in now if name not in by])
+    if list(recorded["by"]) != list(by):
+        return [f"recorded by {list(recorded['by'])}, now by {list(by)}"]
+    before = list(recorded["rows"][0])
+    lines = [f"column {name!r} was recorded and is gone" for name in before if name not in now]
+    lines += [f"column {name!r} is new" for name in now if name not in before]
+    was, has = ({key_of(row, by): row for row in some} for some in (recorded["rows"], rows))
+    lines += [f"row {said(by, key)} was recorded and is gone" for key in was if key not in has]
+    lines += [f"row {said(by, key)} is new" for key in has if key not in was]
+    shared = [name for name in now if name in before and name in rules]
+    for key in (key for key in was if key in has):
+        for name in shared:
+            change = _change(name, was[key], has[key], rules[name])
+            if change:
+                lines.append(" ".join(filter(None, (said(by, key), f"{name}: {change}"))))
+    return lines
+
+
+def _rules(tolerance: Tolerance, columns: Sequence[str]) -> dict[str, Rule | None]:
+    """The rule of every value column; the bounds of an interval that is compared as one have none."""
+    bounded = [name for name in columns if {f"{name}_low", f"{name}_high"} <= set(columns)]
+    if isinstance(tolerance, Mapping):
+        for name in tolerance:
+            if name not in columns:
+                raise UnknownName("column", name, columns)
+        rules: dict[str, Rule | None] = {name: tolerance.get(name) for name in columns}
+    elif tolerance == INTERVAL:
+        if not bounded:
+            raise InputError(f"tolerance='interval' needs columns v, v_low, v_high; there are {list(columns)}.")
+        rules = {name: INTERVAL if name in bounded else None for name in columns}
+    else:
+        rules = dict.fromkeys(columns, tolerance)
+    for name, rule in rules.items():
+        if rule == INTERVAL and name not in bounded:
+            raise InputError(f"tolerance={{{name!r}: 'interval'}} needs columns {name}_low and {name}_high.")
+        if rule is not None and rule != INTERVAL and not (isinstance(rule, int | float) and rule >= 0):
+            raise InputError(f"tolerance {rule!r} of {name!r}: give a number from 0 on, or 'interval'.")
+    ends = {f"{name}{end}" for name, rule in rules.items() if rule == INTERVAL for end in ("_low", "_high")}
+    return {name: rule for name, rule in rules.items() if name not in ends}
+
+
+def _change(name: str, was: Row, has: Row, rule: Rule | None) -> str:
+    """What is different about a cell; empty if nothing is."""
+    before, now = was[name], has[name]
+    if not (_is_number(before) and _is_number(now)):
+        return "" if type(before) is type(now) and before == now else f"recorded {before!r}, measured {now!r}"
+    assert isinstance(before, int | float) and isinstance(now, int | float)
+    intervals = [(row.get(f"{name}_low"), row.get(f"{name}_high")) for row in (was, has)] if rule == INTERVAL else []
+    unsure = bool(intervals) and all(_contains(interval, 0.0) for interval in intervals)
+    if before * now < 0 and min(abs(before), abs(now)) > ZERO and not unsure:
+        return f"changed sign, recorded {before!r}, measured {now!r}"
+    if intervals:
+        return _apart(before, now, intervals)
+    whole = isinstance(before, int) and isinstance(now, int)
+    allowed = rule if isinstance(rule, int | float) else 0.0 if whole else ZERO + RELATIVE * abs(before)
+    difference = now - before
+    # The tolerance itself is within it, whatever binary fractions make of 0.3 - 0.2.
+    if abs(difference) <= allowed or math.isclose(abs(difference), allowed, rel_tol=1e-9):
+        return ""
+    return f"recorded {before!r}, measured {now!r} (by {difference:+.3g}; tolerance {allowed:.3g})"
+
+
+def _apart(before: float, now: float, intervals: list[tuple[Cell, Cell]]) -> str:
+    (low, high), (new_low, new_high) = intervals
+    if not all(_is_number(end) for interval in intervals for end in interval):
+        return "" if before == now else f"recorded {before!r}, measured {now!r}, and an interval is missing"
+    if low <= new_high and new_low <= high:  # type: ignore[operator]
+        return ""
+    return f"recorded {before!r} [{low!r}, {high!r}], measured {now!r} [{new_low!r}, {new_high!r}]: they do not overlap"
+
+
+def _contains(interval: tuple[Cell, Cell], value: float) -> bool:
+    low, high = interval
+    return _is_number(low) and _is_number(high) and low <= value <= high  # type: ignore[operator]
+
+
+def _is_number(cell: Cell) -> bool:
+    return isinstance(cell, int | float) and not isinstance(cell, bool)

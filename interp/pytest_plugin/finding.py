@@ -1,0 +1,186 @@
+"""The `finding` fixture: a model, its texts, probes, and two ways to keep what was found: `check` and `record`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from interp.errors import InputError
+from interp.pytest_plugin import comparison, records
+from interp.pytest_plugin.marker import Question
+from interp.pytest_plugin.outcome import Checked, Compared, Outcome
+from interp.pytest_plugin.session import Session, read_texts_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from interp.findings import State, Verdict
+    from interp.subject import Subject
+
+_SHOWN = 20  # differences in a message
+
+_MEND = {
+    "holds": "It holds now: leave expect= out if that is the finding.",
+    "fails": "The interval lies beyond the threshold: if that is the finding, pin it by expect='fails'.",
+    "undecided": "The interval spans the threshold, or the prompts are fewer than six: give more of them, or pin that "
+    "it is open by expect='undecided'.",
+}
+
+
+class Finding:
+    """What a test marked with `@pytest.mark.finding` works with.
+
+    Attributes:
+        question: what the test's markers say.
+        outcome: what was found so far; sent to the terminal summary, from a worker too.
+    """
+
+    def __init__(self, question: Question, session: Session, module: Path, test: str) -> None:
+        self.question = question
+        self._session = session
+        self._module = module
+        self.outcome = Outcome(str(records.file_of(module)), test)
+
+    @cached_property
+    def subject(self) -> Subject:
+        """The model of the marker, or of `--interp-model`; loaded once per process of the test run."""
+        if self._session.model is not None:
+            return self._session.subject(self._session.model)
+        source = self.question.model
+        if isinstance(source, str) and (self._module.parent / source / "config.json").is_file():
+            source = str(self._module.parent / source)
+        return self._session.subject(source)
+
+    @cached_property
+    def texts(self) -> pd.DataFrame:
+        """The texts of the marker, a frame with a `text` column.
+
+        Raises:
+            InputError: the marker names no data.
+        """
+        if self.question.data is None:
+            raise InputError('@pytest.mark.finding names no data: say data="stories", a file or texts.')
+        return read_texts_of(self.question.data, self.question.n, self._module.parent)
+
+    def run(self, probe: str, /, **parameters: Any) -> pd.DataFrame:
+        """The frame of a probe, by the name `interp probes` lists; measured once per process for all tests that ask.
+
+        Args:
+            probe: its name; ours and anyone's.
+            parameters: its own; `texts=` in place of the marker's.
+
+        Raises:
+            UnknownName: no such probe or parameter.
+            InputError: it reads texts and none are named.
+        """
+        texts = None if self.question.data is None else self.texts
+        return self._session.run(probe, self.subject, texts, parameters)
+
+    def check(self, statement: str, values: Any, *, expect: State = "holds", **criteria: Any) -> Verdict:
+        """Decide a claim by its interval, and fail the test unless it comes out as expected.
+
+        An undecided claim fails too: an interval that spans the threshold shows nothing yet. A claim that is known to
+        fail, or to be open, is pinned by `expect`, so that the day it changes is noticed.
+
+        Args:
+            statement: the claim, as the summary lists it.
+            values: one per prompt, as `interp.findings.judge` takes them.
+            expect: "holds", "fails" or "undecided".
+            criteria: `at_least=`, `at_most=`, `above=`, `below=`, `control=` and the rest of `interp.findings.judge`.
+
+        Returns:
+            The verdict, where it is as expected.
+        """
+        from interp.findings import judge
+
+        __tracebackhide__ = True
+        if expect not in _MEND:
+            raise InputError(f"expect={expect!r}: say 'holds', 'fails' or 'undecided'.")
+        verdict = judge(values, statement=statement, **criteria)
+        numbers = str(replace(verdict, statement="")).removeprefix(f"{verdict.state}: ")
+        self.outcome.checked.append(Checked(statement, self.subject.name, verdict.state, expect, numbers))
+        if verdict.state != expect:
+            pytest.fail(_explained(verdict, self.subject.name, expect), pytrace=False)
+        return verdict
+
+    def record(
+        self,
+        name: str,
+        value: Any,
+        *,
+        by: str | Sequence[str] | None = None,
+        tolerance: comparison.Tolerance = None,
+    ) -> None:
+        """Compare a frame or a value with what is recorded, and fail the test if anything differs.
+
+        Missing and extra rows and columns differ, and so does a changed sign whatever the tolerance; see
+        `interp.pytest_plugin.comparison.differences`. `model` and `run_id` are left out unless they are keys.
+        `--interp-update` records. With `--interp-model` of another model nothing is compared: values are reported as
+        measured there.
+
+        Args:
+            name: of the record, once in a test.
+            value: a frame, a Series with a named index, or a number, truth value or text.
+            by: key columns of a frame.
+            tolerance: the largest absolute difference, or "interval" for columns `v` with `v_low` and `v_high`, which
+                must overlap; or a dictionary of these by column. Default a thousandth of the recorded value.
+        """
+        __tracebackhide__ = True
+        if any(one.name == name for one in self.outcome.compared):
+            raise InputError(f"{name!r} is recorded twice in this test; give each record a name of its own.")
+        keys, rows = records.as_rows(value, by)
+        now = {"model": self.subject.name, "fingerprint": self.subject.fingerprint, "by": keys, "rows": rows}
+        file = Path(self.outcome.file)
+        was = records.read(file).get(self.outcome.test, {}).get(name)
+        # Against itself first: a tolerance that cannot be used is said before anything is compared or kept.
+        comparison.differences(now, keys, rows, tolerance)
+        if self._session.update:
+            self.outcome.compared.append(Compared(name, "recorded", now, was))
+            return
+        if self._on_another_model(was):
+            self.outcome.compared.append(Compared(name, "measured", now, was))
+            return
+        if was is None:
+            self.outcome.compared.append(Compared(name, "missing", now, None))
+            pytest.fail(f"nothing is recorded as {name!r} in {file.name}: record it by --interp-update.", pytrace=False)
+        lines = comparison.differences(was, keys, rows, tolerance)
+        self.outcome.compared.append(Compared(name, "differs" if lines else "same", now, was))
+        if lines:
+            pytest.fail(_difference(name, file.name, lines, was, now), pytrace=False)
+
+    def _on_another_model(self, was: records.Record | None) -> bool:
+        """Whether the command line names a model that the record is not of."""
+        if self._session.model in (None, self.question.model):
+            return False
+        return was is None or was["fingerprint"] != self.subject.fingerprint
+
+
+def _explained(verdict: Verdict, model: str, expect: State) -> str:
+    """What a test says whose claim does not come out as expected."""
+    lines = [
+        f"{verdict.state} on {model}, expected {expect}: {verdict.statement}",
+        f"  effect     {verdict.effect:.4g}, {verdict.level:.0%} interval {verdict.low:.4g} to {verdict.high:.4g}",
+        f"  threshold  {verdict.comparison}",
+    ]
+    if not isnan(verdict.control_effect):
+        apart = f"{verdict.difference:.4g}, interval {verdict.difference_low:.4g} to {verdict.difference_high:.4g}"
+        lines.append(f"  control    {verdict.control_effect:.4g}; effect - control {apart}")
+    lines.append(f"  prompts    {verdict.n}, {verdict.n_skipped} skipped; p = {verdict.p:.2g}")
+    return "\n".join([*lines, _MEND[verdict.state]])
+
+
+def _difference(name: str, file: str, lines: list[str], was: records.Record, now: records.Record) -> str:
+    shown = [f"  {line}" for line in lines[:_SHOWN]]
+    if len(lines) > _SHOWN:
+        shown.append(f"  and {len(lines) - _SHOWN} more")
+    if was["fingerprint"] != now["fingerprint"]:
+        of = f"{was['model']} {was['fingerprint']}, not {now['model']} {now['fingerprint']}"
+        shown.append(f"  The model is not the recorded one: recorded of {of}.")
+    advice = "If the new values are right, record them by --interp-update."
+    return "\n".join([f"{name!r} differs from {file}:", *shown, advice])

@@ -1,0 +1,139 @@
+"""Where all tests' outcomes come together, once per run: files are written here and the summary is told.
+
+Workers of pytest-xdist only send their outcomes with their reports; what writes is the one process that reads them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from interp.pytest_plugin import records
+from interp.pytest_plugin.outcome import Compared, Outcome
+
+COLLECTED = "interp_findings_collected"  # in a worker's output
+OUTCOME = "interp_finding"  # attribute of a report
+_ROWS_SHOWN = 10
+_COLOURS = {"holds": "green", "fails": "red", "undecided": "yellow"}
+
+
+@dataclass(eq=False)  # a plugin is told by which one it is
+class Ledger:
+    """Outcomes of a test run.
+
+    Attributes:
+        update: rewrite recorded values, and remove unused ones.
+        whole: whether every test of a collected module was collected, not some picked by name.
+        root: paths in the summary are relative to it.
+    """
+
+    update: bool
+    whole: bool
+    root: Path
+    _outcomes: list[Outcome] = field(default_factory=list)
+    _complete: set[tuple[str, str]] = field(default_factory=set)
+    _collected: dict[str, set[str]] = field(default_factory=dict)
+    _unused: list[tuple[str, str, str]] = field(default_factory=list)
+    _unreadable: list[str] = field(default_factory=list)
+
+    def collect(self, modules: dict[str, list[str]]) -> None:
+        """Take note of tests that exist, by file of records."""
+        for file, tests in modules.items():
+            self._collected.setdefault(file, set()).update(tests)
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take a finished test's outcome off its report."""
+        said = getattr(report, OUTCOME, None)
+        if said is None:
+            return
+        outcome = Outcome.from_json(said)
+        self._outcomes.append(outcome)
+        if report.passed:  # one that failed or was skipped may have stopped before it came to a record
+            self._complete.add((outcome.file, outcome.test))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take what a worker of pytest-xdist collected."""
+        self.collect(getattr(node, "workeroutput", {}).get(COLLECTED, {}))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """Find unused records, and bring the files up to date if asked to."""
+        measured: dict[str, list[Outcome]] = {}
+        for outcome in self._outcomes:
+            measured.setdefault(outcome.file, []).append(outcome)
+        for name in sorted(self._collected.keys() | measured.keys()):
+            try:
+                self._settle(Path(name), measured.get(name, []))
+            except ValueError as error:
+                self._unreadable.append(str(error))
+
+    def _settle(self, file: Path, outcomes: list[Outcome]) -> None:
+        recorded = records.read(file)
+        unused = self._unused_in(str(file), recorded, outcomes)
+        self._unused += [(str(file), test, name) for test, name in unused]
+        if not self.update:
+            return
+        for outcome in outcomes:
+            for one in outcome.compared:
+                recorded.setdefault(outcome.test, {})[one.name] = one.now
+        for test, name in unused:
+            del recorded[test][name]
+        records.write(file, recorded)
+
+    def _unused_in(self, file: str, recorded: records.Recorded, outcomes: list[Outcome]) -> list[tuple[str, str]]:
+        """Records of tests that passed without asking for them, or that are not there any more."""
+        asked = {(outcome.test, one.name) for outcome in outcomes for one in outcome.compared}
+        known = self._collected.get(file, set())
+        return [
+            (test, name)
+            for test, named in sorted(recorded.items())
+            for name in sorted(named)
+            if ((file, test) in self._complete and (test, name) not in asked) or (self.whole and test not in known)
+        ]
+
+    @pytest.hookimpl
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """List findings with their verdicts, and what became of the records."""
+        if not self._outcomes and not self._unused and not self._unreadable:
+            return
+        out = terminalreporter
+        out.section("findings")
+        for outcome in self._outcomes:
+            for checked in outcome.checked:
+                note = "" if checked.state == checked.expect else f", expected {checked.expect}"
+                line = f"{checked.state:<9} {checked.statement}  [{checked.model}{note}]"
+                out.write_line(line, **{_COLOURS[checked.state]: True})
+                out.write_line(f"{'':<9} {checked.numbers}")
+            for compared in outcome.compared:
+                if compared.state == "measured":
+                    for line in _measured(outcome.test, compared):
+                        out.write_line(line)
+        counted = Counter(one.state for outcome in self._outcomes for one in outcome.compared)
+        if counted:
+            out.write_line("records: " + ", ".join(f"{n} {state}" for state, n in sorted(counted.items())))
+        for file, test, name in self._unused:
+            fate = "removed" if self.update else "unused; --interp-update removes it"
+            out.write_line(f"{self._short(file)}: {test}: {name!r} {fate}", yellow=True)
+        for line in self._unreadable:
+            out.write_line(line, red=True)
+
+    def _short(self, file: str) -> str:
+        path = Path(file)
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else file
+
+
+def _measured(test: str, compared: Compared) -> list[str]:
+    now, was = compared.now, compared.was
+    beside = f"recorded of {was['model']}, not compared" if was else "nothing recorded"
+    lines = [f"measured  {test}: {compared.name!r}  [{now['model']}; {beside}]"]
+    for row in now["rows"][:_ROWS_SHOWN]:
+        lines.append(f"{'':<9} " + ", ".join(f"{name}={cell}" for name, cell in row.items()))
+    if len(now["rows"]) > _ROWS_SHOWN:
+        lines.append(f"{'':<9} and {len(now['rows']) - _ROWS_SHOWN} rows more")
+    return lines

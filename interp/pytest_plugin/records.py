@@ -1,0 +1,186 @@
+"""Recorded values: one JSON file beside each test module, sorted, one row a line, so that a diff shows what changed.
+
+    tests/test_depth.py              the tests
+    tests/test_depth.findings.json   {test: {name: {"model", "fingerprint", "by", "rows"}}}
+
+A row holds numbers (six digits), truth values and text by column; `null` is a missing value, "inf" an infinite one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from interp.errors import InputError, UnknownName
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Cell: TypeAlias = bool | int | float | str | None
+Row: TypeAlias = dict[str, Cell]
+Record: TypeAlias = dict[str, Any]
+"""`model` and `fingerprint` it was measured on, `by` (the key columns), `rows` sorted by them."""
+
+Recorded: TypeAlias = dict[str, dict[str, Record]]
+"""Records by test and name: what a file holds."""
+
+SUFFIX = ".findings.json"
+DIGITS = 6  # float32 has seven
+VALUE = "value"  # what the column of a single number is called
+
+_OF_THE_RUN = ("model", "run_id")  # in every frame; another device is another run, and the record names the model
+
+
+def file_of(module: Path) -> Path:
+    """Where the records of a test module are kept.
+
+    >>> file_of(Path("tests/test_depth.py")).name
+    'test_depth.findings.json'
+    """
+    return module.with_suffix(SUFFIX)
+
+
+def read(file: Path) -> Recorded:
+    """What is recorded in a file; nothing where there is none.
+
+    Raises:
+        InputError: it is not such a file, say after a merge left its marks in it.
+    """
+    if not file.exists():
+        return {}
+    try:
+        found = json.loads(file.read_text("utf-8"))
+    except json.JSONDecodeError as error:
+        advice = "mend it, or delete it and record anew with --interp-update."
+        raise InputError(f"{file.name} is not JSON at line {error.lineno} ({error.msg}); {advice}") from None
+    return {test: dict(records) for test, records in found.items()}
+
+
+def write(file: Path, recorded: Recorded) -> None:
+    """Write the file, whole or not at all; without records there is no file."""
+    kept = {test: records for test, records in recorded.items() if records}
+    if not kept:
+        file.unlink(missing_ok=True)
+        return
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_text(as_text(kept), "utf-8")
+    unfinished.replace(file)
+
+
+def as_text(recorded: Recorded) -> str:
+    """Sorted JSON with one row a line."""
+    tests = []
+    for test in sorted(recorded):
+        records = [f"  {_json(name)}: {_record_text(recorded[test][name])}" for name in sorted(recorded[test])]
+        tests.append(f" {_json(test)}: {{\n" + ",\n".join(records) + "\n }")
+    return "{\n" + ",\n".join(tests) + "\n}\n"
+
+
+def _record_text(record: Record) -> str:
+    facts = [f"   {_json(key)}: {_json(record[key])}" for key in ("model", "fingerprint", "by")]
+    rows = ",\n".join(f"    {_json(row)}" for row in record["rows"])
+    return "{\n" + ",\n".join(facts) + f',\n   "rows": [\n{rows}\n   ]\n  }}'
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def as_rows(value: Any, by: str | Sequence[str] | None) -> tuple[list[str], list[Row]]:
+    """Key columns and plain rows, sorted by key, of a DataFrame, a Series or a single value.
+
+    Args:
+        value: a frame; a Series, whose index levels are its keys; or a number, truth value or text.
+        by: columns that tell a frame's rows apart.
+
+    Raises:
+        UnknownName: a key column is not there.
+        InputError: nothing to record, rows that the keys do not tell apart, or what JSON has no word for.
+
+    >>> as_rows(0.25, None)
+    ([], [{'value': 0.25}])
+    """
+    import pandas as pd
+
+    keys = [by] if isinstance(by, str) else list(by or ())
+    if isinstance(value, pd.Series):
+        if keys or None in value.index.names:
+            raise InputError("a Series is recorded by the names of its index: name its levels, and leave by= out.")
+        keys = [str(name) for name in value.index.names]
+        value = value.rename(value.name or VALUE).reset_index()
+    if not isinstance(value, pd.DataFrame):
+        if keys:
+            raise InputError(f"by={by!r} names columns, but a {type(value).__name__} has none; leave by= out.")
+        return [], [{VALUE: plain(value, VALUE)}]
+    return keys, _sorted_rows(value, keys)
+
+
+def _sorted_rows(frame: pd.DataFrame, keys: list[str]) -> list[Row]:
+    for key in keys:
+        if key not in frame.columns:
+            raise UnknownName("column", key, map(str, frame.columns))
+    if frame.empty:
+        raise InputError("the frame has no rows: there is nothing to record.")
+    if not keys and len(frame) > 1:
+        raise InputError(f"the frame has {len(frame)} rows; name the columns that tell them apart with by=.")
+    kept = frame[[name for name in frame.columns if name in keys or name not in _OF_THE_RUN]]
+    rows = [
+        {str(name): plain(cell, str(name)) for name, cell in zip(kept.columns, row, strict=True)}
+        for row in kept.itertuples(index=False, name=None)
+    ]
+    found = [key_of(row, keys) for row in rows]
+    if any(cell is None for key in found for cell in key):
+        raise InputError(f"a key in {keys} is missing in some row; fill it in or record by other columns.")
+    twice = next((key for key in found if found.count(key) > 1), None) if len(set(found)) < len(found) else None
+    if twice is not None:
+        raise InputError(f"several rows have {said(keys, twice)}; add the columns that tell them apart to by=.")
+    order = sorted(range(len(rows)), key=lambda index: [(isinstance(cell, str), cell) for cell in found[index]])
+    return [rows[index] for index in order]
+
+
+def key_of(row: Mapping[str, Cell], keys: Sequence[str]) -> tuple[Any, ...]:
+    """The values of a row's key columns."""
+    return tuple(row.get(key) for key in keys)
+
+
+def said(keys: Sequence[str], key: Sequence[Cell]) -> str:
+    """A key as it is said in messages.
+
+    >>> said(["layer", "control"], (3, "none"))
+    "layer=3, control='none'"
+    """
+    return ", ".join(f"{name}={cell!r}" for name, cell in zip(keys, key, strict=True))
+
+
+def plain(value: Any, column: str) -> Cell:
+    """A cell as JSON has it; floats keep six digits.
+
+    Raises:
+        InputError: neither number, truth value nor text.
+
+    >>> plain(1 / 3, "kl"), plain(float("nan"), "kl"), plain(float("-inf"), "kl")
+    (0.333333, None, '-inf')
+    """
+    import numpy as np
+    import pandas as pd
+
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, str):
+        return str(value)
+    if value is None or value is pd.NA:
+        return None
+    if hasattr(value, "item") and np.ndim(value) == 0:  # a number of numpy's or torch's
+        value = value.item()
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        number = float(value)
+        if math.isnan(number):
+            return None
+        return float(f"{number:.{DIGITS}g}") if math.isfinite(number) else str(number)
+    raise InputError(f"column {column!r} holds a {type(value).__name__}; record numbers, truth values and text.")

@@ -1,0 +1,116 @@
+"""What the tests of one process share: models, loaded once, and frames, measured once."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp import registry
+from interp.errors import InputError, InterpError, UnknownName
+from interp.shipped import read_data
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from interp.subject import Subject
+
+
+@dataclass
+class Session:
+    """Settings of a test run, and what it has loaded and measured so far.
+
+    Attributes:
+        model: given on the command line in place of the tests' own, or None.
+        device: where models go; None leaves them where they are.
+        dtype: of their weights; None as they are read.
+        update: rewrite recorded values.
+    """
+
+    model: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    update: bool = False
+    _subjects: dict[Any, tuple[Any, Subject | InterpError]] = field(default_factory=dict)
+    _frames: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
+
+    def subject(self, source: Any) -> Subject:
+        """The model, loaded on first use; one that cannot be loaded is not tried again.
+
+        Raises:
+            InterpError: as `interp.load` does.
+        """
+        key = source if isinstance(source, str) else id(source)
+        if key not in self._subjects:
+            self._subjects[key] = (source, self._load(source))  # the source too, so that no other gets its id
+        loaded = self._subjects[key][1]
+        if isinstance(loaded, InterpError):
+            raise loaded
+        return loaded
+
+    def run(self, probe: str, subject: Subject, texts: Any, parameters: dict[str, Any]) -> pd.DataFrame:
+        """A probe's frame; the same call of two tests is made once, and each gets a copy of its own.
+
+        Raises:
+            UnknownName: no such probe or parameter.
+            InputError: the probe reads texts and there are none.
+        """
+        function = registry.get(probe).function
+        known = list(inspect.signature(function).parameters)[1:]
+        for name in parameters:
+            if name not in known:
+                raise UnknownName(f"parameter of {probe!r}", name, known)
+        arguments = dict(parameters)
+        if "texts" in known and "texts" not in arguments:
+            if texts is None:
+                raise InputError(f"{probe!r} reads texts: say data= in @pytest.mark.finding, or pass texts=.")
+            arguments["texts"] = texts
+        digest = _digest(probe, arguments)
+        if digest is None:
+            return function(subject, **arguments)
+        key = (f"{subject.fingerprint} {subject.device}", digest)
+        if key not in self._frames:
+            self._frames[key] = function(subject, **arguments)
+        return self._frames[key].copy()
+
+    def _load(self, source: Any) -> Subject | InterpError:
+        from interp.loading import load
+
+        try:
+            return load(source() if inspect.isroutine(source) else source, device=self.device, dtype=self.dtype)
+        except InterpError as error:
+            return error
+
+
+def _digest(probe: str, arguments: dict[str, Any]) -> str | None:
+    """Equal for equal calls; None for arguments that cannot be told apart by their content."""
+    try:
+        return hashlib.sha256(pickle.dumps((probe, sorted(arguments.items())))).hexdigest()
+    except Exception:  # whatever an object's own pickling raises
+        return None
+
+
+def read_texts_of(data: Any, n: int | None, beside: Path) -> pd.DataFrame:
+    """The texts a marker names, as a frame with a `text` column.
+
+    Args:
+        data: a shipped dataset's name, a file, a text, texts or a frame.
+        n: how many, from the first; None for all.
+        beside: the folder of the test module, where a file is looked for first.
+
+    Raises:
+        UnknownName: neither a shipped dataset nor a file.
+        InputError: fewer than n texts.
+    """
+    import pandas as pd
+
+    if isinstance(data, str):
+        frame = read_data(str(beside / data) if (beside / data).is_file() else data)
+    else:
+        frame = data.copy() if isinstance(data, pd.DataFrame) else pd.DataFrame({"text": list(data)})
+    if n is not None and len(frame) < n:
+        raise InputError(f"n={n} texts were asked for, but {data!r} has {len(frame)}.")
+    return frame if n is None else frame.head(n)

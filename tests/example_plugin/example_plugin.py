@@ -1,0 +1,34 @@
+"""How sure is the model of its next token? A probe in under twenty lines, and a claim about what it measures."""
+
+import interp
+from interp.findings import Claim, Comparison
+from interp.frames import columns
+from interp.tokens import select_positions
+
+AT = ("model", "run_id", "prompt_id", "pos", "token_id", "token", "prob")
+SURENESS = interp.Schema("sureness", "an example", "one per prompt and position", columns(*AT), summary_of=("prob",))
+
+
+@interp.probe(SURENESS)
+def sureness(subject, texts):
+    """The probability of the most probable next token, at every position."""
+    run = interp.Run(SURENESS, subject, texts, parameters={})
+    parts = []
+    for batch in run.batches():
+        row, pos = select_positions(batch, None)
+        logits = run.subject.run(batch.ids, lambda tape: tape.head(tape.last))  # [batch, pos, d_vocab]
+        prob = logits.float().softmax(dim=-1).amax(dim=-1)[row, pos]
+        parts.append(run.token_columns(batch, row, pos) | {"prob": prob.double().numpy()})
+    return run.frame(parts)
+
+
+SURE = Claim(
+    id="example.sure",
+    statement="the next token is guessed with more than 5 % probability",
+    paper=SURENESS.paper,
+    says="Nothing: it shows how a claim is declared beside its probe.",
+    probe="sureness",
+    statistic=lambda frame: frame[frame["pos"] > 0].groupby("prompt_id")["prob"].mean(),
+    comparison=Comparison(above=0.05),
+    texts="prompts",
+)
