@@ -24,6 +24,7 @@ from interp.run import Run
 from interp.subject import Subject
 from interp.tape import Tape
 from interp.tokens import whole_numbers
+from probes._examples import with_concept
 from probes._letters import alphabet, kinds_of_tokens
 
 PAPER = "after CharBench (Uzan and Pinter, 2025): character-level questions and tokenization"
@@ -71,7 +72,7 @@ class _Question:
     candidates: tuple[str, ...]
 
 
-@probe(SPELLING)
+@probe(SPELLING, example=with_concept())
 def spelling(
     subject: Source,
     words: Sequence[str],
