@@ -1,0 +1,264 @@
+"""Whether a claim holds: decided by an interval over prompts, not by a point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from interp.errors import InputError
+from interp.findings._interval import Mean, mean_over_units
+
+State = Literal["holds", "fails", "undecided"]
+Bound: TypeAlias = "float | Literal['control']"
+"""A number, or "control": the control's value of the same prompt."""
+
+_SIGNS = {"at_least": ">=", "at_most": "<=", "above": ">", "below": "<"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What an effect is held against: exactly one of the five.
+
+    Attributes:
+        at_least: holds where the whole interval is at or above.
+        at_most: holds where the whole interval is at or below.
+        above: holds where the whole interval is above.
+        below: holds where the whole interval is below.
+        between: holds where the whole interval lies within these two, ends included.
+
+    Raises:
+        InputError: none was given, or several, or no usable number.
+
+    >>> str(Comparison(at_least=0.72)), str(Comparison(above="control")), str(Comparison(between=(0.4, 0.6)))
+    ('>= 0.72', '> control', '0.4 .. 0.6')
+    """
+
+    at_least: Bound | None = None
+    at_most: Bound | None = None
+    above: Bound | None = None
+    below: Bound | None = None
+    between: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in (*_SIGNS, "between") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise InputError(
+                f"give exactly one of at_least=, at_most=, above=, below= and between=, not {given or 'none'}."
+            )
+        if self.between is not None:
+            if np.shape(self.between) != (2,) or not np.isfinite(self.between).all():
+                raise InputError(f"between={self.between!r} is no pair of finite numbers (low, high).")
+            if self.between[0] >= self.between[1]:
+                raise InputError(f"between={self.between}: the first number must be the smaller one.")
+            return
+        bound = getattr(self, given[0])
+        if bound != "control" and not (isinstance(bound, int | float) and np.isfinite(bound)):
+            raise InputError(f"{given[0]}={bound!r} is neither a finite number nor 'control'.")
+
+    @property
+    def kind(self) -> str:
+        """Which of the five was given."""
+        return next(name for name in (*_SIGNS, "between") if getattr(self, name) is not None)
+
+    @property
+    def with_control(self) -> bool:
+        """Whether the effect is held against its control, prompt by prompt."""
+        return self.kind in _SIGNS and getattr(self, self.kind) == "control"
+
+    def __str__(self) -> str:
+        if self.between is not None:
+            return f"{self.between[0]:g} .. {self.between[1]:g}"
+        bound = getattr(self, self.kind)
+        return f"{_SIGNS[self.kind]} {bound if bound == 'control' else format(bound, 'g')}"
+
+    def decide(self, mean: Mean, level: float) -> tuple[State, float]:
+        """The state and the p-value; for a comparison with the control, of the differences from it.
+
+        "undecided" where the interval spans the threshold, and where there are too few units for any p-value below
+        1 - level, fewer than six at 0.95.
+        """
+        state: State
+        if self.between is not None:
+            low, high = self.between
+            state = _state(low <= mean.low and mean.high <= high, mean.high < low or mean.low > high)
+            # Inside, both ends must be refuted; outside, the nearer one.
+            p = max(mean.p(low), mean.p(high)) if low <= mean.mean <= high else mean.p(min(max(mean.mean, low), high))
+        else:
+            bound = 0.0 if self.with_control else float(getattr(self, self.kind))
+            state, p = _one_sided(self.kind, mean, bound), mean.p(bound)
+        return (state if p <= 1 - level else "undecided"), p
+
+
+def _one_sided(kind: str, mean: Mean, bound: float) -> State:
+    if kind == "at_least":
+        return _state(mean.low >= bound, mean.high < bound)
+    if kind == "above":
+        return _state(mean.low > bound, mean.high <= bound)
+    if kind == "at_most":
+        return _state(mean.high <= bound, mean.low > bound)
+    return _state(mean.high < bound, mean.low >= bound)
+
+
+def _state(holds: bool, fails: bool) -> State:
+    return "holds" if holds else "fails" if fails else "undecided"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a claim.
+
+    Attributes:
+        statement: what was claimed.
+        effect: mean over prompts (or whatever the unit was).
+        low: end of the effect's interval; NaN for fewer than two prompts.
+        high: the other.
+        comparison: what the effect was held against, as text: ">= 0.72", "> control", "0.4 .. 0.6".
+        threshold: the number compared with; the control's mean for a comparison with the control, NaN for a range.
+        p: two-sided, of the effect being the threshold.
+        control_effect: mean of the control; NaN where there was none.
+        difference: mean over prompts of effect - control; NaN without a control.
+        difference_low: end of the difference's interval, which decides a comparison with the control.
+        difference_high: the other.
+        n: prompts with a value.
+        n_skipped: prompts without one (or without one of the control's, where there is a control).
+        level: of the intervals.
+        state: "holds", "fails" or "undecided".
+    """
+
+    statement: str
+    effect: float
+    low: float
+    high: float
+    comparison: str
+    threshold: float
+    p: float
+    control_effect: float
+    difference: float
+    difference_low: float
+    difference_high: float
+    n: int
+    n_skipped: int
+    level: float
+    state: State
+
+    def __str__(self) -> str:
+        """One line for a terminal.
+
+        >>> verdict = judge([0.8, 0.9] * 10, at_least=0.72, statement="most are kept")
+        >>> str(verdict)
+        'holds: most are kept: 0.85 [0.825, 0.875] >= 0.72 (n = 20)'
+        """
+        beside = "" if np.isnan(self.control_effect) else f", control {self.control_effect:.3g}"
+        skipped = f", {self.n_skipped} skipped" if self.n_skipped else ""
+        said = f"{self.statement}: " if self.statement else ""
+        interval = f"{self.effect:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        return f"{self.state}: {said}{interval} {self.comparison} (n = {self.n}{skipped}{beside})"
+
+
+def judge(
+    values: Any,
+    *,
+    at_least: Bound | None = None,
+    at_most: Bound | None = None,
+    above: Bound | None = None,
+    below: Bound | None = None,
+    between: tuple[float, float] | None = None,
+    control: Any = None,
+    level: float = 0.95,
+    n_resamples: int = 9999,
+    seed: int = 0,
+    statement: str = "",
+) -> Verdict:
+    """Hold one number per prompt against a threshold or a control; the interval of their mean decides.
+
+    Args:
+        values: one number per prompt, [prompts]: a Series, an array or a list. Means over a prompt's tokens come first:
+            tokens of one prompt are not independent. Missing ones are skipped and counted.
+        at_least: the claim is mean >= this number; "control" for the control's mean, prompt by prompt.
+        at_most: the claim is mean <= this.
+        above: the claim is mean > this.
+        below: the claim is mean < this.
+        between: the claim is low <= mean <= high. Give exactly one of these five.
+        control: the control condition's number of the same prompts. Series are matched by their index, anything else
+            by place. Told beside the effect in any case; decides where the comparison is with "control", by the
+            bootstrap of the paired differences.
+        level: of the intervals.
+        n_resamples: bootstrap draws.
+        seed: of the draws.
+        statement: what is claimed, in words.
+
+    Returns:
+        The verdict: "holds" or "fails" where the interval lies on one side of the threshold, "undecided" where it spans
+        it or where there are fewer than six prompts (at 0.95).
+
+    Raises:
+        InputError: no or several comparisons, a comparison with a control that was not given, values that are no
+            numbers or infinite, a control of other prompts.
+
+    >>> judge([0.8, 0.9] * 10, at_least=0.72).state, judge([0.8, 0.9] * 10, at_least=0.95).state
+    ('holds', 'fails')
+    >>> judge([0.8, 0.9] * 10, control=[0.7, 0.8] * 10, above="control").state
+    'holds'
+    """
+    comparison = Comparison(at_least, at_most, above, below, between)
+    if not 0 < level < 1 or n_resamples < 99:
+        raise InputError(f"level={level}, n_resamples={n_resamples}: give a level in 0..1 and at least 99 resamples.")
+    if comparison.with_control and control is None:
+        raise InputError(f"the claim is {str(comparison)!r}, but no control= was given.")
+    measured, beside = _paired(values, control)
+    known = ~np.isnan(measured) & ~np.isnan(beside if control is not None else measured)
+    mean = mean_over_units(measured[known], level=level, n_resamples=n_resamples, seed=seed)
+    if control is None:
+        control_effect = difference = Mean(float("nan"), 0, float("nan"), float("nan"), None)
+    else:
+        control_effect = mean_over_units(beside[known], level=level, n_resamples=n_resamples, seed=seed)
+        difference = mean_over_units((measured - beside)[known], level=level, n_resamples=n_resamples, seed=seed)
+    state, p = comparison.decide(difference if comparison.with_control else mean, level)
+    bound = getattr(comparison, comparison.kind)
+    return Verdict(
+        statement=statement,
+        effect=mean.mean,
+        low=mean.low,
+        high=mean.high,
+        comparison=str(comparison),
+        threshold=control_effect.mean if bound == "control" else float("nan") if between is not None else float(bound),
+        p=p,
+        control_effect=control_effect.mean,
+        difference=difference.mean,
+        difference_low=difference.low,
+        difference_high=difference.high,
+        n=mean.n,
+        n_skipped=int((~known).sum()),
+        level=level,
+        state=state,
+    )
+
+
+def _paired(values: Any, control: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Both as float64 [prompts]; the control in the order of the values, empty where there is none."""
+    measured = _numbers(values, "values")
+    if control is None:
+        return measured, np.empty(0)
+    if isinstance(values, pd.Series) and isinstance(control, pd.Series):
+        if not (values.index.is_unique and control.index.is_unique):
+            raise InputError("values or control hold two numbers of one prompt; take the mean per prompt first.")
+        if set(values.index) != set(control.index):
+            raise InputError("values and control are of different prompts: their indexes differ.")
+        control = control.reindex(values.index)
+    beside = _numbers(control, "control")
+    if beside.shape != measured.shape:
+        raise InputError(f"{len(measured)} values, but {len(beside)} of the control; give one per prompt of each.")
+    return measured, beside
+
+
+def _numbers(values: Any, name: str) -> np.ndarray:
+    try:
+        numbers: np.ndarray = pd.Series(values).astype("Float64").to_numpy(dtype="float64", na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be one number per prompt, [prompts]: {error}.") from error
+    if np.isinf(numbers).any():
+        raise InputError(f"{name} hold infinity, of which there is no mean; cut them off or take the median first.")
+    return numbers
