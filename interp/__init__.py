@@ -1,5 +1,7 @@
 """Mechanistic-interpretability probes for causal language models, as tidy DataFrames."""
 
+from typing import Any
+
 from interp.accessor import concat
 from interp.errors import InputError, InterpError, ModelError, NumericalError, TooLong, UnknownName
 from interp.frames import Column, Schema
@@ -29,3 +31,17 @@ __all__ = [
     "options",
     "probe",
 ]
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """What `%load_ext interp` calls."""
+    from interp import notebook
+
+    notebook.load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """What `%unload_ext interp` calls."""
+    from interp import notebook
+
+    notebook.unload(shell)

@@ -18,8 +18,9 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from interp import html, registry
+from interp import heat_map, html, registry
 from interp.errors import InputError, InterpError
+from interp.legible import visible
 from interp.loading import Source, load
 from interp.registry import Probe
 from interp.survey import Entry, some_texts, survey
@@ -98,7 +99,8 @@ def report(
         entries = list(survey(subject, table, probes=probes, folder=out.with_name(f"{out.stem}_frames")))
         facts = [
             f"{subject.architecture}, {subject.n_layers} layers of {subject.d_model}, {subject.n_heads} heads, "
-            f"vocabulary {subject.d_vocab:,}; {subject.backend.kind}, {subject.dtype}, fingerprint {subject.fingerprint}.",
+            f"vocabulary {subject.d_vocab:,}; {subject.backend.kind}, {subject.dtype}, "
+            f"fingerprint {subject.fingerprint}.",
             f"Probes that read texts read {len(table)} of them, unless their section says otherwise.",
         ]
         title = f"What the probes say of {subject.name}"
@@ -149,21 +151,12 @@ def _section(number: int, entry: Entry) -> Section:
         title=probe.name,
         question=(probe.function.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
         paper=probe.schema.paper,
-        extent=_extent(frame),
+        extent="; ".join([f"{len(frame):,} rows", *map(html.extent, frame.interp.runs.values())]),
         table=_summary_table(probe, frame),
         columns=html.table(probe.schema.describe(), f"Columns of a frame of {probe.name}", max_rows=200),
         picture=picture,
         notes=notes,
     )
-
-
-def _extent(frame: pd.DataFrame) -> str:
-    """How much was read, by which models, when."""
-    parts = []
-    for run in frame.interp.runs.values():
-        read = f", {run['n_prompts']:,} texts of {run['n_tokens']:,} tokens" if "n_prompts" in run else ""
-        parts.append(f"{run['model']}{read}, {run['seconds']:.1f} s, {run['created']}")
-    return f"{len(frame):,} rows; {'; '.join(parts)}"
 
 
 def _summary_table(probe: Probe, frame: pd.DataFrame) -> Markup:
@@ -182,7 +175,7 @@ def _picture(probe: Probe, frame: pd.DataFrame) -> tuple[Markup, list[str]]:
     """The probe's figure; without one the tokens of the first text, where the frame has a row for each."""
     if probe.plot is None:
         try:
-            return html.token_map(frame, probe.schema), []
+            return heat_map.token_map(frame, probe.schema), []
         except InterpError:
             return Markup(""), []
     try:
@@ -205,7 +198,7 @@ def image(figure: Figure, name: str) -> Markup:
         data = _COMMENT.sub(b"", data)  # which repeat the texts drawn, control characters too that no XML may hold
         if len(data) > _MAX_SVG_BYTES:
             data, kind = _saved(figure, format="png", dpi=_PNG_DPI), "png"
-    style = f"max-width:{width}px;min-width:{round(_NARROWEST * width)}px"
+    style = f"width:100%;max-width:{width}px;min-width:{round(_NARROWEST * width)}px;height:auto;background:#fff"
     source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
     return Markup('<img alt="{}" style="{}" src="{}">').format(_alternative(figure, name), style, source)
 
@@ -228,7 +221,7 @@ def _alternative(figure: Figure, name: str) -> str:
         if legend is not None:
             parts.append("legend: " + ", ".join(text.get_text() for text in legend.get_texts()))
     said = "; ".join(dict.fromkeys(part for part in parts if part))
-    return html.visible(" ".join(said.split())) + ". The table below holds the numbers."
+    return visible(" ".join(said.split())) + ". The table below holds the numbers."
 
 
 def _absent_table(absent: Sequence[Entry]) -> Markup:
