@@ -121,7 +121,9 @@ def _arguments(probe: Probe, subject: Subject, texts: pd.DataFrame) -> dict[str,
     given: dict[str, Any] = {"texts": texts, "truncate": True}
     example: Mapping[str, Any] = {} if probe.example is None else probe.example(subject, texts)
     arguments = {name: value for name, value in given.items() if name in names} | dict(example)
-    needed = [one.name for one in known if one.default is one.empty and one.name not in arguments]
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = [one.name for one in known if one.default is one.empty and one.kind not in open_ended]
+    needed = [name for name in required if name not in arguments]
     if needed:
         raise InputError(f"it needs {', '.join(needed)}, for which no example was given: call it yourself.")
     return arguments

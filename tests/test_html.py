@@ -120,7 +120,7 @@ def test_ink_contrasts_with_every_background(share):
 
 @given(st.floats(0.02, 1))
 def test_signs_differ_for_every_kind_of_colour_vision(size):
-    """Blue against vermilion: of the two, red and blue are ordered oppositely, and blue is what all but the rarest see."""
+    """Above zero there is more blue than below, and less red: one of the two differs for every kind of cone."""
     blue, vermilion = (bytes.fromhex(shade(sign * size).split("#")[1][:6]) for sign in (1, -1))
     assert blue[2] > vermilion[2] and blue[0] < vermilion[0]
 

@@ -1,4 +1,4 @@
-"""`%load_ext interp` in a real IPython shell: what it adds, what it shows, how it refuses, and that it leaves nothing."""
+"""`%load_ext interp` in a real IPython shell: what it adds and shows, how it refuses, and that it leaves nothing."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def test_importing_changes_no_display():
         "def state():\n"
         "    found = shell.display_formatter.formatters\n"
         "    printers = {kind: (dict(one.type_printers), dict(one.deferred_printers)) for kind, one in found.items()}\n"
-        "    return printers, pandas.DataFrame._repr_html_, {k: set(v) for k, v in shell.magics_manager.magics.items()}\n"
+        "    magics = {kind: set(names) for kind, names in shell.magics_manager.magics.items()}\n"
+        "    return printers, pandas.DataFrame._repr_html_, magics\n"
         "before = state()\n"
         "shell.run_cell('import interp, probes', silent=True)\n"
         "assert shell.user_ns['interp'].__name__ == 'interp'\n"
@@ -114,12 +115,15 @@ def test_variables_serve_as_model_and_texts(run, shell, small_subject):
 
 def test_a_model_is_loaded_once(run, monkeypatch):
     loaded = []
-    monkeypatch.setattr(
-        "interp.notebook.load_model", lambda *given, **more: loaded.append(given) or interp.load(*given)
-    )
+
+    def load(name, **more):
+        loaded.append(name)
+        return interp.load(name)
+
+    monkeypatch.setattr("interp.notebook.load_model", load)
     for _ in range(2):
         run('%interp top_tokens "Once"')
-    assert loaded == [("reference",)]
+    assert loaded == ["reference"]
 
 
 def test_probes_are_listed(run):

@@ -45,10 +45,8 @@ FINDINGS = pd.DataFrame(
         "state": ["holds", "fails", "undecided"],
     }
 )
-GUEST = Schema(
-    "guest", "nobody (2020), see https://example.org", "one per prompt", columns("model", "run_id", "prompt_id", "loss"),
-    summary_of=("loss",),
-)  # fmt: skip
+LOSSES = columns("model", "run_id", "prompt_id", "loss")
+GUEST = Schema("guest", "nobody (2020), see https://example.org", "one per prompt", LOSSES, summary_of=("loss",))
 calls: list[str] = []
 
 
@@ -150,10 +148,8 @@ def test_nothing_on_the_page_reaches_out_or_runs(page):
     outline = Outline(text)
     assert not outline.all("script", "link", "iframe", "object", "form", "base")
     assert not [name for _, of in outline.elements for name in of if name.startswith("on")]
-    reaching = [
-        of.get(name) for _, of in outline.elements for name in ("src", "href", "srcset", "action") if of.get(name)
-    ]
-    assert all(target.startswith(("data:image/", "#")) for target in reaching)
+    reaching = [of[name] for _, of in outline.elements for name in ("src", "href", "srcset", "action") if name in of]
+    assert reaching and all(target.startswith(("data:image/", "#")) for target in reaching)
     assert "url(" not in text and "@import" not in text
     assert "default-src 'none'" in text
     for kind, data in re.findall(r'src="data:image/([a-z+]+);base64,([^"]+)"', text):
@@ -166,7 +162,7 @@ def test_frames_are_kept_beside_the_page_and_an_interrupted_report_goes_on(tmp_p
     calls.clear()
     out, options = tmp_path / "page.html", {"texts": ["Once upon a time"], "findings": False}
 
-    def interrupted(*given: Any, **more: Any) -> None:
+    def interrupted(subject: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -313,7 +309,8 @@ def browser(tmp_path_factory):
 # Least contrast of any text with what is behind it, WCAG 2; and where it is.
 CONTRAST = """(() => {
   const rgb = text => text.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+  const linear = v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => [r, g, b].map(v => linear(v / 255))
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const behind = of => {
     for (; of; of = of.parentElement) {
