@@ -138,6 +138,83 @@ def report(
 
 
 @app.command()
+def findings(
+    model: Annotated[
+        list[str] | None, typer.Option(help="A shipped model's name, a folder or a hub id; several make a matrix.")
+    ] = None,
+    claim: Annotated[
+        list[str] | None, typer.Option(help="Id of a claim, such as robustness.delete or steering.*.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Texts in place of the shipped stories; see `interp run`.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the frame here, as Parquet; an interrupted call goes on there.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap and of probes that take one.")] = 0,
+    backend: Annotated[str, typer.Option(help="bridge or nnsight.")] = "bridge",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which of the papers' claims hold on a model, or make the matrix of several."""
+    from interp.findings import findings as test_claims
+    from interp.loading import load
+
+    with _one_sentence():
+        texts = None if data is None else arguments.data(data)["text"].tolist()
+        if out is not None and not out.resolve().parent.is_dir():
+            raise InputError(f"the folder of {str(out)!r} does not exist; make it first.")
+        subjects = [load(one, backend=backend, device=device, dtype=dtype) for one in model or ["reference"]]  # type: ignore[arg-type]
+        parts = None if out is None else out.with_name(out.name + ".parts")
+        frame = test_claims(subjects, claim or None, texts=texts, seed=seed, out=parts)
+        if out is not None and parts is not None:
+            frame.to_parquet(out)
+            _remove(parts)
+    if as_json:
+        typer.echo(frame.to_json(orient="records", indent=2))
+        return
+    for name, rows in frame.groupby("run_id", sort=False):
+        _out.print(f"[bold]{rows['model'].iat[0]}[/bold] {name}", highlight=False)
+        _show(_verdicts(rows), False)
+        for row in rows[rows["reason"] != ""].itertuples():
+            _out.print(f"{row.claim}: {row.state}: {row.reason}", style="dim", highlight=False)
+    if len(subjects) > 1:
+        _show(frame.interp.summary().drop(columns="statement"), False)
+    if out is not None:
+        _err.print(f"{len(frame):,} rows in {out}", highlight=False)
+
+
+def _remove(parts: Path) -> None:
+    """Delete the verdicts kept for an interrupted call, and their folder if nobody put anything else there."""
+    for file in parts.glob("*.parquet"):
+        file.unlink()
+    if not any(parts.iterdir()):
+        parts.rmdir()
+
+
+def _verdicts(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table of findings for a terminal: what was held against what, and the verdict."""
+    return pd.DataFrame(
+        {
+            "claim": frame["claim"],
+            "statement": frame["statement"],
+            "paper": frame["paper"]
+            .str.extract(r"^(.*?\d{4})", expand=False)
+            .str.replace("(", "")
+            .fillna(frame["paper"]),
+            "effect": frame["effect"],
+            "95 % interval": [
+                "" if pd.isna(low) else f"{low:.3f} .. {high:.3f}"
+                for low, high in zip(frame["low"], frame["high"], strict=True)
+            ],
+            "held against": frame["comparison"],
+            "control": frame["control_effect"],
+            "n": [f"{n} {unit}" for n, unit in zip(frame["n"], frame["unit"], strict=True)],
+            "state": frame["state"],
+        }
+    )
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the tables and the figure.")] = Path("results/demo"),
     text: Annotated[str, typer.Option(help="What to read.")] = DEMO_TEXT,

@@ -69,7 +69,7 @@ def token_map(
         label = ", ".join(f"{name} {said(part)}" for name, part in zip(keys, key, strict=True))
         body.append(_line(line, value, unit, most, f"{label}, scale ±{most:.3g}" if by_method else label))
     more = f" The first {max_lines} of {len(lines)} lines." if len(lines) > max_lines else ""
-    target = one["target"].dropna().unique() if "target" in one else ()
+    target = one["target"].dropna().unique().tolist() if "target" in one else []
     of = f" of “{target[0]}”" if len(target) == 1 else ""
     what = f"{schema.probe}: {value}{of}{f' ({unit})' if unit else ''}, prompt {chosen}.{more}"
     return _FIGURE.format(visible(what), _legend(None if by_method else largest), Markup("").join(body))

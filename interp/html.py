@@ -76,8 +76,8 @@ def findings(frame: pd.DataFrame) -> Markup:
     Args:
         frame: of one model, or of several: the model then has a column.
     """
-    wanted = ["claim", "model", "statement", "paper", "state", "effect", "low", "high", "threshold", "p_holm"]
-    wanted += ["control_effect", "n", "n_skipped"]
+    wanted = ["claim", "model", "statement", "paper", "state", "effect", "low", "high", "comparison", "control_effect"]
+    wanted += ["p_holm", "n", "unit", "n_skipped", "reason"]
     several = "model" in frame and frame["model"].nunique() > 1
     shown = frame[[name for name in wanted if name in frame and (name != "model" or several)]]
     shown = shown.rename(columns={"low": "effect_low", "high": "effect_high"})

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from interp.subject import Subject
 
 GROUP = "interp.probes"
+# The workbench's own frame: `frame.interp` must know it, but it is no probe of one model.
+_TABLES = {"findings": EntryPoint("findings", "interp.findings.table:findings", GROUP)}
 F = TypeVar("F", bound=Callable[..., pd.DataFrame])
 Example: TypeAlias = "Callable[[Subject, pd.DataFrame], Mapping[str, Any]]"
 
@@ -104,8 +106,9 @@ def get(name: str) -> Probe:
         InterpError: the entry point does not lead to a probe.
     """
     found = _entry_points()
-    if name not in found:
+    if name not in found | _TABLES:
         raise UnknownName("probe", name, found)
+    found |= _TABLES
     function = found[name].load()
     marked = getattr(function, "probe", None)
     if not isinstance(marked, Probe) or marked.name != name:

@@ -96,7 +96,8 @@ def report(
     else:
         subject = load(frames)
         table = some_texts(texts, n_prompts)
-        entries = list(survey(subject, table, probes=probes, folder=out.with_name(f"{out.stem}_frames")))
+        folder = out.with_name(f"{out.stem}_frames")
+        entries = list(survey(subject, table, probes=probes, folder=folder))
         facts = [
             f"{subject.architecture}, {subject.n_layers} layers of {subject.d_model}, {subject.n_heads} heads, "
             f"vocabulary {subject.d_vocab:,}; {subject.backend.kind}, {subject.dtype}, "
@@ -104,7 +105,7 @@ def report(
             f"Probes that read texts read {len(table)} of them, unless their section says otherwise.",
         ]
         title = f"What the probes say of {subject.name}"
-        verdicts = findings if isinstance(findings, pd.DataFrame) else _found(subject) if findings else None
+        verdicts = findings if isinstance(findings, pd.DataFrame) else _found(subject, folder) if findings else None
     out.write_text(_page(title, facts, entries, verdicts), encoding="utf-8")
     return out
 
@@ -118,10 +119,10 @@ def _given(frames: Sequence[pd.DataFrame]) -> list[Entry]:
     return [Entry(registry.get(frame.interp.schema.probe), frame) for frame in frames]
 
 
-def _found(source: Source) -> pd.DataFrame:
+def _found(source: Source, folder: Path) -> pd.DataFrame:
     from interp.findings import findings
 
-    return findings(source)
+    return findings(source, out=folder)
 
 
 def _page(title: str, facts: Sequence[str], entries: Sequence[Entry], verdicts: pd.DataFrame | None) -> str:

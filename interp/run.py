@@ -87,7 +87,7 @@ class Run:
             states_per_layer: residuals held per layer.
             variants: of each batch that are run side by side.
         """
-        done = self._store.prompt_ids() if self._store else frozenset[int]()
+        done = frozenset[int]() if self._store is None else self._store.prompt_ids()
         skip = np.flatnonzero(self.tokens.table["prompt_id"].isin(done)).tolist()
         max_tokens = max(1, self.subject.batch_tokens(states_per_layer) // variants)
         return in_batches(self.tokens, max_tokens, self.schema.probe, skip=set(skip))

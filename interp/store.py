@@ -17,15 +17,21 @@ class Store:
     Args:
         folder: made if its parent is there.
         run_id: whose rows.
+        key: the column that says which rows are here, and orders them.
     """
 
     folder: Path
     run_id: str
+    key: str = "prompt_id"
 
     def __post_init__(self) -> None:
         if self.folder.is_file() or not self.folder.resolve().parent.is_dir():
             raise InputError(f"out={str(self.folder)!r} is no folder and none can be made there; name a folder.")
         self.folder.mkdir(exist_ok=True)
+
+    def __bool__(self) -> bool:
+        """Whether any rows are here."""
+        return bool(self._files())
 
     def prompt_ids(self) -> frozenset[int]:
         """Prompts whose rows are here."""
@@ -33,14 +39,14 @@ class Store:
         return frozenset(int(prompt) for prompts in found for prompt in prompts)
 
     def write(self, frame: pd.DataFrame) -> None:
-        """Keep the rows of some prompts that are not here yet."""
+        """Keep the rows of some prompts (or keys) that are not here yet."""
         target = self.folder / f"{self.run_id}-{len(self._files()):05d}.parquet"
         unfinished = target.with_suffix(".unfinished")
         frame.to_parquet(unfinished)
         unfinished.replace(target)
 
     def read(self) -> pd.DataFrame:
-        """All rows, in the order of prompts.
+        """All rows, in the order of prompts, or of `key`.
 
         Raises:
             InputError: there are none.
@@ -49,7 +55,7 @@ class Store:
         if not files:
             raise InputError("nothing was selected; pass at least one position and layer.")
         joined = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
-        return joined.sort_values("prompt_id", kind="stable", ignore_index=True)
+        return joined.sort_values(self.key, kind="stable", ignore_index=True)
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob(f"{self.run_id}-*.parquet"))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
+from hashlib import sha256
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeAlias
 
 import pandas as pd
 
-from interp import registry
 from interp.errors import InputError, InterpError, UnknownName
 from interp.findings.verdict import Comparison
 
@@ -32,6 +33,8 @@ class Claim:
         paper: where it comes from.
         says: in our own words, what the paper reports and with which control; what is known against it.
         probe: name of the probe that measures it.
+        measure: called as `measure(subject, texts, **parameters)` in place of the probe, or `measure(subject, ...)` for
+            a claim without texts, where the probe takes what must be made of the model first.
         statistic: frame -> one number per unit, a Series indexed by the unit; with the control's Series where there is
             one. It may raise `NotApplicable`, with the reason as its message.
         comparison: what the effect is held against.
@@ -50,10 +53,28 @@ class Claim:
     statistic: Callable[[pd.DataFrame], Measured]
     comparison: Comparison
     unit: str = "prompts"
-    texts: Any = None
+    texts: str | Sequence[str] | None = None
     n_texts: int | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    measure: Callable[..., pd.DataFrame] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("id", "statement", "paper", "says", "probe", "unit"):
+            if not str(getattr(self, name)).strip():
+                raise InputError(f"claim {self.id!r} has no {name}; a reader needs it to judge the verdict.")
+
+    def digest(self) -> str:
+        """Changes with whatever decides the verdict: the run, the statistic's source and the comparison."""
+        said = (self.id, self.run_key(), _source(self.statistic), str(self.comparison), self.unit)
+        return sha256(repr(said).encode()).hexdigest()[:12]
+
+    def run_key(self) -> str:
+        """Equal for claims that share one run."""
+        texts = self.texts if isinstance(self.texts, str | None) else repr(list(self.texts))
+        parameters = sorted(self.parameters.items())
+        measure = "" if self.measure is None else _source(self.measure)
+        return repr((self.probe, measure, texts, self.n_texts, parameters))
 
 
 class NotApplicable(InterpError):
@@ -97,10 +118,11 @@ def _loaded(entry: EntryPoint) -> tuple[Claim, ...]:
     return claims
 
 
-def probe_of(claim: Claim) -> registry.Probe:
-    """The probe that measures a claim.
-
-    Raises:
-        UnknownName: it is not installed.
-    """
-    return registry.get(claim.probe)
+def _source(function: Callable[..., Any]) -> str:
+    """Where a function is and what it says, so that a result kept by another version of it is not taken for its own."""
+    if isinstance(function, partial):
+        return f"{_source(function.func)}{function.args}{sorted(function.keywords.items())}"
+    try:
+        return f"{function.__module__}.{function.__qualname__}\n{inspect.getsource(function)}"
+    except (OSError, TypeError):  # written in a shell, or in C
+        return repr(function)

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fnmatch
+import hashlib
+import inspect
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
+from interp import plots, registry
+from interp.accessor import concat
+from interp.errors import InputError, InterpError, UnknownName
+from interp.findings import claim as installed
 from interp.findings.claim import Claim
+from interp.findings.verdict import judge
 from interp.frames import Column, Schema, columns
 from interp.loading import Source
+from interp.options import options
+from interp.registry import probe
+from interp.run import Run
+from interp.shipped import read_texts
+from interp.stats import holm
+from interp.store import Store
+from interp.subject import Subject
 
 FINDINGS = Schema(
     probe="findings",
@@ -22,36 +43,56 @@ FINDINGS = Schema(
         Column("statement", "str", "the claim in a few words"),
         Column("paper", "str", "where it comes from"),
         Column("says", "str", "what the paper reports and with which control, in our words"),
-        Column("effect", "float", "mean over units; in the statistic's own unit", missing=True),
-        Column("low", "float", "end of its 95 % interval", missing=True),
+        Column("effect", "float", "mean over units, in the statistic's own unit", missing=True),
+        Column("low", "float", "end of its interval", missing=True),
         Column("high", "float", "the other end", missing=True),
+        Column("level", "float", "of the intervals", "0..1", 0.0, 1.0),
         Column("comparison", "str", "what it was held against"),
         Column(
-            "threshold", "float", "the number; the control's mean where that is what it was held against", missing=True
+            "threshold", "float", "the number; the control's mean where it was held against the control", missing=True
         ),
         Column("p", "float", "two-sided, of the effect being the threshold", "0..1", 0.0, 1.0, missing=True),
-        Column("p_holm", "float", "the same after Holm across this model's claims", "0..1", 0.0, 1.0, missing=True),
+        Column("p_holm", "float", "the same, after Holm across the model's claims run together", "0..1", 0, 1, True),
         Column("control_effect", "float", "mean of the control", missing=True),
         Column("difference", "float", "mean over units of effect - control", missing=True),
-        Column("difference_low", "float", "end of its 95 % interval", missing=True),
+        Column("difference_low", "float", "end of its interval", missing=True),
         Column("difference_high", "float", "the other end", missing=True),
         Column("unit", "str", "what was resampled: prompts, letters, ..."),
         Column("n", "int", "units with a value", low=0),
         Column("n_skipped", "int", "units without one", low=0),
-        Column("state", "str", "holds, fails or undecided, after Holm; skipped where it could not be tested"),
-        Column("reason", "str", "why it was skipped; else empty"),
-        Column("probe", "str", "which probe measured it"),
-        Column("probe_run_id", "str", "run of that probe; empty where there was none"),
+        Column("state", "str", "holds, fails or undecided; skipped where it could not be tested"),
+        Column("reason", "str", "why it was skipped, or what Holm did; else empty"),
         Column("note", "str", "how the check differs from what the paper did"),
-        Column("seconds", "float", "of the probe's run, shared by all claims on it", "s", low=0.0, missing=True),
+        Column("probe", "str", "which probe measured it"),
+        Column("probe_run_id", "str", "the probe's run; empty where there was none"),
+        Column("data", "str", "which texts, and how many; empty for a probe of weights"),
     ),
 )
 
 
+def summarise(frame: pd.DataFrame) -> pd.DataFrame:
+    """The matrix: a row per claim, and its state on each model in a column of the model's name.
+
+    Args:
+        frame: of `findings`. Two models of one name are told apart by their runs.
+    """
+    names = frame.drop_duplicates("run_id")["model"]
+    several = set(names[names.duplicated(keep=False)])
+    labels = [f"{name} {run}" if name in several else name for name, run in zip(frame.model, frame.run_id, strict=True)]
+    matrix = frame.assign(label=labels).pivot(index="claim", columns="label", values="state")
+    matrix = matrix.reindex(index=frame["claim"].unique(), columns=list(dict.fromkeys(labels)))
+    said = frame.drop_duplicates("claim").set_index("claim")[["statement", "paper"]]
+    joined = said.join(matrix).reset_index()
+    joined.columns.name = None
+    return joined
+
+
+@probe(FINDINGS, plot=plots.findings, summarise=summarise)
 def findings(
     models: Source | Sequence[Source],
-    claims: Sequence[str | Claim] | None = None,
+    claims: str | Claim | Sequence[str | Claim] | None = None,
     *,
+    texts: Sequence[str] | None = None,
     seed: int = 0,
     level: float = 0.95,
     n_resamples: int = 9999,
@@ -59,15 +100,180 @@ def findings(
 ) -> pd.DataFrame:
     """Test claims on models.
 
+    A claim is decided by the interval of its effect over units, never by the effect alone, and stays decided only if
+    its p-value survives Holm's correction across the claims tested on the model in this call. One run of a probe serves
+    all claims on it. A claim that a model cannot be tested on (no tokenizer, no MLP neurons, too short a context) is
+    "skipped", and says why.
+
     Args:
         models: anything `interp.load` takes, or a list of such.
-        claims: ids or claims; ids may end in `*`. None takes all that are installed.
-        seed: of the bootstrap's draws and of probes that take one.
+        claims: claims or their ids, in which `*` stands for anything: "robustness.*". None takes all installed ones.
+        texts: to use in place of the shipped stories, which the shipped model wrote itself.
+        seed: of the bootstrap, and of every probe that takes one.
         level: of the intervals.
         n_resamples: bootstrap draws.
-        out: a folder where finished claims are kept; an interrupted run goes on there.
+        out: a folder where verdicts are kept as they are reached; an interrupted call goes on there.
 
     Returns:
-        One row per model and claim, of schema `FINDINGS`.
+        One row per model and claim. `.interp.summary()` is the matrix of claims by models.
+
+    Raises:
+        InputError: no models or claims, two claims of one id, or an argument out of range.
+        UnknownName: there is no such claim.
+
+    >>> frame = findings("reference", "neurons.prediction")
+    >>> frame[["model", "claim", "unit"]].values.tolist()
+    [['reference', 'neurons.prediction', 'neurons']]
     """
-    raise NotImplementedError
+    chosen = _chosen(claims)
+    sources = list(models) if isinstance(models, list | tuple) else [models]
+    if not sources:
+        raise InputError("no models were given; pass at least one.")
+    if not 0 < level < 1 or n_resamples < 99:
+        raise InputError(f"level={level}, n_resamples={n_resamples}: give a level in 0..1 and at least 99 resamples.")
+    own_texts = None if texts is None else [texts] if isinstance(texts, str) else list(texts)
+    settings = {"seed": seed, "level": level, "n_resamples": n_resamples, "texts": own_texts}
+    return concat([_of_model(source, chosen, settings, out) for source in sources])
+
+
+def _chosen(claims: str | Claim | Sequence[str | Claim] | None) -> list[Claim]:
+    asked = ["*"] if claims is None else [claims] if isinstance(claims, str | Claim) else list(claims)
+    chosen: dict[str, Claim] = {}
+    for one in asked:
+        found = [one] if isinstance(one, Claim) else [installed.get(id) for id in _ids(one)]
+        for claim in found:
+            if chosen.setdefault(claim.id, claim) is not claim:
+                raise InputError(f"two claims have the id {claim.id!r}; rename one.")
+    if not chosen:
+        raise InputError("no claims were given, and none are installed.")
+    return list(chosen.values())
+
+
+def _ids(pattern: str) -> list[str]:
+    known = installed.names()
+    found = [id for id in known if fnmatch.fnmatchcase(id, pattern)]
+    if not found and pattern != "*":
+        raise UnknownName("claim", pattern, known)
+    return found
+
+
+def _of_model(
+    source: Source, chosen: Sequence[Claim], settings: Mapping[str, Any], out: str | Path | None
+) -> pd.DataFrame:
+    parameters = {"claims": {claim.id: claim.digest() for claim in chosen}} | dict(settings)
+    run = Run(FINDINGS, source, None, parameters=parameters, seed=settings["seed"])
+    store = None if out is None else Store(Path(out), _kept_under(run, settings), key="claim")
+    rows: dict[str, dict[str, Any]] = {}
+    if store:
+        kept = {row["digest"]: row for row in store.read().to_dict("records")}
+        rows = {claim.id: kept[claim.digest()] for claim in chosen if claim.digest() in kept}
+    runs: dict[str, list[Claim]] = {}
+    for claim in chosen:
+        if claim.id not in rows:
+            runs.setdefault(claim.run_key(), []).append(claim)
+    hidden = len(runs) <= 1 or (None if options.progress is None else not options.progress)
+    with tqdm(total=len(runs), unit="run", desc=run.subject.name, disable=hidden, file=sys.stderr) as progress:
+        for sharing in runs.values():
+            progress.set_postfix_str(sharing[0].probe)
+            for claim, row in _rows(run.subject, sharing, settings):
+                rows[claim.id] = row
+                # What was skipped may be mended before the next try.
+                if store is not None and row["state"] != "skipped":
+                    store.write(pd.DataFrame([row | {"digest": claim.digest()}]))
+            progress.update()
+    return run.frame([_after_holm([rows[claim.id] for claim in chosen], settings["level"])])
+
+
+def _kept_under(run: Run, settings: Mapping[str, Any]) -> str:
+    subject = run.provenance()
+    identity = [subject[name] for name in ("fingerprint", "dtype", "backend", "device", "edits")]
+    return hashlib.sha256(json.dumps([identity, settings], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _rows(subject: Subject, claims: Sequence[Claim], settings: Mapping[str, Any]) -> list[tuple[Claim, dict[str, Any]]]:
+    """Verdicts of claims that share a run; where that is impossible, the reason."""
+    data = ""
+    try:
+        texts, data = _texts(claims[0], settings["texts"])
+        frame = _measure(subject, claims[0], texts, settings["seed"])
+    except InterpError as error:
+        return [(claim, _skipped(claim, settings["level"], data, str(error))) for claim in claims]
+    return [(claim, _judged(claim, frame, data, settings)) for claim in claims]
+
+
+def _texts(claim: Claim, own: list[str] | None) -> tuple[pd.DataFrame | None, str]:
+    """The claim's texts and what to call them. Only columns that every probe may be given come along."""
+    if claim.texts is None:
+        return None, ""
+    if own is not None and claim.texts == "stories":
+        name, table = "your own", _numbered(own)
+    elif isinstance(claim.texts, str):
+        name, table = claim.texts, read_texts(claim.texts)
+    else:
+        name, table = "the claim's own", _numbered(claim.texts)
+    table = table[[column for column in ("prompt_id", "text", "expected") if column in table.columns]]
+    table = table.head(claim.n_texts) if claim.n_texts is not None else table
+    return table, f"{name} ({len(table)})"
+
+
+def _numbered(texts: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame({"prompt_id": range(len(texts)), "text": list(texts)})
+
+
+def _measure(subject: Subject, claim: Claim, texts: pd.DataFrame | None, seed: int) -> pd.DataFrame:
+    function = claim.measure or registry.get(claim.probe).function
+    known = inspect.signature(function).parameters
+    parameters = dict(claim.parameters)
+    for name, value in (("seed", seed), ("truncate", True)):
+        if name in known:
+            parameters.setdefault(name, value)
+    return function(subject, **parameters) if texts is None else function(subject, texts, **parameters)
+
+
+def _judged(claim: Claim, frame: pd.DataFrame, data: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    run_id = str(frame["run_id"].iat[0]) if len(frame) and "run_id" in frame.columns else ""
+    try:
+        measured = claim.statistic(frame)
+        values, control = measured if isinstance(measured, tuple) else (measured, None)
+        against: Any = {claim.comparison.kind: getattr(claim.comparison, claim.comparison.kind)}
+        found = judge(
+            values,
+            control=control,
+            level=settings["level"],
+            n_resamples=settings["n_resamples"],
+            seed=settings["seed"],
+            statement=claim.statement,
+            **against,
+        )
+    except InterpError as error:
+        return _skipped(claim, settings["level"], data, str(error)) | {"probe_run_id": run_id}
+    numbers = {name: getattr(found, name) for name in (*_NUMBERS, "n", "n_skipped", "level")}
+    return _said(claim) | numbers | {"state": found.state, "reason": "", "probe_run_id": run_id, "data": data}
+
+
+_NUMBERS = (
+    "effect", "low", "high", "threshold", "p", "control_effect", "difference", "difference_low", "difference_high",
+)  # fmt: skip
+
+
+def _skipped(claim: Claim, level: float, data: str, reason: str) -> dict[str, Any]:
+    numbers = dict.fromkeys(_NUMBERS, float("nan")) | {"n": 0, "n_skipped": 0, "level": level}
+    return _said(claim) | numbers | {"state": "skipped", "reason": reason, "probe_run_id": "", "data": data}
+
+
+def _said(claim: Claim) -> dict[str, str]:
+    names = ("statement", "paper", "says", "unit", "note", "probe")
+    said = {name: re.sub(r"\s+", " ", getattr(claim, name)) for name in names}
+    return said | {"claim": claim.id, "comparison": str(claim.comparison)}
+
+
+def _after_holm(rows: Sequence[Mapping[str, Any]], level: float) -> dict[str, np.ndarray]:
+    """Columns of the frame; what Holm's correction leaves undecided is undecided."""
+    table = pd.DataFrame(list(rows))
+    table["p_holm"] = holm(table["p"].to_numpy(dtype=float))
+    lost = table["state"].isin(["holds", "fails"]) & ~(table["p_holm"] <= 1 - level)
+    n_tested = int(table["p"].notna().sum())
+    table["reason"] = table["reason"].mask(lost, table["state"] + f" alone, not after Holm over {n_tested} claims")
+    table["state"] = table["state"].mask(lost, "undecided")
+    names = [column.name for column in FINDINGS.columns if column.name not in ("model", "run_id")]
+    return {name: table[name].to_numpy(dtype=object if FINDINGS[name].kind == "str" else None) for name in names}

@@ -3,6 +3,7 @@
 from interp.plots.attribution import attribution
 from interp.plots.characters import characters
 from interp.plots.faithfulness import faithfulness
+from interp.plots.findings import findings
 from interp.plots.iterative import iterative_inference
 from interp.plots.law import next_token_law
 from interp.plots.lens import lens, top_tokens
@@ -16,6 +17,7 @@ __all__ = [
     "attribution",
     "characters",
     "faithfulness",
+    "findings",
     "iterative_inference",
     "lens",
     "microscope",
