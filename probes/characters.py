@@ -112,7 +112,7 @@ def vocabulary(subject: Source, *, letters: Letters = "ascii") -> pd.DataFrame:
 
 
 def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
-    return {"seeds": 2, "controls": ("random", "length_only")}
+    return {"seeds": 1, "controls": ("random", "length_only")}
 
 
 @mark_probe(CHARACTERS, plot=plots.characters, summarise=summarise_letters, example=_example)

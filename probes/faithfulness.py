@@ -119,7 +119,7 @@ def summarise_faithfulness(
 
 def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
     methods = ("normxlogit", "input_x_gradient", "random")
-    return {"frame": attribute(subject, texts, methods=methods, truncate=True)}
+    return {"frame": attribute(subject, texts.head(6), methods=methods, truncate=True)}
 
 
 @probe(FAITHFULNESS, plot=plots.faithfulness, summarise=summarise_faithfulness, example=_example)
