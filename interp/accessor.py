@@ -101,3 +101,9 @@ class InterpAccessor:
         if path is not None:
             figure.savefig(path)
         return figure
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of `frame.interp`; the frame itself is shown as pandas shows it."""
+        from interp import html
+
+        return str(html.overview(self._frame))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from interp import registry
-from interp.errors import InputError, InterpError, UnknownName
+from interp import arguments, registry
+from interp.errors import InputError, InterpError
 from interp.shipped import read_data, shipped_path
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -98,8 +98,8 @@ def run(
 
     with _one_sentence():
         found = registry.get(probe)
-        parameters = _parameters(found.function, param or [])
-        texts = [read_data(data)] if "texts" in inspect.signature(found.function).parameters else []
+        parameters = arguments.parameters(found.function, arguments.pairs(param or []))
+        texts = [read_data(data)] if arguments.takes_texts(found.function) else []
         if out is not None and not out.resolve().parent.is_dir():
             raise InputError(f"the folder of {str(out)!r} does not exist; make it first.")
         subject = load(model, backend=backend, device=device, dtype=dtype)  # type: ignore[arg-type]
@@ -110,6 +110,31 @@ def run(
     _show(summary, as_json)
     if out is not None:
         _err.print(f"{len(frame):,} rows in {out}", highlight=False)
+
+
+@app.command()
+def report(
+    model: Annotated[str, typer.Option(help="A shipped model's name, a folder or a hub id.")] = "reference",
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    data: Annotated[
+        str, typer.Option(help="A shipped dataset, or a .txt (a text per line), .jsonl, .csv or .parquet.")
+    ] = "prompts",
+    n_prompts: Annotated[int, typer.Option(help="How many of the texts, at even distances.")] = 24,
+    probe: Annotated[list[str] | None, typer.Option(help="Only this probe; may be given more than once.")] = None,
+    findings: Annotated[bool, typer.Option(help="Put the papers' claims to the test too.")] = True,
+    backend: Annotated[str, typer.Option(help="bridge or nnsight.")] = "bridge",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")] = None,
+) -> None:
+    """Run every probe and write one page: figures, tables, findings, provenance. Goes on where it was interrupted."""
+    from interp.loading import load
+    from interp.report import report as write
+
+    with _one_sentence():
+        texts = read_data(data)
+        subject = load(model, backend=backend, device=device, dtype=dtype)  # type: ignore[arg-type]
+        page = write(subject, out, texts=texts, n_prompts=n_prompts, probes=probe, findings=findings)
+    typer.echo(f"wrote {page}")
 
 
 @app.command()
@@ -218,23 +243,6 @@ def demo(
     _show(depth, False)
     for path in [*(out / name for name in files), figure]:
         typer.echo(f"wrote {path}")
-
-
-def _parameters(function: Callable[..., Any], pairs: list[str]) -> dict[str, Any]:
-    """`key=value` pairs for the probe's own keyword arguments; values are JSON, or text where they are not."""
-    known = [name for name in inspect.signature(function).parameters if name not in ("subject", "texts")]
-    parameters: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise InputError(f"--param {pair!r} is not key=value.")
-        if key not in known:
-            raise UnknownName("parameter", key, known)
-        try:
-            parameters[key] = json.loads(value)
-        except json.JSONDecodeError:
-            parameters[key] = value
-    return parameters
 
 
 def _show(frame: pd.DataFrame, as_json: bool) -> None:

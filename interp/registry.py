@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import pandas as pd
 
@@ -14,10 +14,14 @@ from interp.errors import InputError, InterpError, UnknownName
 from interp.frames import Schema
 from interp.stats import bootstrap_over_prompts
 
+if TYPE_CHECKING:
+    from interp.subject import Subject
+
 GROUP = "interp.probes"
 # The workbench's own frame: `frame.interp` must know it, but it is no probe of one model.
 _TABLES = {"findings": EntryPoint("findings", "interp.findings.table:findings", GROUP)}
 F = TypeVar("F", bound=Callable[..., pd.DataFrame])
+Example: TypeAlias = "Callable[[Subject, pd.DataFrame], Mapping[str, Any]]"
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,14 @@ class Probe:
         schema: of the frame it returns.
         plot: frame -> matplotlib Figure, or None.
         summarise: frame -> summary frame.
+        example: subject, texts -> arguments to show the probe with where its own defaults do not do; see `probe`.
     """
 
     function: Callable[..., pd.DataFrame]
     schema: Schema
     summarise: Callable[..., pd.DataFrame]
     plot: Callable[..., Any] | None = None
+    example: Example | None = None
 
     @property
     def name(self) -> str:
@@ -47,6 +53,7 @@ def probe(
     *,
     plot: Callable[..., Any] | None = None,
     summarise: Callable[..., pd.DataFrame] | None = None,
+    example: Example | None = None,
 ) -> Callable[[F], F]:
     """Mark a function as the probe of a schema; the function itself is returned unchanged.
 
@@ -54,13 +61,15 @@ def probe(
         schema: what its frame holds.
         plot: draws a frame; called by `frame.interp.plot()`.
         summarise: sums a frame up; by default means over prompts of the schema's `summary_of`, by its `summary_by`.
+        example: called with a loaded model and texts (a frame), gives keyword arguments that show the probe on any
+            model in seconds: what has no default, or fewer texts, under "texts". `interp report` asks for it.
     """
 
     def mark(function: F) -> F:
         def default(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
             return summarise_by_prompt(schema, frame, **options)
 
-        function.probe = Probe(function, schema, summarise or default, plot)  # type: ignore[attr-defined]
+        function.probe = Probe(function, schema, summarise or default, plot, example)  # type: ignore[attr-defined]
         return function
 
     return mark

@@ -158,7 +158,7 @@ class Run:
             | {
                 "paper": self.schema.paper,
                 "weights": subject.backend.weights,
-                "versions": dict(_versions()),
+                "versions": dict(versions()),
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
@@ -195,7 +195,8 @@ def _plain(value: Any) -> Any:
 
 
 @cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of Python and the packages that decide the numbers."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -27,6 +27,7 @@ from probes._attribution import (
     attribution_columns,
     find_targets,
 )
+from probes._examples import at_most
 from probes.normxlogit import normxlogit_scores
 from probes.reagent import reagent_scores
 from probes.reagent_ls import reagent_ls_scores
@@ -117,7 +118,7 @@ def _agreement(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*keys, "method", "other", "spearman"])
 
 
-@probe(ATTRIBUTE, plot=plots.attribution, summarise=summarise_attribution)
+@probe(ATTRIBUTE, plot=plots.attribution, summarise=summarise_attribution, example=at_most(8))
 def attribute(
     subject: Source,
     texts: Texts,

@@ -111,7 +111,11 @@ def vocabulary(subject: Source, *, letters: Letters = "ascii") -> pd.DataFrame:
     return run.frame([part])
 
 
-@mark_probe(CHARACTERS, plot=plots.characters, summarise=summarise_letters)
+def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
+    return {"seeds": 1, "controls": ("random", "length_only")}
+
+
+@mark_probe(CHARACTERS, plot=plots.characters, summarise=summarise_letters, example=_example)
 def character_content(
     subject: Source,
     *,

@@ -20,6 +20,7 @@ from interp.registry import probe
 from interp.run import Run
 from interp.tokens import whole_numbers
 from probes._concept_words import ConceptWords, concept_words
+from probes._examples import with_concept
 from probes._token_basis import Basis, TokenBasis, token_basis
 from probes.neuron_set import NeuronSet
 from probes.neuron_tokens import PAPER, chosen_layers
@@ -52,7 +53,7 @@ def summarise_scores(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.groupby(by, observed=True)["score"].agg(n_neurons="size", score="mean", score_max="max").reset_index()
 
 
-@probe(CONCEPT_SCORES, summarise=summarise_scores)
+@probe(CONCEPT_SCORES, summarise=summarise_scores, example=with_concept(min_hits=2, concept="time"))
 def concept_scores(
     subject: Source,
     *,

@@ -27,12 +27,14 @@ from interp.options import options
 from interp.registry import probe
 from interp.run import Run
 from interp.stats import holm, paired_bootstrap
+from interp.subject import Subject
 from probes._attributed import Attribution, attributions, digest_of
 from probes._attribution import TARGET_POS
 from probes._cases import check_counts, check_seed
 from probes._metrics import METRICS, Measured, Measurement, Metric, n_ties
 from probes._removal import REPLACEMENTS, Replacement
 from probes._replacements import unigram_source
+from probes.attribute import attribute
 
 __all__ = ["faithfulness"]
 
@@ -115,7 +117,12 @@ def summarise_faithfulness(
     return summary
 
 
-@probe(FAITHFULNESS, plot=plots.faithfulness, summarise=summarise_faithfulness)
+def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
+    methods = ("normxlogit", "input_x_gradient", "random")
+    return {"frame": attribute(subject, texts.head(6), methods=methods, truncate=True)}
+
+
+@probe(FAITHFULNESS, plot=plots.faithfulness, summarise=summarise_faithfulness, example=_example)
 def faithfulness(
     subject: Source,
     frame: pd.DataFrame,

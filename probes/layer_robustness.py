@@ -178,7 +178,15 @@ def layer_robustness(
     return run.frame(_robustness_rows(run, chosen, positions, seed if resampled else None))
 
 
-@probe(SCHEDULES, summarise=_summarise_schedules)
+def _orders(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
+    """The middle blocks, all but the first two and last two, in other orders than their own."""
+    blocks = range(subject.n_layers)
+    head, middle, tail = blocks[:2], blocks[2:-2], blocks[-2:]
+    orders = {"left out": (), "reversed": middle[::-1], "run twice": (*middle, *middle)}
+    return {"schedules": {f"middle {name}": (*head, *order, *tail) for name, order in orders.items()}}
+
+
+@probe(SCHEDULES, summarise=_summarise_schedules, example=_orders)
 def run_schedules(
     subject: Source,
     texts: Texts,

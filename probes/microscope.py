@@ -24,6 +24,7 @@ from interp.registry import probe
 from interp.run import Run
 from interp.tape import Tape
 from interp.tokens import Batch, Texts, select_positions
+from probes._examples import running_text
 from probes._linearity import StepMap, StepMoments, anisotropy, linearity, massive_dimensions, step_distances
 from probes._streams import collect
 from probes._two_nn import intrinsic_dimension
@@ -79,7 +80,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
-@probe(MICROSCOPE, plot=plots.microscope, summarise=summarise)
+@probe(MICROSCOPE, plot=plots.microscope, summarise=summarise, example=running_text)
 def microscope(
     subject: Source,
     texts: Texts,
@@ -143,7 +144,7 @@ def microscope_run(
     return run
 
 
-@probe(TOKENS)
+@probe(TOKENS, example=running_text)
 def microscope_tokens(
     subject: Source,
     texts: Texts,

@@ -23,6 +23,7 @@ from interp.registry import probe
 from interp.run import Run
 from interp.tape import Tape
 from interp.tokens import Batch, Texts, Tokens, next_tokens, select_positions
+from probes._examples import running_text
 from probes._streams import Moments, collect
 
 PAPER = "He & Su (2024), A Law of Next-Token Prediction in Large Language Models, arXiv 2408.13442"
@@ -94,7 +95,7 @@ def fit_line(layer: np.ndarray, log10_residual: np.ndarray) -> dict[str, float]:
     return dict(zip(names, (float(slope), r, r * r, float(np.abs(deviation).max()), unseen, ratio), strict=True))
 
 
-@probe(LAW, plot=plots.next_token_law, summarise=summarise)
+@probe(LAW, plot=plots.next_token_law, summarise=summarise, example=running_text)
 def next_token_law(
     subject: Source,
     texts: Texts,

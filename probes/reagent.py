@@ -44,6 +44,7 @@ from probes._cases import (
     sampler_name,
     spread,
 )
+from probes._examples import at_most
 from probes._explain import explain
 from probes._masked_lm import MaskedLM
 from probes._recursion import Case, Outcome, Recursion
@@ -111,7 +112,7 @@ def reagent(subject: Source, texts: Texts, *, return_probes: Literal[True], **ar
 def reagent(
     subject: Source, texts: Texts, *, return_probes: Literal[False] = False, **arguments: Any
 ) -> pd.DataFrame: ...
-@probe(REAGENT, plot=plots.attribution, summarise=summarise_reagent)  # type: ignore[arg-type, misc]
+@probe(REAGENT, plot=plots.attribution, summarise=summarise_reagent, example=at_most(4))  # type: ignore[arg-type, misc]
 def reagent(
     subject: Source,
     texts: Texts,
@@ -199,7 +200,7 @@ def reagent(
     return scores, other.frame([_probe_columns(targets, cases, outcomes)])
 
 
-@probe(REAGENT_PROBES)
+@probe(REAGENT_PROBES, example=at_most(4))
 def reagent_probes(
     subject: Source,
     texts: Texts,

@@ -23,6 +23,7 @@ from interp.subject import Subject
 from interp.tokens import Texts
 from probes._attribution import ATTRIBUTION, Continuation, Scores, Target, Targets, attribution_columns, find_targets
 from probes._cases import cases_of, check_counts, check_seed, reader_of, sampler_name
+from probes._examples import at_most
 from probes._masked_lm import MaskedLM
 from probes._recursion import Case, generator_for
 from probes._replacements import OwnSampler, Replacements, SamplerName, unigram_source
@@ -46,7 +47,7 @@ REAGENT_LS = Schema(
 )
 
 
-@probe(REAGENT_LS, plot=plots.attribution)
+@probe(REAGENT_LS, plot=plots.attribution, example=at_most(8))
 def reagent_ls(
     subject: Source,
     texts: Texts,

@@ -24,6 +24,7 @@ from interp.run import Run
 from interp.subject import Subject
 from interp.tape import Tape
 from interp.tokens import whole_numbers
+from probes._examples import with_concept
 from probes._letters import alphabet, kinds_of_tokens
 
 PAPER = "after Uzan & Pinter (2025), CharBench: the role of tokenization in character-level tasks, arXiv 2508.02591"
@@ -71,7 +72,7 @@ class _Question:
     candidates: tuple[str, ...]
 
 
-@probe(SPELLING)
+@probe(SPELLING, example=with_concept())
 def spelling(
     subject: Source,
     words: Sequence[str],

@@ -25,9 +25,11 @@ from interp.subject import Subject
 from interp.tokens import Batch, Texts, whole_numbers
 from probes._dose_response import summarise_steering
 from probes._doses import AlphaUnit, Mode, Positions, moments
+from probes._examples import CONCEPT
 from probes._steering_controls import Control, conditions
 from probes._steering_effect import Effect, Rows, effect_of
 from probes._steering_texts import texts_under
+from probes.concept_neurons import concept_neurons
 from probes.neuron_set import NeuronSet
 
 PAPER = "Häon et al. (2025), arXiv 2509.00328"
@@ -68,7 +70,12 @@ STEER = Schema(
 )
 
 
-@probe(STEER, plot=plots.steer, summarise=summarise_steering)
+def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
+    neurons = concept_neurons(subject, CONCEPT, n=20, min_hits=2, concept="time")
+    return {"neurons": neurons, "alphas": (1.0, 2.0, 4.0)}
+
+
+@probe(STEER, plot=plots.steer, summarise=summarise_steering, example=_example)
 def steer(
     subject: Source,
     texts: Texts,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from interp.frames import Column, Schema, columns
 from interp.loading import Source
 from interp.registry import probe
 from interp.run import Run
+from interp.subject import Subject
 from interp.tokens import whole_numbers
 from probes._token_basis import Basis, token_basis
 from probes.neuron_tokens import PAPER, chosen_layers, top_readings
@@ -58,7 +60,11 @@ def summarise_clusters(frame: pd.DataFrame) -> pd.DataFrame:
     return summary.reset_index()
 
 
-@probe(VALUE_CLUSTERS, summarise=summarise_clusters)
+def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
+    return {"k": 16, "n_init": 1}
+
+
+@probe(VALUE_CLUSTERS, summarise=summarise_clusters, example=_example)
 def value_clusters(
     subject: Source,
     k: int,

@@ -19,7 +19,7 @@ def one_prompt(frame: pd.DataFrame, prompt_id: int | None) -> pd.DataFrame:
 
 
 def legible(token: str, width: int = 9) -> str:
-    """A token in a few characters: line breaks and tabs spelled out, `$` kept from starting a formula."""
-    text = repr(token)[1:-1] if any(character in token for character in "\n\t\r") else token
+    """A token in a few characters: what cannot be printed spelled out, `$` kept from starting a formula."""
+    text = token if token.isprintable() else repr(token)[1:-1]
     text = text if len(text) <= width else text[: width - 1] + "…"
     return text.replace("$", r"\$")

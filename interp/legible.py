@@ -1,0 +1,44 @@
+"""Values and strings as tables and figures show them: in few digits, and with every character to be seen."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+_NAMED = {"\n": "↵", "\r": "␍", "\t": "⇥"}
+
+
+def visible(text: str) -> str:
+    r"""Text in which every character can be seen, and none moves what stands beside it.
+
+    >>> visible("a\n\u200b"), visible(" the")
+    ('a↵\\u200b', ' the')
+    """
+    return "".join(_NAMED.get(one) or (_code(one) if _hidden(one) else one) for one in text)
+
+
+def _hidden(character: str) -> bool:
+    """Controls, formats, surrogates, private and unassigned ones; separators but the plain space."""
+    kind = unicodedata.category(character)
+    return kind.startswith("C") or (kind.startswith("Z") and character != " ")
+
+
+def _code(character: str) -> str:
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
+
+
+def said(value: Any) -> str:
+    """A value as a table shows it: four digits, `–` for what is missing, strings with their outer spaces in quotes."""
+    if isinstance(value, str):
+        return visible(repr(value) if value != value.strip() else value)
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if np.ndim(value) == 0 and pd.isna(value):
+        return "–"
+    if isinstance(value, float | np.floating):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int | np.integer) else visible(str(value))
