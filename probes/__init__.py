@@ -5,6 +5,7 @@ from probes.bigram_model import BigramModel, bigram_model
 from probes.characters import character_content, vocabulary
 from probes.concept_neurons import concept_neurons, concept_scores
 from probes.faithfulness import faithfulness
+from probes.find_subnetwork import FoundSubnetworks, bigram_subnetwork, find_subnetwork, subnetwork_log
 from probes.iterative_inference import iterative_inference
 from probes.layer_robustness import layer_robustness, run_schedules
 from probes.logit_lens import logit_lens, top_tokens
@@ -26,15 +27,18 @@ from probes.value_clusters import value_clusters
 
 __all__ = [
     "BigramModel",
+    "FoundSubnetworks",
     "NeuronSet",
     "Subnetwork",
     "TunedLens",
     "attribute",
     "bigram_model",
+    "bigram_subnetwork",
     "character_content",
     "concept_neurons",
     "concept_scores",
     "faithfulness",
+    "find_subnetwork",
     "iterative_inference",
     "law_and_microscope",
     "layer_robustness",
@@ -55,6 +59,7 @@ __all__ = [
     "stages_of_inference",
     "steer",
     "subjoiner_heads",
+    "subnetwork_log",
     "top_tokens",
     "tuned_lens",
     "value_clusters",
