@@ -17,6 +17,7 @@ from probes.next_token_law import next_token_law
 from probes.normxlogit import normxlogit
 from probes.reagent import reagent, reagent_probes
 from probes.reagent_ls import reagent_ls
+from probes.released_subnetwork import released_subnetwork
 from probes.spelling import spelling
 from probes.stages import stages_of_inference
 from probes.steer import steer
@@ -54,6 +55,7 @@ __all__ = [
     "reagent",
     "reagent_ls",
     "reagent_probes",
+    "released_subnetwork",
     "run_schedules",
     "spelling",
     "stages_of_inference",
