@@ -21,6 +21,7 @@ from interp.readout import Readout, read_out
 from interp.sites import Edit, Site, SiteName, editing
 from interp.tape import Tape
 from interp.tokens import Texts, Tokens, token_strings, tokenise
+from interp.weights import WeightMatrix
 
 T = TypeVar("T")
 Continued = TypeVar("Continued", str, list[str])
@@ -113,6 +114,14 @@ class Subject:
         """
         return self.backend.value_vectors(self.check_layer(layer, self.n_layers - 1))
 
+    def weight_matrices(self) -> list[WeightMatrix]:
+        """Every weight matrix of attention and MLP, block by block; see `interp.weights`.
+
+        Raises:
+            ModelError: a block has no single MLP, or the weights are on another machine.
+        """
+        return [matrix for layer in range(self.n_layers) for matrix in self.backend.weight_matrices(layer)]
+
     def site(self, name: SiteName, layer: int = 0) -> Site:
         """Where a value of block `layer` can be read or changed, see `interp.sites`.
 
@@ -132,7 +141,7 @@ class Subject:
         """Tokenise texts for this model; see `interp.tokens.tokenise`."""
         return tokenise(texts, self.tokenizer, n_ctx=self.n_ctx, d_vocab=self.d_vocab, bos=bos, truncate=truncate)
 
-    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool = False) -> T:
+    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool = False, graph: bool = False) -> T:
         """Record one clean pass over ids [batch, pos] and run a program on the tape.
 
         Under nnsight the program runs inside the trace, where the model is; return tensors, not the tape, if it must
@@ -142,6 +151,9 @@ class Subject:
             ids: int64 [batch, pos], padded on the right if at all.
             program: what to compute of the `Tape`.
             mids: record the residual between attention and MLP too.
+            graph: `tape.last` carries its autograd graph and the program runs with gradients enabled; then only `last`
+                and the heads of the tape are sure to be there. Ask for gradients by name, with `torch.autograd`: those
+                of the model's own parameters are its owner's.
 
         Raises:
             ModelError: replaying the recorded blocks does not give the model's own logits, the model is not causal, or
@@ -149,7 +161,7 @@ class Subject:
             NumericalError: NaN in the model's own logits.
         """
         self._check(ids)
-        return self.backend.run(ids, program, mids=mids)
+        return self.backend.run(ids, program, mids=mids, graph=graph)
 
     def reader(self, *, final_norm: bool = True, **wanted: Any) -> Callable[[Tape, Sequence[Tensor], Tensor], Readout]:
         """How to read residuals [rows, d_model] through the model's own head, for use in a program.

@@ -1,9 +1,11 @@
 """The methods: one module and one paper each, functions from a model and texts to a tidy frame."""
 
 from probes.attribute import attribute
+from probes.bigram_model import BigramModel, bigram_model
 from probes.characters import character_content, vocabulary
 from probes.concept_neurons import concept_neurons, concept_scores
 from probes.faithfulness import faithfulness
+from probes.find_subnetwork import FoundSubnetworks, bigram_subnetwork, find_subnetwork, subnetwork_log
 from probes.iterative_inference import iterative_inference
 from probes.layer_robustness import layer_robustness, run_schedules
 from probes.logit_lens import logit_lens, top_tokens
@@ -15,26 +17,35 @@ from probes.next_token_law import next_token_law
 from probes.normxlogit import normxlogit
 from probes.reagent import reagent, reagent_probes
 from probes.reagent_ls import reagent_ls
+from probes.released_subnetwork import released_subnetwork
 from probes.spelling import spelling
 from probes.stages import stages_of_inference
 from probes.steer import steer
 from probes.subjoiner_heads import subjoiner_heads
+from probes.subnetwork import Subnetwork, maskable
 from probes.tuned_lens import TunedLens, load_tuned_lens, tuned_lens
 from probes.value_clusters import value_clusters
 
 __all__ = [
+    "BigramModel",
+    "FoundSubnetworks",
     "NeuronSet",
+    "Subnetwork",
     "TunedLens",
     "attribute",
+    "bigram_model",
+    "bigram_subnetwork",
     "character_content",
     "concept_neurons",
     "concept_scores",
     "faithfulness",
+    "find_subnetwork",
     "iterative_inference",
     "law_and_microscope",
     "layer_robustness",
     "load_tuned_lens",
     "logit_lens",
+    "maskable",
     "microscope",
     "microscope_tokens",
     "neuron_kinds",
@@ -44,11 +55,13 @@ __all__ = [
     "reagent",
     "reagent_ls",
     "reagent_probes",
+    "released_subnetwork",
     "run_schedules",
     "spelling",
     "stages_of_inference",
     "steer",
     "subjoiner_heads",
+    "subnetwork_log",
     "top_tokens",
     "tuned_lens",
     "value_clusters",

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from interp.sites import Site, SiteName
 from interp.tape import Tape
+from interp.weights import WeightMatrix
 
 T = TypeVar("T")
 
@@ -54,8 +55,11 @@ class Backend(Protocol):
     def dtype(self) -> torch.dtype:
         """Of the weights."""
 
-    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool) -> T:
-        """Record a clean pass over ids [batch, pos] and return what `program` makes of the tape."""
+    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool, graph: bool = False) -> T:
+        """Record a clean pass over ids [batch, pos] and return what `program` makes of the tape.
+
+        With `graph` the tape's residuals carry their autograd graph, and the pass runs here, not in a trace.
+        """
 
     def logits(self, ids: Tensor) -> Tensor:
         """The model's own logits [batch, pos, d_vocab], nothing of ours in between."""
@@ -84,6 +88,9 @@ class Backend(Protocol):
 
     def value_vectors(self, layer: int) -> Tensor:
         """What each neuron of a block's MLP writes, [d_mlp, d_model]."""
+
+    def weight_matrices(self, layer: int) -> list[WeightMatrix]:
+        """Every weight matrix of a block's attention and MLP, in the order of `interp.weights.COMPONENTS`."""
 
     def site(self, name: SiteName, layer: int) -> Site:
         """Where a value can be read or changed; `layer` is ignored for "embed"."""
