@@ -21,6 +21,7 @@ from interp.readout import Readout, read_out
 from interp.sites import Edit, Site, SiteName, editing
 from interp.tape import Tape
 from interp.tokens import Texts, Tokens, token_strings, tokenise
+from interp.weights import WeightMatrix
 
 T = TypeVar("T")
 Continued = TypeVar("Continued", str, list[str])
@@ -112,6 +113,14 @@ class Subject:
             ModelError: the block has no single MLP.
         """
         return self.backend.value_vectors(self.check_layer(layer, self.n_layers - 1))
+
+    def weight_matrices(self) -> list[WeightMatrix]:
+        """Every weight matrix of attention and MLP, block by block; see `interp.weights`.
+
+        Raises:
+            ModelError: a block has no single MLP, or the weights are on another machine.
+        """
+        return [matrix for layer in range(self.n_layers) for matrix in self.backend.weight_matrices(layer)]
 
     def site(self, name: SiteName, layer: int = 0) -> Site:
         """Where a value of block `layer` can be read or changed, see `interp.sites`.

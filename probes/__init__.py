@@ -1,6 +1,7 @@
 """The methods: one module and one paper each, functions from a model and texts to a tidy frame."""
 
 from probes.attribute import attribute
+from probes.bigram_model import BigramModel, bigram_model
 from probes.characters import character_content, vocabulary
 from probes.concept_neurons import concept_neurons, concept_scores
 from probes.faithfulness import faithfulness
@@ -19,13 +20,17 @@ from probes.spelling import spelling
 from probes.stages import stages_of_inference
 from probes.steer import steer
 from probes.subjoiner_heads import subjoiner_heads
+from probes.subnetwork import Subnetwork, maskable
 from probes.tuned_lens import TunedLens, load_tuned_lens, tuned_lens
 from probes.value_clusters import value_clusters
 
 __all__ = [
+    "BigramModel",
     "NeuronSet",
+    "Subnetwork",
     "TunedLens",
     "attribute",
+    "bigram_model",
     "character_content",
     "concept_neurons",
     "concept_scores",
@@ -35,6 +40,7 @@ __all__ = [
     "layer_robustness",
     "load_tuned_lens",
     "logit_lens",
+    "maskable",
     "microscope",
     "microscope_tokens",
     "neuron_kinds",

@@ -117,9 +117,12 @@ def test_public_names():
         "Tokens", "TooLong", "UnknownName", "concat", "load", "options", "probe",
     ]  # fmt: skip
     assert probes.__all__ == [
+        "BigramModel",
         "NeuronSet",
+        "Subnetwork",
         "TunedLens",
         "attribute",
+        "bigram_model",
         "character_content",
         "concept_neurons",
         "concept_scores",
@@ -129,6 +132,7 @@ def test_public_names():
         "layer_robustness",
         "load_tuned_lens",
         "logit_lens",
+        "maskable",
         "microscope",
         "microscope_tokens",
         "neuron_kinds",

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from interp.sites import Site, SiteName
 from interp.tape import Tape
+from interp.weights import WeightMatrix
 
 T = TypeVar("T")
 
@@ -84,6 +85,9 @@ class Backend(Protocol):
 
     def value_vectors(self, layer: int) -> Tensor:
         """What each neuron of a block's MLP writes, [d_mlp, d_model]."""
+
+    def weight_matrices(self, layer: int) -> list[WeightMatrix]:
+        """Every weight matrix of a block's attention and MLP, in the order of `interp.weights.COMPONENTS`."""
 
     def site(self, name: SiteName, layer: int) -> Site:
         """Where a value can be read or changed; `layer` is ignored for "embed"."""

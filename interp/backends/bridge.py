@@ -13,11 +13,12 @@ from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 from transformer_lens.model_bridge.sources.native.model import NativeModel
 
-from interp.backends import Facts, structure
+from interp.backends import Facts, matrices, structure
 from interp.errors import ModelError
 from interp.head import Head
 from interp.sites import Site, SiteName
 from interp.tape import Call, Tape
+from interp.weights import WeightMatrix
 
 T = TypeVar("T")
 
@@ -144,6 +145,10 @@ class BridgeBackend:
                 f"block {layer} of {self.facts.name!r} has no single MLP (a mixture of experts?), so no value vectors."
             ) from None
         return weight.detach()
+
+    def weight_matrices(self, layer: int) -> list[WeightMatrix]:
+        """See `Backend.weight_matrices`."""
+        return matrices.of_bridge(self.bridge.blocks[layer], layer, self.facts.name)
 
     def site(self, name: SiteName, layer: int) -> Site:
         """See `Backend.site`."""

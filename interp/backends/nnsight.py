@@ -11,11 +11,12 @@ import torch
 from nnsight import Envoy, NNsight, TransformersModel
 from torch import Tensor
 
-from interp.backends import structure
+from interp.backends import matrices, structure
 from interp.errors import ModelError
 from interp.head import Head
 from interp.sites import Site, SiteName
 from interp.tape import Call, Tape
+from interp.weights import WeightMatrix
 
 T = TypeVar("T")
 
@@ -135,6 +136,12 @@ class NNsightBackend:
     def value_vectors(self, layer: int) -> Tensor:
         """See `Backend.value_vectors`."""
         return self._here(structure.down_projection(structure.layer_list(self._module)[1][layer]))
+
+    def weight_matrices(self, layer: int) -> list[WeightMatrix]:
+        """See `Backend.weight_matrices`."""
+        if self.remote:
+            raise ModelError(f"the weights of {self.facts.name!r} are on NDIF: load it without remote=True.")
+        return matrices.of_huggingface(self._module, layer)
 
     def site(self, name: SiteName, layer: int) -> Site:
         """See `Backend.site`."""

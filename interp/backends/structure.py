@@ -191,7 +191,7 @@ def site(model: Any, name: SiteName, layer: int) -> Site:
         return Site("the token embedding", model.get_input_embeddings())
     block = layer_list(model)[1][layer]
     children = dict(block.named_children())
-    attention = next((children[one] for one in _ATTENTIONS if one in children), None)
+    attention = attention_of(block)
     # A sandwich norm stands between what attention or MLP computes and what is added to the stream.
     sandwich = "post_feedforward_layernorm" in children
     module, end, item = None, "output", 0
@@ -208,6 +208,12 @@ def site(model: Any, name: SiteName, layer: int) -> Site:
     if module is None:
         raise ModelError(f"block {layer} of a {type(model).__name__} shows no {name} under a known name.")
     return Site(f"{name} of block {layer}", module, end, item, block)  # type: ignore[arg-type]
+
+
+def attention_of(block: nn.Module) -> nn.Module | None:
+    """A block's attention, under whichever of the known names."""
+    children = dict(block.named_children())
+    return next((children[one] for one in _ATTENTIONS if one in children), None)
 
 
 @contextmanager
