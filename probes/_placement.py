@@ -45,7 +45,8 @@ def rows_permuted(one: Tensor, other: Tensor) -> Chance:
     """One mask's rows [n, m] in another order, all orders alike; what each row holds stays together.
 
     The count is a sum over a random permutation of C[i, j], how many weights row i of one and row j of the other share:
-    its mean is the sum of C over n, its variance the sum of squares of the doubly centred C over n - 1 (Hoeffding 1951).
+    its mean is the sum of C over n, its variance that of the squares of the doubly centred C over n - 1 (Hoeffding
+    1951).
     """
     shared = one.double() @ other.double().T
     n = len(shared)
