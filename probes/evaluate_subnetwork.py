@@ -50,6 +50,13 @@ class Evaluation:
         """
         return evidence(self.surprisal, self.rotation, self.covariance, self.overlap)
 
+    def selected(self, margin: float = 0.04) -> float:
+        """The sparsity the paper would report: the fewest weights within `margin` of the best correlation."""
+        summary = self.surprisal.interp.summary()
+        alone = summary[(summary["condition"] == "only") & (summary["control"] == "none")]
+        near = alone[alone["r"] >= alone["r"].max() - margin]
+        return float(near.loc[near["kept"].idxmin(), "sparsity"])
+
 
 def evaluate_subnetwork(
     subject: Source,

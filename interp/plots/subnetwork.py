@@ -87,7 +87,7 @@ def _correlations(axes: Any, summary: pd.DataFrame) -> None:
             axes.axhline(rows["r"].iat[0], color=colour, linestyle=":", linewidth=1.5, label=name)
     full = summary[summary["condition"] == "full"]
     axes.axhline(full["r"].iat[0], color=BLACK, linewidth=1, label="full model")
-    axes.set_xscale("log")
+    _shares(axes, alone[alone["control"] == "none"]["kept"])
     axes.set_xlabel("share of weights kept")
     axes.set_ylabel("correlation of surprisals with the bigram model's")
     axes.grid(alpha=0.25)
@@ -107,11 +107,19 @@ def _ablations(axes: Any, summary: pd.DataFrame) -> None:
             )
     full = summary[summary["condition"] == "full"]
     axes.axhline(full["surprisal"].iat[0], color=BLACK, linewidth=1, label="full model")
-    axes.set_xscale("log")
+    _shares(axes, summary[(summary["condition"] == "only") & (summary["control"] == "none")]["kept"])
     axes.set_xlabel("share of weights in the subnetwork")
     axes.set_ylabel("mean surprisal (bits)")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8)
+
+
+def _shares(axes: Any, kept: pd.Series) -> None:
+    """A logarithmic axis with its marks where the subnetworks are."""
+    axes.set_xscale("log")
+    shown = sorted(kept[kept > 0].unique())
+    axes.set_xticks(shown, [f"{100 * share:.3g} %" for share in shown], fontsize=8)
+    axes.set_xticks([], minor=True)
 
 
 def _points(axes: Any, rows: pd.DataFrame, value: str, label: str, colour: str, mark: str, style: str) -> None:
