@@ -141,7 +141,7 @@ class Subject:
         """Tokenise texts for this model; see `interp.tokens.tokenise`."""
         return tokenise(texts, self.tokenizer, n_ctx=self.n_ctx, d_vocab=self.d_vocab, bos=bos, truncate=truncate)
 
-    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool = False) -> T:
+    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool = False, graph: bool = False) -> T:
         """Record one clean pass over ids [batch, pos] and run a program on the tape.
 
         Under nnsight the program runs inside the trace, where the model is; return tensors, not the tape, if it must
@@ -151,6 +151,9 @@ class Subject:
             ids: int64 [batch, pos], padded on the right if at all.
             program: what to compute of the `Tape`.
             mids: record the residual between attention and MLP too.
+            graph: `tape.last` carries its autograd graph and the program runs with gradients enabled; then only `last`
+                and the heads of the tape are sure to be there. Ask for gradients by name, with `torch.autograd`: those
+                of the model's own parameters are its owner's.
 
         Raises:
             ModelError: replaying the recorded blocks does not give the model's own logits, the model is not causal, or
@@ -158,7 +161,7 @@ class Subject:
             NumericalError: NaN in the model's own logits.
         """
         self._check(ids)
-        return self.backend.run(ids, program, mids=mids)
+        return self.backend.run(ids, program, mids=mids, graph=graph)
 
     def reader(self, *, final_norm: bool = True, **wanted: Any) -> Callable[[Tape, Sequence[Tensor], Tensor], Readout]:
         """How to read residuals [rows, d_model] through the model's own head, for use in a program.

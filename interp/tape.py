@@ -21,6 +21,10 @@ from interp.schedules import Plan, Root, Schedule, check_schedules, plan
 _TOKENS_AT_ONCE = 4096
 
 
+class HeadReached(Exception):
+    """Ends a recording before the logits of every position, which nobody asked for, are computed."""
+
+
 @dataclass(frozen=True)
 class Call:
     """The arguments a block was called with; the first positional one, or `hidden_states`, is the residual."""

@@ -6,6 +6,7 @@ from probes.characters import character_content, vocabulary
 from probes.concept_neurons import concept_neurons, concept_scores
 from probes.evaluate_subnetwork import Evaluation, evaluate_subnetwork
 from probes.faithfulness import faithfulness
+from probes.find_subnetwork import FoundSubnetworks, bigram_subnetwork, find_subnetwork, subnetwork_log
 from probes.iterative_inference import iterative_inference
 from probes.kept_weights import kept_weights
 from probes.layer_robustness import layer_robustness, run_schedules
@@ -34,16 +35,19 @@ from probes.value_clusters import value_clusters
 __all__ = [
     "BigramModel",
     "Evaluation",
+    "FoundSubnetworks",
     "NeuronSet",
     "Subnetwork",
     "TunedLens",
     "attribute",
     "bigram_model",
+    "bigram_subnetwork",
     "character_content",
     "concept_neurons",
     "concept_scores",
     "evaluate_subnetwork",
     "faithfulness",
+    "find_subnetwork",
     "iterative_inference",
     "kept_weights",
     "law_and_microscope",
@@ -67,6 +71,7 @@ __all__ = [
     "steer",
     "subjoiner_heads",
     "subnetwork_covariance",
+    "subnetwork_log",
     "subnetwork_overlap",
     "subnetwork_rotation",
     "subnetwork_surprisal",

@@ -45,7 +45,7 @@ def linear_states(subject: Subject, bigrams: BigramModel, seed: int, n_steps: in
     generator = torch.Generator().manual_seed(seed)
     for step in range(n_steps):
         drawn = torch.multinomial(frequency.cpu(), BATCH, replacement=True, generator=generator)
-        ids, counts = drawn.unique(return_counts=True)
+        ids, counts = torch.unique(drawn, return_counts=True)
         x, share = inputs[ids], (counts / BATCH).to(inputs)
         predicted = (x @ weights @ unembedding + bias).softmax(dim=1)
         error = (predicted - bigrams.probs(ids).to(predicted)) * share[:, None]

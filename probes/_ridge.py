@@ -36,7 +36,7 @@ def ridge_maps(moments: Moments, widths: list[int], alpha: float) -> list[RidgeM
     ridge = alpha * torch.eye(len(scatter.xx), dtype=torch.float64, device=scatter.xx.device)
     coefficients = torch.linalg.solve(scatter.xx + ridge, scatter.xy)
     before, after = moments.x / moments.n, moments.y / moments.n
-    pairs = zip(coefficients.split(widths, dim=1), after.split(widths), strict=True)
+    pairs = zip(torch.split(coefficients, widths, dim=1), torch.split(after, widths), strict=True)
     return [RidgeMap(slope, before, end) for slope, end in pairs]
 
 

@@ -63,7 +63,7 @@ class StateMoments:
     def _add(self, tape: Tape, batch: Batch, row: Tensor, pos: Tensor, moments: list[Moments]) -> None:
         order = batch.ids[row, pos].argsort()  # equal tokens side by side: they share an embedding
         row, pos = row[order], pos[order]
-        tokens, lengths = batch.ids[row, pos].unique_consecutive(return_counts=True)
+        tokens, lengths = torch.unique_consecutive(batch.ids[row, pos], return_counts=True)
         if moments is self.fitted:
             self.token_counts.index_add_(0, tokens, lengths.double())
         device = tape.last.device

@@ -6,6 +6,7 @@ nothing was counted at all, the uniform one (Chang & Bergen, arXiv 2504.15471).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,6 +91,15 @@ class BigramModel:
     def d_vocab(self) -> int:
         """Size of the vocabulary, V."""
         return len(self.unigram)
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the counts, 16 hex digits."""
+        digest = hashlib.blake2b(digest_size=8)
+        for part in (self.pairs.indptr.astype(np.int64), self.pairs.indices.astype(np.int64), self.pairs.data):
+            digest.update(part.tobytes())
+        digest.update(self.unigram.tobytes() + self.current.tobytes())
+        return digest.hexdigest()
 
     @cached_property
     def unigram_probs(self) -> NDArray[np.float64]:

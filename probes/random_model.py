@@ -33,6 +33,7 @@ def random_model(subject: Source, *, seed: int = 0, keep_embeddings: bool = Fals
     with torch.random.fork_rng(devices=[own.device] if own.device.type == "cuda" else []):
         torch.manual_seed(seed)
         live = own.backend.untrained(keep_embeddings)
-    fresh = load(live, backend=own.backend.kind, tokenizer=own.tokenizer)  # type: ignore[arg-type]
+        # Within too: a bridge draws weights that it overwrites.
+        fresh = load(live, backend=own.backend.kind, tokenizer=own.tokenizer)  # type: ignore[arg-type]
     fresh.name = f"{own.name}, random but for embeddings" if keep_embeddings else f"{own.name}, random"
     return fresh

@@ -122,7 +122,7 @@ def covariance_run(
 
 def covariance_columns(run: Run, condition: Condition, moments: StateMoments) -> dict[str, Any]:
     """Rows of one condition."""
-    layers = np.arange(len(moments.fitted))
+    layers = range(len(moments.fitted))
     rest = [without_largest(moments.covariance(layer), run.parameters["n_dropped"]) for layer in layers]
     values = np.array([[similarity(one, other) for other in rest] for one in rest])
     said = {name: np.full(values.size, value) for name, value in condition.columns().items()}

@@ -55,8 +55,11 @@ class Backend(Protocol):
     def dtype(self) -> torch.dtype:
         """Of the weights."""
 
-    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool) -> T:
-        """Record a clean pass over ids [batch, pos] and return what `program` makes of the tape."""
+    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool, graph: bool = False) -> T:
+        """Record a clean pass over ids [batch, pos] and return what `program` makes of the tape.
+
+        With `graph` the tape's residuals carry their autograd graph, and the pass runs here, not in a trace.
+        """
 
     def logits(self, ids: Tensor) -> Tensor:
         """The model's own logits [batch, pos, d_vocab], nothing of ours in between."""

@@ -17,7 +17,7 @@ from interp.backends import Facts, matrices, structure
 from interp.errors import ModelError
 from interp.head import Head
 from interp.sites import Site, SiteName
-from interp.tape import Call, Tape
+from interp.tape import Call, HeadReached, Tape
 from interp.weights import WeightMatrix
 
 T = TypeVar("T")
@@ -29,10 +29,6 @@ _HOOKS: dict[SiteName, str] = {
     "neurons": "mlp.out.hook_in",
     "pattern": "attn.hook_pattern",
 }
-
-
-class _HeadReached(Exception):
-    """Ends a recording before the logits of every position, which nobody asked for, are computed."""
 
 
 class BridgeBackend:
@@ -86,9 +82,9 @@ class BridgeBackend:
         """Of the weights."""
         return next(iter(self.bridge.parameters())).dtype
 
-    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool) -> T:
+    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool, graph: bool = False) -> T:
         """See `Backend.run`."""
-        with torch.no_grad(), self._evaluating():
+        with torch.set_grad_enabled(graph), self._evaluating():
             return program(self._record(ids.to(self.device), mids))
 
     def logits(self, ids: Tensor) -> Tensor:
@@ -191,7 +187,7 @@ class BridgeBackend:
 
         def reach_head(module: Any, args: tuple[Tensor, ...]) -> None:
             final.append(args[0])
-            raise _HeadReached
+            raise HeadReached
 
         def keep_mid(index: int) -> Callable[..., None]:
             return lambda tensor, hook: between.__setitem__(index, tensor)
@@ -206,7 +202,7 @@ class BridgeBackend:
                 names = [(f"blocks.{index}.hook_resid_mid", keep_mid(index)) for index in range(len(blocks))]
                 self._require_mids([name for name, _ in names])
                 hooks.enter_context(self.bridge.hooks(fwd_hooks=names))
-            with suppress(_HeadReached):
+            with suppress(HeadReached):
                 self.bridge(ids, **self._no_cache)
         if len(calls) != len(blocks) or not final or (mids and len(between) != len(blocks)):
             raise ModelError(

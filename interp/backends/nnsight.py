@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import nnsight
@@ -15,7 +15,7 @@ from interp.backends import matrices, structure
 from interp.errors import ModelError
 from interp.head import Head
 from interp.sites import Site, SiteName
-from interp.tape import Call, Tape
+from interp.tape import Call, HeadReached, Tape
 from interp.weights import WeightMatrix
 
 T = TypeVar("T")
@@ -79,8 +79,10 @@ class NNsightBackend:
         """Of the weights."""
         return next(self._module.parameters()).dtype
 
-    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool) -> T:
+    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool, graph: bool = False) -> T:
         """See `Backend.run`."""
+        if graph:
+            return self._run_with_graph(ids, program)
         mid_reader = structure.mid_reader(self._module) if mids else ""
         with torch.no_grad(), self._evaluating(), self._trace(ids, logits_to_keep=1):
             calls, between = [], []
@@ -96,6 +98,26 @@ class NNsightBackend:
             with torch.no_grad():  # here too: only what stands within the trace travels
                 result = nnsight.save(program(tape))
         return result
+
+    def _run_with_graph(self, ids: Tensor, program: Callable[[Tape], T]) -> T:
+        """Without a trace: nnsight's own backward pass is by module, and its trace may run under no_grad."""
+        if self.remote:
+            raise ModelError(f"gradients of {self.facts.name!r} cannot be taken on NDIF; load it without remote=True.")
+        module, transform = self._module, self._transform
+        norm = module.get_submodule(structure.final_norm_path(module))
+        unembed = module.get_output_embeddings()
+        final: list[Tensor] = []
+
+        def reach_head(module: Any, args: tuple[Tensor, ...]) -> None:
+            final.append(args[0])
+            raise HeadReached
+
+        with torch.enable_grad(), self._evaluating():
+            with norm.register_forward_pre_hook(reach_head), suppress(HeadReached):
+                module(input_ids=ids.to(self.device), use_cache=False)
+            head = Head(lambda residual: transform(unembed(norm(residual))))
+            raw = Head(lambda residual: transform(unembed(residual)))
+            return program(Tape([], final[0], [], [], head, raw))
 
     def logits(self, ids: Tensor) -> Tensor:
         """See `Backend.logits`."""

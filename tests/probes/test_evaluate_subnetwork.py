@@ -379,7 +379,7 @@ def test_layers_that_nothing_changes_are_similar_and_turn_nowhere(planted):
     rotation = subnetwork_rotation(planted.subject, empty, planted.ids, tokens_per_dim=10)
     none = rotation[(rotation["condition"] == "only") & (rotation["control"] == "none")]
     assert none.loc[none["target"] == "out", "angle"].max() == 0
-    np.testing.assert_allclose(none.loc[none["target"] == "out", "lens_r"], 1.0, atol=1e-6)
+    assert none.loc[none["target"] == "out", "lens_r"].min() > 0.999  # the ridge shrinks the identity a little
 
 
 def test_the_last_layer_reads_itself_and_strangers_have_no_angle(evaluation):

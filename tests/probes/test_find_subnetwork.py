@@ -1,0 +1,360 @@
+"""Masks are trained as the paper says, find what was planted, and leave the model as it was."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+
+import interp
+from interp.errors import InputError, ModelError, UnknownName
+from interp.planted import bigram
+from probes import BigramModel, Subnetwork, find_subnetwork, maskable
+from probes import _mask_training as training
+from probes._contexts import DrawnContexts
+from probes._mask_parameters import NEVER, MaskParameters
+from probes._soft_targets import BigramTarget, cross_entropy
+
+VOCAB = 61
+
+
+@pytest.fixture
+def bigrams():
+    return BigramModel.from_transition(
+        (2 * torch.randn(VOCAB, VOCAB, generator=torch.Generator().manual_seed(5))).softmax(dim=1)
+    )
+
+
+def quick(subject, bigrams, **settings):
+    return find_subnetwork(subject, bigrams, **{"sparsity": 10, "steps": 4, "batch": 3, "length": 7} | settings)
+
+
+def reference_step(model, ids, bigrams, sparsity, steps, lr, growth):
+    """The same training by plain PyTorch: one autograd graph from m to the loss, no code of ours.
+
+    Returns m by parameter name after so many steps.
+    """
+    names = [name for name, weight in model.named_parameters() if ".h." in f".{name}" and weight.ndim == 2]
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    m = {name: torch.where(weights[name] == 0, -1e6, 0.0).requires_grad_() for name in names}
+    n = sum(weights[name].numel() for name in names)
+    optimiser = torch.optim.AdamW(m.values(), lr=lr)
+    inverse_temperature = 1.0
+    for step in range(steps):
+        soft = {name: torch.sigmoid(inverse_temperature * value) for name, value in m.items()}
+        masked = weights | {name: weights[name] * soft[name] for name in names}
+        logits = torch.func.functional_call(model, masked, (ids(step),)).logits
+        rows = bigrams.probs(ids(step)).float()
+        loss = -(rows * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
+        loss = loss + sparsity * sum(value.sum() for value in soft.values()) / n
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        inverse_temperature *= growth
+    return {name: value.detach() for name, value in m.items()}
+
+
+@pytest.mark.parametrize("backend", ["bridge", "nnsight"])
+def test_steps_equal_plain_pytorchs(small_model, word_level, bigrams, backend):
+    """GPT-2: fused, transposed queries, keys and values; three steps of lr 0.1, so that an error would show."""
+    model = small_model("gpt2")
+    with torch.no_grad():
+        model.transformer.h[1].mlp.c_fc.weight[3, :5] = 0
+    subject = interp.load(model, backend=backend, tokenizer=word_level)
+    schedule = training.Schedule(lr=0.1, growth=1.3, steps=3, batch=3, length=7, retries=0)
+    target = BigramTarget(bigrams, subject.device)
+    contexts = DrawnContexts(bigrams, (3, 7), first=None, seed=0)
+    run = training.MaskTraining(
+        subject, target, lambda attempt: contexts, sparsity=5.0, unit="weight", schedule=schedule, checkpoint=None
+    )
+    run.run(lambda logged: None)
+    expected = reference_step(copy.deepcopy(model), contexts.batch, bigrams, 5.0, 3, 0.1, 1.3)
+    ours = {member.matrix.name: member.shaped for member in run.masks._all()}
+    for layer in range(4):
+        fused = expected[f"transformer.h.{layer}.attn.c_attn.weight"].T.chunk(3)
+        for component, m in zip("qkv", fused, strict=True):
+            # Adam divides by the root of squared gradients: where those are near 0 roundings of them show in m.
+            torch.testing.assert_close(ours[f"blocks.{layer}.attn.{component}.weight"], m, atol=2e-3, rtol=1e-3)
+        for name, path in (("mlp.in", "mlp.c_fc"), ("mlp.out", "mlp.c_proj"), ("attn.o", "attn.c_proj")):
+            m = expected[f"transformer.h.{layer}.{path}.weight"].T
+            torch.testing.assert_close(ours[f"blocks.{layer}.{name}.weight"], m, atol=2e-3, rtol=1e-3)
+    assert float(ours["blocks.1.mlp.in.weight"][0, 3]) < 0.9 * NEVER
+
+
+@pytest.mark.parametrize("unit", ["row", "neuron", "head"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gpt_neox"])
+def test_gradients_of_units_are_sums_over_their_weights(small_subject, bigrams, architecture, unit):
+    """One step of SGD-like Adam moves m against the gradient's sign, which finite differences of the loss give."""
+    subject = small_subject(architecture, "bridge")
+    ids = DrawnContexts(bigrams, (2, 6), first=None, seed=3).batch(0)
+    rows = bigrams.probs(ids).float()
+
+    def loss(masks):
+        kept = masks.refresh()
+        with subject.edited([], {}), masks.masking():
+            logits = torch.stack(subject.logits(ids))
+        return float(-(rows * logits.log_softmax(-1)).sum(-1).double().mean()) + 4.0 * kept
+
+    def new():
+        return MaskParameters(subject.weight_matrices(), unit=unit, n_heads=subject.n_heads, sparsity=4.0, lr=1e-2)
+
+    schedule = training.Schedule(lr=1e-2, growth=1.0, steps=1, batch=2, length=6, retries=0)
+    target = BigramTarget(bigrams, subject.device)
+    run = training.MaskTraining(
+        subject, target, lambda attempt: None, sparsity=4.0, unit=unit, schedule=schedule, checkpoint=None
+    )
+    found = {}
+    run.masks._advance, keep = lambda group: found.__setitem__(id(group), group.m.grad.clone()), run.masks._advance
+    rows_of = target.begin(ids)
+    run.masks.refresh()
+    with subject.edited([], {}), run.masks.masking() as leaves:
+        subject.run(ids, lambda tape: run._losses(tape, ids, rows_of, leaves), graph=True)
+    assert keep is not None and len(found) == len(run.masks.m)
+    for name, group in run.masks._groups.items():
+        index = len(group.m) // 2
+        masks = new()
+        values = []
+        for shift in (0.05, -0.05):
+            masks.m[name].zero_()
+            masks.m[name][index] = shift
+            values.append(loss(masks))
+        numeric = (values[0] - values[1]) / 0.1
+        # d sigmoid(m) = 1/4 dm at m = 0; central differences of 0.05 leave 0.05² / 24 of the third derivative.
+        assert float(found[id(group)][index]) / 4 == pytest.approx(numeric, abs=2e-3, rel=2e-2), name
+
+
+def test_cross_entropy_of_sparse_rows_is_that_of_dense_ones(bigrams):
+    counts = bigrams.pairs.tolil()
+    counts[7] = 0
+    counts = counts.tocsr()
+    model = BigramModel(
+        type(bigrams.pairs)(counts), bigrams.unigram, bigrams.current * (torch.arange(VOCAB) != 7).numpy(), "x"
+    )
+    ids = torch.tensor([[3, 7, 7, 60], [0, 3, 1, 2]])
+    logits = torch.randn(8, VOCAB, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for unigram in (False, True):
+        target = BigramTarget(model, torch.device("cpu"), unigram=unigram)
+        given = logits.float().requires_grad_()
+        losses, gradient = cross_entropy(given.detach(), target.begin(ids)(slice(None)), VOCAB)
+        p = torch.from_numpy(model.unigram_probs).expand(8, -1) if unigram else model.probs(ids).flatten(0, 1)
+        dense = -(p * logits.log_softmax(-1)).sum(-1)
+        torch.testing.assert_close(losses.double(), dense, atol=1e-5, rtol=0)  # float32 sums of 61 terms
+        torch.testing.assert_close(gradient.double(), logits.softmax(-1) - p, atol=1e-6, rtol=0)
+
+
+def test_planted_weights_are_found_and_noise_is_not():
+    planted = bigram(noise_blocks=2, vocab=8, seed=1)
+    subject = interp.load(planted.model)
+    model = BigramModel.from_transition(planted.truth.transition)
+    found = find_subnetwork(subject, model, sparsity=1, steps=400, batch=8, length=8, lr=5e-2)[1]
+    at = planted.truth.layout.planted[0]
+    counts = found.counts().set_index(["layer", "component"])["kept_count"]
+    assert counts.drop(index=[(at, "mlp_in"), (at, "mlp_out")]).sum() == 0  # every noise weight is dropped
+    # The planted ones: a unit weight in, and log P - e out, of which what is near 0 may go.
+    assert counts[at, "mlp_in"] == 8
+    planted_out = next(
+        one for one in subject.weight_matrices() if one.layer == at and one.component == "mlp_out"
+    ).weight
+    kept = found.masks[f"blocks.{at}.mlp.out.weight"]
+    assert bool(kept[planted_out.abs() > 0.3].all()) and kept.sum() <= (planted_out != 0).sum()
+    ids = DrawnContexts(model, (40, 40), first=None, seed=9).batch(0)
+    with found.applied(subject):
+        log_q = torch.stack(subject.logits(ids)).log_softmax(-1).double()
+    xent = -(model.probs(ids) * log_q).sum(-1).mean()
+    bound = model.entropy()[ids].mean()
+    assert 0 <= float(xent - bound) < 5e-3
+    ours = -log_q[:, :-1].gather(-1, ids[:, 1:, None])[..., 0].flatten() / math.log(2)
+    theirs = model.surprisal(ids[:, :-1], ids[:, 1:]).flatten()
+    assert float(torch.corrcoef(torch.stack([ours, theirs]))[0, 1]) > 0.999
+
+
+@pytest.mark.slow
+def test_decoys_that_spoil_the_output_are_dropped():
+    """Decoys write where the unembedding reads: the full model is far off, and exact recovery is not to be expected."""
+    planted = bigram(noise_blocks=1, vocab=12, seed=1)
+    subject = decoyed(planted)
+    model = BigramModel.from_transition(planted.truth.transition)
+    found = find_subnetwork(subject, model, sparsity=(0, 10), steps=1600, batch=8, length=8, lr=2e-2)
+    at = planted.truth.layout.planted[0]
+    for sparsity in (0, 10):
+        counts = found[sparsity].counts()
+        mlp = (counts["layer"] == at) & counts["component"].str.startswith("mlp")
+        density = {name: part["kept_count"].sum() / part["total_count"].sum() for name, part in counts.groupby(mlp)}
+        told = found[sparsity].origin["held_out_nats"]
+        assert told["entropy"] < told["xent"] < 0.1 * told["xent_full_model"]
+    assert density[False] < 0.5 * density[True]
+    assert found[10].n_kept < found[0].n_kept
+
+
+def decoyed(planted):
+    generator = torch.Generator().manual_seed(3)
+    at = planted.truth.layout.planted[0]
+    subject = interp.load(planted.model)
+    with torch.no_grad():
+        for matrix in subject.weight_matrices():
+            if matrix.layer != at or not matrix.component.startswith("mlp"):
+                matrix.weight.copy_(0.7 * torch.randn(matrix.weight.shape, generator=generator))
+    return interp.load(planted.model)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "llama"])
+@pytest.mark.parametrize("backend", ["bridge", "nnsight"])
+def test_the_model_is_the_same_afterwards(small_model, word_level, bigrams, architecture, backend):
+    model = small_model(architecture)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    subject = interp.load(model, backend=backend, tokenizer=word_level)
+    unharmed(subject, bigrams, torch.randint(3, VOCAB, (2, 9)))
+    after = model.state_dict()
+    assert list(after) == list(before) and all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_a_native_bridge_is_the_same_afterwards():
+    planted = bigram(noise_blocks=1, vocab=VOCAB, seed=1)
+    unharmed(interp.load(planted.model), BigramModel.from_transition(planted.truth.transition), torch.arange(14)[None])
+    assert all(weight.grad is None for weight in planted.model.parameters())
+
+
+def unharmed(subject, bigrams, ids):
+    """Logits and fingerprint keep their bits, also where the target breaks off in the middle of training."""
+    logits, fingerprint = torch.stack(subject.logits(ids)), subject.fingerprint
+    quick(subject, bigrams, target="model")
+    assert torch.equal(torch.stack(subject.logits(ids)), logits)
+    calls = []
+
+    def breaks(given):
+        calls.append(given)
+        if len(calls) > 1:
+            raise RuntimeError("broken target")
+        return bigrams.probs(given)
+
+    with pytest.raises(RuntimeError, match="broken target"):
+        quick(subject, bigrams, target=breaks)
+    assert torch.equal(torch.stack(subject.logits(ids)), logits)
+    again = type(subject)(subject.backend)
+    assert again.fingerprint == fingerprint and not subject.edits
+
+
+def test_an_interrupted_training_goes_on_to_the_same_masks(small_subject, bigrams, tmp_path, monkeypatch):
+    subject = small_subject("gpt2", "bridge")
+    monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", 0.0)
+    settings = {"sparsity": (1, 10), "steps": 12, "out": tmp_path}
+    whole = quick(subject, bigrams, **settings | {"out": None})
+    batch, asked = DrawnContexts.batch, []
+
+    def broken(self, step):
+        asked.append(step)
+        if step == 7:
+            raise KeyboardInterrupt
+        return batch(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DrawnContexts, "batch", broken)
+        with pytest.raises(KeyboardInterrupt):
+            quick(subject, bigrams, **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(DrawnContexts, "batch", lambda self, step: asked.append(step) or batch(self, step))
+        asked.clear()
+        resumed = quick(subject, bigrams, **settings)
+    assert asked[0] == 7
+    for sparsity in (1, 10):
+        assert resumed[sparsity].digest == whole[sparsity].digest
+    ignored = ["seconds"]
+    assert resumed.log.drop(columns=ignored).equals(whole.log.drop(columns=ignored))
+
+
+def test_sparsities_see_the_same_batches_and_do_not_change_each_other(small_subject, bigrams):
+    subject = small_subject("gpt2", "bridge")
+    both, alone = quick(subject, bigrams, sparsity=(1, 100)), quick(subject, bigrams, sparsity=100)
+    assert both[100].digest == alone[100].digest
+    entropies = [rows["entropy"].tolist() for _, rows in both.log.groupby("sparsity")]
+    assert entropies[0] == entropies[1]
+
+
+def test_a_soft_mask_is_a_half_at_first_and_hard_in_the_end(small_subject):
+    subject = small_subject("gpt2", "bridge")
+    masks = MaskParameters(subject.weight_matrices(), unit="weight", n_heads=4, sparsity=0, lr=0.1)
+    for inverse_temperature in (1.0, 50.0, 1e6):
+        masks.inverse_temperature = inverse_temperature
+        assert masks.refresh() == pytest.approx(0.5, abs=1e-12)  # m = 0, whatever the temperature
+    generator = torch.Generator().manual_seed(0)
+    for m in masks.m.values():
+        m.normal_(generator=generator)
+    soft = {}
+    for inverse_temperature in (1.0, 10.0, 1e7):
+        masks.inverse_temperature = inverse_temperature
+        soft[inverse_temperature] = masks.refresh()
+    hard = sum(int(mask.sum()) for mask in masks.hard().values()) / masks.n_weights
+    # At T = 1e7 the soft masks of normal m are 0 or 1 but for the |m| < 1e-6, a millionth of them.
+    assert soft[1e7] == pytest.approx(hard, abs=1e-5) and soft[1.0] != pytest.approx(hard, abs=1e-5)
+
+
+def test_the_loss_is_never_below_the_targets_entropy(small_subject, bigrams):
+    for target in ("bigram", "unigram", "model"):
+        log = quick(small_subject("llama", "bridge"), bigrams, target=target).log
+        assert (log["xent"] >= log["entropy"] - 1e-5).all()  # float32 sums of 61 terms
+        assert log["target"].eq(target).all()
+
+
+def test_frames_and_their_summaries(small_subject, bigrams):
+    found = quick(small_subject("gpt2", "bridge"), bigrams, sparsity=(1, 10))
+    own = found.components.query("control == 'none'")
+    for sparsity, rows in own.groupby("sparsity"):
+        assert rows["kept_count"].sum() == found[sparsity].n_kept
+        assert rows["total_count"].sum() == found[sparsity].n_total
+    summary = found.components.interp.summary()
+    assert len(summary) == 2 * 4
+    shares = summary.groupby("sparsity")[["attn_share", "mlp_share"]].sum().sum(axis=1)
+    assert shares.tolist() == pytest.approx([1, 1])
+    last = found.log.interp.summary()
+    assert last["step"].tolist() == [3, 3] and last["sparsity"].tolist() == [1, 10]
+    assert list(found) == [1, 10] and isinstance(found[1], Subnetwork)
+    with pytest.raises(UnknownName, match="unknown sparsity '7'; known: '1', '10'"):
+        found[7]
+
+
+def test_texts_are_used_once_before_any_comes_again(small_subject, bigrams):
+    subject = small_subject("gpt2", "bridge")
+    texts = torch.arange(4 * 40).remainder(VOCAB).view(4, 40)
+    found = quick(subject, bigrams, texts=texts, length=8)
+    assert found[10].origin["steps"] == 4
+    with pytest.raises(InputError, match=r"the texts have 40 tokens; 6 windows of 8 need 48"):
+        quick(subject, bigrams, texts=texts[:1], length=8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"sparsity": -1}, InputError, "sparsity is -1; give one number of 0 or more"),
+        ({"sparsity": (1, 1)}, InputError, "several different ones"),
+        ({"target": "trigram"}, UnknownName, "unknown target 'trigram'; did you mean 'bigram'"),
+        ({"unit": "layer"}, UnknownName, "unknown unit 'layer'"),
+        ({"recipe": "slow"}, UnknownName, "unknown recipe 'slow'"),
+        ({"steps": 0}, InputError, "steps is 0; give a number above 0"),
+        ({"length": 65}, InputError, "length is 65, more than the context of 64"),
+        (
+            {"target": lambda ids: torch.ones(3)},
+            InputError,
+            r"target gave \[3\]; it must give probabilities \[3, 7, 61\]",
+        ),
+    ],
+)
+def test_bad_arguments_are_named(small_subject, bigrams, settings, error, message):
+    with pytest.raises(error, match=message):
+        quick(small_subject("gpt2", "bridge"), bigrams, **settings)
+
+
+def test_a_mixture_of_experts_and_another_vocabulary_are_refused(small_subject, bigrams):
+    with pytest.raises(ModelError, match="a mixture of experts"):
+        quick(small_subject("mixtral", "bridge"), bigrams)
+    larger = BigramModel.from_transition(torch.full((100, 100), 0.01))
+    with pytest.raises(ModelError, match="more tokens than the 61"):
+        quick(small_subject("gpt2", "bridge"), larger)
+
+
+def test_half_precision_weights_with_float32_masks(small_model, word_level, bigrams):
+    subject = interp.load(small_model("llama"), dtype="bfloat16", tokenizer=word_level)
+    found = quick(subject, bigrams)
+    assert found.log["xent"].notna().all() and len(maskable(subject)) == 28
