@@ -150,7 +150,7 @@ def test_the_summary_of_a_planted_model_says_what_is_evidence(planted):
 
 
 def test_what_is_needed_is_told_from_what_is_not():
-    """Two sets of weights: those by which the planted MLP reads its token, and a noise block's, which change nothing."""
+    """Weights by which the planted MLP reads its token, and those of a noise block, which change nothing."""
     model = bigram(vocab=12, noise_blocks=1)
     subject, bigrams = interp.load(model.model), BigramModel.from_transition(model.truth.transition)
     nothing = Subnetwork.full(subject, keep=False).masks
