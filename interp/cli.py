@@ -116,8 +116,9 @@ def run(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the tables and the figure.")] = Path("results/demo"),
     text: Annotated[str, typer.Option(help="What to read.")] = DEMO_TEXT,
+    subnetwork: Annotated[bool, typer.Option(help="Look for a bigram subnetwork too, a pilot of a minute.")] = True,
 ) -> None:
-    """Read the shipped model through the logit lens: a table, two Parquet files, a figure. Needs no network."""
+    """Read the shipped model through the logit lens: a table, Parquet files, a figure. Needs no network."""
     from interp.loading import load
 
     with _one_sentence():
@@ -139,8 +140,26 @@ def demo(
     depth = corpus.interp.summary()[["layer", "n_prompts", "agrees_final", "agrees_final_low", "agrees_final_high"]]
     _out.print("Share of the shipped prompts on which a layer's last-position argmax is already the model's own:")
     _show(depth, False)
-    for path in [*(out / name for name in files), figure]:
+    written = [*(out / name for name in files), figure]
+    if subnetwork:
+        with _one_sentence():
+            written.append(_demo_subnetwork(subject, out))
+    for path in written:
         typer.echo(f"wrote {path}")
+
+
+def _demo_subnetwork(subject: Any, out: Path) -> Path:
+    """Which neurons and heads a pilot keeps, by block."""
+    pilot = {"sparsity": 1, "unit": "neuron", "recipe": "pilot"}
+    kept = registry.get("bigram_subnetwork").function(subject, **pilot)
+    _out.print(
+        "A PILOT of a bigram subnetwork (neurons and heads for weights, a minute for a quarter of an hour): where the\n"
+        "weights lie that it keeps to predict the next token from the current one alone; shares by size beside them."
+    )
+    _show(kept.interp.summary().drop(columns=["model", "run_id", "target"]), False)
+    path = out / "bigram_subnetwork.parquet"
+    kept.to_parquet(path)
+    return path
 
 
 def _parameters(function: Callable[..., Any], pairs: list[str]) -> dict[str, Any]:

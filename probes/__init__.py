@@ -20,6 +20,7 @@ from probes.normxlogit import normxlogit
 from probes.random_model import random_model
 from probes.reagent import reagent, reagent_probes
 from probes.reagent_ls import reagent_ls
+from probes.released_subnetwork import released_subnetwork
 from probes.spelling import spelling
 from probes.stages import stages_of_inference
 from probes.steer import steer
@@ -65,6 +66,7 @@ __all__ = [
     "reagent",
     "reagent_ls",
     "reagent_probes",
+    "released_subnetwork",
     "run_schedules",
     "spelling",
     "stages_of_inference",

@@ -108,6 +108,11 @@ class MaskParameters:
         """Mask parameters by the name of their group, as they are stored."""
         return {name: group.m for name, group in self._groups.items()}
 
+    @property
+    def effective(self) -> list[nn.Parameter]:
+        """What passes multiply by while masked, a parameter per module."""
+        return list(self._effective.values())
+
     @contextmanager
     def masking(self) -> Iterator[list[nn.Parameter]]:
         """Within, passes use the effective weights, and a backward pass to those yielded makes a step."""
@@ -119,7 +124,7 @@ class MaskParameters:
             for group in self._groups.values():
                 group.waiting = len(group.members)
             self._n_mid = self._n_hi = 0
-            yield list(self._effective.values())
+            yield self.effective
 
     @torch.no_grad()
     def refresh(self) -> float:

@@ -83,7 +83,7 @@ def test_bad_input_is_one_sentence_and_exit_code_two(cli, arguments, words):
 
 
 def test_demo_writes_tables_and_a_figure(cli, tmp_path):
-    done = cli("demo", "--out", tmp_path / "demo")
+    done = cli("demo", "--no-subnetwork", "--out", tmp_path / "demo")
     assert done.exit_code == 0, done.output
     written = {path.name for path in (tmp_path / "demo").iterdir()}
     assert written == {"logit_lens.parquet", "top_tokens.parquet", "prompts_logit_lens.parquet", "logit_lens.png"}

@@ -149,6 +149,7 @@ def test_public_names():
         "reagent",
         "reagent_ls",
         "reagent_probes",
+        "released_subnetwork",
         "run_schedules",
         "spelling",
         "stages_of_inference",
