@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from interp.run import Run
+from interp.subject import Subject
 from interp.tape import Tape
 from interp.tokens import Batch
 
@@ -26,15 +27,22 @@ class Stream(Protocol):
         """Read one recorded batch."""
 
 
-def collect(run: Run, streams: Sequence[Stream]) -> None:
-    """Feed every batch of a run to all streams; one forward pass serves them all."""
+def collect(run: Run, streams: Sequence[Stream], model: Subject | None = None) -> None:
+    """Feed every batch of a run to all streams; one forward pass serves them all.
+
+    Args:
+        run: whose batches.
+        streams: what takes them in.
+        model: run in place of the run's own subject: that subject with some of its weights masked, say.
+    """
+    subject = model or run.subject
 
     def feed(tape: Tape, batch: Batch) -> None:
         for stream in streams:
             stream.add(tape, batch)
 
     for batch in run.batches():
-        run.subject.run(batch.ids, partial(feed, batch=batch))
+        subject.run(batch.ids, partial(feed, batch=batch))
 
 
 @dataclass

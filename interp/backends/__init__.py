@@ -95,5 +95,8 @@ class Backend(Protocol):
     def site(self, name: SiteName, layer: int) -> Site:
         """Where a value can be read or changed; `layer` is ignored for "embed"."""
 
+    def untrained(self, keep_embeddings: bool) -> Any:
+        """A live model of the same make, its weights drawn anew from torch's global generator; see `random_model`."""
+
     def showing_patterns(self) -> AbstractContextManager[None]:
         """Passes within it compute attention patterns one can see."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import Any, TypeVar
@@ -153,6 +154,19 @@ class BridgeBackend:
         if hook is None:
             raise ModelError(f"block {layer} of {self.facts.name!r} ({self.facts.architecture}) shows no {name}.")
         return Site(f"{name} of block {layer}", hook, block=self.bridge.blocks[layer])
+
+    def untrained(self, keep_embeddings: bool) -> Any:
+        """See `Backend.untrained`."""
+        if not isinstance(self._source, NativeModel):
+            return structure.untrained(self._source, keep_embeddings)
+        config = copy.deepcopy(self.bridge.cfg)
+        config.seed = None  # which would draw the same weights again
+        name = str(self.bridge.cfg.model_name)
+        fresh = TransformerBridge.boot_native(config, device=self.device, dtype=self.dtype, model_name=name).eval()
+        if keep_embeddings:
+            pairs = [(one.original_model, one.unembed.original_component) for one in (self.bridge, fresh)]
+            structure.copy_embeddings(*pairs)
+        return fresh
 
     def showing_patterns(self) -> AbstractContextManager[None]:
         """See `Backend.showing_patterns`; a bridge computes them always."""

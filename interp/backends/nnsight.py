@@ -171,6 +171,12 @@ class NNsightBackend:
             raise ModelError(f"{name} cannot be read or changed on NDIF; load {self.facts.name!r} without remote=True.")
         return structure.site(self._module, name, layer)
 
+    def untrained(self, keep_embeddings: bool) -> Any:
+        """See `Backend.untrained`."""
+        if self.remote:
+            raise ModelError(f"{self.facts.name!r} is on NDIF; load it without remote=True to draw its weights anew.")
+        return structure.untrained(self._module, keep_embeddings)
+
     def showing_patterns(self) -> AbstractContextManager[None]:
         """See `Backend.showing_patterns`."""
         return structure.eager_attention(self._module)

@@ -64,6 +64,26 @@ def shared_copy(model: nn.Module) -> nn.Module:
         raise ModelError(f"a {type(model).__name__} keeps state between calls; interp cannot copy it.") from error
 
 
+def untrained(model: Any, keep_embeddings: bool) -> Any:
+    """A model of the same class and config with weights as before training, from torch's global generator.
+
+    With `keep_embeddings`, token and position embeddings and the unembedding are those of `model`.
+    """
+    fresh = type(model)._from_config(copy.deepcopy(model.config), dtype=next(model.parameters()).dtype)
+    if keep_embeddings:
+        copy_embeddings((model, model.get_output_embeddings()), (fresh, fresh.get_output_embeddings()))
+    return fresh.to(next(model.parameters()).device).eval()
+
+
+@torch.no_grad()
+def copy_embeddings(source: tuple[nn.Module, nn.Module], target: tuple[nn.Module, nn.Module]) -> None:
+    """Copy the weights of every embedding, and of the unembedding, between models of one make: (model, unembedding)."""
+    parts = [[m for m in model.modules() if isinstance(m, nn.Embedding)] + [head] for model, head in (source, target)]
+    for own, other in zip(*parts, strict=True):
+        for weight, fresh in zip(own.parameters(), other.parameters(), strict=True):
+            fresh.copy_(weight)
+
+
 @contextmanager
 def evaluating(*models: nn.Module) -> Iterator[None]:
     """Evaluation mode within the block, each module's own mode after it."""

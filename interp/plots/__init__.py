@@ -12,6 +12,7 @@ from interp.plots.neurons import neuron_tokens
 from interp.plots.robustness import robustness
 from interp.plots.stages import neuron_kinds, stages, subjoiner_heads
 from interp.plots.steering import steer
+from interp.plots.subnetwork import kept_weights, subnetwork_covariance, subnetwork_rotation, subnetwork_surprisal
 
 __all__ = [
     "attribution",
@@ -19,6 +20,7 @@ __all__ = [
     "faithfulness",
     "findings",
     "iterative_inference",
+    "kept_weights",
     "lens",
     "microscope",
     "neuron_kinds",
@@ -28,5 +30,8 @@ __all__ = [
     "stages",
     "steer",
     "subjoiner_heads",
+    "subnetwork_covariance",
+    "subnetwork_rotation",
+    "subnetwork_surprisal",
     "top_tokens",
 ]
