@@ -6,7 +6,7 @@ from probes.concept_neurons import concept_neurons, concept_scores
 from probes.faithfulness import faithfulness
 from probes.iterative_inference import iterative_inference
 from probes.layer_robustness import layer_robustness, run_schedules
-from probes.logit_lens import logit_lens, top_tokens
+from probes.logit_lens import logit_lens
 from probes.microscope import law_and_microscope, microscope, microscope_tokens
 from probes.neuron_kinds import neuron_kinds
 from probes.neuron_set import NeuronSet
@@ -19,6 +19,7 @@ from probes.spelling import spelling
 from probes.stages import stages_of_inference
 from probes.steer import steer
 from probes.subjoiner_heads import subjoiner_heads
+from probes.top_tokens import top_tokens
 from probes.tuned_lens import TunedLens, load_tuned_lens, tuned_lens
 from probes.value_clusters import value_clusters
 
