@@ -77,15 +77,15 @@ class Moments:
         own = y.shape[1]
         self.n += len(x)
         self.x += x.sum(0)
-        self.xx += _gram(x)
+        self.xx += products(x, x)
         self.y[:own] += y.sum(0)
-        self.xy[:, :own] += x.T @ y
+        self.xy[:, :own] += products(x, y)
         self.yy[:own] += y.square().sum(0)
         if runs is None or not len(x):
             return
         values, lengths = runs
         self.y[own:] += lengths.double() @ values
-        self.xy[:, own:] += torch.segment_reduce(x, "sum", lengths=lengths).T @ values
+        self.xy[:, own:] += products(torch.segment_reduce(x, "sum", lengths=lengths), values)
         self.yy[own:] += lengths.double() @ values.square()
 
     def about(self, x: Tensor, y: Tensor) -> Scatter:
@@ -149,9 +149,12 @@ class Fit:
     rank: int
 
 
-def _gram(x: Tensor) -> Tensor:
-    """Products of all pairs of columns, [p, p]; numpy sees that the result is symmetric and computes half of it."""
+def products(x: Tensor, y: Tensor) -> Tensor:
+    """Sums over rows of the products of every column of x [n, p] with every one of y [n, q]: [p, q].
+
+    On a CPU numpy's BLAS is the faster one in float64, and computes only half of x with itself.
+    """
     if x.device.type != "cpu":
-        return x.T @ x
-    rows = x.numpy()
-    return torch.from_numpy(rows.T @ rows)
+        return x.T @ y
+    left = x.numpy()
+    return torch.from_numpy(left.T @ (left if y is x else y.numpy()))
