@@ -12,7 +12,7 @@ from torch import Tensor
 from interp.run import Run
 from interp.tape import Tape
 from interp.tokens import Batch, select_positions
-from probes._streams import Moments, Scatter, products
+from probes._streams import Accumulate, Moments, Scatter
 
 
 def linearity(step: Scatter) -> dict[str, float]:
@@ -105,7 +105,7 @@ class StepMoments:
         """Of all other positions."""
         return self._joined(1)
 
-    def add(self, tape: Tape, batch: Batch) -> None:
+    def add(self, tape: Tape, batch: Batch, accumulate: Accumulate) -> None:
         """Take in a batch."""
         row, pos = (one.to(tape.last.device) for one in select_positions(batch, None))
         order = (pos > 0).long().argsort(stable=True)  # first positions first, so that each part is a slice
@@ -116,9 +116,9 @@ class StepMoments:
             whole = tape.residual(layer)[at].double()
             states = [whole[part] for part in parts]
             for part, own in enumerate(states):
-                self._layers[part][layer].add(own, own[:, :0])
+                self._layers[part][layer].add(own, own[:, :0], accumulate=accumulate)
                 if before:
-                    self._steps[part, layer - 1] += products(before[part], own)
+                    accumulate(self._steps[part, layer - 1], before[part], own)
             before = states
 
     def _joined(self, part: int) -> list[Moments]:

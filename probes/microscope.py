@@ -26,7 +26,7 @@ from interp.run import Run
 from interp.tape import Tape
 from interp.tokens import Batch, Texts, select_positions
 from probes._linearity import StepMap, StepMoments, anisotropy, linearity, massive_dimensions, step_distances
-from probes._streams import Moments, Scatter, collect
+from probes._streams import Accumulate, Moments, Scatter, collect
 from probes._two_nn import Cloud
 from probes.next_token_law import LawStream, law_run, require_enough
 
@@ -243,9 +243,9 @@ class MicroscopeStream(StepMoments):
         shape = run.subject.n_layers + 1, len(drawn), run.subject.d_model
         self._drawn = torch.zeros(shape, dtype=run.subject.dtype)
 
-    def add(self, tape: Tape, batch: Batch) -> None:
+    def add(self, tape: Tape, batch: Batch, accumulate: Accumulate) -> None:
         """Take in a batch."""
-        super().add(tape, batch)
+        super().add(tape, batch, accumulate)
         row, pos = select_positions(batch, None)
         slot = self._slot[self._starts[batch.prompts[row]] + pos]
         row, pos, slot = row[slot >= 0], pos[slot >= 0], slot[slot >= 0]
