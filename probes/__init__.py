@@ -10,7 +10,7 @@ from probes.find_subnetwork import FoundSubnetworks, bigram_subnetwork, find_sub
 from probes.iterative_inference import iterative_inference
 from probes.kept_weights import kept_weights
 from probes.layer_robustness import layer_robustness, run_schedules
-from probes.logit_lens import logit_lens, top_tokens
+from probes.logit_lens import logit_lens
 from probes.microscope import law_and_microscope, microscope, microscope_tokens
 from probes.neuron_kinds import neuron_kinds
 from probes.neuron_set import NeuronSet
@@ -30,6 +30,7 @@ from probes.subnetwork_covariance import subnetwork_covariance
 from probes.subnetwork_overlap import subnetwork_overlap
 from probes.subnetwork_rotation import subnetwork_rotation
 from probes.subnetwork_surprisal import subnetwork_surprisal
+from probes.top_tokens import top_tokens
 from probes.tuned_lens import TunedLens, load_tuned_lens, tuned_lens
 from probes.value_clusters import value_clusters
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from interp.run import Run
 from interp.tape import Tape
 from interp.tokens import Batch, select_positions
-from probes._streams import Moments, Scatter
+from probes._streams import Accumulate, Moments, Scatter
 
 
 def linearity(step: Scatter) -> dict[str, float]:
@@ -86,27 +87,44 @@ class StepMap:
 class StepMoments:
     """Moments of every step from a layer to the next, of first positions and of all others apart.
 
-    Attributes:
-        first, inner: [L + 1] each; y of the last, which no layer follows, has no columns.
+    The y of a step is the x of the next one: its sums are taken once.
     """
 
     def __init__(self, run: Run) -> None:
-        d, last = run.subject.d_model, run.subject.n_layers
-        widths = [*[d] * last, 0]
-        self.first, self.inner = ([Moments.zeros(d, width, run.subject.device) for width in widths] for _ in range(2))
+        d, n_states, device = run.subject.d_model, run.subject.n_layers + 1, run.subject.device
+        self._layers = [[Moments.zeros(d, 0, device) for _ in range(n_states)] for _ in range(2)]
+        self._steps = torch.zeros(2, n_states - 1, d, d, dtype=torch.float64, device=device)
 
-    def add(self, tape: Tape, batch: Batch) -> None:
+    @property
+    def first(self) -> list[Moments]:
+        """Of position 0, [L + 1]; y of the last layer, which no other follows, has no columns."""
+        return self._joined(0)
+
+    @property
+    def inner(self) -> list[Moments]:
+        """Of all other positions."""
+        return self._joined(1)
+
+    def add(self, tape: Tape, batch: Batch, accumulate: Accumulate) -> None:
         """Take in a batch."""
         row, pos = (one.to(tape.last.device) for one in select_positions(batch, None))
         order = (pos > 0).long().argsort(stable=True)  # first positions first, so that each part is a slice
         at, n_first = (row[order], pos[order]), int((pos == 0).sum())
-        states = tape.residual(0)[at].double()
+        parts = slice(None, n_first), slice(n_first, None)
+        before: list[Tensor] = []
         for layer in range(tape.n_layers + 1):
-            ended = layer == tape.n_layers
-            following = states[:, :0] if ended else tape.residual(layer + 1)[at].double()
-            self.first[layer].add(states[:n_first], following[:n_first])
-            self.inner[layer].add(states[n_first:], following[n_first:])
-            states = following
+            whole = tape.residual(layer)[at].double()
+            states = [whole[part] for part in parts]
+            for part, own in enumerate(states):
+                self._layers[part][layer].add(own, own[:, :0], accumulate=accumulate)
+                if before:
+                    accumulate(self._steps[part, layer - 1], before[part], own)
+            before = states
+
+    def _joined(self, part: int) -> list[Moments]:
+        layers = self._layers[part]
+        steps = zip(pairwise(layers), self._steps[part], strict=True)
+        return [*(Moments(x.n, x.x, y.x, x.xx, xy, y.xx.diagonal()) for (x, y), xy in steps), layers[-1]]
 
 
 def step_distances(tape: Tape, at: tuple[Tensor, Tensor], maps: Sequence[StepMap]) -> Tensor:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
+from functools import cache, partial
+from threading import Semaphore
+from typing import Protocol, TypeAlias
 
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from interp.run import Run
@@ -19,12 +23,61 @@ from interp.tokens import Batch
 # a norm has taken out of the states comes back as about 1e-14.
 _NO_VARIANCE = 1e-12
 
+Accumulate: TypeAlias = Callable[[Tensor, Tensor, Tensor], None]
+"""(total [p, q], x [n, p], y [n, q]): adds the products of their columns to the total, see `add_products`."""
+
 
 class Stream(Protocol):
     """Takes in what it needs of each batch."""
 
-    def add(self, tape: Tape, batch: Batch) -> None:
-        """Read one recorded batch."""
+    def add(self, tape: Tape, batch: Batch, accumulate: Accumulate) -> None:
+        """Read one recorded batch; sums that `accumulate` adds to are complete after the batch."""
+
+
+def add_products(total: Tensor, x: Tensor, y: Tensor) -> None:
+    """Add to `total` [p, q], over rows, the products of every column of x [n, p] with every one of y [n, q].
+
+    On a CPU numpy's BLAS is the faster one in float64, and computes only half of x with itself.
+    """
+    if x.device.type == "cpu":
+        left = x.numpy()
+        total += torch.from_numpy(left.T @ (left if y is x else y.numpy()))
+    else:
+        total += x.T @ y
+
+
+@contextmanager
+def in_background(device: torch.device) -> Iterator[Accumulate]:
+    """`add_products` on all cores: each product on one, while torch prepares the next on another.
+
+    Within a product torch's threads and numpy's would take turns waiting for each other. All sums are complete at the
+    end; no two products of a batch go into the same one.
+    """
+    n_threads = torch.get_num_threads()
+    if device.type != "cpu" or n_threads == 1:
+        yield add_products
+        return
+    torch.set_num_threads(1)
+    try:
+        with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
+            slots = Semaphore(2 * n_threads)  # each product that waits holds its factors
+            pending: list[Future[None]] = []
+
+            def add(total: Tensor, x: Tensor, y: Tensor) -> None:
+                slots.acquire()
+                pending.append(pool.submit(add_products, total, x, y))
+                pending[-1].add_done_callback(lambda _: slots.release())
+
+            yield add
+            for one in pending:
+                one.result()
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def collect(run: Run, streams: Sequence[Stream], model: Subject | None = None) -> None:
@@ -38,8 +91,9 @@ def collect(run: Run, streams: Sequence[Stream], model: Subject | None = None) -
     subject = model or run.subject
 
     def feed(tape: Tape, batch: Batch) -> None:
-        for stream in streams:
-            stream.add(tape, batch)
+        with in_background(tape.last.device) as accumulate:
+            for stream in streams:
+                stream.add(tape, batch, accumulate)
 
     for batch in run.batches():
         subject.run(batch.ids, partial(feed, batch=batch))
@@ -73,7 +127,13 @@ class Moments:
         shapes: tuple[tuple[int, ...], ...] = ((p,), (q,), (p, p), (p, q), (q,))
         return cls(0, *(torch.zeros(shape, dtype=torch.float64, device=device) for shape in shapes))
 
-    def add(self, x: Tensor, y: Tensor, runs: tuple[Tensor, Tensor] | None = None) -> None:
+    def add(
+        self,
+        x: Tensor,
+        y: Tensor,
+        runs: tuple[Tensor, Tensor] | None = None,
+        accumulate: Accumulate = add_products,
+    ) -> None:
         """Take in rows, float64.
 
         Args:
@@ -81,19 +141,20 @@ class Moments:
             y: [n, q], or their first columns.
             runs: for the columns of y after those, which runs of consecutive rows share: the values of each run [r, s]
                 and its number of rows [r]. Products are then as many as runs, not rows.
+            accumulate: how products are added up.
         """
         own = y.shape[1]
         self.n += len(x)
         self.x += x.sum(0)
-        self.xx += _gram(x)
+        accumulate(self.xx, x, x)
         self.y[:own] += y.sum(0)
-        self.xy[:, :own] += x.T @ y
+        accumulate(self.xy[:, :own], x, y)
         self.yy[:own] += y.square().sum(0)
         if runs is None or not len(x):
             return
         values, lengths = runs
         self.y[own:] += lengths.double() @ values
-        self.xy[:, own:] += torch.segment_reduce(x, "sum", lengths=lengths).T @ values
+        accumulate(self.xy[:, own:], torch.segment_reduce(x, "sum", lengths=lengths), values)
         self.yy[own:] += lengths.double() @ values.square()
 
     def about(self, x: Tensor, y: Tensor) -> Scatter:
@@ -155,11 +216,3 @@ class Fit:
     coefficients: Tensor
     explained: Tensor
     rank: int
-
-
-def _gram(x: Tensor) -> Tensor:
-    """Products of all pairs of columns, [p, p]; numpy sees that the result is symmetric and computes half of it."""
-    if x.device.type != "cpu":
-        return x.T @ x
-    rows = x.numpy()
-    return torch.from_numpy(rows.T @ rows)

@@ -23,30 +23,20 @@ from interp.readout import Readout
 from interp.registry import probe, summarise_by_prompt
 from interp.run import Run
 from interp.subject import Subject
-from interp.tape import Tape
-from interp.tokens import Batch, Texts, check_positions, next_tokens, select_positions, single_token, whole_numbers
+from interp.tokens import Texts, check_positions, next_tokens, select_positions, single_token, whole_numbers
+from probes._lens import AT, PAPER, STATES, Place, place_columns, places_of, read_places, sublayer_of
 from probes._translators import TunedLens
 
 Targets: TypeAlias = str | int | Sequence[str | int]
 """What to score: "next", "argmax", a token as text, an id, or a list of tokens and ids (one row each)."""
-
-PAPER = "nostalgebraist (2020), interpreting GPT: the logit lens, LessWrong AcKRB8wDpdaN6v6ru"
-
-_STATES = 2  # held per layer: the residual recorded, and the rows picked of it
-
-_SUBLAYER = Column(
-    "sublayer", "str", "'pre': enters block `layer`; 'mid': between its attention and MLP; 'final': leaves the last"
-)
-_LENS = Column("lens", "str", "'logit', or 'tuned': through a trained affine map of its layer")
-_AT = ("model", "run_id", "prompt_id", "pos", "token_id", "token", "layer", _SUBLAYER)
 
 LENS = Schema(
     probe="logit_lens",
     paper=PAPER,
     rows="one per prompt, position, layer and target",
     columns=columns(
-        *_AT,
-        _LENS,
+        *AT,
+        Column("lens", "str", "'logit', or 'tuned': through a trained affine map of its layer"),
         "target_id",
         "target",
         "log_prob",
@@ -60,22 +50,6 @@ LENS = Schema(
     ),
     summary_by=("layer", "sublayer", "lens"),
     summary_of=("log_prob", "rank", "entropy", "kl_to_final", "agrees_final"),
-)
-
-TOP_TOKENS = Schema(
-    probe="top_tokens",
-    paper=PAPER,
-    rows="one per prompt, position, layer and k",
-    columns=columns(
-        *_AT,
-        Column("k", "int", "place in the order of probability, 0 is the most probable", low=0),
-        Column("pred_id", "int", "the predicted token", low=0),
-        Column("pred", "str", "the same as it reads in a text"),
-        Column("log_prob", "float", "its log-probability", "nats", high=0.0),
-        Column("prob", "float", "its probability", "0..1", low=0.0, high=1.0),
-    ),
-    summary_by=("layer", "sublayer", "k"),
-    summary_of=("prob",),
 )
 
 
@@ -170,103 +144,23 @@ def logit_lens(
     }
     run = Run(LENS, subject, texts, parameters=parameters, bos=bos, truncate=truncate)
     chosen = _chosen_targets(targets, run.subject)
-    places = _places(run.subject, layers, sublayers)
+    places = places_of(run.subject, layers, sublayers)
     if lens is not None:
         lens.check(run.subject)
         tuned = sorted({0, *(layer for layer, where, _ in places if where != "mid")})
-        places += [(layer, _sublayer(layer, run.subject), "tuned") for layer in tuned]
+        places += [(layer, sublayer_of(layer, run.subject), "tuned") for layer in tuned]
     check_positions(positions, min(map(len, run.tokens.ids)))
     parts = []
-    for batch in run.batches(_STATES * (1 + sublayers)):
+    for batch in run.batches(STATES * (1 + sublayers)):
         row, pos = select_positions(batch, positions)
         scored = next_tokens(batch, row, pos) if chosen is None else chosen
         if isinstance(scored, Tensor):
             scored = scored.expand(len(row), -1)
         given = scored.clamp(min=0) if isinstance(scored, Tensor) else scored
-        readout = _read(run.subject, batch, row, pos, places, lens=lens, final_norm=final_norm, targets=given)
+        readout = read_places(run.subject, batch, row, pos, places, lens=lens, final_norm=final_norm, targets=given)
         missing = scored < 0 if isinstance(scored, Tensor) else None
         parts.append(_lens_columns(run.token_columns(batch, row, pos), places, readout, missing))
     return run.frame(parts)
-
-
-@probe(TOP_TOKENS, plot=plots.top_tokens)
-def top_tokens(
-    subject: Source,
-    texts: Texts,
-    *,
-    k: int = 5,
-    positions: int | Sequence[int] | None = None,
-    layers: int | Sequence[int] | None = None,
-    sublayers: bool = False,
-    final_norm: bool = True,
-    bos: bool | None = None,
-    truncate: bool = False,
-) -> pd.DataFrame:
-    """The k most probable next tokens at every layer; arguments and errors as in `logit_lens`.
-
-    Args:
-        subject: anything `interp.load` takes.
-        texts: anything `Subject.tokens` takes.
-        k: how many, 1 to the size of the vocabulary.
-        positions: see `logit_lens`.
-        layers: see `logit_lens`.
-        sublayers: see `logit_lens`.
-        final_norm: see `logit_lens`.
-        bos: see `logit_lens`.
-        truncate: see `logit_lens`.
-
-    Returns:
-        One row per prompt, position, layer and k (from 0, most probable first).
-
-    >>> frame = top_tokens("reference", ["Once upon a time"], k=3, positions=-1, layers=[8])
-    >>> frame.k.tolist(), bool((frame.prob.diff().dropna() <= 0).all())
-    ([0, 1, 2], True)
-    """
-    parameters = {"k": k, "positions": positions, "layers": layers, "sublayers": sublayers, "final_norm": final_norm}
-    run = Run(TOP_TOKENS, subject, texts, parameters=parameters, bos=bos, truncate=truncate)
-    (k,) = whole_numbers(k, "k")
-    if not 1 <= k <= run.subject.d_vocab:
-        raise InputError(f"k={k} is not between 1 and the vocabulary's {run.subject.d_vocab}.")
-    places = _places(run.subject, layers, sublayers)
-    check_positions(positions, min(map(len, run.tokens.ids)))
-    parts = []
-    for batch in run.batches(_STATES * (1 + sublayers)):
-        row, pos = select_positions(batch, positions)
-        readout = _read(run.subject, batch, row, pos, places, final_norm=final_norm, entropy=False, kl=False, k=k)
-        log_prob = readout.top_log_prob.transpose(0, 1).numpy().astype(float)
-        parts.append(
-            rows_of_block(
-                log_prob.shape,
-                by_row=run.token_columns(batch, row, pos),
-                by_place=_place_columns(places),
-                full={
-                    "k": np.arange(k),
-                    "pred_id": readout.top_id.transpose(0, 1).numpy(),
-                    "log_prob": log_prob,
-                    "prob": np.exp(log_prob),
-                },
-            )
-        )
-    return run.frame(parts)
-
-
-Place: TypeAlias = tuple[int, str, str]
-"""Where a residual is read and how: layer, sublayer and lens."""
-
-
-def _places(subject: Subject, layers: int | Sequence[int] | None, sublayers: bool) -> list[Place]:
-    last = subject.n_layers
-    chosen = range(last + 1) if layers is None else whole_numbers(layers, "layers")
-    places = []
-    for layer in sorted({subject.check_layer(layer, last) for layer in chosen}):
-        places.append((layer, _sublayer(layer, subject), "logit"))
-        if sublayers and layer < last:
-            places.append((layer, "mid", "logit"))
-    return places
-
-
-def _sublayer(layer: int, subject: Subject) -> str:
-    return "final" if layer == subject.n_layers else "pre"
 
 
 def _chosen_targets(targets: Targets, subject: Subject) -> Tensor | str | None:
@@ -286,31 +180,6 @@ def _chosen_targets(targets: Targets, subject: Subject) -> Tensor | str | None:
         if not 0 <= index < subject.d_vocab:
             raise InputError(f"target id {index} is outside the vocabulary of {subject.d_vocab}.")
     return torch.tensor(list(dict.fromkeys(ids)))
-
-
-def _read(
-    subject: Subject,
-    batch: Batch,
-    row: Tensor,
-    pos: Tensor,
-    places: list[Place],
-    *,
-    final_norm: bool,
-    lens: TunedLens | None = None,
-    **wanted: Any,
-) -> Readout:
-    read = subject.reader(final_norm=final_norm, **wanted)
-
-    def program(tape: Tape) -> Readout:
-        at = row.to(tape.last.device), pos.to(tape.last.device)
-        final = tape.last[at]
-        states = []
-        for layer, where, kind in places:
-            state = final if where == "final" else (tape.mids[layer] if where == "mid" else tape.residual(layer))[at]
-            states.append(state if kind == "logit" or lens is None else lens.translate(state, layer))
-        return read(tape, states, final)
-
-    return subject.run(batch.ids, program, mids=any(where == "mid" for _, where, _ in places))
 
 
 def _lens_columns(
@@ -338,16 +207,7 @@ def _lens_columns(
     return rows_of_block(
         log_prob.shape,
         by_row=at,
-        by_place=_place_columns(places),
+        by_place=place_columns(places),
         full={"target_id": target_id, "log_prob": log_prob, "rank": rank}
         | {name: value.numpy().T[:, :, None] for name, value in per_place.items()},
     )
-
-
-def _place_columns(places: list[Place]) -> dict[str, np.ndarray]:
-    layer, sublayer, lens = zip(*places, strict=True)
-    return {
-        "layer": np.array(layer),
-        "sublayer": np.array(sublayer, dtype=object),
-        "lens": np.array(lens, dtype=object),
-    }

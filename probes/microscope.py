@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from interp import plots
 from interp.errors import InputError
@@ -26,8 +27,8 @@ from interp.tape import Tape
 from interp.tokens import Batch, Texts, select_positions
 from probes._examples import running_text
 from probes._linearity import StepMap, StepMoments, anisotropy, linearity, massive_dimensions, step_distances
-from probes._streams import collect
-from probes._two_nn import intrinsic_dimension
+from probes._streams import Accumulate, Moments, Scatter, collect
+from probes._two_nn import Cloud
 from probes.next_token_law import LawStream, law_run, require_enough
 
 PAPER = "Razzhigaev et al. (2025), LLM-Microscope, arXiv 2502.15007"
@@ -239,47 +240,53 @@ class MicroscopeStream(StepMoments):
         order = torch.randperm(n_tokens, generator=torch.Generator().manual_seed(run.seed or 0))
         drawn = order[: run.parameters["n_points"]].sort().values
         self._slot = torch.full((n_tokens,), -1).scatter_(0, drawn, torch.arange(len(drawn)))
-        self._drawn_first = torch.zeros(len(drawn), dtype=torch.bool)
+        self._drawn_first = np.zeros(len(drawn), dtype=bool)
         shape = run.subject.n_layers + 1, len(drawn), run.subject.d_model
         self._drawn = torch.zeros(shape, dtype=run.subject.dtype)
 
-    def add(self, tape: Tape, batch: Batch) -> None:
+    def add(self, tape: Tape, batch: Batch, accumulate: Accumulate) -> None:
         """Take in a batch."""
-        super().add(tape, batch)
+        super().add(tape, batch, accumulate)
         row, pos = select_positions(batch, None)
         slot = self._slot[self._starts[batch.prompts[row]] + pos]
         row, pos, slot = row[slot >= 0], pos[slot >= 0], slot[slot >= 0]
-        self._drawn_first[slot] = pos == 0
+        self._drawn_first[slot.numpy()] = (pos == 0).numpy()
         for layer in range(tape.n_layers + 1):
             states = tape.residual(layer)[row.to(tape.last.device), pos.to(tape.last.device)]
             self._drawn[layer, slot] = states.to("cpu", self._drawn.dtype)
 
     def columns(self) -> dict[str, np.ndarray]:
         """The frame's columns, control by control within each layer."""
-        rows = [row for layer in range(len(self.inner)) for row in self._layer(layer)]
+        first, inner = self.first, self.inner
+        usual = ~massive_dimensions(inner, self._run.parameters["massive"])
+        rows = []
+        for layer, pair in enumerate(zip(first, inner, strict=True)):
+            sizes = self._intrinsic_dimensions(self._drawn[layer].double().numpy(), usual.cpu().numpy())
+            for control, step in _steps(*pair, usual):
+                rows.append(
+                    {"layer": layer, "control": control, "n_tokens": step.n, "n_dims": len(step.xx)}
+                    | {"intrinsic_dimension": sizes[control][0], "n_points": sizes[control][1]}
+                    | {"anisotropy": anisotropy(step.xx)}
+                    | linearity(step)
+                )
         return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
-    def _layer(self, layer: int) -> Iterator[dict[str, Any]]:
-        usual = ~massive_dimensions(self.inner, self._run.parameters["massive"])
-        every = torch.ones_like(usual)
-        inner = self.inner[layer]
-        whole = self.first[layer] + inner
-        points, of_inner = self._drawn[layer].double(), ~self._drawn_first
-        known: dict[tuple[bool, int], tuple[float, int]] = {}
-        chosen = ((whole, every), (inner, every), (whole, usual), (inner, usual), (inner, every))
-        for control, (moments, dims) in zip(CONTROLS, chosen, strict=True):
-            sample = points[of_inner] if moments is inner else points
-            sample = sample[:, dims.cpu()]
-            if control == "standardised":
-                dimension = intrinsic_dimension((sample / sample.std(0).clamp(min=1e-300)).numpy())
-            else:  # without massive dimensions there is nothing new to measure
-                key = moments is inner, int(dims.sum())
-                dimension = known[key] = known.get(key) or intrinsic_dimension(sample.numpy())
-            step = moments.centred().of(dims)
-            step = step.standardised() if control == "standardised" else step
-            yield {"layer": layer, "control": control, "n_tokens": step.n, "n_dims": int(dims.sum())} | {
-                **linearity(step),
-                "anisotropy": anisotropy(step.xx),
-                "intrinsic_dimension": dimension[0],
-                "n_points": dimension[1],
-            }
+    def _intrinsic_dimensions(self, points: np.ndarray, usual: np.ndarray) -> dict[str, tuple[float, int]]:
+        """Dimension and number of different points of a layer's sample [n, d_model] for every control."""
+        order = np.argsort(self._drawn_first, kind="stable")  # of coinciding points the inner ones are kept
+        points, inner = points[order], ~self._drawn_first[order]
+        clouds = [Cloud.of(points)]
+        # Without massive dimensions there is nothing new to measure.
+        clouds.append(clouds[0] if usual.all() else Cloud.of(points[:, usual]))
+        spread = points[inner].std(0) if inner.any() else np.ones(points.shape[1])
+        standardised = Cloud.of(points[inner] / np.where(spread > 0, spread, 1.0))
+        found = (*clouds, *(cloud.part(inner) for cloud in clouds), standardised)
+        names = ("none", "without_massive", "without_first", "without_both", "standardised")
+        return {name: cloud.dimension() for name, cloud in zip(names, found, strict=True)}
+
+
+def _steps(first: Moments, inner: Moments, usual: Tensor) -> Iterator[tuple[str, Scatter]]:
+    """What each control regresses."""
+    every, whole = inner.centred(), (first + inner).centred()
+    chosen = whole, every, whole.of(usual), every.of(usual), every.standardised()
+    yield from zip(CONTROLS, chosen, strict=True)

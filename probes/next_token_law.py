@@ -24,7 +24,7 @@ from interp.run import Run
 from interp.tape import Tape
 from interp.tokens import Batch, Texts, Tokens, next_tokens, select_positions
 from probes._examples import running_text
-from probes._streams import Moments, collect
+from probes._streams import Accumulate, Moments, collect
 
 PAPER = "He & Su (2024), A Law of Next-Token Prediction in Large Language Models, arXiv 2408.13442"
 
@@ -214,7 +214,7 @@ class LawStream:
             [Moments.zeros(subject.d_model, n_responses, subject.device) for _ in range(2)] for _ in layers
         ]
 
-    def add(self, tape: Tape, batch: Batch) -> None:
+    def add(self, tape: Tape, batch: Batch, accumulate: Accumulate) -> None:
         """Take in a batch.
 
         Raises:
@@ -238,7 +238,7 @@ class LawStream:
             start = 0
             for one, rows, shared in zip(moments, parts, runs, strict=True):
                 stop = start + len(rows)
-                one.add(states[start:stop], numbers[start:stop], shared)
+                one.add(states[start:stop], numbers[start:stop], shared, accumulate)
                 start = stop
 
     def columns(self) -> dict[str, np.ndarray]:

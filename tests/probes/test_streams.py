@@ -14,7 +14,7 @@ import interp
 from interp.errors import InputError
 from probes import law_and_microscope, microscope, microscope_tokens, next_token_law
 from probes._linearity import StepMap, anisotropy, linearity, massive_dimensions
-from probes._streams import Moments
+from probes._streams import Moments, in_background
 from probes._two_nn import intrinsic_dimension
 from probes.next_token_law import fit_line, held_out_prompts
 
@@ -53,6 +53,27 @@ def test_moments_of_pieces_regress_as_the_whole_does():
     x = 100 + normal(500, 12) * torch.logspace(-3, 3, 12, dtype=torch.float64)
     y = x @ normal(12, 4, seed=1) / 100 + normal(500, 4, seed=2)
     assert left(x, y) == pytest.approx(left_directly(x.numpy(), y.numpy()), abs=1e-8)
+
+
+def test_sums_made_on_several_cores_are_those_made_on_one():
+    x, y = normal(500, 12), normal(500, 4, seed=1)
+    runs = normal(100, 3, seed=2), torch.full((100,), 5)
+    inline, spread = Moments.zeros(12, 7), Moments.zeros(12, 7)
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for _ in range(20):  # more products than may wait at once
+            inline.add(x, y, runs)
+            with in_background(x.device) as accumulate:
+                spread.add(x, y, runs, accumulate)
+                assert torch.get_num_threads() == 1
+        with pytest.raises(ValueError, match="mismatch"), in_background(x.device) as accumulate:
+            accumulate(torch.zeros(12, 4), x, y[1:])  # an error in another thread is not lost
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(n_threads)
+    torch.testing.assert_close(spread.xx, inline.xx, rtol=EXACT, atol=EXACT)
+    torch.testing.assert_close(spread.xy, inline.xy, rtol=EXACT, atol=EXACT)
 
 
 def test_a_direction_without_variance_is_left_out():
@@ -258,52 +279,6 @@ def test_anisotropy_and_massive_dimensions_of_known_clouds():
     assert 1 / 8 <= share <= (1 + (8 / 20_000) ** 0.5) ** 2 / 8 * 1.02
     round_cloud[:, 3] *= 30
     assert massive_dimensions([moments(round_cloud, round_cloud)], 10).nonzero().flatten().tolist() == [3]
-
-
-# -- TwoNN -----------------------------------------------------------------------------------------------------------
-
-
-def by_a_loop(points: np.ndarray) -> float:
-    """TwoNN point by point, all kept."""
-    ratios = []
-    for index, point in enumerate(points):
-        distances = np.sqrt(((points - point) ** 2).sum(axis=1))
-        distances[index] = np.inf
-        nearest, second = np.sort(distances)[:2]
-        ratios.append(second / nearest)
-    ordered = np.log(np.sort(ratios))[: len(points) // 5]
-    height = -np.log(1 - np.arange(1, len(ordered) + 1) / len(points))
-    return float((ordered * height).sum() / (ordered**2).sum())
-
-
-def test_two_nn_equals_a_loop_over_points():
-    points = normal(700, 30).numpy()
-    assert intrinsic_dimension(points)[0] == pytest.approx(by_a_loop(points), rel=1e-10)
-
-
-@pytest.mark.slow
-def test_two_nn_equals_a_loop_at_full_size():
-    points = normal(4096, 256).numpy()
-    assert intrinsic_dimension(points)[0] == pytest.approx(by_a_loop(points), rel=1e-10)
-
-
-@pytest.mark.parametrize(("true", "expected"), [(2, 2.0), (5, 4.8), (10, 9.9)])
-def test_two_nn_knows_gaussian_clouds_wherever_they_lie(true, expected):
-    points = normal(2000, true, seed=true).numpy()
-    turned = np.pad(points, ((0, 0), (0, 20))) @ np.linalg.qr(np.random.default_rng(0).normal(size=(true + 20,) * 2))[0]
-    found = intrinsic_dimension(points)[0]
-    assert found == pytest.approx(expected, rel=0.12)  # a fifth of 2,000 points: about 5 % each way
-    assert intrinsic_dimension(7 * turned + 3)[0] == pytest.approx(found, rel=1e-6)
-
-
-def test_points_that_coincide_count_once():
-    points = normal(500, 3).numpy()
-    nearly = np.concatenate([points, points[:200], points[:50] * (1 + 1e-9)])
-    assert intrinsic_dimension(nearly)[1] == 500
-    assert intrinsic_dimension(nearly)[0] == pytest.approx(intrinsic_dimension(points)[0], rel=1e-5)
-    assert np.isnan(intrinsic_dimension(points[:3])[0])
-    with pytest.raises(InputError, match="keep=0"):
-        intrinsic_dimension(points, keep=0)
 
 
 # -- the microscope --------------------------------------------------------------------------------------------------
