@@ -18,7 +18,7 @@ from interp.subject import Subject
 from interp.tape import Tape
 from interp.tokens import Batch, select_positions
 from probes._ridge import RidgeMap, ridge_maps, unrelated_map
-from probes._streams import Moments
+from probes._streams import Accumulate, Moments, add_products
 from probes._surprisal_stream import followed
 
 RESPONSES = ("out", "second_last", "in")
@@ -52,15 +52,17 @@ class StateMoments:
         self.fitted, self.held_out = ([Moments.zeros(d, 3 * d, subject.device) for _ in layers] for _ in range(2))
         self.token_counts = torch.zeros(subject.d_vocab, dtype=torch.float64)
 
-    def add(self, tape: Tape, batch: Batch) -> None:
+    def add(self, tape: Tape, batch: Batch, accumulate: Accumulate = add_products) -> None:
         """Take in a batch."""
         row, pos = select_positions(batch, None)
         row, pos = row[pos > 0], pos[pos > 0]
         apart = self._is_held_out[batch.prompts[row]]
         for part, moments in ((~apart, self.fitted), (apart, self.held_out)):
-            self._add(tape, batch, row[part], pos[part], moments)
+            self._add(tape, batch, row[part], pos[part], moments, accumulate)
 
-    def _add(self, tape: Tape, batch: Batch, row: Tensor, pos: Tensor, moments: list[Moments]) -> None:
+    def _add(
+        self, tape: Tape, batch: Batch, row: Tensor, pos: Tensor, moments: list[Moments], accumulate: Accumulate
+    ) -> None:
         order = batch.ids[row, pos].argsort()  # equal tokens side by side: they share an embedding
         row, pos = row[order], pos[order]
         tokens, lengths = torch.unique_consecutive(batch.ids[row, pos], return_counts=True)
@@ -71,7 +73,7 @@ class StateMoments:
         ends = [tape.residual(layer)[at].double() for layer in (tape.n_layers, tape.n_layers - 1)]
         responses = torch.cat(ends, dim=1)
         for layer, one in enumerate(moments):
-            one.add(tape.residual(layer)[at].double(), responses, runs)
+            one.add(tape.residual(layer)[at].double(), responses, runs, accumulate)
 
     def covariance(self, layer: int) -> Tensor:
         """Products of centred residuals of all prompts, [d, d]."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from threading import Semaphore
@@ -57,22 +57,26 @@ def in_background(device: torch.device) -> Iterator[Accumulate]:
     if device.type != "cpu" or n_threads == 1:
         yield add_products
         return
-    torch.set_num_threads(1)
-    try:
-        with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
-            slots = Semaphore(2 * n_threads)  # each product that waits holds its factors
-            pending: list[Future[None]] = []
+    with ExitStack() as undo:
+        pending: list[Future[None]] = []
+        slots = Semaphore(2 * n_threads)  # each product that waits holds its factors
 
-            def add(total: Tensor, x: Tensor, y: Tensor) -> None:
-                slots.acquire()
-                pending.append(pool.submit(add_products, total, x, y))
-                pending[-1].add_done_callback(lambda _: slots.release())
+        @cache
+        def pool() -> ThreadPoolExecutor:
+            """Made for the first product: until then, and for streams that have none, torch keeps all cores."""
+            torch.set_num_threads(1)
+            undo.callback(torch.set_num_threads, n_threads)
+            undo.enter_context(_libraries().limit(limits=1, user_api="blas"))
+            return undo.enter_context(ThreadPoolExecutor(n_threads))
 
-            yield add
-            for one in pending:
-                one.result()
-    finally:
-        torch.set_num_threads(n_threads)
+        def add(total: Tensor, x: Tensor, y: Tensor) -> None:
+            slots.acquire()
+            pending.append(pool().submit(add_products, total, x, y))
+            pending[-1].add_done_callback(lambda _: slots.release())
+
+        yield add
+        for one in pending:
+            one.result()
 
 
 @cache

@@ -19,6 +19,7 @@ from interp.run import Run
 from interp.subject import Subject
 from interp.tape import Tape
 from interp.tokens import Batch, next_tokens, select_positions
+from probes._streams import Accumulate, add_products
 from probes._subnetwork_conditions import Condition
 from probes.bigram_model import BigramModel
 
@@ -41,7 +42,7 @@ class SurprisalStream:
     model: Subject
     parts: list[dict[str, Any]]
 
-    def add(self, tape: Tape, batch: Batch) -> None:
+    def add(self, tape: Tape, batch: Batch, accumulate: Accumulate = add_products) -> None:
         """Take in a batch."""
         at, following = followed(batch)
         row, pos = (one.to(tape.last.device) for one in at)

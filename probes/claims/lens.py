@@ -11,9 +11,10 @@ from interp.shipped import read_texts
 from interp.stats import pseudo_values
 from interp.subject import Subject
 from probes._detection import auc, uncertainty_scores
+from probes._lens import PAPER
 from probes.claims._per_prompt import N_STORIES, STORIES, mean_of, rank_correlation
 from probes.iterative_inference import PAPER as ITERATIVE_PAPER
-from probes.logit_lens import PAPER, logit_lens
+from probes.logit_lens import logit_lens
 from probes.tuned_lens import tuned_lens
 
 TUNED_PAPER = (
