@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def by_a_loop(points: np.ndarray) -> float:
-    """Nearest neighbours point by point."""
+    """Nearest neighbours point by point in numpy, as a reader would write it."""
     total = 0.0
     for index, point in enumerate(points):
         distances = ((points - point) ** 2).sum(axis=1)
