@@ -16,7 +16,7 @@ from rich.table import Table
 
 from interp import registry
 from interp.errors import InputError, InterpError, UnknownName
-from interp.shipped import read_data, shipped_path
+from interp.shipped import read_texts, shipped_path, text_dataset_names
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 # Tables go to standard output and everything else to standard error, so that output can be piped.
@@ -99,7 +99,7 @@ def run(
     with _one_sentence():
         found = registry.get(probe)
         parameters = _parameters(found.function, param or [])
-        texts = [read_data(data)] if "texts" in inspect.signature(found.function).parameters else []
+        texts = [_read_data(data)] if "texts" in inspect.signature(found.function).parameters else []
         if out is not None and not out.resolve().parent.is_dir():
             raise InputError(f"the folder of {str(out)!r} does not exist; make it first.")
         subject = load(model, backend=backend, device=device, dtype=dtype)  # type: ignore[arg-type]
@@ -135,7 +135,7 @@ def findings(
     from interp.loading import load
 
     with _one_sentence():
-        texts = None if data is None else read_data(data)["text"].tolist()
+        texts = None if data is None else _read_data(data)["text"].tolist()
         if out is not None and not out.resolve().parent.is_dir():
             raise InputError(f"the folder of {str(out)!r} does not exist; make it first.")
         subjects = [load(one, backend=backend, device=device, dtype=dtype) for one in model or ["reference"]]  # type: ignore[arg-type]
@@ -235,6 +235,25 @@ def _parameters(function: Callable[..., Any], pairs: list[str]) -> dict[str, Any
         except json.JSONDecodeError:
             parameters[key] = value
     return parameters
+
+
+def _read_data(data: str) -> pd.DataFrame:
+    """Texts by the name of a shipped dataset, or from a file."""
+    if data in text_dataset_names():
+        return read_texts(data)
+    path = Path(data)
+    if not path.is_file():
+        raise UnknownName("dataset", data, text_dataset_names(), "A .txt, .jsonl, .csv or .parquet file is taken too.")
+    if path.suffix == ".txt":
+        return pd.DataFrame({"text": [line for line in path.read_text("utf-8").splitlines() if line.strip()]})
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
+        ".jsonl": lambda file: pd.read_json(file, lines=True),
+        ".csv": pd.read_csv,
+        ".parquet": pd.read_parquet,
+    }
+    if path.suffix not in readers:
+        raise InputError(f"cannot read {data!r}: give a .txt, .jsonl, .csv or .parquet file.")
+    return readers[path.suffix](path)
 
 
 def _show(frame: pd.DataFrame, as_json: bool) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
-from interp.errors import InputError, UnknownName
+from interp.errors import UnknownName
 
 _PACKAGE = Path(__file__).parent
 
@@ -52,30 +51,6 @@ def read_texts(name: str) -> pd.DataFrame:
     if not file.is_file():
         raise UnknownName("dataset of texts", name, text_dataset_names())
     return pd.read_json(file, lines=True)
-
-
-def read_data(data: str) -> pd.DataFrame:
-    """Texts by the name of a shipped dataset, or from a file: .txt (a text per line), .jsonl, .csv or .parquet.
-
-    Raises:
-        UnknownName: neither a shipped dataset nor a file.
-        InputError: a file of another kind.
-    """
-    if data in text_dataset_names():
-        return read_texts(data)
-    path = Path(data)
-    if not path.is_file():
-        raise UnknownName("dataset", data, text_dataset_names(), "A .txt, .jsonl, .csv or .parquet file is taken too.")
-    if path.suffix == ".txt":
-        return pd.DataFrame({"text": [line for line in path.read_text("utf-8").splitlines() if line.strip()]})
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".jsonl": lambda file: pd.read_json(file, lines=True),
-        ".csv": pd.read_csv,
-        ".parquet": pd.read_parquet,
-    }
-    if path.suffix not in readers:
-        raise InputError(f"cannot read {data!r}: give a .txt, .jsonl, .csv or .parquet file.")
-    return readers[path.suffix](path)
 
 
 def text_dataset_names() -> list[str]:

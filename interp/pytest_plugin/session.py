@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp import registry
+from interp.arguments import data as read_data
 from interp.errors import InputError, InterpError, UnknownName
-from interp.shipped import read_data
 
 if TYPE_CHECKING:
     import pandas as pd

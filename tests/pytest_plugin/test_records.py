@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.errors import InputError, UnknownName
@@ -24,6 +24,7 @@ RECORDS = st.fixed_dictionaries(
 RECORDED = st.dictionaries(st.text(), st.dictionaries(st.text(), RECORDS, min_size=1), min_size=1)
 
 
+@settings(deadline=None)
 @given(RECORDED)
 def test_what_is_written_is_read_back(recorded):
     assert json.loads(as_text(recorded)) == recorded
