@@ -1,6 +1,6 @@
 """Findings: a paper's claim as a check with an effect, an interval and a control, run on your model."""
 
-from interp.findings.claim import Claim, NotApplicable, get, names
+from interp.findings.claim import Claim, Measured, NotApplicable, get, names
 from interp.findings.table import FINDINGS, findings
 from interp.findings.verdict import Comparison, State, Verdict, judge
 
@@ -8,6 +8,7 @@ __all__ = [
     "FINDINGS",
     "Claim",
     "Comparison",
+    "Measured",
     "NotApplicable",
     "State",
     "Verdict",

@@ -206,14 +206,18 @@ def _texts(claim: Claim, own: list[str] | None) -> tuple[pd.DataFrame | None, st
     if claim.texts is None:
         return None, ""
     if own is not None and claim.texts == "stories":
-        name, table = "your own", pd.DataFrame({"text": own})
+        name, table = "your own", _numbered(own)
     elif isinstance(claim.texts, str):
         name, table = claim.texts, read_texts(claim.texts)
     else:
-        name, table = "the claim's own", pd.DataFrame({"text": list(claim.texts)})
+        name, table = "the claim's own", _numbered(claim.texts)
     table = table[[column for column in ("prompt_id", "text", "expected") if column in table.columns]]
     table = table.head(claim.n_texts) if claim.n_texts is not None else table
     return table, f"{name} ({len(table)})"
+
+
+def _numbered(texts: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame({"prompt_id": range(len(texts)), "text": list(texts)})
 
 
 def _measure(subject: Subject, claim: Claim, texts: pd.DataFrame | None, seed: int) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -48,18 +49,14 @@ def _metric(frame: pd.DataFrame, method: str, metric: str, value: str = "value")
     return rows.groupby("prompt_id")[value].mean()
 
 
-def _against_shuffles(method: str, metric: str) -> Any:
-    def statistic(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-        return _metric(frame, method, metric), _metric(frame, method, metric, "value_random")
-
-    return statistic
+def against_shuffles(frame: pd.DataFrame, method: str, metric: str) -> tuple[pd.Series, pd.Series]:
+    """A method's metric, against that of its own scores shuffled among the tokens."""
+    return _metric(frame, method, metric), _metric(frame, method, metric, "value_random")
 
 
-def _against_method(method: str, other: str, metric: str) -> Any:
-    def statistic(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-        return _metric(frame, method, metric), _metric(frame, other, metric)
-
-    return statistic
+def against_method(frame: pd.DataFrame, method: str, other: str, metric: str) -> tuple[pd.Series, pd.Series]:
+    """A method's metric, against that of another method."""
+    return _metric(frame, method, metric), _metric(frame, other, metric)
 
 
 def causes(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
@@ -102,7 +99,7 @@ CLAIMS = (
         NORMXLOGIT.paper,
         "On MNLI with BERT, masking its best tokens takes more of the predicted class's probability than masking "
         "random ones (.557 against .362). The control is the same scores shuffled among the tokens.",
-        _against_shuffles("normxlogit", "comprehensiveness"),
+        partial(against_shuffles, method="normxlogit", metric="comprehensiveness"),
         above="control",
     ),
     _claim(
@@ -112,7 +109,7 @@ CLAIMS = (
         "Best tokens alone should keep the prediction; but in the authors' notebook (MNLI, BERT) the sufficiency is "
         ".381, worse than the random control's .362, and the paper dwells on comprehensiveness. Here the control is "
         "the same scores shuffled.",
-        _against_shuffles("normxlogit", "sufficiency"),
+        partial(against_shuffles, method="normxlogit", metric="sufficiency"),
         below="control",
     ),
     _claim(
@@ -121,7 +118,7 @@ CLAIMS = (
         NORMXLOGIT.paper,
         "The norm of the input embedding is one of the two factors of the method. The control is the other factor "
         "alone, which in the authors' tables is as good or better in several cells (MNLI, BERT: .567 against .557).",
-        _against_method("normxlogit", "logit", "comprehensiveness"),
+        partial(against_method, method="normxlogit", other="logit", metric="comprehensiveness"),
         above="control",
     ),
     _claim(
@@ -130,7 +127,7 @@ CLAIMS = (
         NORMXLOGIT.paper,
         "On MNLI with BERT, .557 against .466 for integrated gradients of 50 steps, at a fraction of the time. The "
         "control is integrated gradients.",
-        _against_method("normxlogit", "integrated_gradients", "comprehensiveness"),
+        partial(against_method, method="normxlogit", other="integrated_gradients", metric="comprehensiveness"),
         "Integrated gradients of 20 steps. " + _CAUSAL,
         above="control",
     ),
@@ -156,7 +153,7 @@ CLAIMS = (
         REAGENT_PAPER,
         "Its soft sufficiency is above that of gradients and attention in most of six models (GPT-2 medium: log ratio "
         "to random 2.09 against .27). The control is integrated gradients.",
-        _against_method("reagent", "integrated_gradients", "soft_ns"),
+        partial(against_method, method="reagent", other="integrated_gradients", metric="soft_ns"),
         above="control",
     ),
     _claim(
@@ -165,7 +162,7 @@ CLAIMS = (
         REAGENT_PAPER,
         "Its soft comprehensiveness is above that of gradients and attention in six models (GPT-2 medium: log ratio to "
         "random 4.01 against 1.83). The control is integrated gradients.",
-        _against_method("reagent", "integrated_gradients", "soft_nc"),
+        partial(against_method, method="reagent", other="integrated_gradients", metric="soft_nc"),
         above="control",
     ),
     _claim(
@@ -174,7 +171,7 @@ CLAIMS = (
         REAGENT_PAPER,
         "The claim is that it finds more important tokens. Soft metrics reward sharp scores whatever their order, and "
         "ReAGent's sharpen as it runs: the control the paper lacks replaces the scores of both methods by their ranks.",
-        _against_method("reagent", "integrated_gradients", "soft_nc_rank"),
+        partial(against_method, method="reagent", other="integrated_gradients", metric="soft_nc_rank"),
         above="control",
     ),
     _claim(
@@ -183,7 +180,7 @@ CLAIMS = (
         REAGENT_PAPER,
         "Above random attributions throughout. The paper's random scores are nearly flat, which soft metrics punish by "
         "itself; the control here is ReAGent's own scores shuffled, and the metric a hard one.",
-        _against_shuffles("reagent", "comprehensiveness"),
+        partial(against_shuffles, method="reagent", metric="comprehensiveness"),
         above="control",
     ),
 )

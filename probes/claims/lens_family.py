@@ -21,7 +21,7 @@ def law_of_parts(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: 
     frames = []
     for part in range(_PARTS):
         some = texts.iloc[part::_PARTS]
-        frame = next_token_law(subject, some, draws=2, tokens_per_dim=5.0, seed=seed + part, truncate=truncate)
+        frame = next_token_law(subject, some, draws=1, tokens_per_dim=5.0, seed=seed + part, truncate=truncate)
         frames.append(frame.assign(part=part))
     return concat(frames)
 
@@ -95,7 +95,7 @@ CLAIMS = (
         paper=MICROSCOPE_PAPER,
         says="Consecutive layers are related by a nearly linear map, with scores near 0.99. The score is high wherever "
         "the residual stream carries a state on, and wherever the first token holds most of the variance; the paper "
-        "gives the score of the update alone beside it.",
+        "gives the score of the update alone beside it, its only control.",
         probe="microscope_tokens",
         texts=STORIES,
         n_texts=150,

@@ -163,8 +163,8 @@ CLAIMS = (
     _claim(
         "last_block",
         "losing the last block costs more KL than losing a middle one",
-        "Damage rises again in the last blocks, which sharpen the distribution. The control is the mean over middle "
-        "blocks.",
+        "Damage rises again in the last blocks, which sharpen the distribution by taking wrong candidates down. The "
+        "control is the mean over middle blocks.",
         last_deleted,
         above="control",
     ),
@@ -180,8 +180,8 @@ CLAIMS = (
     _stage(
         "last_mlp",
         "the last MLP writes more than the middle ones",
-        "Residual sharpening: what MLPs add grows steeply in the last layers. The control is the mean over middle "
-        "blocks.",
+        "Residual sharpening: the norm of what MLPs add grows steeply in the last layers, where suppression neurons "
+        "are found. The control is the mean over middle blocks.",
         last_mlp,
         "The last block stands for the last layers.",
         above="control",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,13 +37,9 @@ def _strongest(frame: pd.DataFrame, control: str) -> pd.Series:
     return rows.groupby("prompt_id")["delta_log_prob"].mean()
 
 
-def against(control: str) -> Any:
+def against(frame: pd.DataFrame, control: str) -> tuple[pd.Series, pd.Series]:
     """Change of log P(held-out words) in nats at the largest dose, against that of a control."""
-
-    def statistic(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-        return _strongest(frame, "none"), _strongest(frame, control)
-
-    return statistic
+    return _strongest(frame, "none"), _strongest(frame, control)
 
 
 def dose_response(frame: pd.DataFrame) -> pd.Series:
@@ -105,23 +102,23 @@ CLAIMS = (
         "setting a concept's neurons raises held-out words of the concept more than random neurons do",
         "Setting the neurons of 'fast', 'slow' or 'up' to a constant moves the robot that way. The control is random "
         "neurons; here as many in the same blocks.",
-        against("random"),
+        partial(against, control="random"),
         above="control",
     ),
     _steering(
         "norm_matched",
-        "and more than neurons of like size and activity",
-        "As above. The paper's random neurons are not matched; the control here has the same norms of value vectors "
-        "and mean activations.",
-        against("norm_matched"),
+        "a concept's neurons raise held-out words more than neurons of like size and activity do",
+        "Neurons of a concept move the robot, random ones do not. The paper's random neurons are not matched; the "
+        "control here has the same norms of value vectors and mean activations.",
+        partial(against, control="norm_matched"),
         above="control",
     ),
     _steering(
         "neurons_matter",
-        "and more than one direction of the same length, the mean of their value vectors",
+        "a concept's neurons raise held-out words more than their mean direction, as long, does",
         "It is the cluster of neurons that is said to carry the concept. The paper does not compare with adding a "
         "direction, which is the control here.",
-        against("direction"),
+        partial(against, control="direction"),
         above="control",
     ),
     _steering(
