@@ -1,10 +1,10 @@
-"""What was found on the shipped model about letters: the number of letters tells most of what its embedding does."""
+"""What was found on the shipped model about letters: its embedding tells a little more than a word's length does."""
 
 import pytest
 
 
 @pytest.mark.finding(model="reference")
-def test_length_alone_tells_most_of_it(finding):
+def test_letters_beyond_length(finding):
     controls = ("length_only", "permuted")
     frame = finding.run("character_content", probe="ridge", seeds=3, min_tokens=20, controls=controls)
     score = frame.groupby(["letter", "control"]).macro_f1.mean().unstack("control")
@@ -19,5 +19,6 @@ def test_length_alone_tells_most_of_it(finding):
         score["none"] - score["length_only"],
         control=score["length_only"] - score["permuted"],
         below="control",
+        expect="undecided",  # half as much on average, but 26 letters do not settle it
     )
     finding.record("macro F1", frame.groupby("control").macro_f1.mean(), tolerance=0.005)

@@ -1,7 +1,7 @@
 """What counts as a difference: rows and columns by key, tolerances, signs, intervals."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.errors import InputError, UnknownName
@@ -19,6 +19,7 @@ def record(rows, by=("layer",)):
     return {"by": list(by), "rows": rows}
 
 
+@settings(deadline=None)
 @given(TABLES, st.randoms())
 def test_equal_rows_do_not_differ_in_any_order(table, random):
     rows = rows_of(table)
@@ -26,6 +27,7 @@ def test_equal_rows_do_not_differ_in_any_order(table, random):
     assert differences(record(rows), ["layer"], shuffled, tolerance=0.0) == []
 
 
+@settings(deadline=None)
 @given(TABLES, st.data())
 def test_any_one_change_is_one_line(table, data):
     rows = rows_of(table)
@@ -45,6 +47,7 @@ def test_any_one_change_is_one_line(table, data):
         assert differences(record(fewer), ["layer"], rows) == [f"column {column!r} is new"]
 
 
+@settings(deadline=None)
 @given(NUMBERS, st.floats(0, 10), st.floats(-20, 20))
 def test_a_tolerance_is_the_largest_difference_that_passes(before, tolerance, by):
     now = before + by

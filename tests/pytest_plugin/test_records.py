@@ -6,24 +6,26 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.errors import InputError, UnknownName
 from interp.pytest_plugin.records import as_rows, as_text, file_of, plain, read, write
 
-CELLS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+WORDS = st.text(max_size=4)
+CELLS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | WORDS
 RECORDS = st.fixed_dictionaries(
     {
-        "model": st.text(),
-        "fingerprint": st.text(),
-        "by": st.lists(st.text()),
-        "rows": st.lists(st.dictionaries(st.text(), CELLS, min_size=1), min_size=1, max_size=4),
+        "model": WORDS,
+        "fingerprint": WORDS,
+        "by": st.lists(WORDS, max_size=2),
+        "rows": st.lists(st.dictionaries(WORDS, CELLS, min_size=1, max_size=2), min_size=1, max_size=2),
     }
 )
-RECORDED = st.dictionaries(st.text(), st.dictionaries(st.text(), RECORDS, min_size=1), min_size=1)
+RECORDED = st.dictionaries(WORDS, st.dictionaries(WORDS, RECORDS, min_size=1, max_size=2), min_size=1, max_size=2)
 
 
+@settings(deadline=None)
 @given(RECORDED)
 def test_what_is_written_is_read_back(recorded):
     assert json.loads(as_text(recorded)) == recorded
