@@ -47,7 +47,7 @@ def findings(frame: pd.DataFrame) -> Figure:
     axes.spines[:].set_visible(False)
     level = round(100 * float(frame["level"].iat[0]))
     legend = "   ".join(f"{mark} {state}" for state, (_, mark) in _LOOKS.items())
-    axes.set_xlabel(f"effect [{level} % interval] and what it is held against      {legend}", fontsize=8)
+    figure.supxlabel(f"effect [{level} % interval] and what it is held against      {legend}", fontsize=8)
     plt.close(figure)  # a notebook shows the returned figure once, not twice
     return figure
 
