@@ -119,7 +119,7 @@ def find_subnetwork(
         lr: instead of the recipe's.
         texts: what to train on, in windows of `length` tokens; the paper's is web text. None draws sequences from
             `bigrams`: the target depends on the current token alone, and these have its frequencies.
-        out: a folder where the state is kept every minute, and finished masks; an interrupted call goes on there.
+        out: a folder where the state is kept every minute and at the end; a call that was interrupted goes on there.
         seed: of batches.
 
     Returns:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
@@ -31,6 +31,7 @@ def model_of(pairs, unigram=None, current=None):
 
 
 @given(st.lists(st.lists(st.integers(0, V - 1), min_size=1, max_size=9), min_size=1, max_size=5))
+@settings(deadline=None, max_examples=30)
 def test_counts_and_distributions_are_those_of_plain_python(documents):
     prompts = [torch.tensor(document) for document in documents]
     pairs = counting.counted_ids(prompts, V)

@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -125,6 +125,7 @@ masks = st.integers(0, 2**31).map(
 
 
 @given(masks=masks, others=masks, seed=st.integers(0, 1000))
+@settings(deadline=None, max_examples=30)
 def test_laws_of_sets_and_of_controls(masks, others, seed):
     one, two = small(masks), small(others)
     rest = one.complement()
