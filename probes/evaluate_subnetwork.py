@@ -98,12 +98,14 @@ def evaluate_subnetwork(
 
     Cost: see the probes: their passes are shared but for one over the held-out prompts.
 
-    >>> import interp
-    >>> subject = interp.load("reference")
-    >>> empty = Subnetwork.full(subject, keep=False)
-    >>> evaluation = evaluate_subnetwork(subject, empty, "prompts", tokens_per_dim=2, linear_steps=2)
-    >>> evaluation.summary().query("claim == 'the model needs it'").evidence.item()
-    'no'
+    >>> import interp, torch
+    >>> from interp.planted.bigrams import bigram
+    >>> planted = bigram(vocab=6)
+    >>> subject, bigrams = interp.load(planted.model), BigramModel.from_transition(planted.truth.transition)
+    >>> ids = torch.randint(6, (10, 20), generator=torch.Generator().manual_seed(0))
+    >>> evaluation = evaluate_subnetwork(subject, Subnetwork.full(subject), ids, bigrams=bigrams, linear_steps=1)
+    >>> evaluation.summary().value.round(3).tolist()[0]
+    1.0
     """
     found = by_sparsity(subnetwork)
     common: dict[str, Any] = {"seed": seed, "bos": bos, "truncate": truncate}

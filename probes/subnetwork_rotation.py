@@ -99,10 +99,11 @@ def subnetwork_rotation(
     float64 multiplications per token and layer, and 4 d² numbers of memory per layer.
 
     >>> import interp
-    >>> subject = interp.load("reference")
-    >>> empty = Subnetwork.full(subject, keep=False)
-    >>> frame = subnetwork_rotation(subject, empty, "prompts", tokens_per_dim=2)
-    >>> frame.query("target == 'out' and layer == 8 and control == 'none'").angle.tolist()
+    >>> from interp.planted.bigrams import bigram
+    >>> subject = interp.load(bigram(vocab=6).model)
+    >>> ids = torch.randint(6, (10, 20), generator=torch.Generator().manual_seed(0))
+    >>> frame = subnetwork_rotation(subject, Subnetwork.full(subject), ids)
+    >>> frame.query("target == 'out' and layer == 1 and control == 'none'").angle.tolist()
     [0.0, 0.0]
     """
     found = by_sparsity(subnetwork)
