@@ -63,7 +63,7 @@ def _cells(row: Mapping[Any, Any], names: Sequence[str], numeric: Sequence[bool]
         if low is not None and not (pd.isna(low) and pd.isna(high)):
             text = f"{text} [{said(low)}, {said(high)}]"
         tag = Markup('<th scope="row">{}</th>') if place == 0 else Markup("<td{}>{}</td>")
-        align = Markup(' style="text-align:right"') if number else Markup("")
+        align = Markup(' style="text-align:right;white-space:nowrap"') if number else Markup("")
         yield tag.format(text) if place == 0 else tag.format(align, text)
 
 
@@ -82,10 +82,10 @@ def findings(frame: pd.DataFrame) -> Markup:
     shown = frame[[name for name in wanted if name in frame and (name != "model" or several)]]
     shown = shown.rename(columns={"low": "effect_low", "high": "effect_high"})
     shown = shown.assign(state=shown["state"].map(lambda state: _STATES.get(state, state)))
-    rendered = table(shown, "Claims put to the test", max_rows=500)
+    rendered = str(table(shown, "Claims put to the test", max_rows=500))
     for state, text in _STATES.items():  # whole cells only, and those hold nothing that came from elsewhere
-        rendered = Markup(rendered.replace(f"<td>{text}</td>", f'<td class="{state}">{text}</td>'))
-    return rendered
+        rendered = rendered.replace(f"<td>{text}</td>", f'<td class="{state}">{text}</td>')
+    return Markup(rendered)
 
 
 def overview(frame: pd.DataFrame) -> Markup:

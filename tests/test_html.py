@@ -176,8 +176,9 @@ def test_findings_tell_their_states_by_words_and_signs():
     )  # fmt: skip
     page = html.findings(frame)
     for state in ("✓ holds", "✗ fails", "? undecided", "skipped"):
-        assert state in page
-    assert "1 [0.5, 2]" in page and '<th scope="col">model' not in page
+        assert state in Read(page).texts
+    assert [value for name, value in Read(page).attributes if name == "class"] == ["holds", "fails", "undecided"]
+    assert Read(page).tags.count("tr") == 5 and "1 [0.5, 2]" in page and '<th scope="col">model' not in page
     assert '<th scope="col">model' in html.findings(pd.concat([frame, frame.assign(model="n")]))
 
 
