@@ -56,7 +56,9 @@ def token_map(
         raise InputError(f"prompt {chosen} is not in the frame; it holds {frame['prompt_id'].unique().tolist()[:10]}.")
     if one[value].isna().all():
         raise InputError(f"prompt {chosen} has no {value!r} at all in this frame of {schema.probe!r}.")
-    keys = [key for key in dict.fromkeys((*schema.summary_by, *_LINE_COLUMNS)) if key in one and one[key].nunique() > 1]
+    # What varies along the line, as the next token does, tells no lines apart.
+    known = [key for key in dict.fromkeys((*schema.summary_by, *_LINE_COLUMNS)) if key in one]
+    keys = [key for key in known if (one.groupby("pos")[key].nunique() > 1).any()]
     if one.duplicated([*keys, "pos"]).any():
         raise InputError(f"the frame of {schema.probe!r} holds several rows for a token that nothing tells apart.")
     lines = [(key, of.sort_values("pos")) for key, of in one.groupby(keys, sort=False)] if keys else [((), one)]

@@ -86,7 +86,7 @@ def test_a_probe_returns_its_frame_and_shows_figure_and_tokens(run):
     assert done.value["layer"].unique().tolist() == [0, 8]
     figure, tokens = done.html[:2]  # then the frame itself, as pandas shows it
     assert '<img alt="Figure of logit_lens' in figure and "data:image/svg+xml" in figure
-    assert "layer 0, sublayer pre" in tokens and " time</span>" in tokens
+    assert "layer 0, sublayer pre" in tokens and "target_id" not in tokens and " time</span>" in tokens
     assert not any(script in figure + tokens for script in ("<script", "http:", "https:"))
 
 
