@@ -120,6 +120,8 @@ def _shares(axes: Any, kept: pd.Series) -> None:
     shown = sorted(kept[kept > 0].unique())
     axes.set_xticks(shown, [f"{100 * share:.3g} %" for share in shown], fontsize=8)
     axes.set_xticks([], minor=True)
+    if shown:
+        axes.set_xlim(shown[0] / 1.6, shown[-1] * 1.6)
 
 
 def _points(axes: Any, rows: pd.DataFrame, value: str, label: str, colour: str, mark: str, style: str) -> None:
