@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from interp.backends import Backend
-from interp.errors import InputError, InterpError, ModelError, NumericalError
+from interp.errors import InputError, ModelError
 from interp.generation import Generating, continuation, continued
 from interp.options import options
 from interp.readout import Readout, read_out
 from interp.sites import Edit, Site, SiteName, editing
 from interp.tape import Tape
 from interp.tokens import Texts, Tokens, token_strings, tokenise
+from interp.verification import verify
 from interp.weights import WeightMatrix
 
 T = TypeVar("T")
@@ -271,75 +272,5 @@ class Subject:
             raise ModelError(f"the weights of {self.name!r} changed since it was loaded; load it again to study them.")
         if not self._verified:
             # A few tokens tell; the logits of two whole contexts could take more than the memory budget.
-            self._verify(ids[:2, :64])
+            verify(self, ids[:2, :64])
             self._verified = True
-
-    def _verify(self, ids: Tensor) -> None:
-        """Refuse a model whose replay is not exact or whose tokens see what follows them."""
-        if ids.shape[1] == 1 and self.n_ctx > 1:
-            ids = ids.expand(-1, 2)  # one token has nothing to see ahead of it
-        changed = ids.clone()
-        changed[:, -1] = (changed[:, -1] + 1) % self.d_vocab
-        try:
-            own = self.backend.logits(ids).float()
-            original = self.backend.original_logits(ids)
-            replayed, in_tiles = self.backend.run(ids, lambda tape: (_replayed(tape), _in_tiles(tape)), mids=False)
-            earlier = self.backend.logits(changed)[:, :-1]
-        except (InterpError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:  # whatever a library trips over in an architecture it does not know
-            raise ModelError(
-                f"{self.name!r} ({self.architecture}) cannot be run by the {self.backend.kind} backend: "
-                f"{str(error).strip().partition(chr(10))[0]}"
-            ) from error
-        if own.isnan().any() or own.isposinf().any() or own.isneginf().all():
-            raise NumericalError(
-                f"the logits of {self.name!r} hold NaN or infinity: check the model's weights and its dtype."
-            )
-        scale = float(own[own.isfinite()].abs().amax())
-        # The same kernels on the same shapes give the same bits; 1e-3 of the logits' scale leaves room for GPUs.
-        tolerance = 1e-3 * scale
-        difference = _difference(replayed, own.repeat(2, 1, 1))
-        if in_tiles is not None:
-            difference = max(difference, _difference(in_tiles.view_as(own), own))
-        if not difference <= tolerance:
-            raise ModelError(
-                f"replaying {self.name!r} ({self.architecture}) differs from its own logits by {difference:.2g}: "
-                "its blocks or its read-out are not what interp takes them for, so nothing here would be right."
-            )
-        if not _difference(earlier, own[:, :-1]) <= tolerance:
-            raise ModelError(f"{self.name!r} is not causal: its logits depend on tokens that follow.")
-        # A bridge computes attention by other kernels: some roundings of the model's own dtype, through all its blocks.
-        difference = 0.0 if original is None else _difference(original, own)
-        if not difference <= max(1e-3, 10 * torch.finfo(self.dtype).eps) * scale:
-            raise ModelError(
-                f"TransformerLens rebuilds {self.name!r} ({self.architecture}) as another model, whose logits "
-                f"differ by {difference:.2g}; use backend='nnsight'."
-            )
-
-
-def _replayed(tape: Tape) -> Tensor:
-    """Logits of all blocks run again from layer 0, none taken from the record; two variants ride as one batch."""
-    residual = tape.residual(0).repeat(2, 1, 1)
-    for block in range(tape.n_layers):
-        residual = tape.run_block(block, residual)
-    return tape.head(residual)
-
-
-def _in_tiles(tape: Tape) -> Tensor | None:
-    """Logits as the read-out makes them where it reads a stretch of the vocabulary at a time."""
-    head, last = tape.head, tape.last.flatten(0, 1)
-    if head.weight is None:
-        return None
-    d_vocab = len(head.weight)
-    stretches = ((start, min(start + 4096, d_vocab)) for start in range(0, d_vocab, 4096))
-    normed = head.norm(last)
-    return torch.cat([head.tile(normed, *at, torch.empty(len(last), at[1] - at[0])) for at in stretches], dim=1)
-
-
-def _difference(left: Tensor, right: Tensor) -> float:
-    """Largest absolute difference; 0 where both are the same infinity, NaN where one is NaN."""
-    if not left.numel():
-        return 0.0
-    left, right = left.float(), right.float().to(left.device)
-    return float(torch.where(left == right, 0.0, (left - right).abs()).amax())

@@ -9,7 +9,7 @@ from probes.faithfulness import faithfulness
 from probes.find_subnetwork import FoundSubnetworks, bigram_subnetwork, find_subnetwork, subnetwork_log
 from probes.iterative_inference import iterative_inference
 from probes.kept_weights import kept_weights
-from probes.layer_robustness import layer_robustness, run_schedules
+from probes.layer_robustness import layer_robustness
 from probes.logit_lens import logit_lens
 from probes.microscope import law_and_microscope, microscope, microscope_tokens
 from probes.neuron_kinds import neuron_kinds
@@ -21,6 +21,7 @@ from probes.random_model import random_model
 from probes.reagent import reagent, reagent_probes
 from probes.reagent_ls import reagent_ls
 from probes.released_subnetwork import released_subnetwork
+from probes.run_schedules import run_schedules
 from probes.spelling import spelling
 from probes.stages import stages_of_inference
 from probes.steer import steer

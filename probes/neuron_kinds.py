@@ -22,8 +22,8 @@ from interp.registry import probe
 from interp.run import Run
 from interp.subject import Subject
 from interp.tokens import whole_numbers
+from probes._beside_intact import PAPER
 from probes._final_gain import final_gain
-from probes.layer_robustness import PAPER
 
 KURTOSIS = 10.0
 """The papers' rule: a neuron whose cosines have a kurtosis above this promotes or suppresses tokens, by their skew."""

@@ -28,9 +28,9 @@ from interp.sites import Site, SiteName, observing, recording
 from interp.subject import Subject
 from interp.tape import Tape
 from interp.tokens import Batch, Texts, select_positions
+from probes._beside_intact import PAPER
 from probes._stage_statistics import CrossMoments, locality, uniform
 from probes._stages_shown import by_layer, stages_shown
-from probes.layer_robustness import PAPER
 from probes.neuron_kinds import TokenDirections, kinds
 
 T = TypeVar("T")

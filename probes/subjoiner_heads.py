@@ -25,7 +25,7 @@ from interp.run import Run
 from interp.sites import observing
 from interp.stats import bootstrap_over_prompts
 from interp.tokens import Texts
-from probes.layer_robustness import PAPER
+from probes._beside_intact import PAPER
 
 SUBJOINERS = Schema(
     probe="subjoiner_heads",

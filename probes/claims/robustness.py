@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from interp.findings import Claim, Comparison, NotApplicable
+from probes._beside_intact import PAPER
 from probes.claims._per_prompt import N_STORIES, STORIES, mean_of, middle, n_blocks
-from probes.layer_robustness import PAPER
 
 _OURS = (
     "Middle blocks are those behind the first quarter, without the last. The paper uses documents of the Pile; here "

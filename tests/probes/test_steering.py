@@ -16,6 +16,7 @@ import interp
 from interp.errors import InputError, ModelError, UnknownName
 from interp.planted import bigram
 from interp.sites import recording
+from interp.verification import verify
 from probes import NeuronSet, logit_lens, steer
 from probes._dose_response import effect_at
 from probes._doses import doses_of, moments
@@ -399,8 +400,9 @@ def test_frames_made_under_steering_say_so(subject, neurons):
 def test_a_fresh_subject_is_verified_before_it_is_edited(small_model, word_level, any_backend, monkeypatch):
     subject = interp.load(small_model("llama"), tokenizer=word_level, backend=any_backend)
     verified = []
-    verify = subject._verify
-    monkeypatch.setattr(subject, "_verify", lambda ids: (verified.append(len(subject.edits)), verify(ids)))
+    monkeypatch.setattr(
+        "interp.subject.verify", lambda subject, ids: (verified.append(len(subject.edits)), verify(subject, ids))
+    )
     with NeuronSet.of(subject, CHOSEN, WORDS).steering(subject, 50.0):
         subject.logits(TEXTS)
     assert verified == [0]
