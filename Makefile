@@ -22,9 +22,9 @@ test: $(READY)
 test-all: $(READY)
 	$(BIN)/python -m pytest -q -m ""
 
-# Each in its own kernel, from the top, outputs thrown away: what a notebook asserts must still be so.
+# Two at a time, each in its own kernel, from the top, outputs thrown away: what a notebook asserts must still be so.
 notebooks: $(READY)
-	$(BIN)/python -m pytest -q --nbmake --nbmake-timeout=600 notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --nbmake --nbmake-timeout=600 --timeout=1800 notebooks
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file .docs/mkdocs.yml
