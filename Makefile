@@ -10,7 +10,7 @@ export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 
-.PHONY: demo test test-all check format bench setup clean
+.PHONY: demo test test-all notebooks docs check format bench setup clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -21,6 +21,13 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -q -m ""
+
+# Two at a time, each in its own kernel, from the top, outputs thrown away: what a notebook asserts must still be so.
+notebooks: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --nbmake --nbmake-timeout=600 --timeout=1800 notebooks
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file .docs/mkdocs.yml
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -39,7 +46,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "interp needs Python 3.11 or newer: make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,docs]' -c constraints.txt
 	touch $(READY)
 
 clean:
