@@ -27,7 +27,7 @@ _METHODS = {
 }
 METRICS: tuple[Metric, ...] = ("comprehensiveness", "sufficiency", "soft_ns", "soft_nc")
 FRACTIONS = (0.1, 0.3, 0.5)
-_N_PROMPTS = 40
+_N_PROMPTS = 24
 
 
 def attributions(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def faithfulness_of_all(subject: Subject, texts: pd.DataFrame, *, seed: int, tru
     """Their faithfulness: hard metrics by replacing tokens as often as they occur, and the soft ones."""
     scores = attributions(subject, texts, seed=seed, truncate=truncate)
     try:
-        return faithfulness(subject, scores, metrics=METRICS, fractions=FRACTIONS, n_draws=8, seed=seed)
+        return faithfulness(subject, scores, metrics=METRICS, fractions=FRACTIONS, n_draws=4, seed=seed)
     except InputError as error:
         raise NotApplicable(str(error)) from error
 

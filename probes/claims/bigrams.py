@@ -13,11 +13,12 @@ from interp.shipped import shipped_path
 from interp.stats import pseudo_values
 from interp.subject import Subject
 from probes._bigram_correlation import finite
-from probes.claims._per_prompt import N_STORIES, STORIES, mean_of
+from probes.claims._per_prompt import STORIES, mean_of
 from probes.subnetwork import Subnetwork
 from probes.subnetwork_surprisal import PAPER, subnetwork_surprisal
 
 _SHIPPED = "bigram-10.safetensors"
+_N_TEXTS = 12  # each is read by eight models
 UNTRAINED = "random_blocks"
 """What `subnetwork_surprisal` should call the masks found in untrained blocks with the trained embeddings."""
 
@@ -74,7 +75,7 @@ def _claim(id: str, statement: str, says: str, statistic: Any, **comparison: Any
         probe="subnetwork_surprisal",
         measure=shipped_subnetwork,
         texts=STORIES,
-        n_texts=N_STORIES,
+        n_texts=_N_TEXTS,
         statistic=statistic,
         comparison=Comparison(**comparison),
         note=_NOTE,

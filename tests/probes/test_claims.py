@@ -335,7 +335,8 @@ def test_a_constant_has_no_rank_correlation():
 MEASURED = {
     "characters.above_random": "holds", "characters.level": "fails", "iterative.trajectory": "fails",
     "lens.approach": "holds", "lens.late_agreement": "holds", "microscope.linearity": "holds",
-    "neurons.prediction": "fails", "neurons.readable": "holds",
+    "neurons.prediction": "fails", "neurons.readable": "holds", "robustness.delete": "holds",
+    "robustness.first_block": "holds", "robustness.swap": "holds", "robustness.swap_is_milder": "holds",
 }  # fmt: skip
 """A regression of findings: what was measured on the shipped model, where p is far from the level. None is derived."""
 
