@@ -101,7 +101,7 @@ def test_there_are_claims_of_every_method():
     assert len(names()) >= 24
     assert {
         "lens", "tuned_lens", "iterative", "law", "microscope", "robustness", "stages", "characters", "normxlogit",
-        "reagent", "steering",
+        "reagent", "steering", "bigrams",
     } <= families  # fmt: skip
 
 
