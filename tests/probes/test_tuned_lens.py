@@ -15,6 +15,7 @@ import interp
 from interp import plots
 from interp.errors import InputError, ModelError, UnknownName
 from interp.planted import bias_ladder
+from interp.shipped import read_texts
 from probes import TunedLens, load_tuned_lens, logit_lens, tuned_lens
 from probes.tuned_lens import _RECIPES, _Trainer
 
@@ -222,6 +223,18 @@ def test_a_lens_on_the_wrong_model_is_refused(small_model, word_level, trained, 
     for says, other in others.items():
         with pytest.raises(ModelError, match=says):
             logit_lens(other, corpus(2), lens=trained)
+
+
+def test_the_shipped_lens_is_loaded_by_name(monkeypatch):
+    monkeypatch.chdir("/")
+    lens = load_tuned_lens("reference")
+    untrained_on = read_texts("stories")["text"].iloc[:12].tolist()
+    frame = logit_lens("reference", untrained_on, positions=20, layers=[0, 4], lens="reference")
+    assert (lens.training["recipe"], lens.model) == ("small", "reference")
+    tuned, logit = (frame[frame["lens"] == kind].groupby("layer")["kl_to_final"].mean() for kind in ("tuned", "logit"))
+    assert (tuned < logit).all() and tuned[4] < tuned[0]  # the layer says more than the token alone
+    with pytest.raises(InputError, match=r"'referenc'.* Shipped: reference\."):
+        load_tuned_lens("referenc")
 
 
 def alignment_research(folder: Path, lens: TunedLens) -> Path:
