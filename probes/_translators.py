@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from interp.errors import InputError, ModelError
+from interp.shipped import shipped_path
 from interp.subject import Subject
 
 _FORMAT = "interp tuned lens 1"
@@ -99,19 +100,26 @@ def translate(residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def load_tuned_lens(path: str | Path) -> TunedLens:
-    """Read a tuned lens: a file of `TunedLens.save`, or a folder in AlignmentResearch's format.
+    """Read a tuned lens: a shipped one by its model's name, a file of `TunedLens.save`, or AlignmentResearch's folder.
 
-    That folder holds `params.pt`, a state dict with `0.weight`, `0.bias`, `1.weight`, ... , and `config.json`. Only
-    tensors are read from it (`torch.load(weights_only=True)`): a pickle that holds anything else is refused. It knows
-    no fingerprint, so that only the sizes can be checked against a model; it is for the model's raw weights.
+    `load_tuned_lens("reference")` is that of the shipped model, trained by the small recipe on the shipped stories from
+    the 61st on (`datasets/lenses`).
+
+    AlignmentResearch's folder holds `params.pt`, a state dict with `0.weight`, `0.bias`, `1.weight`, ... , and
+    `config.json`. Only tensors are read from it (`torch.load(weights_only=True)`): a pickle that holds anything else is
+    refused. It knows no fingerprint, so that only the sizes can be checked against a model; it is for raw weights.
 
     Args:
-        path: of the file or folder.
+        path: of the file or folder, or the name of a shipped lens; the name goes first.
 
     Raises:
         InputError: there is no such lens, or it cannot be read.
+
+    >>> load_tuned_lens("reference").weight.shape
+    torch.Size([8, 256, 256])
     """
-    path = Path(path)
+    shipped = {file.stem: file for file in shipped_path("lenses").glob("*.safetensors")}
+    path = shipped.get(str(path), Path(path))
     if path.is_dir():
         return _from_folder(path)
     try:
@@ -121,7 +129,10 @@ def load_tuned_lens(path: str | Path) -> TunedLens:
                 raise InputError(f"{str(path)!r} holds no tuned lens of this project.")
             tensors = {name: file.get_tensor(name) for name in ("weight", "bias")}
     except (OSError, SafetensorError) as error:
-        raise InputError(f"no tuned lens can be read from {str(path)!r}: {str(error).splitlines()[0]}.") from error
+        raise InputError(
+            f"no tuned lens can be read from {str(path)!r}: {str(error).splitlines()[0]}. "
+            f"Shipped: {', '.join(shipped)}."
+        ) from error
     return TunedLens(**tensors, model=about["model"], fingerprint=about["fingerprint"], training=about["training"])
 
 

@@ -25,7 +25,7 @@ from interp.run import Run
 from interp.subject import Subject
 from interp.tokens import Texts, check_positions, next_tokens, select_positions, single_token, whole_numbers
 from probes._lens import AT, PAPER, STATES, Place, place_columns, places_of, read_places, sublayer_of
-from probes._translators import TunedLens
+from probes._translators import TunedLens, load_tuned_lens
 
 Targets: TypeAlias = str | int | Sequence[str | int]
 """What to score: "next", "argmax", a token as text, an id, or a list of tokens and ids (one row each)."""
@@ -97,7 +97,7 @@ def logit_lens(
     layers: int | Sequence[int] | None = None,
     sublayers: bool = False,
     final_norm: bool = True,
-    lens: TunedLens | None = None,
+    lens: TunedLens | str | None = None,
     bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
@@ -112,8 +112,9 @@ def logit_lens(
         layers: read only this one or these, 0..L; None reads all.
         sublayers: also read between attention and MLP of every block (rows with `sublayer` "mid").
         final_norm: False skips the final norm, as LLM-Microscope's lens does; layer L is then not the model's output.
-        lens: of `probes.tuned_lens`. The frame then holds the tuned lens beside the logit lens, and always that of
-            layer 0, which has read nothing but the token itself: what it knows, the maps know and not the layers.
+        lens: of `probes.tuned_lens`, or what `load_tuned_lens` takes: "reference" is the shipped model's. The frame
+            then holds the tuned lens beside the logit lens, and always that of layer 0, which has read nothing but the
+            token itself: what it knows, the maps know and not the layers.
         bos: True puts one start-of-text token first, False none, None does as the model's tokenizer does.
         truncate: cut prompts longer than the context.
 
@@ -134,6 +135,8 @@ def logit_lens(
     >>> frame.kl_to_final.iloc[-1], bool(frame.agrees_final.iloc[-1])
     (np.float64(0.0), True)
     """
+    if isinstance(lens, str):
+        lens = load_tuned_lens(lens)
     parameters = {
         "targets": targets,
         "positions": positions,

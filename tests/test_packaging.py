@@ -42,12 +42,14 @@ def test_wheel_runs_a_probe_outside_the_repository(python_with_wheel, tmp_path):
     code = (
         "import interp, probes; from interp.shipped import shipped_root\n"
         "frame = probes.logit_lens('reference', ['Once upon a time'])\n"
-        "print(interp.__file__); print(shipped_root()); print(len(frame), frame.kl_to_final.iloc[-1])"
+        "print(interp.__file__); print(shipped_root()); print(len(frame), frame.kl_to_final.iloc[-1])\n"
+        "print(probes.load_tuned_lens('reference').n_layers)"
     )
-    package, data, result = run(python_with_wheel, "-c", code, cwd=tmp_path).splitlines()[-3:]
+    package, data, result, n_layers = run(python_with_wheel, "-c", code, cwd=tmp_path).splitlines()[-4:]
     environment = str(python_with_wheel.parents[1])
     assert package.startswith(environment)
     assert data.startswith(environment)
+    assert n_layers == "8"
     assert result == "45 0.0"  # five tokens (start-of-text and four) at nine layers
 
 

@@ -6,7 +6,7 @@ from interp.plots.faithfulness import faithfulness
 from interp.plots.findings import findings
 from interp.plots.iterative import iterative_inference
 from interp.plots.law import next_token_law
-from interp.plots.lens import lens, top_tokens
+from interp.plots.lens import lens, lenses, top_tokens
 from interp.plots.microscope import microscope
 from interp.plots.neurons import neuron_tokens
 from interp.plots.robustness import robustness
@@ -22,6 +22,7 @@ __all__ = [
     "iterative_inference",
     "kept_weights",
     "lens",
+    "lenses",
     "microscope",
     "neuron_kinds",
     "neuron_tokens",

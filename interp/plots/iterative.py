@@ -53,4 +53,5 @@ def _draw_scores(axes: object, summary: pd.DataFrame) -> None:
     axes.axvline(0.5, color="0.6", linewidth=1)  # type: ignore[attr-defined]
     axes.set_yticks(heights, summary["score"])  # type: ignore[attr-defined]
     axes.set_xlabel("AUC: a wrong answer scores above a right one")  # type: ignore[attr-defined]
-    axes.legend(frameon=False, fontsize=8, loc="lower right")  # type: ignore[attr-defined]
+    # Above the points: every row of the scores may reach to either side.
+    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)  # type: ignore[attr-defined]

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from interp.errors import InputError
 from interp.plots._cells import legible, one_prompt
+from interp.plots._style import BLUE, GREY, RED, require_one
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,6 +28,38 @@ def lens(frame: pd.DataFrame, prompt_id: int | None = None) -> Figure:
     # Frames of a trained lens hold the logit lens beside it.
     kind = "tuned" if (frame["lens"] == "tuned").any() else "logit"
     return _grid(frame[frame["lens"] == kind], prompt_id, token="top1", prob="top1_prob", title=f"{kind} lens")
+
+
+def lenses(frame: pd.DataFrame) -> Figure:
+    """How far from the output the logit and the tuned lens of every layer are, and the tuned lens of layer 0.
+
+    Args:
+        frame: of `logit_lens(..., lens=...)`, one model.
+    """
+    import matplotlib.pyplot as plt
+
+    require_one(frame, "run_id")
+    summary = frame.interp.summary()
+    tuned = summary[summary["lens"] == "tuned"]
+    if tuned.empty:
+        raise InputError("the frame holds no tuned lens; make it with logit_lens(..., lens=...).")
+    figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
+    for kind, colour, mark in (("logit", RED, "s"), ("tuned", BLUE, "o")):
+        curve = summary[(summary["lens"] == kind) & (summary["kl_to_final"] > 0)]  # the output itself has no logarithm
+        axes.plot(curve["layer"], curve["kl_to_final"], marker=mark, color=colour, label=f"{kind} lens", markersize=4)
+        band = curve["kl_to_final_low"], curve["kl_to_final_high"]
+        axes.fill_between(curve["layer"], *band, color=colour, alpha=0.18, linewidth=0)
+    control = tuned.loc[tuned["layer"] == 0, "kl_to_final"].iat[0]
+    axes.axhline(control, color=GREY, linestyle="--", linewidth=1.2, label="tuned lens of layer 0: the token alone")
+    axes.set_yscale("log")
+    axes.set_xticks(sorted(set(summary["layer"]) - {summary["layer"].max()}))
+    axes.set_xlabel("layer (0 enters the first block)")
+    axes.set_ylabel("KL(output || lens), nats")
+    axes.set_title(f"{frame['model'].iat[0]}: bands 95 % over prompts", fontsize=10)
+    axes.legend(frameon=False, fontsize=9)
+    axes.grid(alpha=0.25)
+    plt.close(figure)  # a notebook shows the returned figure once, not twice
+    return figure
 
 
 def top_tokens(frame: pd.DataFrame, prompt_id: int | None = None) -> Figure:

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 import interp
+from interp import plots
 from interp.errors import InputError, ModelError, UnknownName
 from interp.planted import bias_ladder
+from interp.shipped import read_texts
 from probes import TunedLens, load_tuned_lens, logit_lens, tuned_lens
+from probes.tuned_lens import _RECIPES, _Trainer
 
 CLOSE = 2e-5  # float32 statistics of logits of size ten
 
@@ -81,6 +84,19 @@ def test_controls_are_always_beside_it(subject, trained):
     assert "tuned lens" in frame.interp.plot().axes[0].get_title()
 
 
+def test_the_figure_shows_both_lenses_and_the_control(subject, trained):
+    frame = logit_lens(subject, corpus(2), lens=trained)
+    (axes,) = plots.lenses(frame).axes
+    summary = frame.interp.summary()
+    for kind, line in zip(("logit", "tuned"), axes.lines, strict=False):
+        known = summary[(summary["lens"] == kind) & (summary["layer"] < subject.n_layers)]
+        np.testing.assert_array_equal(line.get_xdata(), known["layer"])
+        np.testing.assert_array_equal(line.get_ydata(), known["kl_to_final"])
+    assert set(axes.lines[2].get_ydata()) == {axes.lines[1].get_ydata()[0]}
+    with pytest.raises(InputError, match="holds no tuned lens"):
+        plots.lenses(logit_lens(subject, corpus(2)))
+
+
 def test_lenses_are_told_apart_in_the_provenance(subject, trained):
     runs = {logit_lens(subject, corpus(2), lens=lens)["run_id"].iat[0] for lens in (None, trained, untrained(subject))}
     assert len(runs) == 3
@@ -122,13 +138,43 @@ def test_gradients_are_those_of_the_mean_divergence(subject):
         torch.testing.assert_close(lens.weight[layer], -step * gradients[layer], rtol=1e-3, atol=1e-6)
 
 
-def test_a_ladder_has_a_known_optimum():
+def test_a_ladder_has_a_known_optimum(monkeypatch):
     """Norm the identity, h_L = h_l + c: the translator's bias can close the gap exactly, and KL falls towards 0."""
-    planted = bias_ladder(n_layers=2, vocab=8, a=0.8)  # what 400 steps of 1e-3 can reach
+    monkeypatch.setattr(_Trainer, "start_from_least_squares", lambda self, prompts: None)  # the steps alone,
+    monkeypatch.setitem(_RECIPES, "small", (400, 100, 2e-3, 0.0))  # at a rate that reaches as far as they must
+    planted = bias_ladder(n_layers=2, vocab=8, a=0.8)
     ids = torch.randint(0, 8, (40, 10), generator=torch.Generator().manual_seed(0))
-    lens = tuned_lens(planted.model, ids, steps=400, tokens_per_step=100, patience=10)
+    lens = tuned_lens(planted.model, ids, patience=10)
     before, after = np.array(lens.training["held_out_kl"]).T
     assert (before > 0.01).all() and (after < 0.02 * before).all()
+
+
+def test_the_small_recipe_starts_at_a_known_optimum():
+    """The same with a gap that steps of 1e-3 cannot close: the least squares close it before the first one."""
+    planted = bias_ladder(n_layers=2, vocab=8, a=6.0)
+    ids = torch.randint(0, 8, (40, 10), generator=torch.Generator().manual_seed(0))
+    lens = tuned_lens(planted.model, ids, steps=1, tokens_per_step=10)
+    before, after = np.array(lens.training["held_out_kl"]).T
+    assert (before > 0.2).all() and (after < 1e-3).all()  # one step moves no weight by more than 1e-3
+
+
+def test_the_small_recipe_starts_from_least_squares(subject, monkeypatch):
+    """The normal equations' solution, by numpy from the states themselves, of residuals made hard to read."""
+    ids = corpus()
+    _, *others = torch.randperm(len(ids), generator=torch.Generator().manual_seed(0)).tolist()
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: None)
+    lens = tuned_lens(subject, ids, held_out=1 / len(ids), steps=1, tokens_per_step=1)
+    layers = range(subject.n_layers + 1)
+    states = subject.run(ids[others], lambda tape: [tape.residual(layer).flatten(0, 1).double() for layer in layers])
+    better = [layer for layer, (before, after) in enumerate(lens.training["held_out_kl"]) if after < before]
+    assert better  # elsewhere the logit lens stays
+    for layer in better:
+        with_one = np.column_stack([states[layer], np.ones(len(states[layer]))])
+        known = np.linalg.lstsq(with_one, (states[-1] - states[layer]).numpy(), rcond=None)[0]
+        np.testing.assert_allclose(lens.weight[layer].T, known[:-1], atol=1e-5)  # float32 of numbers of size one
+        np.testing.assert_allclose(lens.bias[layer], known[-1], atol=1e-5)
+    for layer in set(range(subject.n_layers)) - set(better):
+        assert not lens.weight[layer].any() and not lens.bias[layer].any()
 
 
 def test_training_is_the_same_twice_and_in_other_batches(subject, monkeypatch):
@@ -177,6 +223,18 @@ def test_a_lens_on_the_wrong_model_is_refused(small_model, word_level, trained, 
     for says, other in others.items():
         with pytest.raises(ModelError, match=says):
             logit_lens(other, corpus(2), lens=trained)
+
+
+def test_the_shipped_lens_is_loaded_by_name(monkeypatch):
+    monkeypatch.chdir("/")
+    lens = load_tuned_lens("reference")
+    untrained_on = read_texts("stories")["text"].iloc[:12].tolist()
+    frame = logit_lens("reference", untrained_on, positions=20, layers=[0, 4], lens="reference")
+    assert (lens.training["recipe"], lens.model) == ("small", "reference")
+    tuned, logit = (frame[frame["lens"] == kind].groupby("layer")["kl_to_final"].mean() for kind in ("tuned", "logit"))
+    assert (tuned < logit).all() and tuned[4] < tuned[0]  # the layer says more than the token alone
+    with pytest.raises(InputError, match=r"'referenc'.* Shipped: reference\."):
+        load_tuned_lens("referenc")
 
 
 def alignment_research(folder: Path, lens: TunedLens) -> Path:
