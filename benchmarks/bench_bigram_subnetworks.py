@@ -2,10 +2,10 @@
 
     python benchmarks/bench_bigram_subnetworks.py [--layers 4] [--batch 8] [--length 128] [--repeats 3]
 
-Prints one line each for: our step (target, pass, mask gradients, optimiser, counts); a plain forward and backward pass
-of the same batch through the same bridge, with weight gradients and a cross-entropy of one token each; the same masks
-as parametrisations of every matrix, with a fused AdamW over them. Then the memory our masks hold, in float32
-copies of the masked weights. Seconds are this machine's; the ratios are what to quote.
+Prints one line each for: our step (target of the shipped bigram counts, pass, mask gradients, optimiser, counts); a
+plain forward and backward pass of the same batch through the same bridge, with weight gradients and a cross-entropy of
+one token each; the same masks as parametrisations of every matrix, with a fused AdamW over them. Then the memory our
+masks hold, in float32 copies of the masked weights. Seconds are this machine's; the ratios are what to quote.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn.utils import parametrize
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import interp
-from probes import BigramModel
+from probes import bigram_model
 from probes._contexts import DrawnContexts
 from probes._mask_training import MaskTraining, Schedule
 from probes._soft_targets import BigramTarget
@@ -45,9 +45,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     torch.manual_seed(0)
-    config = GPT2Config(n_layer=arguments.layers, n_embd=512, n_head=8, vocab_size=8192)
+    bigrams = bigram_model("reference")  # a corpus' rows: few pairs each, where a drawn matrix would be dense
+    config = GPT2Config(
+        n_layer=arguments.layers, n_embd=512, n_head=8, vocab_size=bigrams.d_vocab, bos_token_id=None, eos_token_id=None
+    )
     subject, other = (interp.load(GPT2LMHeadModel(config).eval()) for _ in range(2))
-    bigrams = BigramModel.from_transition(torch.eye(8192).roll(1, 0) / 2 + torch.full((8192, 1), 1 / 8192) / 2)
     shape = arguments.batch, arguments.length
     contexts = DrawnContexts(bigrams, shape, first=None, seed=0)
     ids = contexts.batch(0)

@@ -144,15 +144,32 @@ def test_cross_entropy_of_sparse_rows_is_that_of_dense_ones(bigrams):
         torch.testing.assert_close(gradient.double(), logits.softmax(-1) - p, atol=1e-6, rtol=0)
 
 
-def test_planted_weights_are_found_and_noise_is_not():
+def test_noise_is_dropped_and_of_what_was_planted_only_likely_continuations():
+    """Training misses the entropy bound of the planted masks (next test), and this says by what.
+
+    With all masks at a half every row is too flat, so that the gradient drops the weights of its likely continuations,
+    which only lower their logits. That is wrong once the others are whole, but by then they are decided. In simulations
+    of this loss no schedule tried kept all, down to a thousandth of this sparsity and a growth of T of 1.0005.
+    """
     planted = bigram(noise_blocks=2, vocab=8, seed=1)
     subject = interp.load(planted.model)
-    model = BigramModel.from_transition(planted.truth.transition)
-    found = find_subnetwork(subject, model, sparsity=1, steps=400, batch=8, length=8, lr=5e-2)[1]
+    transition = planted.truth.transition
+    found = find_subnetwork(
+        subject, BigramModel.from_transition(transition), sparsity=1, steps=400, batch=8, length=8, lr=5e-2
+    )[1]
     at = planted.truth.layout.planted[0]
     counts = found.counts().set_index(["layer", "component"])["kept_count"]
     assert counts.drop(index=[(at, "mlp_in"), (at, "mlp_out")]).sum() == 0  # every noise weight is dropped
     assert counts[at, "mlp_in"] == 8  # and every planted unit weight kept
+    written = found.masks[f"blocks.{at}.mlp.out.weight"][:8, :8]  # [next token, neuron of the current one]
+    lost = ~written
+    assert 0 < int(lost.sum()) < 16 and bool((transition.T[lost] > 1 / 8).all())  # likelier than chance, each
+    planted_weights = transition.log() - torch.eye(8)
+    at_first = (torch.eye(8) + planted_weights / 4).softmax(dim=1)  # neuron and output at a half each
+    assert bool((at_first.T[lost] < transition.T[lost]).all())
+    told = found.origin["held_out_nats"]
+    assert told["xent"] - told["entropy"] < 0.2  # nats, of a bound of more than one; near it, not at it
+    assert found.origin["decided"]
 
 
 def test_the_planted_masks_predict_as_the_target_does():
