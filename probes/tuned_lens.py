@@ -162,7 +162,7 @@ class _Trainer:
         n, d = self.parameters[1].shape
         moments = [Moments.zeros(d, d, self._subject.device) for _ in range(n)]
 
-        def add(tape: Tape, row: Tensor, pos: Tensor) -> None:
+        def add(row: Tensor, pos: Tensor, tape: Tape) -> None:
             last = tape.last[row, pos].double()
             for layer, one in enumerate(moments):
                 state = tape.residual(layer)[row, pos].double()
@@ -207,12 +207,12 @@ class _Trainer:
                 break
         return chosen
 
-    def _over(self, prompts: list[int], add: Callable[[Tape, Tensor, Tensor], None]) -> None:
-        """Record these prompts batch by batch, and show each tape with the rows and positions of its tokens."""
+    def _over(self, prompts: list[int], add: Callable[[Tensor, Tensor, Tape], None]) -> None:
+        """Record these prompts batch by batch, and show the rows and positions of its tokens with each tape."""
         subset = Tokens([self._tokens.ids[index] for index in prompts], self._tokens.table, None, self._tokens.n_cut)
         for batch in subset.batches(self._subject.batch_tokens(2)):
             row, pos = (one.to(self._subject.device) for one in select_positions(batch, None))
-            self._subject.run(batch.ids, partial(add, row=row, pos=pos))
+            self._subject.run(batch.ids, partial(add, row, pos))
 
     def _read(self, prompts: list[int], share: float, *, gradients: bool) -> Tensor:
         """KL of every layer, summed over tokens times `share`, float64 [L]; or add the gradients of it, and zeros."""
@@ -220,7 +220,7 @@ class _Trainer:
         self._over(prompts, partial(self._add, losses, share=share, gradients=gradients))
         return losses
 
-    def _add(self, losses: Tensor, tape: Tape, row: Tensor, pos: Tensor, *, share: float, gradients: bool) -> None:
+    def _add(self, losses: Tensor, row: Tensor, pos: Tensor, tape: Tape, *, share: float, gradients: bool) -> None:
         # Logits, their softmax, the model's own and the gradient of the logits are alive at once; tensors that leave
         # the processor's cache cost more than the products.
         most = 256 if row.device.type == "cpu" else 4096
