@@ -255,10 +255,11 @@ def _demo_subnetwork(subject: Any, out: Path) -> Path:
     pilot = {"sparsity": 1, "unit": "neuron", "recipe": "pilot"}
     kept = registry.get("bigram_subnetwork").function(subject, **pilot)
     _out.print(
-        "A PILOT of a bigram subnetwork (neurons and heads for weights, a minute for a quarter of an hour): where the\n"
-        "weights lie that it keeps to predict the next token from the current one alone; shares by size beside them."
+        "A PILOT of a bigram subnetwork (neurons and heads instead of weights, half a minute, not a quarter of an "
+        "hour): the share of each block's weights that is kept to predict the next token from the current one alone, "
+        "and which share of all kept weights lies in the block's MLP."
     )
-    _show(kept.interp.summary().drop(columns=["model", "run_id", "target"]), False)
+    _show(kept.interp.summary()[["layer", "kept_fraction", "mlp_share"]], False)
     path = out / "bigram_subnetwork.parquet"
     kept.to_parquet(path)
     return path

@@ -11,7 +11,8 @@ import torch
 from nnsight import Envoy, NNsight, TransformersModel
 from torch import Tensor
 
-from interp.backends import matrices, structure
+from interp.backends import structure
+from interp.backends.matrices import of_huggingface
 from interp.errors import ModelError
 from interp.head import Head
 from interp.sites import Site, SiteName
@@ -163,7 +164,7 @@ class NNsightBackend:
         """See `Backend.weight_matrices`."""
         if self.remote:
             raise ModelError(f"the weights of {self.facts.name!r} are on NDIF: load it without remote=True.")
-        return matrices.of_huggingface(self._module, layer)
+        return of_huggingface(self._module, layer)
 
     def site(self, name: SiteName, layer: int) -> Site:
         """See `Backend.site`."""
