@@ -327,7 +327,6 @@ def as_if_remote(folder, word_level):
         yield subject
 
 
-@pytest.mark.xfail(reason="the backend cannot be pickled since subnetworks came: something in reach holds a lock")
 def test_a_remote_run_rehearsed(as_if_remote, folder):
     texts = ["w3 w4 w5", "w6 w7 w8 w9 w10 w11"]
     remote, local = (logit_lens(source, texts, sublayers=True) for source in (as_if_remote, folder))
@@ -337,7 +336,6 @@ def test_a_remote_run_rehearsed(as_if_remote, folder):
     assert (remote[["rank", "top1_id"]] == local[["rank", "top1_id"]]).all().all()
 
 
-@pytest.mark.xfail(reason="the backend cannot be pickled since subnetworks came: something in reach holds a lock")
 def test_schedules_run_remotely_too(as_if_remote, folder):
     texts = ["w3 w4 w5", "w6 w7 w8 w9 w10 w11"]
     remote, local = (layer_robustness(source, texts) for source in (as_if_remote, folder))

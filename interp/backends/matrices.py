@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from interp.backends import structure
+from interp.backends.structure import attention_of, layer_list
 from interp.errors import ModelError
 from interp.weights import COMPONENTS, Component, WeightMatrix
 
@@ -37,8 +37,8 @@ def of_bridge(block: Any, layer: int, name: str) -> list[WeightMatrix]:
 
 def of_huggingface(model: Any, layer: int) -> list[WeightMatrix]:
     """Those of a Hugging Face model's block."""
-    block = structure.layer_list(model)[1][layer]
-    attention = structure.attention_of(block)
+    block = layer_list(model)[1][layer]
+    attention = attention_of(block)
     inside = {id(module) for module in attention.modules()} if attention is not None else set()
     linear = {path.rpartition(".")[2]: module for path, module in block.named_modules() if id(module) not in inside}
     in_attention = {path.rpartition(".")[2]: module for path, module in (attention or nn.Module()).named_modules()}

@@ -11,8 +11,27 @@ import torch
 from nnsight import Envoy, NNsight, TransformersModel
 from torch import Tensor
 
-from interp.backends import structure
 from interp.backends.matrices import of_huggingface
+
+# By name: a module named in a program is pickled whole, loader and all, when the program is sent away.
+from interp.backends.structure import (
+    deciding_config,
+    down_projection,
+    eager_attention,
+    evaluating,
+    facts_of,
+    final_norm_path,
+    head_path,
+    layer_list,
+    mid_reader,
+    output_transform,
+    require_causal,
+    shared_copy,
+    untrained,
+)
+from interp.backends.structure import (
+    site as site_of,
+)
 from interp.errors import ModelError
 from interp.head import Head
 from interp.sites import Site, SiteName
@@ -40,13 +59,13 @@ class NNsightBackend:
             raise ModelError(
                 f"nnsight holds a {type(module).__name__} without a Hugging Face config; interp cannot read it."
             )
-        structure.require_causal(module.config, name)
-        self.facts = structure.facts_of(module, name)
+        require_causal(module.config, name)
+        self.facts = facts_of(module, name)
         self._module = module
-        self._blocks = list(_envoy(model, structure.layer_list(module)[0]))
-        self._norm = _envoy(model, structure.final_norm_path(module))
-        self._head = _envoy(model, structure.head_path(module))
-        self._transform = structure.output_transform(module.config)
+        self._blocks = list(_envoy(model, layer_list(module)[0]))
+        self._norm = _envoy(model, final_norm_path(module))
+        self._head = _envoy(model, head_path(module))
+        self._transform = output_transform(module.config)
 
     @classmethod
     def around(cls, model: Any, name: str, tokenizer: Any) -> NNsightBackend:
@@ -55,7 +74,7 @@ class NNsightBackend:
         nnsight replaces the `forward` of every module it wraps, for good, so it gets a copy of the module tree; the
         tensors are shared.
         """
-        return cls(NNsight(structure.shared_copy(model)), name, tokenizer)
+        return cls(NNsight(shared_copy(model)), name, tokenizer)
 
     @classmethod
     def on_ndif(cls, hub_id: str, name: str, tokenizer: Any, revision: str | None) -> NNsightBackend:
@@ -84,14 +103,14 @@ class NNsightBackend:
         """See `Backend.run`."""
         if graph:
             return self._run_with_graph(ids, program)
-        mid_reader = structure.mid_reader(self._module) if mids else ""
+        read_mid = mid_reader(self._module) if mids else ""
         with torch.no_grad(), self._evaluating(), self._trace(ids, logits_to_keep=1):
             calls, between = [], []
             for block in self._blocks:
                 args, kwargs = block.inputs
                 calls.append(Call(args, kwargs))
                 if mids:
-                    mid = getattr(block, mid_reader).input
+                    mid = getattr(block, read_mid).input
                     between.append(mid.reshape(calls[-1].residual.shape))  # OPT flattens batch and position here
             last = self._norm.input
             heads = [self._read_through(norm) for norm in (self._norm, lambda residual: residual)]
@@ -105,7 +124,7 @@ class NNsightBackend:
         if self.remote:
             raise ModelError(f"gradients of {self.facts.name!r} cannot be taken on NDIF; load it without remote=True.")
         module, transform = self._module, self._transform
-        norm = module.get_submodule(structure.final_norm_path(module))
+        norm = module.get_submodule(final_norm_path(module))
         unembed = module.get_output_embeddings()
         final: list[Tensor] = []
 
@@ -144,7 +163,7 @@ class NNsightBackend:
 
     def config(self) -> Mapping[str, Any]:
         """See `Backend.config`."""
-        return structure.deciding_config(self._module.config)
+        return deciding_config(self._module.config)
 
     def embedding(self) -> Tensor:
         """See `Backend.embedding`."""
@@ -158,7 +177,7 @@ class NNsightBackend:
 
     def value_vectors(self, layer: int) -> Tensor:
         """See `Backend.value_vectors`."""
-        return self._here(structure.down_projection(structure.layer_list(self._module)[1][layer]))
+        return self._here(down_projection(layer_list(self._module)[1][layer]))
 
     def weight_matrices(self, layer: int) -> list[WeightMatrix]:
         """See `Backend.weight_matrices`."""
@@ -170,17 +189,17 @@ class NNsightBackend:
         """See `Backend.site`."""
         if self.remote:
             raise ModelError(f"{name} cannot be read or changed on NDIF; load {self.facts.name!r} without remote=True.")
-        return structure.site(self._module, name, layer)
+        return site_of(self._module, name, layer)
 
     def untrained(self, keep_embeddings: bool) -> Any:
         """See `Backend.untrained`."""
         if self.remote:
             raise ModelError(f"{self.facts.name!r} is on NDIF; load it without remote=True to draw its weights anew.")
-        return structure.untrained(self._module, keep_embeddings)
+        return untrained(self._module, keep_embeddings)
 
     def showing_patterns(self) -> AbstractContextManager[None]:
         """See `Backend.showing_patterns`."""
-        return structure.eager_attention(self._module)
+        return eager_attention(self._module)
 
     def _read_through(self, norm: Callable[[Tensor], Tensor]) -> Head:
         unembed, transform = self._head, self._transform  # the backend itself could not travel with a head
@@ -202,7 +221,7 @@ class NNsightBackend:
         return self.model.trace(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **options)
 
     def _evaluating(self) -> Any:
-        return nullcontext() if self.remote else structure.evaluating(self._module)
+        return nullcontext() if self.remote else evaluating(self._module)
 
     def _here(self, weight: Tensor) -> Tensor:
         if weight.is_meta:
