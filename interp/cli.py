@@ -25,6 +25,10 @@ _err = Console(stderr=True)
 
 DEMO_TEXT = "Once upon a time there was a little"
 
+OneModel = Annotated[str, typer.Option("--model", help="A shipped model's name, a folder or a hub id.")]
+Backend = Annotated[str, typer.Option(help="bridge or nnsight.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
@@ -82,15 +86,15 @@ def models(as_json: AsJson = False) -> None:
 @app.command()
 def run(
     probe: Annotated[str, typer.Argument(help="Name of a probe; `interp probes` lists them.")],
-    model: Annotated[str, typer.Option(help="A shipped model's name, a folder or a hub id.")] = "reference",
+    model: OneModel = "reference",
     data: Annotated[
         str, typer.Option(help="A shipped dataset, or a .txt (a text per line), .jsonl, .csv or .parquet.")
     ] = "prompts",
     out: Annotated[Path | None, typer.Option(help="Write the frame here, as Parquet.")] = None,
     param: Annotated[list[str] | None, typer.Option(help="A parameter of the probe, key=value; JSON values.")] = None,
-    backend: Annotated[str, typer.Option(help="bridge or nnsight.")] = "bridge",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")] = None,
+    backend: Backend = "bridge",
+    device: Device = None,
+    dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a probe and print its summary."""
@@ -114,7 +118,7 @@ def run(
 
 @app.command()
 def report(
-    model: Annotated[str, typer.Option(help="A shipped model's name, a folder or a hub id.")] = "reference",
+    model: OneModel = "reference",
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
     data: Annotated[
         str, typer.Option(help="A shipped dataset, or a .txt (a text per line), .jsonl, .csv or .parquet.")
@@ -122,9 +126,9 @@ def report(
     n_prompts: Annotated[int, typer.Option(help="How many of the texts, at even distances.")] = 24,
     probe: Annotated[list[str] | None, typer.Option(help="Only this probe; may be given more than once.")] = None,
     findings: Annotated[bool, typer.Option(help="Put the papers' claims to the test too.")] = True,
-    backend: Annotated[str, typer.Option(help="bridge or nnsight.")] = "bridge",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")] = None,
+    backend: Backend = "bridge",
+    device: Device = None,
+    dtype: Dtype = None,
 ) -> None:
     """Run every probe and write one page: figures, tables, findings, provenance. Goes on where it was interrupted."""
     from interp.loading import load
@@ -150,9 +154,9 @@ def findings(
         Path | None, typer.Option(help="Write the frame here, as Parquet; an interrupted call goes on there.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and of probes that take one.")] = 0,
-    backend: Annotated[str, typer.Option(help="bridge or nnsight.")] = "bridge",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")] = None,
+    backend: Backend = "bridge",
+    device: Device = None,
+    dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
     """Say which of the papers' claims hold on a model, or make the matrix of several."""

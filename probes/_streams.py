@@ -10,6 +10,7 @@ from functools import cache, partial
 from threading import Semaphore
 from typing import Protocol, TypeAlias
 
+import pandas as pd
 import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
@@ -101,6 +102,11 @@ def collect(run: Run, streams: Sequence[Stream], model: Subject | None = None) -
 
     for batch in run.batches():
         subject.run(batch.ids, partial(feed, batch=batch))
+
+
+def whole_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """Summary of what is streamed: the frame itself. A corpus is one sample, without intervals over prompts."""
+    return frame.reset_index(drop=True)
 
 
 @dataclass

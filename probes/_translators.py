@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from interp import tensor_file
 from interp.errors import InputError, ModelError
 from interp.shipped import shipped_path
 from interp.subject import Subject
+from interp.tensor_file import require_same_weights
 
 _FORMAT = "interp tuned lens 1"
 
@@ -70,11 +70,8 @@ class TunedLens:
                 f"this tuned lens of {self.model!r} has {self.n_layers} layers of {self.weight.shape[1]} dimensions, "
                 f"{subject.name!r} has {shape[0]} of {shape[1]}; train one for it with probes.tuned_lens."
             )
-        if self.fingerprint is not None and self.fingerprint != subject.fingerprint:
-            raise ModelError(
-                f"this tuned lens was trained for {self.model!r} with fingerprint {self.fingerprint}, but "
-                f"{subject.name!r} has {subject.fingerprint}: other weights or processing. Train one for it."
-            )
+        mend = "Train one for it with probes.tuned_lens."
+        require_same_weights("this tuned lens", self.model, self.fingerprint, subject, mend)
 
     def save(self, path: str | Path) -> Path:
         """Write it as one safetensors file with its model's fingerprint.
@@ -82,15 +79,8 @@ class TunedLens:
         Raises:
             InputError: the file cannot be written.
         """
-        path = Path(path)
         about = {"format": _FORMAT, "model": self.model, "fingerprint": self.fingerprint, "training": self.training}
-        tensors = {"weight": self.weight.contiguous(), "bias": self.bias.contiguous()}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, path, metadata={"interp": json.dumps(about)})
-        except OSError as error:
-            raise InputError(f"a tuned lens cannot be written to {str(path)!r}: {error.strerror}.") from error
-        return path
+        return tensor_file.write(path, "a tuned lens", {"weight": self.weight, "bias": self.bias}, about)
 
 
 def translate(residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -122,17 +112,7 @@ def load_tuned_lens(path: str | Path) -> TunedLens:
     path = shipped.get(str(path), Path(path))
     if path.is_dir():
         return _from_folder(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("interp", "{}"))
-            if about.get("format") != _FORMAT:
-                raise InputError(f"{str(path)!r} holds no tuned lens of this project.")
-            tensors = {name: file.get_tensor(name) for name in ("weight", "bias")}
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"no tuned lens can be read from {str(path)!r}: {str(error).splitlines()[0]}. "
-            f"Shipped: {', '.join(shipped)}."
-        ) from error
+    about, tensors = tensor_file.read(path, "tuned lens", _FORMAT, f"Shipped: {', '.join(shipped)}.")
     return TunedLens(**tensors, model=about["model"], fingerprint=about["fingerprint"], training=about["training"])
 
 

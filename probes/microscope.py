@@ -27,7 +27,7 @@ from interp.tape import Tape
 from interp.tokens import Batch, Texts, select_positions
 from probes._examples import running_text
 from probes._linearity import StepMap, StepMoments, anisotropy, linearity, massive_dimensions, step_distances
-from probes._streams import Accumulate, Moments, Scatter, collect
+from probes._streams import Accumulate, Moments, Scatter, collect, whole_frame
 from probes._two_nn import Cloud
 from probes.next_token_law import LawStream, law_run, require_enough
 
@@ -76,12 +76,7 @@ TOKENS = Schema(
 )
 
 
-def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame itself, one row per layer and control: a corpus is one sample, without intervals over prompts."""
-    return frame.reset_index(drop=True)
-
-
-@probe(MICROSCOPE, plot=plots.microscope, summarise=summarise, example=running_text)
+@probe(MICROSCOPE, plot=plots.microscope, summarise=whole_frame, example=running_text)
 def microscope(
     subject: Source,
     texts: Texts,

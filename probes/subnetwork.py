@@ -6,7 +6,6 @@ Biases, norms, embeddings and the unembedding are always kept, so that an empty 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,12 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from interp import tensor_file
 from interp.errors import InputError, ModelError
 from interp.subject import Subject
+from interp.tensor_file import require_same_weights
 from interp.weights import COMPONENTS, Component, WeightMatrix, replaced
 
 _FORMAT = "interp subnetwork 1"
@@ -196,11 +195,8 @@ class Subnetwork:
                 f"this subnetwork of {self.model!r} has {name} {ours.get(name, 'not at all')}, {subject.name!r} has it "
                 f"{theirs.get(name, 'not at all')}: it is of another model."
             )
-        if self.fingerprint is not None and self.fingerprint != subject.fingerprint:
-            raise ModelError(
-                f"this subnetwork is of {self.model!r} with fingerprint {self.fingerprint}, but {subject.name!r} has "
-                f"{subject.fingerprint}: other weights. Find one for it with probes.find_subnetwork."
-            )
+        mend = "Find one for it with probes.find_subnetwork."
+        require_same_weights("this subnetwork", self.model, self.fingerprint, subject, mend)
 
     def save(self, path: str | Path) -> Path:
         """Write the masks as one safetensors file, a bit per weight, with the model's fingerprint and the origin.
@@ -208,7 +204,6 @@ class Subnetwork:
         Raises:
             InputError: the file cannot be written.
         """
-        path = Path(path)
         tensors = {name: torch.from_numpy(_packed(mask)) for name, mask in self.masks.items()}
         about = {
             "format": _FORMAT,
@@ -217,12 +212,7 @@ class Subnetwork:
             "origin": dict(self.origin),
             "shapes": {name: list(mask.shape) for name, mask in self.masks.items()},
         }
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, path, metadata={"interp": json.dumps(about)})
-        except OSError as error:
-            raise InputError(f"a subnetwork cannot be written to {str(path)!r}: {error.strerror}.") from error
-        return path
+        return tensor_file.write(path, "a subnetwork", tensors, about)
 
     @classmethod
     def load(cls, path: str | Path) -> Subnetwork:
@@ -231,14 +221,8 @@ class Subnetwork:
         Raises:
             InputError: there is no such file, or it holds something else.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {}).get("interp", "{}"))
-                if about.get("format") != _FORMAT:
-                    raise InputError(f"{str(path)!r} holds no subnetwork of this project.")
-                masks = {name: _unpacked(file.get_tensor(name), shape) for name, shape in about["shapes"].items()}
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"no subnetwork can be read from {str(path)!r}: {str(error).splitlines()[0]}.") from error
+        about, packed = tensor_file.read(path, "subnetwork", _FORMAT)
+        masks = {name: _unpacked(packed[name], shape) for name, shape in about["shapes"].items()}
         return cls(masks, about["model"], about["fingerprint"], about["origin"])
 
     def _made(self, how: str, change: Callable[[str, Tensor], Tensor], **said: Any) -> Subnetwork:

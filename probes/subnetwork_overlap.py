@@ -50,11 +50,12 @@ OVERLAP = Schema(
 )
 
 
-def _as_it_is(frame: pd.DataFrame) -> pd.DataFrame:
+def _whole_model(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows over all components together."""
     return frame[frame["component"] == _ALL].reset_index(drop=True)
 
 
-@probe(OVERLAP, summarise=_as_it_is)
+@probe(OVERLAP, summarise=_whole_model)
 def subnetwork_overlap(subject: Source, subnetwork: Subnetworks, other: Subnetwork) -> pd.DataFrame:
     """How many weights two subnetworks share, beside three nulls that keep each matrix's count.
 

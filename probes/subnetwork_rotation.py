@@ -24,7 +24,7 @@ from interp.subject import Subject
 from interp.tokens import Texts
 from probes._ridge import median_angle
 from probes._state_moments import Reading, StateMoments
-from probes._streams import collect
+from probes._streams import collect, whole_frame
 from probes._subnetwork_conditions import Condition, Subnetworks, alone, by_sparsity, digests, full
 from probes.next_token_law import held_out_prompts, require_enough
 from probes.subnetwork import Subnetwork
@@ -55,12 +55,7 @@ ROTATION = Schema(
 )
 
 
-def _as_it_is(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame itself: a corpus is one sample, without intervals over prompts."""
-    return frame.reset_index(drop=True)
-
-
-@probe(ROTATION, plot=plots.subnetwork_rotation, summarise=_as_it_is)
+@probe(ROTATION, plot=plots.subnetwork_rotation, summarise=whole_frame)
 def subnetwork_rotation(
     subject: Source,
     subnetwork: Subnetworks,
