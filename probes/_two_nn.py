@@ -129,6 +129,8 @@ def _two_nearest(points: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.n
         return distances, nearest
     unsure = np.arange(len(rows))
     for precision in (np.float32, np.float64):
+        if not len(unsure):
+            break
         left, right = _bounding(points, precision)
         blocks = np.array_split(unsure, range(_ROWS, len(unsure), _ROWS))
         again = []

@@ -257,13 +257,10 @@ class MicroscopeStream(StepMoments):
         rows = []
         for layer, pair in enumerate(zip(first, inner, strict=True)):
             sizes = self._intrinsic_dimensions(self._drawn[layer].double().numpy(), usual.cpu().numpy())
-            for control, step in _steps(*pair, usual):
-                rows.append(
-                    {"layer": layer, "control": control, "n_tokens": step.n, "n_dims": len(step.xx)}
-                    | {"intrinsic_dimension": sizes[control][0], "n_points": sizes[control][1]}
-                    | {"anisotropy": anisotropy(step.xx)}
-                    | linearity(step)
-                )
+            for control, facts in _steps(*pair, usual):
+                size, n_points = sizes[control]
+                own = {"layer": layer, "control": control, "intrinsic_dimension": size, "n_points": n_points}
+                rows.append(own | facts)
         return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
     def _intrinsic_dimensions(self, points: np.ndarray, usual: np.ndarray) -> dict[str, tuple[float, int]]:
@@ -280,8 +277,14 @@ class MicroscopeStream(StepMoments):
         return {name: cloud.dimension() for name, cloud in zip(names, found, strict=True)}
 
 
-def _steps(first: Moments, inner: Moments, usual: Tensor) -> Iterator[tuple[str, Scatter]]:
-    """What each control regresses."""
+def _steps(first: Moments, inner: Moments, usual: Tensor) -> Iterator[tuple[str, dict[str, float]]]:
+    """Linearity and anisotropy under each control."""
     every, whole = inner.centred(), (first + inner).centred()
-    chosen = whole, every, whole.of(usual), every.of(usual), every.standardised()
-    yield from zip(CONTROLS, chosen, strict=True)
+    facts = [_facts(step) for step in (whole, every, every.standardised())]
+    # Without massive dimensions there is nothing new to measure.
+    without = facts[:2] if usual.all() else [_facts(step.of(usual)) for step in (whole, every)]
+    yield from zip(CONTROLS, (*facts[:2], *without, facts[2]), strict=True)
+
+
+def _facts(step: Scatter) -> dict[str, float]:
+    return {"n_tokens": step.n, "n_dims": len(step.xx), "anisotropy": anisotropy(step.xx)} | linearity(step)
