@@ -48,6 +48,18 @@ def add_products(total: Tensor, x: Tensor, y: Tensor) -> None:
 
 
 @contextmanager
+def one_core_each() -> Iterator[ThreadPoolExecutor]:
+    """As many threads as torch had, each a core of its own: within one task torch and BLAS use no others."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(n_threads) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+@contextmanager
 def in_background(device: torch.device) -> Iterator[Accumulate]:
     """`add_products` on all cores: each product on one, while torch prepares the next on another.
 
@@ -65,10 +77,7 @@ def in_background(device: torch.device) -> Iterator[Accumulate]:
         @cache
         def pool() -> ThreadPoolExecutor:
             """Made for the first product: until then, and for streams that have none, torch keeps all cores."""
-            torch.set_num_threads(1)
-            undo.callback(torch.set_num_threads, n_threads)
-            undo.enter_context(_libraries().limit(limits=1, user_api="blas"))
-            return undo.enter_context(ThreadPoolExecutor(n_threads))
+            return undo.enter_context(one_core_each())
 
         def add(total: Tensor, x: Tensor, y: Tensor) -> None:
             slots.acquire()

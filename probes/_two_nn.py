@@ -131,12 +131,13 @@ def _two_nearest(points: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.n
     for precision in (np.float32, np.float64):
         if not len(unsure):
             break
-        left, right = _bounding(points, precision)
-        blocks = np.array_split(unsure, range(_ROWS, len(unsure), _ROWS))
+        others, slack = _bounding(points, precision)
+        products = np.empty((min(_ROWS, len(unsure)), n), precision)
         again = []
-        for block in (block for block in blocks if len(block)):
+        for block in np.array_split(unsure, range(_ROWS, len(unsure), _ROWS)):
             own, each = rows[block], np.arange(len(block))
-            bounds = left[own] @ right
+            left = np.column_stack([-points[own], np.ones(len(block))]).astype(precision)
+            bounds = np.matmul(left, others.T, out=products[: len(block)])
             bounds[each, own] = np.inf
             candidates = np.empty((len(block), n_candidates), dtype=int)
             for column in range(n_candidates):
@@ -150,21 +151,21 @@ def _two_nearest(points: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.n
             distances[block, :width] = np.sqrt(found)
             nearest[block, :width] = np.take_along_axis(candidates, two, axis=1)
             # All points are candidates, or the others are at least as far as the last of them may be.
-            furthest = (found[:, -1] - (points[own] ** 2).sum(axis=1)) / 2
+            furthest = found[:, -1] / 2 - (points[own] ** 2).sum(axis=1) * (1 - slack) / 2
             again.append(block[(furthest > last) & (n_candidates < n - 1)])
-        unsure = np.concatenate(again) if again else unsure[:0]
+        unsure = np.concatenate(again)
     return distances, nearest
 
 
-def _bounding(points: np.ndarray, precision: type[np.floating]) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices [n, d + 2] and [d + 2, n] whose product is at most (|x - y|² - |x|²) / 2 for all pairs of points.
+def _bounding(points: np.ndarray, precision: type[np.floating]) -> tuple[np.ndarray, float]:
+    """Matrix [n, d + 1], and slack: its product with (-x, 1) is at most (|x - y|² - |x|² (1 - slack)) / 2 for every y.
 
-    That is |y|² / 2 - x y, less what rounding can make of it: a sum of d + 2 products of rounded factors is wrong by at
-    most (d + 6) eps of the sum of their sizes (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
+    The product is |y|² / 2 - x y less what rounding can make of it: a sum of d + 1 products of rounded factors is wrong
+    by at most (d + 6) eps of the sum of their sizes (Higham, Accuracy and Stability of Numerical Algorithms, section
+    3.1), which is |x| |y| + |y|² / 2, and so at most |x|² / 2 + |y|².
     """
     slack = (points.shape[1] + 6) * float(np.finfo(precision).eps)
-    squares = (points**2).sum(axis=1)
-    lengths = np.sqrt(squares)
-    left = np.column_stack([-points, np.ones(len(points)), -slack * lengths])
-    right = np.column_stack([points, squares / 2 * (1 - slack), lengths])
-    return left.astype(precision), np.ascontiguousarray(right.T.astype(precision))
+    others = np.empty((len(points), points.shape[1] + 1), precision)
+    others[:, :-1] = points
+    others[:, -1] = (points**2).sum(axis=1) * (0.5 - slack)
+    return others, slack

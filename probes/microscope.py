@@ -27,7 +27,7 @@ from interp.tape import Tape
 from interp.tokens import Batch, Texts, select_positions
 from probes._examples import running_text
 from probes._linearity import StepMap, StepMoments, anisotropy, linearity, massive_dimensions, step_distances
-from probes._streams import Accumulate, Moments, Scatter, collect, whole_frame
+from probes._streams import Accumulate, Moments, Scatter, collect, one_core_each, whole_frame
 from probes._two_nn import Cloud
 from probes.next_token_law import LawStream, law_run, require_enough
 
@@ -252,16 +252,22 @@ class MicroscopeStream(StepMoments):
 
     def columns(self) -> dict[str, np.ndarray]:
         """The frame's columns, control by control within each layer."""
-        first, inner = self.first, self.inner
-        usual = ~massive_dimensions(inner, self._run.parameters["massive"])
-        rows = []
-        for layer, pair in enumerate(zip(first, inner, strict=True)):
-            sizes = self._intrinsic_dimensions(self._drawn[layer].double().numpy(), usual.cpu().numpy())
-            for control, facts in _steps(*pair, usual):
-                size, n_points = sizes[control]
-                own = {"layer": layer, "control": control, "intrinsic_dimension": size, "n_points": n_points}
-                rows.append(own | facts)
+        usual = ~massive_dimensions(self.inner, self._run.parameters["massive"])
+        pairs = zip(self.first, self.inner, strict=True)
+        with one_core_each() as pool:
+            layers = pool.map(partial(self._layer, usual), range(len(self._drawn)), pairs)
+            rows = [row for layer in layers for row in layer]
         return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+    def _layer(self, usual: Tensor, layer: int, moments: tuple[Moments, Moments]) -> list[dict[str, Any]]:
+        """Rows of a layer."""
+        sizes = self._intrinsic_dimensions(self._drawn[layer].double().numpy(), usual.cpu().numpy())
+        rows = []
+        for control, facts in _steps(*moments, usual):
+            size, n_points = sizes[control]
+            own = {"layer": layer, "control": control, "intrinsic_dimension": size, "n_points": n_points}
+            rows.append(own | facts)
+        return rows
 
     def _intrinsic_dimensions(self, points: np.ndarray, usual: np.ndarray) -> dict[str, tuple[float, int]]:
         """Dimension and number of different points of a layer's sample [n, d_model] for every control."""
