@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import Tensor
 
 import interp
+from interp.errors import ModelError
 from interp.planted import copy
 from interp.sites import editing
 from interp.weights import replaced
@@ -109,3 +112,11 @@ def test_a_native_model():
     truth = planted.truth.logits(ids)[torch.arange(2), torch.tensor([3, 1])]
     logits = interp.load(planted.model).run_ends(ids, torch.tensor([3, 1]), lambda logits: logits)
     torch.testing.assert_close(logits.double(), truth.double(), atol=1e-5, rtol=0)
+
+
+def test_a_model_whose_unembedding_is_elsewhere_is_refused(small_model, any_backend, monkeypatch):
+    subject = interp.load(small_model("gpt2"), backend=any_backend)
+    for module in ("structure", "nnsight"):
+        monkeypatch.setattr(f"interp.backends.{module}.unembedding_only", lambda ends, head: nullcontext())
+    with pytest.raises(ModelError, match="unembedding single positions of 'GPT2LMHeadModel'"):
+        ends_of(subject)
