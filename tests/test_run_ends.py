@@ -16,8 +16,8 @@ from interp.weights import replaced
 
 # A bridge computes attention with other kernels than transformers: float32 rounding, 6e-8 relative, in four blocks.
 CLOSE = {"atol": 3e-5, "rtol": 1e-4}
-IDS = torch.randint(3, 61, (4, 14), generator=torch.Generator().manual_seed(0))
-ENDS = torch.tensor([13, 0, 6, 9])  # whatever stands behind them is padding
+IDS = torch.randint(0, 61, (4, 14), generator=torch.Generator().manual_seed(0))
+ENDS = torch.tensor([13, 0, 6, 9])  # what stands behind them is padding; ids equal to the padding token are not
 
 
 def ends_of(subject: interp.Subject) -> Tensor:
