@@ -176,7 +176,12 @@ class Subject:
             program: what to compute of the logits.
 
         Raises:
-            As `run`.
+            ModelError, NumericalError: as `run`.
+
+        >>> from interp import load
+        >>> ids, ends = torch.tensor([[0, 5, 9], [0, 7, 0]]), torch.tensor([2, 1])
+        >>> load("reference").run_ends(ids, ends, lambda logits: tuple(logits.shape))
+        (2, 8192)
         """
         self._check(ids)
         return self.backend.run_ends(ids, ends, program)

@@ -69,6 +69,11 @@ def test_what_a_user_does_to_the_bridge_is_seen(small_model):
     handle = bridge.blocks[1].register_forward_pre_hook(lambda module, args: (0.5 * args[0], *args[1:]))
     torch.testing.assert_close(ends_of(subject), hooked, **CLOSE)
     handle.remove()
+    seen = []
+    handle = bridge.blocks[1].register_forward_pre_hook(lambda module, args: seen.append(module))
+    ends_of(subject)
+    handle.remove()
+    assert len(seen) == 1  # who only looks sees the pass too
     assert (hooked - clean).abs().max() > 0.01
     assert torch.equal(ends_of(subject), clean)
 

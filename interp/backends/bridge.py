@@ -187,7 +187,8 @@ class BridgeBackend:
 
     def _untouched(self) -> bool:
         """Whether the bridge still computes what the model it was built around does: no edit, no weight replaced."""
-        if any(not hook.__module__.startswith(_OWN_WIRING) for hook in structure.forward_hooks(self._modules)):
+        origins = (str(getattr(hook, "__module__", "")) for hook in structure.forward_hooks(self._modules))
+        if not all(origin.startswith(_OWN_WIRING) for origin in origins):
             return False
         return structure.weight_versions(self._modules) == self._loaded
 
