@@ -21,7 +21,7 @@ from interp.running import Running, Wanted
 
 # Tiles of 512 x 2,048 float32 logits (4 MiB) keep the products large enough to be efficient and every pass over a tile
 # in the processor's cache. A GPU has no such cache to keep to: there a tile is as wide as the vocabulary.
-_CPU_ROWS, _CPU_WIDTH = 512, 2048
+_CPU_ROWS, CPU_WIDTH = 512, 2048
 # Rows of whole logits on a CPU, where no tile can be read: beyond this every pass over them pays for memory.
 _CPU_CHUNK_BYTES = 24 << 20
 # Alive at once: the reference's exponentials, another's, and in the head the logits and two steps of a soft cap.
@@ -149,7 +149,7 @@ class _Tiling:
         """Fit the budget; narrow tiles only where they pay and the unembedding is at hand."""
         device = reference.device
         if head.weight is not None and device.type == "cpu":
-            width = min(d_vocab, _CPU_WIDTH)
+            width = min(d_vocab, CPU_WIDTH)
             behind_norm = (n_states + 1) * reference.shape[1] * reference.element_size()
             n_rows = min(_CPU_ROWS, memory // (_LIVE_TILES * 4 * width + behind_norm))
         else:

@@ -164,6 +164,28 @@ class Subject:
         self._check(ids)
         return self.backend.run(ids, program, mids=mids, graph=graph)
 
+    def run_ends(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
+        """Run a program on the model's own logits [batch, d_vocab] after one position of each row.
+
+        For many short texts: no block is recorded, so that the pass costs what the model does, and of each text one
+        position is unembedded.
+
+        Args:
+            ids: int64 [batch, pos], padded on the right if at all.
+            ends: which position of each row, int64 [batch].
+            program: what to compute of the logits.
+
+        Raises:
+            ModelError, NumericalError: as `run`.
+
+        >>> from interp import load
+        >>> ids, ends = torch.tensor([[0, 5, 9], [0, 7, 0]]), torch.tensor([2, 1])
+        >>> load("reference").run_ends(ids, ends, lambda logits: tuple(logits.shape))
+        (2, 8192)
+        """
+        self._check(ids)
+        return self.backend.run_ends(ids, ends, program)
+
     def reader(self, *, final_norm: bool = True, **wanted: Any) -> Callable[[Tape, Sequence[Tensor], Tensor], Readout]:
         """How to read residuals [rows, d_model] through the model's own head, for use in a program.
 

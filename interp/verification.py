@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InterpError, ModelError, NumericalError
+from interp.readout import CPU_WIDTH
 from interp.tape import Tape
 
 if TYPE_CHECKING:
@@ -22,19 +23,22 @@ def verify(subject: Subject, ids: Tensor) -> None:
         ids: a few tokens, int64 [batch, pos].
 
     Raises:
-        ModelError: its replay or its read-out in tiles differs from its own logits, it is not causal, or the backend
-            cannot run it or rebuilds it as another model.
+        ModelError: its replay or its read-out, in tiles or at single positions, differs from its own logits, it is not
+            causal, or the backend cannot run it or rebuilds it as another model.
         NumericalError: its logits hold NaN or infinity.
     """
     if ids.shape[1] == 1 and subject.n_ctx > 1:
         ids = ids.expand(-1, 2)  # one token has nothing to see ahead of it
     changed = ids.clone()
     changed[:, -1] = (changed[:, -1] + 1) % subject.d_vocab
+    rows = torch.arange(len(ids))
+    ends = (ids.shape[1] - 1 - rows) % ids.shape[1]  # the last of the first row, the one before it of the second
     try:
         own = subject.backend.logits(ids).float()
         original = subject.backend.original_logits(ids)
         replayed, in_tiles = subject.backend.run(ids, lambda tape: (_replayed(tape), _in_tiles(tape)), mids=False)
         earlier = subject.backend.logits(changed)[:, :-1]
+        at_ends = subject.backend.run_ends(ids, ends, lambda logits: logits)
     except (InterpError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a library trips over in an architecture it does not know
@@ -60,11 +64,18 @@ def verify(subject: Subject, ids: Tensor) -> None:
     if not _difference(earlier, own[:, :-1]) <= tolerance:
         raise ModelError(f"{subject.name!r} is not causal: its logits depend on tokens that follow.")
     # A bridge computes attention by other kernels: some roundings of the model's own dtype, through all its blocks.
+    tolerance = max(1e-3, 10 * torch.finfo(subject.dtype).eps) * scale
     difference = 0.0 if original is None else _difference(original, own)
-    if not difference <= max(1e-3, 10 * torch.finfo(subject.dtype).eps) * scale:
+    if not difference <= tolerance:
         raise ModelError(
             f"TransformerLens rebuilds {subject.name!r} ({subject.architecture}) as another model, whose logits "
             f"differ by {difference:.2g}; use backend='nnsight'."
+        )
+    difference = _difference(at_ends, own[rows, ends])
+    if not difference <= tolerance:
+        raise ModelError(
+            f"unembedding single positions of {subject.name!r} ({subject.architecture}) differs from its own logits by "
+            f"{difference:.2g}: its unembedding is not where interp takes it to be."
         )
 
 
@@ -82,7 +93,7 @@ def _in_tiles(tape: Tape) -> Tensor | None:
     if head.weight is None:
         return None
     d_vocab = len(head.weight)
-    stretches = ((start, min(start + 4096, d_vocab)) for start in range(0, d_vocab, 4096))
+    stretches = ((start, min(start + CPU_WIDTH, d_vocab)) for start in range(0, d_vocab, CPU_WIDTH))
     normed = head.norm(last)
     return torch.cat([head.tile(normed, *at, torch.empty(len(last), at[1] - at[0])) for at in stretches], dim=1)
 

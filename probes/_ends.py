@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TypeAlias
 
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor
 from interp.options import options
 from interp.sites import editing
 from interp.subject import Subject
-from interp.tape import Tape
 
 Reduce: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(float32 logits [rows, d_vocab], which sequences they follow [rows]) -> numbers [rows, k]."""
@@ -40,17 +40,13 @@ def read_ends(
         within the memory budget.
     """
     order = lengths.argsort(descending=True, stable=True)
+    most = max(1, options.memory // (4 * _LIVE_COPIES * 4 * subject.d_vocab))
     parts: list[Tensor] = []
     start = 0
     while start < len(order):
         width = int(lengths[order[start]])
-        rows = order[start : start + max(1, subject.batch_tokens() // width)]
-        program = _reducing(reduce, rows, lengths[rows] - 1, _rows_of_logits(subject.d_vocab))
-        if edit is None:
-            parts.append(subject.run(ids[rows, :width], program).cpu())
-        else:
-            with editing(subject.site("embed"), lambda value, rows=rows: edit(value, rows)):  # type: ignore[misc]
-                parts.append(subject.run(ids[rows, :width], program).cpu())
+        rows = order[start : start + min(most, max(1, subject.batch_tokens() // width))]
+        parts.append(_read_batch(subject, ids[rows, :width], lengths[rows] - 1, rows, reduce, edit))
         start += len(rows)
     results = torch.cat(parts)
     return torch.empty_like(results).index_copy_(0, order, results)
@@ -71,15 +67,10 @@ def log_prob_and_rank(targets: Tensor) -> Reduce:
     return reduce
 
 
-def _reducing(reduce: Reduce, rows: Tensor, ends: Tensor, n_rows: int) -> Callable[[Tape], Tensor]:
-    def program(tape: Tape) -> Tensor:
-        device = tape.last.device
-        last = tape.last[torch.arange(len(rows), device=device), ends.to(device)]
-        parts = range(0, len(rows), n_rows)
-        return torch.cat([reduce(tape.head(last[i : i + n_rows]).float(), rows[i : i + n_rows]) for i in parts])
-
-    return program
-
-
-def _rows_of_logits(d_vocab: int) -> int:
-    return max(1, options.memory // (4 * _LIVE_COPIES * 4 * d_vocab))
+def _read_batch(
+    subject: Subject, ids: Tensor, ends: Tensor, rows: Tensor, reduce: Reduce, edit: EditEmbedding | None
+) -> Tensor:
+    with ExitStack() as active:
+        if edit is not None:
+            active.enter_context(editing(subject.site("embed"), lambda value: edit(value, rows)))
+        return subject.run_ends(ids, ends, lambda logits: reduce(logits.float(), rows)).cpu()

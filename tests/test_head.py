@@ -24,7 +24,7 @@ CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
 @pytest.fixture(autouse=True)
 def narrow_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CPU_WIDTH", WIDTH)
+    monkeypatch.setattr(module, "CPU_WIDTH", WIDTH)
     monkeypatch.setattr(module, "_CPU_ROWS", 4)
 
 

@@ -17,6 +17,7 @@ import interp
 from interp.errors import InputError, ModelError, UnknownName
 from interp.shipped import shipped_path
 from probes import layer_robustness, logit_lens
+from probes._ends import log_prob_and_rank, read_ends
 
 # A bridge computes attention with other kernels than transformers: float32 rounding, 6e-8 relative, in four blocks.
 CLOSE = {"atol": 3e-5, "rtol": 1e-4}
@@ -343,6 +344,15 @@ def test_schedules_run_remotely_too(as_if_remote, folder):
     assert (remote[["kl", "entropy", "loss"]] - local[["kl", "entropy", "loss"]]).abs().max().max() < 1e-4
     with pytest.raises(ModelError, match="cannot be read or changed on NDIF"):
         layer_robustness(as_if_remote, texts, interventions=("delete_mlp",))
+
+
+def test_the_ends_of_texts_are_read_remotely_too(as_if_remote, folder):
+    ids = torch.randint(3, 61, (3, 9), generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([9, 2, 6])
+    read = [
+        read_ends(source, ids, lengths, log_prob_and_rank(ids[:, 0])) for source in (as_if_remote, interp.load(folder))
+    ]
+    torch.testing.assert_close(*read, atol=1e-4, rtol=0)
 
 
 def test_what_a_remote_model_knows_here(as_if_remote, folder):

@@ -61,6 +61,12 @@ class Backend(Protocol):
         With `graph` the tape's residuals carry their autograd graph, and the pass runs here, not in a trace.
         """
 
+    def run_ends(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
+        """What `program` makes of the model's own logits [batch, d_vocab] after position ends [batch] of each row.
+
+        Nothing is recorded, and nothing else is unembedded.
+        """
+
     def logits(self, ids: Tensor) -> Tensor:
         """The model's own logits [batch, pos, d_vocab], nothing of ours in between."""
 

@@ -27,6 +27,7 @@ from interp.backends.structure import (
     output_transform,
     require_causal,
     shared_copy,
+    unembedding_only,
     untrained,
 )
 from interp.backends.structure import (
@@ -138,6 +139,14 @@ class NNsightBackend:
             head = Head(lambda residual: transform(unembed(norm(residual))))
             raw = Head(lambda residual: transform(unembed(residual)))
             return program(Tape([], final[0], [], [], head, raw))
+
+    def run_ends(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
+        """See `Backend.run_ends`; on another machine a recorded pass, where the program can go along."""
+        if self.remote:
+            return self.run(ids, lambda tape: program(tape.head(tape.last[range(len(ends)), ends])), mids=False)
+        head = self._module.get_output_embeddings()
+        with torch.no_grad(), self._evaluating(), unembedding_only(ends, head):
+            return program(self._module(input_ids=ids.to(self.device), use_cache=False).logits[:, 0])
 
     def logits(self, ids: Tensor) -> Tensor:
         """See `Backend.logits`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -95,6 +95,35 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def unembedding_only(ends: Tensor, head: nn.Module) -> Iterator[None]:
+    """Passes within the block unembed position ends [batch] of each row alone: logits [batch, 1, d_vocab]."""
+
+    def narrowed(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden = args[0]
+        at = ends.to(hidden.device)
+        return hidden[torch.arange(len(at), device=hidden.device), at, None], *args[1:]
+
+    handle = head.register_forward_pre_hook(narrowed)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def forward_hooks(modules: Iterable[nn.Module]) -> Iterator[Callable[..., Any]]:
+    """Whatever looks at, or changes, what passes through these modules."""
+    for module in modules:
+        yield from module._forward_hooks.values()
+        yield from module._forward_pre_hooks.values()
+
+
+def weight_versions(modules: Iterable[nn.Module]) -> list[tuple[int, int]]:
+    """Which tensors their weights are, and how often torch wrote to each: equal lists, the same weights."""
+    weights = (weight for module in modules for weight in module._parameters.values() if weight is not None)
+    return [(id(weight), 0 if weight.is_inference() else weight._version) for weight in weights]
 
 
 def require_causal(config: Any, name: str) -> None:
