@@ -1,14 +1,14 @@
-"""ReAGent beside inseq's, and beside the forward passes that neither can avoid, on the reference model.
+"""ReAGent beside inseq's, and beside the forward passes that neither can avoid.
 
-    python benchmarks/bench_reagent.py [--inseq-python /path/to/inseq-env/bin/python] [--steps 8] [--repeats 2]
+    python benchmarks/bench_reagent.py [--inseq-python /path/to/inseq-env/bin/python] [--model FOLDER] [--repeats 2]
 
 inseq lives in an environment of its own, as it does not install beside transformer-lens 4:
 
     python3.11 -m venv inseq-env && inseq-env/bin/pip install "inseq==0.7.*" "torch==2.13.0"
 
 Two comparisons, both with 16 probes per prompt and a uniform sampler:
-equal work    one prompt after another for a fixed number of steps (no probe may stop)
-converging    16 prompts in one call, each probe until it stops
+equal work    8 prompts for a fixed number of steps (no probe may stop), so that both run the same passes
+converging    16 prompts, each probe until it stops
 
 "bound" is the time of the model's own forward passes over exactly the sequences that the recursion needs, unrecorded
 and with the last position alone unembedded, in batches of the size we use: what makes these passes cannot be faster.
@@ -43,13 +43,14 @@ SETTINGS: dict[str, Any] = {"replace_ratio": 0.3, "keep": 5, "n_probes": 16, "se
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--inseq-python", default=os.environ.get("INSEQ_PYTHON", "inseq-env/bin/python"))
+    parser.add_argument("--model", default=str(shipped_path("reference")), help="a Hugging Face folder")
     parser.add_argument("--steps", type=int, default=8, help="of the comparison at equal work")
     parser.add_argument("--max-steps", type=int, default=100, help="of the converging one")
     parser.add_argument("--length", type=int, default=20, help="tokens per prompt")
     parser.add_argument("--repeats", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or torch.get_num_threads())
-    subject = interp.load("reference")
+    subject = interp.load(arguments.model)
     _ = subject.fingerprint  # hashed once per subject, whatever the number of runs
     reagent(subject, ["Once upon a time"], n_probes=1, max_steps=1, keep=1, sampler="uniform")  # imports, warms up
     ids = torch.stack([one[: arguments.length] for one in subject.tokens("stories").ids[:16]])
@@ -57,12 +58,12 @@ def main() -> None:
     peer = Path(arguments.inseq_python)
     if not peer.exists():
         print(f"no inseq at {str(peer)!r}: the peer is left out. Make it with\n  {HOW_TO}\nand pass --inseq-python.")
-    few = ids[:2]
-    never = logits[:2].argmin(dim=-1)  # the least probable token is never among the likeliest: all steps are taken
+    never = logits.argmin(dim=-1)  # the least probable token is never among the likeliest: all steps are taken
     equal = SETTINGS | {"tolerance": 1, "max_steps": arguments.steps}
-    compare(subject, few, never, equal, peer, arguments.repeats, "equal work", asked=2.0, one_by_one=True)
+    job = {"model": arguments.model, "threads": torch.get_num_threads()}
+    compare(subject, ids[:8], never[:8], equal, peer, job, arguments.repeats, "equal work", asked=2.0)
     converging = SETTINGS | {"tolerance": 3, "max_steps": arguments.max_steps}
-    compare(subject, ids, logits.argmax(dim=-1), converging, peer, arguments.repeats, "converging", asked=4.0)
+    compare(subject, ids, logits.argmax(dim=-1), converging, peer, job, arguments.repeats, "converging", asked=4.0)
 
 
 def compare(
@@ -71,32 +72,27 @@ def compare(
     targets: torch.Tensor,
     settings: dict[str, Any],
     peer: Path,
+    job: dict[str, Any],
     repeats: int,
     name: str,
     *,
     asked: float,
-    one_by_one: bool = False,
 ) -> None:
     seconds: dict[str, list[float]] = {"ours": [], "inseq": [], "bound": []}
     peer_steps: list[int] = []
     n_sequences = 0
     for _ in range(repeats):
         start = time.process_time()
-        taken = 0
-        for chunk, wanted in zip(
-            *((ids.split(1), targets.split(1)) if one_by_one else ([ids], [targets])), strict=True
-        ):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that no probe can stop is what is asked for here
-                _, probes = reagent(
-                    subject, chunk, target=wanted.tolist(), sampler="uniform", implementation="inseq",
-                    protect_bos=False, return_probes=True, **settings,
-                )  # fmt: skip
-            taken += int(probes["stop_step"].fillna(settings["max_steps"]).sum())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that no probe can stop is what is asked for here
+            _, probes = reagent(
+                subject, ids, target=targets.tolist(), sampler="uniform", implementation="inseq",
+                protect_bos=False, return_probes=True, **settings,
+            )  # fmt: skip
         seconds["ours"].append(time.process_time() - start)
-        n_sequences = 2 * taken
+        n_sequences = 2 * int(probes["stop_step"].fillna(settings["max_steps"]).sum())
         if peer.exists():
-            answer = ask(peer, ids, targets, settings)
+            answer = ask(peer, job | settings | {"prompts": ids.tolist(), "targets": targets.tolist()})
             seconds["inseq"].append(answer["seconds"])
             peer_steps = answer["steps"]
         seconds["bound"].append(forward_seconds(subject, ids, n_sequences))
@@ -112,11 +108,7 @@ def compare(
         print(f"  ours is {theirs / ours:.2f} x as fast as inseq ({asked:g} asked), the bound {theirs / bound:.2f} x")
 
 
-def ask(peer: Path, ids: torch.Tensor, targets: torch.Tensor, settings: dict[str, Any]) -> dict[str, Any]:
-    job = settings | {
-        "model": str(shipped_path("reference")), "prompts": ids.tolist(), "targets": targets.tolist(),
-        "threads": torch.get_num_threads(),
-    }  # fmt: skip
+def ask(peer: Path, job: dict[str, Any]) -> dict[str, Any]:
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
     done = subprocess.run(
         [str(peer), str(PEER), json.dumps(job)], capture_output=True, text=True, env=environment, check=False
