@@ -28,8 +28,8 @@ _SHOWN = 20  # differences in a message
 _MEND = {
     "holds": "It holds now: leave expect= out if that is the finding.",
     "fails": "The interval lies beyond the threshold: if that is the finding, pin it by expect='fails'.",
-    "undecided": "The interval spans the threshold, or the prompts are fewer than six: give more of them, or pin that "
-    "it is open by expect='undecided'.",
+    "undecided": "The interval spans the threshold, or there is none: of fewer than six prompts, or of equal "
+    "values without bounds=. Give more prompts, or pin that it is open by expect='undecided'.",
 }
 
 
