@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 from interp.registry import Example
+from interp.shipped import shipped_path
 from interp.subject import Subject
+from probes.subnetwork import Subnetwork
 
 CONCEPT = (
     "time", "day", "moment", "hour", "minute", "night", "morning", "evening", "week", "year", "month", "afternoon",
@@ -22,6 +24,27 @@ def running_text(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
     """The shipped stories where the texts are too few for a fit of every dimension of the residual stream."""
     n_tokens = sum(len(ids) for ids in subject.tokens(texts, truncate=True).ids)
     return {} if n_tokens >= 2 * _TOKENS_PER_DIM * subject.d_model else {"texts": "stories"}
+
+
+def pilot(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
+    """Example of a search for a subnetwork: of neurons and heads for half a minute, not of weights for many."""
+    return {"sparsity": 1, "unit": "neuron", "recipe": "pilot"}
+
+
+def shipped_subnetwork(subject: Subject, sparsity: int = 10) -> Subnetwork:
+    """The bigram subnetwork that ships.
+
+    Raises:
+        ModelError: the subject is not the shipped model.
+    """
+    found = Subnetwork.load(shipped_path("subnetworks") / f"bigram-{sparsity}.safetensors")
+    found.check(subject)
+    return found
+
+
+def with_subnetwork(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
+    """Example of a probe of subnetworks: the one that ships."""
+    return {"subnetwork": shipped_subnetwork(subject)}
 
 
 def at_most(n: int) -> Example:

@@ -27,7 +27,7 @@ _METHODS = {
 }
 METRICS: tuple[Metric, ...] = ("comprehensiveness", "sufficiency", "soft_ns", "soft_nc")
 FRACTIONS = (0.1, 0.3, 0.5)
-_N_PROMPTS = 24
+_N_PROMPTS = 60  # of 120, in ten kinds of twelve: half of either
 
 
 def attributions(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:

@@ -353,14 +353,17 @@ def test_a_constant_has_no_rank_correlation():
 
 MEASURED = {
     "characters.above_random": "holds", "characters.level": "fails", "iterative.trajectory": "fails",
-    "lens.approach": "holds", "lens.late_agreement": "holds", "microscope.linearity": "holds",
+    "lens.late_agreement": "holds", "microscope.linearity": "holds",
     "neurons.prediction": "fails", "neurons.readable": "holds", "robustness.delete": "holds",
     "robustness.first_block": "holds", "robustness.swap": "holds", "robustness.swap_is_milder": "holds",
+    "steering.norm_matched": "holds", "steering.raises_concept": "holds", "tuned_lens.nearer": "holds",
+    "tuned_lens.reads_layers": "holds",
 }  # fmt: skip
 """A regression of findings: what was measured on the shipped model, where p is far from the level. None is derived."""
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # five minutes of one free core
 def test_every_claim_runs_on_the_shipped_model():
     frame = findings("reference").set_index("claim")
     # The one control that must be trained for longer than any test may take.
