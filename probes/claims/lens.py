@@ -34,9 +34,21 @@ def tuned_and_logit(subject: Subject, texts: pd.DataFrame, *, seed: int, truncat
     return logit_lens(subject, texts, lens=lens, truncate=truncate)
 
 
+def _last_layer(frame: pd.DataFrame) -> int:
+    """The output's layer.
+
+    Raises:
+        NotApplicable: there are too few for a course over layers, or for three quarters of the depth.
+    """
+    last = int(frame["layer"].max())
+    if last < 4:
+        raise NotApplicable(f"the model has {last} blocks; a course over its depth needs four.")
+    return last
+
+
 def _by_layer(frame: pd.DataFrame, value: str) -> pd.DataFrame:
     """Mean per prompt and layer of a column, the output itself left out."""
-    kept = frame[(frame["pos"] > 0) & (frame["layer"] < frame["layer"].max())]
+    kept = frame[(frame["pos"] > 0) & (frame["layer"] < _last_layer(frame))]
     return kept.groupby(["prompt_id", "layer"])[value].mean().reset_index()
 
 
@@ -47,7 +59,7 @@ def approach(frame: pd.DataFrame) -> pd.Series:
 
 def late_agreement(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Share of positions where the lens says what the model says, at three quarters of the depth; control: layer 0."""
-    last = int(frame["layer"].max())
+    last = _last_layer(frame)
     late, first = (mean_of(frame[frame["layer"] == layer], "agrees_final") for layer in (-(-3 * last // 4), 0))
     return late, first
 
