@@ -16,6 +16,7 @@ from rich.table import Table
 
 from interp import arguments, registry
 from interp.errors import InputError, InterpError
+from interp.legible import cited
 from interp.shipped import read_data, shipped_path
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -201,10 +202,7 @@ def _verdicts(frame: pd.DataFrame) -> pd.DataFrame:
         {
             "claim": frame["claim"],
             "statement": frame["statement"],
-            "paper": frame["paper"]
-            .str.extract(r"^(.*?\d{4})", expand=False)
-            .str.replace("(", "")
-            .fillna(frame["paper"]),
+            "paper": frame["paper"].map(cited),
             "effect": frame["effect"],
             "95 % interval": [
                 "" if pd.isna(low) else f"{low:.3f} .. {high:.3f}"

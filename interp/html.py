@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from interp import heat_map
 from interp.errors import InterpError
-from interp.legible import said, visible
+from interp.legible import cited, said, visible
 
 
 def table(frame: pd.DataFrame, caption: str, *, units: Mapping[str, str] | None = None, max_rows: int = 60) -> Markup:
@@ -76,12 +76,14 @@ def findings(frame: pd.DataFrame) -> Markup:
     Args:
         frame: of one model, or of several: the model then has a column.
     """
-    wanted = ["claim", "model", "statement", "paper", "state", "effect", "low", "high", "comparison", "control_effect"]
-    wanted += ["p_holm", "n", "unit", "n_skipped", "reason"]
+    wanted = ["statement", "model", "state", "effect", "low", "high", "comparison", "control_effect", "n", "unit"]
+    wanted += ["n_skipped", "p_holm", "reason", "paper", "claim"]
     several = "model" in frame and frame["model"].nunique() > 1
     shown = frame[[name for name in wanted if name in frame and (name != "model" or several)]]
     shown = shown.rename(columns={"low": "effect_low", "high": "effect_high"})
-    shown = shown.assign(state=shown["state"].map(lambda state: _STATES.get(state, state)))
+    shown = shown.assign(
+        state=shown["state"].map(lambda state: _STATES.get(state, state)), paper=shown["paper"].map(cited)
+    )
     rendered = str(table(shown, "Claims put to the test", max_rows=500))
     for state, text in _STATES.items():  # whole cells only, and those hold nothing that came from elsewhere
         rendered = rendered.replace(f"<td>{text}</td>", f'<td class="{state}">{text}</td>')

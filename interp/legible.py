@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Any
 
@@ -29,6 +30,16 @@ def _hidden(character: str) -> bool:
 def _code(character: str) -> str:
     number = ord(character)
     return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
+
+
+def cited(paper: str) -> str:
+    """Authors and year of a paper; all that is given where no year is.
+
+    >>> cited("Belrose et al. (2023), Eliciting Latent Predictions, arXiv 2303.08112"), cited("an example")
+    ('Belrose et al. 2023', 'an example')
+    """
+    found = re.match(r"(.*?)[ (,]+((?:19|20)\d\d)\b", paper)
+    return f"{found[1]} {found[2]}" if found else paper
 
 
 def said(value: Any) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from interp.registry import Example
+from interp.shipped import read_texts, shipped_path
 from interp.subject import Subject
+from probes.subnetwork import Subnetwork
 
 CONCEPT = (
     "time", "day", "moment", "hour", "minute", "night", "morning", "evening", "week", "year", "month", "afternoon",
@@ -19,9 +22,38 @@ _TOKENS_PER_DIM = 20  # the default of the probes that fit maps of the whole str
 
 
 def running_text(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
-    """The shipped stories where the texts are too few for a fit of every dimension of the residual stream."""
-    n_tokens = sum(len(ids) for ids in subject.tokens(texts, truncate=True).ids)
-    return {} if n_tokens >= 2 * _TOKENS_PER_DIM * subject.d_model else {"texts": "stories"}
+    """As many shipped stories as a fit of every dimension of the residual stream takes, where the texts are too few."""
+    needed = 2 * _TOKENS_PER_DIM * subject.d_model
+    if _running_length(subject, texts)[-1] >= needed:
+        return {}
+    stories = read_texts("stories")
+    return {"texts": stories.head(int(np.searchsorted(_running_length(subject, stories), needed)) + 1)}
+
+
+def _running_length(subject: Subject, texts: pd.DataFrame) -> np.ndarray:
+    """Tokens up to and with each text, int64 [texts]."""
+    return np.cumsum([len(ids) for ids in subject.tokens(texts, truncate=True).ids])
+
+
+def pilot(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
+    """Example of a search for a subnetwork: of neurons and heads for half a minute, not of weights for many."""
+    return {"sparsity": 1, "unit": "neuron", "recipe": "pilot"}
+
+
+def shipped_subnetwork(subject: Subject, sparsity: int = 10) -> Subnetwork:
+    """The bigram subnetwork that ships.
+
+    Raises:
+        ModelError: the subject is not the shipped model.
+    """
+    found = Subnetwork.load(shipped_path("subnetworks") / f"bigram-{sparsity}.safetensors")
+    found.check(subject)
+    return found
+
+
+def with_subnetwork(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
+    """Example of a probe of subnetworks: the one that ships."""
+    return {"subnetwork": shipped_subnetwork(subject)}
 
 
 def at_most(n: int) -> Example:

@@ -78,10 +78,13 @@ class StepMap:
         return cls(step.fit().coefficients, moments.x / moments.n, moments.y / moments.n, scale)
 
     def distances(self, x: Tensor, y: Tensor) -> Tensor:
-        """Of states y [n, d] from where the map takes x, and from their mean, in units of `scale`: [2, n]."""
-        moved = y - self.after
-        missed = moved - (x - self.before) @ self.coefficients
-        return torch.stack([missed.norm(dim=1), moved.norm(dim=1)]) / self.scale
+        """Of states y [n, d] from where the map takes x, from x, and from nothing, all but for means, [3, n].
+
+        In units of `scale`.
+        """
+        came, moved = x - self.before, y - self.after
+        missed = moved - came @ self.coefficients
+        return torch.stack([missed.norm(dim=1), (moved - came).norm(dim=1), moved.norm(dim=1)]) / self.scale
 
 
 class StepMoments:
@@ -128,7 +131,7 @@ class StepMoments:
 
 
 def step_distances(tape: Tape, at: tuple[Tensor, Tensor], maps: Sequence[StepMap]) -> Tensor:
-    """`StepMap.distances` of every step at (row, pos) [n], float64: [2, n, L]."""
+    """`StepMap.distances` of every step at (row, pos) [n], float64: [3, n, L]."""
     row, pos = (one.to(tape.last.device) for one in at)
     states = [tape.residual(layer)[row, pos].double() for layer in range(len(maps) + 1)]
     each = [one.distances(states[layer], states[layer + 1]) for layer, one in enumerate(maps)]

@@ -26,6 +26,7 @@ from interp.store import Store
 from interp.subject import Subject
 from interp.tokens import Texts, adds_bos
 from probes._contexts import Contexts, DrawnContexts, TextContexts
+from probes._examples import pilot
 from probes._mask_parameters import Unit
 from probes._mask_training import Logged, MaskTraining, Schedule
 from probes._soft_targets import BigramTarget, Distributions, GivenTarget, ModelTarget, Target
@@ -179,7 +180,7 @@ def find_subnetwork(
     return FoundSubnetworks(found, log, parts.frame(component_columns(found, name)))
 
 
-@probe(COMPONENTS, summarise=summarise_components)
+@probe(COMPONENTS, summarise=summarise_components, example=pilot)
 def bigram_subnetwork(
     subject: Source, *, corpus: str = "shipped", sparsity: float | Sequence[float] = 10, **settings: Any
 ) -> pd.DataFrame:
@@ -202,7 +203,7 @@ def bigram_subnetwork(
     return find_subnetwork(loaded, bigram_model(loaded, corpus), sparsity=sparsity, **settings).components
 
 
-@probe(LOG, summarise=summarise_log)
+@probe(LOG, summarise=summarise_log, example=pilot)
 def subnetwork_log(
     subject: Source, *, corpus: str = "shipped", sparsity: float | Sequence[float] = 10, **settings: Any
 ) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from interp.loading import Source
 from interp.registry import probe
 from interp.run import Run
 from interp.subject import Subject
+from probes._examples import with_subnetwork
 from probes._subnetwork_conditions import Subnetworks, by_sparsity, digests
 from probes.subnetwork import Subnetwork, maskable
 
@@ -56,7 +57,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     return summary
 
 
-@probe(KEPT_WEIGHTS, plot=plots.kept_weights, summarise=summarise)
+@probe(KEPT_WEIGHTS, plot=plots.kept_weights, summarise=summarise, example=with_subnetwork)
 def kept_weights(subject: Source, subnetwork: Subnetworks, *, by: By = "component") -> pd.DataFrame:
     """How many weights of each matrix a subnetwork keeps.
 

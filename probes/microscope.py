@@ -69,10 +69,11 @@ TOKENS = Schema(
         "token",
         Column("layer", "int", "the step from this layer to the next, 0..L-1", low=0),
         Column("nonlinearity", "float", "distance from where the linear map leads; mean square 1 - linearity", low=0.0),
+        Column("update", "float", "distance of the step from the mean step: what carrying on a state leaves", low=0.0),
         Column("size", "float", "distance from the mean state: what a map that knows nothing leaves", low=0.0),
     ),
     summary_by=("layer",),
-    summary_of=("nonlinearity", "size"),
+    summary_of=("nonlinearity", "update", "size"),
 )
 
 
@@ -151,7 +152,7 @@ def microscope_tokens(
 ) -> pd.DataFrame:
     """How far each token is from where the best linear map of all tokens takes it, step by step.
 
-    The map is fitted to all tokens but first positions, which would draw it to themselves; both distances are in units
+    The map is fitted to all tokens but first positions, which would draw it to themselves; distances are in units
     of the root mean square distance of those tokens from their mean, so that they do not depend on how many there are.
 
     Args:
@@ -184,13 +185,13 @@ def microscope_tokens(
     for batch in run.batches():
         row, pos = select_positions(batch, None)
         distances = run.subject.run(batch.ids, partial(step_distances, at=(row, pos), maps=maps))
-        nonlinearity, size = distances.cpu().numpy()
+        found = dict(zip(("nonlinearity", "update", "size"), distances.cpu().numpy(), strict=True))
         parts.append(
             rows_of_block(
                 (len(row), len(maps), 1),
                 by_row=run.token_columns(batch, row, pos),
                 by_place={"layer": np.arange(len(maps))},
-                full={"nonlinearity": nonlinearity[:, :, None], "size": size[:, :, None]},
+                full={name: values[:, :, None] for name, values in found.items()},
             )
         )
     return run.frame(parts)

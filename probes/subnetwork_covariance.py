@@ -16,6 +16,7 @@ from interp.loading import Source
 from interp.registry import probe
 from interp.run import Run
 from interp.tokens import Texts
+from probes._examples import with_subnetwork
 from probes._ridge import similarity, without_largest
 from probes._state_moments import StateMoments
 from probes._streams import collect
@@ -47,7 +48,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["other_layer"] == frame["layer"] + 1].reset_index(drop=True)
 
 
-@probe(COVARIANCE, plot=plots.subnetwork_covariance, summarise=summarise)
+@probe(COVARIANCE, plot=plots.subnetwork_covariance, summarise=summarise, example=with_subnetwork)
 def subnetwork_covariance(
     subject: Source,
     subnetwork: Subnetworks,

@@ -14,6 +14,7 @@ from interp.loading import Source
 from interp.registry import probe
 from interp.run import Run
 from interp.subject import Subject
+from probes._examples import shipped_subnetwork
 from probes._placement import NULLS, Chance
 from probes._subnetwork_conditions import Subnetworks, by_sparsity, digests
 from probes.subnetwork import Subnetwork, maskable
@@ -55,7 +56,11 @@ def _whole_model(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["component"] == _ALL].reset_index(drop=True)
 
 
-@probe(OVERLAP, summarise=_whole_model)
+def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
+    return {"subnetwork": shipped_subnetwork(subject), "other": shipped_subnetwork(subject, sparsity=100)}
+
+
+@probe(OVERLAP, summarise=_whole_model, example=_example)
 def subnetwork_overlap(subject: Source, subnetwork: Subnetworks, other: Subnetwork) -> pd.DataFrame:
     """How many weights two subnetworks share, beside three nulls that keep each matrix's count.
 

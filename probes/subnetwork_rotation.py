@@ -22,6 +22,7 @@ from interp.registry import probe
 from interp.run import Run
 from interp.subject import Subject
 from interp.tokens import Texts
+from probes._examples import running_text, with_subnetwork
 from probes._ridge import median_angle
 from probes._state_moments import Reading, StateMoments
 from probes._streams import collect, whole_frame
@@ -55,7 +56,11 @@ ROTATION = Schema(
 )
 
 
-@probe(ROTATION, plot=plots.subnetwork_rotation, summarise=whole_frame)
+def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
+    return {**with_subnetwork(subject, texts), **running_text(subject, texts)}
+
+
+@probe(ROTATION, plot=plots.subnetwork_rotation, summarise=whole_frame, example=_example)
 def subnetwork_rotation(
     subject: Source,
     subnetwork: Subnetworks,

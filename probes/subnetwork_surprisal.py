@@ -25,6 +25,7 @@ from interp.stats import bootstrap_over_prompts
 from interp.subject import Subject
 from interp.tokens import Texts
 from probes._bigram_correlation import correlate, finite
+from probes._examples import with_subnetwork
 from probes._linear_bigrams import N_STEPS, linear_states
 from probes._streams import collect
 from probes._subnetwork_conditions import (
@@ -114,7 +115,7 @@ def _correlations(rows: pd.DataFrame, rule: Any, drawing: dict[str, Any]) -> dic
     return {name: value for name, value in found.items() if name != "n"}
 
 
-@probe(SURPRISAL, plot=plots.subnetwork_surprisal, summarise=summarise)
+@probe(SURPRISAL, plot=plots.subnetwork_surprisal, summarise=summarise, example=with_subnetwork)
 def subnetwork_surprisal(
     subject: Source,
     subnetwork: Subnetworks,

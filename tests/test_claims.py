@@ -86,6 +86,7 @@ def test_a_digest_changes_with_what_decides():
         replace(GUEST, texts=["a text"]),
         replace(GUEST, measure=by_prompt),
         replace(GUEST, unit="letters"),
+        replace(GUEST, bounds=(0, 1)),
     )
     digests = [one.digest() for one in (GUEST, *changed)]
     assert len(set(digests)) == len(digests)

@@ -51,20 +51,21 @@ def test_a_claim_and_its_opposite_never_both_hold(values, bound):
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(0, 1, width=32), min_size=8, max_size=25), st.floats(-3, 3, width=16))
 def test_a_control_is_compared_prompt_by_prompt(values, shift):
-    """Against a control that is the values themselves, moved, the difference is exactly the shift: no noise is left."""
+    """Against a control that is the values themselves, moved, all that is left to scatter is the noise of the shift."""
     values = np.array(values, dtype=float)
-    found = judge(values, control=values - shift, above="control", n_resamples=199)
-    assert found.difference == pytest.approx(shift, abs=1e-6)
+    noise = 1e-3 * (-1.0) ** np.arange(len(values))
+    found = judge(values, control=values - shift + noise, above="control", n_resamples=199)
+    assert found.difference == pytest.approx(shift - noise.mean(), abs=1e-6)
     assert found.threshold == found.control_effect
-    if abs(shift) > 1e-3:  # beyond rounding of the subtraction
+    if abs(shift) > 2e-3:
         assert found.state == ("holds" if shift > 0 else "fails")
 
 
 def test_a_control_decides_only_where_it_is_asked_to():
-    values, control = [0.80, 0.82] * 10, [0.90, 0.92] * 10
+    values, control = [0.80, 0.82] * 10, [0.90, 0.93] * 10
     assert judge(values, control=control, at_least=0.72).state == "holds"
     assert judge(values, control=control, above="control").state == "fails"
-    assert judge(values, control=control, at_least=0.72).control_effect == pytest.approx(0.91)
+    assert judge(values, control=control, at_least=0.72).control_effect == pytest.approx(0.915)
 
 
 def test_a_range_holds_within_fails_outside_and_is_undecided_across():
@@ -86,8 +87,8 @@ def test_missing_values_are_skipped_and_counted():
 
 def test_series_are_matched_by_index_and_anything_else_by_place():
     values = pd.Series([1.0, 2.0, 3.0] * 4, index=range(12))
-    control = (values - 1.5).sample(frac=1, random_state=0)
-    assert judge(values, control=control, above="control").difference_low == pytest.approx(1.5)
+    control = (values - 1.5 + np.linspace(-0.01, 0.01, 12)).sample(frac=1, random_state=0)
+    assert judge(values, control=control, above="control").difference_low == pytest.approx(1.5, abs=0.01)
     assert judge(values, control=control.to_numpy(), above="control").difference_low < 1.4
     with pytest.raises(InputError, match="different prompts"):
         judge(values, control=control.rename({0: 99}), above="control")
@@ -104,9 +105,54 @@ def test_hits_have_wilsons_interval():
     """20 hits of 20, resampled, would have no width; scipy's Wilson interval is the reference."""
     for hits in (0, 7, 20):
         values = np.arange(20) < hits
-        found, expected = judge(values, above=0.5), binomtest(hits, 20).proportion_ci(method="wilson")
+        found = judge(values, above=0.5, bounds=(0, 1))
+        expected = binomtest(hits, 20).proportion_ci(method="wilson")
         assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-    assert judge(np.ones(20), at_least=0.9).state == "undecided" and judge(np.ones(60), at_least=0.9).state == "holds"
+    assert judge(np.ones(20), at_least=0.9, bounds=(0, 1)).state == "undecided"
+    assert judge(np.ones(60), at_least=0.9, bounds=(0, 1)).state == "holds"
+
+
+@pytest.mark.parametrize("share", [0.03, 0.3, 0.97])
+def test_intervals_of_hits_cover_the_truth_whether_or_not_any_differ(share):
+    """Of 40 units that nearly all agree, three studies in ten see no other: resampled, those would never cover it."""
+    random, inside = np.random.default_rng(5), 0
+    for _ in range(2000):
+        found = judge((random.random(40) < share).astype(float), above=share, bounds=(0, 1), n_resamples=99)
+        inside += found.low <= share <= found.high
+    # Wilson's coverage oscillates with the share, 0.93 to 0.98 at n = 40; two standard errors of 2000 studies are 0.01.
+    assert 0.92 < inside / 2000 < 0.99
+
+
+def test_equal_values_are_no_evidence_that_the_next_is_equal():
+    """Without bounds they decide nothing; with them, what could not be seen counts as far as it can reach."""
+    unseen = binomtest(0, 24).proportion_ci(method="wilson").high
+    bare = judge([1.0] * 24, at_least=0.9)
+    assert bare.state == "undecided" and np.isnan([bare.low, bare.high, bare.p]).all() and bare.n == 24
+    assert bare.reason == "all 24 values are equal, and no bounds say how far another can lie"
+    correlation = judge([1.0] * 24, at_least=0.9, bounds=(-1, 1))
+    assert (correlation.low, correlation.high) == (pytest.approx(1 - 2 * unseen), 1.0)
+    assert correlation.state == "undecided" and judge([1.0] * 24, at_least=0.5, bounds=(-1, 1)).state == "holds"
+    within = judge([0.25] * 24, above=0.5, bounds=(0, 1))
+    assert (within.low, within.high) == (pytest.approx(0.25 * (1 - unseen)), pytest.approx(0.25 + 0.75 * unseen))
+    assert within.state == "fails"
+    # A rounding of equal values is not scatter.
+    assert judge([0.1 + 0.2, 0.3] * 12, above=0.2).reason.startswith("all 24 values are equal")
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("bound", [0.1, 0.3, 0.9])
+def test_an_interval_of_equal_values_and_its_p_value_agree(value, bound):
+    for n in (6, 20, 60, 400):
+        found = judge([value] * n, above=bound, bounds=(0, 1))
+        assert (found.p <= 0.05) == (not found.low <= bound <= found.high)
+
+
+def test_differences_of_shares_reach_from_minus_one_to_one():
+    unseen = binomtest(0, 30).proportion_ci(method="wilson").high
+    found = judge([1.0] * 30, control=[0.0] * 30, above="control", bounds=(0, 1))
+    assert (found.difference_low, found.difference_high) == (pytest.approx(1 - 2 * unseen), 1.0)
+    same = judge([0.5, 0.7] * 15, control=[0.5, 0.7] * 15, above="control", bounds=(0, 1))
+    assert same.state == "undecided" and same.p == 1.0 and same.difference_low == pytest.approx(-unseen)
 
 
 DISTRIBUTIONS = {
@@ -127,7 +173,8 @@ def test_intervals_cover_the_truth_as_often_as_they_say(name, n):
     random, studies = np.random.default_rng(1), 1000
     inside = 0
     for study in range(studies):
-        found = judge(draw(random, n), above=truth, n_resamples=399, seed=study)
+        bounds = (0, 1) if name == "hit or miss" else None
+        found = judge(draw(random, n), above=truth, bounds=bounds, n_resamples=399, seed=study)
         inside += found.low <= truth <= found.high
     # 0.93 to 0.97, and two standard errors of 1000 studies (0.014) for the simulation's own scatter.
     assert 0.93 - 0.014 < inside / studies < 0.97 + 0.014
@@ -173,6 +220,8 @@ def test_a_verdict_in_one_line():
         ({"above": "control"}, r"no control="),
         ({"between": (2.0, 1.0)}, "smaller"),
         ({"between": 3.0}, "no pair"),
+        ({"above": 0.0, "bounds": (0, 1)}, r"a value of 2 lies outside bounds=\(0, 1\)"),
+        ({"above": 0.0, "bounds": (1, 0)}, "no pair of finite numbers"),
         ({"above": 0.0, "level": 95}, "level in 0..1"),
         ({"above": 0.0, "control": [1.0, 2.0]}, "3 values, but 2"),
     ],

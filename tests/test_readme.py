@@ -7,7 +7,8 @@ from pathlib import Path
 import pandera.pandas  # noqa: F401
 import pytest
 
-import interp.backends.bridge  # noqa: F401
+import interp.backends.bridge
+import interp.findings
 import probes  # noqa: F401
 from interp import registry
 
@@ -62,6 +63,11 @@ def test_every_installed_probe_of_ours_is_in_the_table():
     table = set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))
     ours = {name for name in registry.names() if registry.get(name).function.__module__.startswith("probes.")}
     assert table == ours
+
+
+def test_every_claim_of_ours_is_in_the_matrix():
+    rows = re.findall(r"^\| ([^|`]+) \| [^|]*\| (?:[<>]=?|-?\d).* \|$", README, flags=re.MULTILINE)
+    assert sorted(rows) == sorted(interp.findings.get(id).statement for id in interp.findings.names())
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *GUIDES.glob("*.md")], ids=lambda path: path.name)

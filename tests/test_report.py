@@ -22,13 +22,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import interp
-from interp import registry
+from interp import planted, registry
 from interp.cli import app
 from interp.errors import InputError, UnknownName
 from interp.frames import Schema, columns
 from interp.registry import GROUP
 from interp.report import report
-from interp.survey import some_texts
+from interp.survey import _arguments, some_texts
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 WIDTHS = (360, 768, 1280)
@@ -128,6 +128,18 @@ def test_every_probe_has_a_section_or_a_reason(page):
     assert "It failed: RuntimeError: no such luck" in text
     assert "it needs words, for which no example was given" in text
     assert "3 texts of" in text and "fingerprint" in text  # what was read, by which model
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_probe_can_be_shown_on_the_shipped_model(name):
+    """What it needs beside texts comes with it."""
+    assert _arguments(registry.get(name), interp.load("reference"), some_texts("prompts", 6)) is not None
+
+
+def test_a_probe_of_what_ships_for_one_model_is_absent_on_another(tmp_path):
+    other = planted.bigram().model
+    text = report(other, tmp_path / "page.html", texts=["w1 w2"], probes=["kept_weights"], findings=False)
+    assert "it is of another model" in text.read_text("utf-8")
 
 
 def test_the_page_can_be_read_aloud(page):

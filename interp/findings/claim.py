@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from interp.errors import InputError, InterpError, UnknownName
-from interp.findings.verdict import Comparison
+from interp.findings.verdict import Comparison, check_bounds
 
 GROUP = "interp.claims"
 
@@ -38,6 +38,8 @@ class Claim:
         statistic: frame -> one number per unit, a Series indexed by the unit; with the control's Series where there is
             one. It may raise `NotApplicable`, with the reason as its message.
         comparison: what the effect is held against.
+        bounds: the least and the largest value the statistic can have of a unit, (0, 1) for a share; None where there
+            is no such. Without them units that are all equal decide nothing, see `interp.findings.judge`.
         unit: what is resampled: "prompts", "letters", ...; units must be about independent of each other.
         texts: name of a shipped dataset or texts themselves; None for a probe of weights only.
         n_texts: take only so many of a dataset, from its start; None takes all.
@@ -52,6 +54,7 @@ class Claim:
     probe: str
     statistic: Callable[[pd.DataFrame], Measured]
     comparison: Comparison
+    bounds: tuple[float, float] | None = None
     unit: str = "prompts"
     texts: str | Sequence[str] | None = None
     n_texts: int | None = None
@@ -63,10 +66,11 @@ class Claim:
         for name in ("id", "statement", "paper", "says", "probe", "unit"):
             if not str(getattr(self, name)).strip():
                 raise InputError(f"claim {self.id!r} has no {name}; a reader needs it to judge the verdict.")
+        check_bounds(self.bounds)
 
     def digest(self) -> str:
         """Changes with whatever decides the verdict: the run, the statistic's source and the comparison."""
-        said = (self.id, self.run_key(), _source(self.statistic), str(self.comparison), self.unit)
+        said = (self.id, self.run_key(), _source(self.statistic), str(self.comparison), self.bounds, self.unit)
         return sha256(repr(said).encode()).hexdigest()[:12]
 
     def run_key(self) -> str:

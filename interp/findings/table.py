@@ -61,7 +61,7 @@ FINDINGS = Schema(
         Column("n", "int", "units with a value", low=0),
         Column("n_skipped", "int", "units without one", low=0),
         Column("state", "str", "holds, fails or undecided; skipped where it could not be tested"),
-        Column("reason", "str", "why it was skipped, or what Holm did; else empty"),
+        Column("reason", "str", "why it was skipped or has no interval, or what Holm did; else empty"),
         Column("note", "str", "how the check differs from what the paper did"),
         Column("probe", "str", "which probe measured it"),
         Column("probe_run_id", "str", "the probe's run; empty where there was none"),
@@ -239,6 +239,7 @@ def _judged(claim: Claim, frame: pd.DataFrame, data: str, settings: Mapping[str,
         found = judge(
             values,
             control=control,
+            bounds=claim.bounds,
             level=settings["level"],
             n_resamples=settings["n_resamples"],
             seed=settings["seed"],
@@ -248,7 +249,7 @@ def _judged(claim: Claim, frame: pd.DataFrame, data: str, settings: Mapping[str,
     except InterpError as error:
         return _skipped(claim, settings["level"], data, str(error)) | {"probe_run_id": run_id}
     numbers = {name: getattr(found, name) for name in (*_NUMBERS, "n", "n_skipped", "level")}
-    return _said(claim) | numbers | {"state": found.state, "reason": "", "probe_run_id": run_id, "data": data}
+    return _said(claim) | numbers | {"state": found.state, "reason": found.reason, "probe_run_id": run_id, "data": data}
 
 
 _NUMBERS = (

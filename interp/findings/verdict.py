@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import InputError
-from interp.findings._interval import Mean, mean_over_units
+from interp.findings._interval import Bounds, Mean, mean_over_units
 
 State = Literal["holds", "fails", "undecided"]
 Bound: TypeAlias = "float | Literal['control']"
@@ -77,8 +77,8 @@ class Comparison:
     def decide(self, mean: Mean, level: float) -> tuple[State, float]:
         """The state and the p-value; for a comparison with the control, of the differences from it.
 
-        "undecided" where the interval spans the threshold, and where there are too few units for any p-value below
-        1 - level, fewer than six at 0.95.
+        "undecided" where the interval spans the threshold, where there is none, and where there are too few units for
+        any p-value below 1 - level, fewer than six at 0.95.
         """
         state: State
         if self.between is not None:
@@ -126,6 +126,7 @@ class Verdict:
         n_skipped: prompts without one (or without one of the control's, where there is a control).
         level: of the intervals.
         state: "holds", "fails" or "undecided".
+        reason: why there is no interval to decide by; else empty.
     """
 
     statement: str
@@ -143,6 +144,7 @@ class Verdict:
     n_skipped: int
     level: float
     state: State
+    reason: str = ""
 
     def __str__(self) -> str:
         """One line for a terminal.
@@ -155,7 +157,8 @@ class Verdict:
         skipped = f", {self.n_skipped} skipped" if self.n_skipped else ""
         said = f"{self.statement}: " if self.statement else ""
         interval = f"{self.effect:.3g} [{self.low:.3g}, {self.high:.3g}]"
-        return f"{self.state}: {said}{interval} {self.comparison} (n = {self.n}{skipped}{beside})"
+        why = f"; {self.reason}" if self.reason else ""
+        return f"{self.state}: {said}{interval} {self.comparison} (n = {self.n}{skipped}{beside}{why})"
 
 
 def judge(
@@ -167,6 +170,7 @@ def judge(
     below: Bound | None = None,
     between: tuple[float, float] | None = None,
     control: Any = None,
+    bounds: tuple[float, float] | None = None,
     level: float = 0.95,
     n_resamples: int = 9999,
     seed: int = 0,
@@ -185,6 +189,10 @@ def judge(
         control: the control condition's number of the same prompts. Series are matched by their index, anything else
             by place. Told beside the effect in any case; decides where the comparison is with "control", by the
             bootstrap of the paired differences.
+        bounds: the least and the largest value a prompt can have, (0, 1) for shares, hits and misses. Values that are
+            all equal scatter by nothing, and that n prompts agree is no evidence that the next one will: without bounds
+            they have no interval and decide nothing, with bounds the interval of `n` prompts of which none differs.
+            Values that all lie at a bound have Wilson's interval of their share.
         level: of the intervals.
         n_resamples: bootstrap draws.
         seed: of the draws.
@@ -192,15 +200,17 @@ def judge(
 
     Returns:
         The verdict: "holds" or "fails" where the interval lies on one side of the threshold, "undecided" where it spans
-        it or where there are fewer than six prompts (at 0.95).
+        it, where there is none or where there are fewer than six prompts (at 0.95).
 
     Raises:
         InputError: no or several comparisons, a comparison with a control that was not given, values that are no
-            numbers or infinite, a control of other prompts.
+            numbers, infinite or out of bounds, a control of other prompts.
 
     >>> judge([0.8, 0.9] * 10, at_least=0.72).state, judge([0.8, 0.9] * 10, at_least=0.95).state
     ('holds', 'fails')
-    >>> judge([0.8, 0.9] * 10, control=[0.7, 0.8] * 10, above="control").state
+    >>> str(judge([1.0] * 24, at_least=0.9, bounds=(0, 1)))
+    'undecided: 1 [0.862, 1] >= 0.9 (n = 24)'
+    >>> judge([0.8, 0.9] * 10, control=[0.7, 0.75] * 10, above="control").state
     'holds'
     """
     comparison = Comparison(at_least, at_most, above, below, between)
@@ -209,14 +219,17 @@ def judge(
     if comparison.with_control and control is None:
         raise InputError(f"the claim is {str(comparison)!r}, but no control= was given.")
     measured, beside = _paired(values, control)
+    check_bounds(bounds, measured, beside)
     known = ~np.isnan(measured) & ~np.isnan(beside if control is not None else measured)
-    mean = mean_over_units(measured[known], level=level, n_resamples=n_resamples, seed=seed)
-    if control is None:
-        control_effect = difference = Mean(float("nan"), 0, float("nan"), float("nan"), None)
-    else:
-        control_effect = mean_over_units(beside[known], level=level, n_resamples=n_resamples, seed=seed)
-        difference = mean_over_units((measured - beside)[known], level=level, n_resamples=n_resamples, seed=seed)
-    state, p = comparison.decide(difference if comparison.with_control else mean, level)
+    drawing: dict[str, Any] = {"level": level, "n_resamples": n_resamples, "seed": seed}
+    mean = mean_over_units(measured[known], bounds=bounds, **drawing)
+    control_effect = difference = Mean(float("nan"), 0)
+    if control is not None:
+        apart = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
+        control_effect = mean_over_units(beside[known], bounds=bounds, **drawing)
+        difference = mean_over_units((measured - beside)[known], bounds=apart, **drawing)
+    decisive = difference if comparison.with_control else mean
+    state, p = comparison.decide(decisive, level)
     bound = getattr(comparison, comparison.kind)
     return Verdict(
         statement=statement,
@@ -234,7 +247,21 @@ def judge(
         n_skipped=int((~known).sum()),
         level=level,
         state=state,
+        reason=decisive.reason,
     )
+
+
+def check_bounds(bounds: Bounds, *of_units: np.ndarray) -> None:
+    """Refuse bounds that are no pair of numbers in order, or that some value lies outside of."""
+    if bounds is None:
+        return
+    if np.shape(bounds) != (2,) or not np.isfinite(bounds).all() or bounds[0] >= bounds[1]:
+        raise InputError(f"bounds={bounds!r} is no pair of finite numbers (least, largest).")
+    rounding = 1e-6 * (bounds[1] - bounds[0])  # of float32
+    for values in of_units:
+        outside = values[(values < bounds[0] - rounding) | (values > bounds[1] + rounding)]
+        if len(outside):
+            raise InputError(f"a value of {outside[0]:g} lies outside bounds={bounds}; say how far values can reach.")
 
 
 def _paired(values: Any, control: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,8 @@
 
 Markers of a module, a class and a test add up. `finding.check` decides by the interval over prompts: what is undecided
 fails too, unless the test expects it. `finding.record` compares with `<module>.findings.json` by key: missing and extra
-rows and columns fail, as does a changed sign. Records that no test asks for any more are listed at the end.
+rows and columns fail, as does a changed sign. Records that no test asks for any more are listed at the end, and so are
+files of records whose module is gone.
 
     --interp-model MODEL     ask another model the same. Claims are decided on it; values recorded of the tests' own
                              model are not compared, but reported as measured

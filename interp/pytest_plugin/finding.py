@@ -28,8 +28,8 @@ _SHOWN = 20  # differences in a message
 _MEND = {
     "holds": "It holds now: leave expect= out if that is the finding.",
     "fails": "The interval lies beyond the threshold: if that is the finding, pin it by expect='fails'.",
-    "undecided": "The interval spans the threshold, or the prompts are fewer than six: give more of them, or pin that "
-    "it is open by expect='undecided'.",
+    "undecided": "The interval spans the threshold, or there is none: of fewer than six prompts, or of equal "
+    "values without bounds=. Give more prompts, or pin that it is open by expect='undecided'.",
 }
 
 
@@ -163,15 +163,19 @@ class Finding:
 
 def _explained(verdict: Verdict, model: str, expect: State) -> str:
     """What a test says whose claim does not come out as expected."""
+    interval = f"{verdict.level:.0%} interval {verdict.low:.4g} to {verdict.high:.4g}"
+    interval = "no interval" if isnan(verdict.low) else interval
     lines = [
         f"{verdict.state} on {model}, expected {expect}: {verdict.statement}",
-        f"  effect     {verdict.effect:.4g}, {verdict.level:.0%} interval {verdict.low:.4g} to {verdict.high:.4g}",
+        f"  effect     {verdict.effect:.4g}, {interval}",
         f"  threshold  {verdict.comparison}",
     ]
     if not isnan(verdict.control_effect):
         apart = f"{verdict.difference:.4g}, interval {verdict.difference_low:.4g} to {verdict.difference_high:.4g}"
         lines.append(f"  control    {verdict.control_effect:.4g}; effect - control {apart}")
     lines.append(f"  prompts    {verdict.n}, {verdict.n_skipped} skipped; p = {verdict.p:.2g}")
+    if verdict.reason:
+        lines.append(f"  undecided  as {verdict.reason}")
     return "\n".join([*lines, _MEND[verdict.state]])
 
 

@@ -38,6 +38,7 @@ class Ledger:
     _complete: set[tuple[str, str]] = field(default_factory=set)
     _collected: dict[str, set[str]] = field(default_factory=dict)
     _unused: list[tuple[str, str, str]] = field(default_factory=list)
+    _orphaned: list[str] = field(default_factory=list)
     _unreadable: list[str] = field(default_factory=list)
 
     def collect(self, modules: dict[str, list[str]]) -> None:
@@ -63,7 +64,7 @@ class Ledger:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        """Find unused records, and bring the files up to date if asked to."""
+        """Find unused records and files, and bring the files up to date if asked to."""
         measured: dict[str, list[Outcome]] = {}
         for outcome in self._outcomes:
             measured.setdefault(outcome.file, []).append(outcome)
@@ -72,6 +73,16 @@ class Ledger:
                 self._settle(Path(name), measured.get(name, []))
             except ValueError as error:
                 self._unreadable.append(str(error))
+        for folder in sorted({Path(name).parent for name in self._collected}):
+            self._find_orphaned(folder)
+
+    def _find_orphaned(self, folder: Path) -> None:
+        """Files of records beside the modules of this run whose own module is gone."""
+        for file in sorted(folder.glob(f"*{records.SUFFIX}")):
+            if not records.module_of(file).exists():
+                self._orphaned.append(str(file))
+                if self.update:
+                    file.unlink()
 
     def _settle(self, file: Path, outcomes: list[Outcome]) -> None:
         recorded = records.read(file)
@@ -100,7 +111,7 @@ class Ledger:
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """List findings with their verdicts, and what became of the records."""
-        if not self._outcomes and not self._unused and not self._unreadable:
+        if not (self._outcomes or self._unused or self._orphaned or self._unreadable):
             return
         out = terminalreporter
         out.section("findings")
@@ -117,9 +128,11 @@ class Ledger:
         counted = Counter(one.state for outcome in self._outcomes for one in outcome.compared)
         if counted:
             out.write_line("records: " + ", ".join(f"{n} {state}" for state, n in sorted(counted.items())))
+        fate = "removed" if self.update else "unused; --interp-update removes it"
         for file, test, name in self._unused:
-            fate = "removed" if self.update else "unused; --interp-update removes it"
             out.write_line(f"{self._short(file)}: {test}: {name!r} {fate}", yellow=True)
+        for file in self._orphaned:
+            out.write_line(f"{self._short(file)}: its test module is gone: {fate}", yellow=True)
         for line in self._unreadable:
             out.write_line(line, red=True)
 

@@ -44,6 +44,15 @@ def file_of(module: Path) -> Path:
     return module.with_suffix(SUFFIX)
 
 
+def module_of(file: Path) -> Path:
+    """The test module whose records are kept in a file.
+
+    >>> module_of(Path("tests/test_depth.findings.json")).name
+    'test_depth.py'
+    """
+    return file.with_name(file.name.removesuffix(SUFFIX) + ".py")
+
+
 def read(file: Path) -> Recorded:
     """What is recorded in a file; nothing where there is none.
 

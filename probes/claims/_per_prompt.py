@@ -11,6 +11,10 @@ STORIES = "stories"
 N_STORIES = 24
 """Of the shipped stories: enough for intervals of some 0.02 on shares, few enough for a minute a probe."""
 
+SHARE = (0.0, 1.0)
+CORRELATION = (-1.0, 1.0)
+"""The bounds of shares and of correlations, for `Claim.bounds`; probabilities lost or won have a correlation's."""
+
 
 def mean_of(rows: pd.DataFrame, value: str) -> pd.Series:
     """Mean per prompt of a column, over all of a prompt's rows behind position 0."""

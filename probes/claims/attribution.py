@@ -12,7 +12,7 @@ from interp.findings import Claim, Comparison, NotApplicable
 from interp.subject import Subject
 from probes._metrics import Metric
 from probes.attribute import attribute
-from probes.claims._per_prompt import rank_correlation
+from probes.claims._per_prompt import CORRELATION, rank_correlation
 from probes.faithfulness import faithfulness
 from probes.normxlogit import NORMXLOGIT
 from probes.reagent import PAPER as REAGENT_PAPER
@@ -27,7 +27,7 @@ _METHODS = {
 }
 METRICS: tuple[Metric, ...] = ("comprehensiveness", "sufficiency", "soft_ns", "soft_nc")
 FRACTIONS = (0.1, 0.3, 0.5)
-_N_PROMPTS = 24
+_N_PROMPTS = 60  # of 120, in ten kinds of twelve: half of either
 
 
 def attributions(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:
@@ -72,7 +72,16 @@ def attributions_beside_occlusion(subject: Subject, texts: pd.DataFrame, *, seed
     return attribute(subject, texts[["prompt_id", "text"]], methods=methods, seed=seed, truncate=truncate)
 
 
-def _claim(id: str, statement: str, paper: str, says: str, statistic: Any, note: str = "", **comparison: Any) -> Claim:
+def _claim(
+    id: str,
+    statement: str,
+    paper: str,
+    says: str,
+    statistic: Any,
+    note: str = "",
+    bounds: tuple[float, float] | None = CORRELATION,
+    **comparison: Any,
+) -> Claim:
     return Claim(
         id=id,
         statement=statement,
@@ -84,8 +93,15 @@ def _claim(id: str, statement: str, paper: str, says: str, statistic: Any, note:
         n_texts=_N_PROMPTS,
         statistic=statistic,
         comparison=Comparison(**comparison),
+        bounds=bounds,
         note=note or _NOTE,
     )
+
+
+def _against_gradients(id: str, statement: str, says: str, metric: str = "") -> Claim:
+    """ReAGent against integrated gradients, by a soft metric."""
+    statistic = partial(against_method, method="reagent", other="integrated_gradients", metric=metric or id)
+    return _claim(f"reagent.{id}", statement, REAGENT_PAPER, says, statistic, bounds=None, above="control")
 
 
 _NOTE = (
@@ -150,35 +166,28 @@ CLAIMS = (
         n_texts=_N_PROMPTS,
         statistic=causes,
         comparison=Comparison(above="control"),
+        bounds=CORRELATION,
         note="Spearman's correlation with occlusion, without the last token, whose own logit made the prediction. "
         + _CAUSAL,
     ),
-    _claim(
-        "reagent.soft_ns",
+    _against_gradients(
+        "soft_ns",
         "ReAGent's scores are more sufficient (soft NS) than integrated gradients'",
-        REAGENT_PAPER,
         "Its soft sufficiency is above that of gradients and attention in most of six models (GPT-2 medium: log ratio "
         "to random 2.09 against .27). The control is integrated gradients.",
-        partial(against_method, method="reagent", other="integrated_gradients", metric="soft_ns"),
-        above="control",
     ),
-    _claim(
-        "reagent.soft_nc",
+    _against_gradients(
+        "soft_nc",
         "ReAGent's scores are more comprehensive (soft NC) than integrated gradients'",
-        REAGENT_PAPER,
         "Its soft comprehensiveness is above that of gradients and attention in six models (GPT-2 medium: log ratio to "
         "random 4.01 against 1.83). The control is integrated gradients.",
-        partial(against_method, method="reagent", other="integrated_gradients", metric="soft_nc"),
-        above="control",
     ),
-    _claim(
-        "reagent.beyond_sharpness",
+    _against_gradients(
+        "beyond_sharpness",
         "ReAGent's order of tokens is more comprehensive than integrated gradients', sharpness aside",
-        REAGENT_PAPER,
         "The claim is that it finds more important tokens. Soft metrics reward sharp scores whatever their order, and "
         "ReAGent's sharpen as it runs: the control the paper lacks replaces the scores of both methods by their ranks.",
-        partial(against_method, method="reagent", other="integrated_gradients", metric="soft_nc_rank"),
-        above="control",
+        metric="soft_nc_rank",
     ),
     _claim(
         "reagent.above_chance",

@@ -9,25 +9,23 @@ import numpy as np
 import pandas as pd
 
 from interp.findings import Claim, Comparison, NotApplicable
-from interp.shipped import shipped_path
 from interp.stats import pseudo_values
 from interp.subject import Subject
 from probes._bigram_correlation import finite
+from probes._examples import shipped_subnetwork
 from probes.claims._per_prompt import STORIES, mean_of
-from probes.subnetwork import Subnetwork
 from probes.subnetwork_surprisal import PAPER, subnetwork_surprisal
 
-_SHIPPED = "bigram-10.safetensors"
 _N_TEXTS = 12  # each is read by eight models
 UNTRAINED = "random_blocks"
 """What `subnetwork_surprisal` should call the masks found in untrained blocks with the trained embeddings."""
 
 
-def shipped_subnetwork(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:
+def surprisals(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:
     """Surprisals under and without the subnetwork that ships; it is of one model, and any other is refused by it."""
-    subnetwork = Subnetwork.load(shipped_path("subnetworks") / _SHIPPED)
-    subnetwork.check(subject)
-    return subnetwork_surprisal(subject, subnetwork, texts[["prompt_id", "text"]], seed=seed, truncate=truncate)
+    return subnetwork_surprisal(
+        subject, shipped_subnetwork(subject), texts[["prompt_id", "text"]], seed=seed, truncate=truncate
+    )
 
 
 def _condition(frame: pd.DataFrame, condition: str, control: str = "none") -> pd.DataFrame:
@@ -73,7 +71,7 @@ def _claim(id: str, statement: str, says: str, statistic: Any, **comparison: Any
         paper=PAPER,
         says=says,
         probe="subnetwork_surprisal",
-        measure=shipped_subnetwork,
+        measure=surprisals,
         texts=STORIES,
         n_texts=_N_TEXTS,
         statistic=statistic,

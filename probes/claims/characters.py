@@ -9,6 +9,7 @@ import pandas as pd
 from interp.findings import Claim, Comparison
 from interp.subject import Subject
 from probes.characters import PAPER
+from probes.claims._per_prompt import SHARE
 from probes.spelling import PAPER as SPELLING_PAPER
 from probes.spelling import spelling
 
@@ -58,6 +59,7 @@ def _claim(id: str, statement: str, says: str, statistic: Any, note: str = "", *
         parameters={"seeds": 1, "controls": ("random", "permuted", "length_only"), "epochs": 5},
         statistic=statistic,
         comparison=Comparison(**comparison),
+        bounds=SHARE,
         unit="letters",
         note=note or "One split of the vocabulary by lemmas; the paper has five. Resampled by letter.",
     )
@@ -101,6 +103,7 @@ CLAIMS = (
         measure=spell,
         statistic=letters_right,
         comparison=Comparison(above="control"),
+        bounds=SHARE,
         unit="words",
         note="Forced choice between the letter and three wrong ones, few-shot, on two dozen common words; CharBench "
         "asks instruction-tuned models in words.",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from interp.accessor import concat
 from interp.findings import Claim, Comparison
 from interp.subject import Subject
-from probes.claims._per_prompt import STORIES
+from probes.claims._per_prompt import CORRELATION, STORIES
 from probes.microscope import PAPER as MICROSCOPE_PAPER
 from probes.next_token_law import PAPER as LAW_PAPER
 from probes.next_token_law import fit_line, next_token_law
@@ -45,12 +44,17 @@ def steepness(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     return _fits(frame, "slope", "none"), _fits(frame, "slope", "shuffled_vocabulary")
 
 
-def linearity(frame: pd.DataFrame) -> pd.Series:
-    """Share of a prompt's squared distance from the mean state that the linear map of a step explains, over steps."""
+def linearity(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Share of a prompt's squared distance from the mean state that the linear map of a step explains, over steps.
+
+    The control is the map that carries every state on unchanged.
+    """
     later = frame[frame["pos"] > 0]
-    squares = later.assign(left=np.square(later["nonlinearity"]), whole=np.square(later["size"]))
-    sums = squares.groupby(["prompt_id", "layer"])[["left", "whole"]].sum()
-    return (1 - sums["left"] / sums["whole"]).groupby("prompt_id").mean()
+    sums = later[["nonlinearity", "update", "size"]].pow(2).groupby([later["prompt_id"], later["layer"]]).sum()
+    linear, carried = (
+        (1 - sums[left] / sums["size"]).groupby("prompt_id").mean() for left in ("nonlinearity", "update")
+    )
+    return linear, carried
 
 
 _LAW_NOTE = (
@@ -71,6 +75,22 @@ CLAIMS = (
         texts=STORIES,
         statistic=straightness,
         comparison=Comparison(at_most=-0.95),
+        bounds=CORRELATION,
+        unit="parts of the corpus",
+        note=_LAW_NOTE,
+    ),
+    Claim(
+        id="law.line_needs_ids",
+        statement="the line is straighter for the vocabulary's own ids than for ids renamed at random",
+        paper=LAW_PAPER,
+        says="The straight line is the law. Whatever falls from layer to layer is nearly one: the control, which the "
+        "paper lacks, is Pearson's r of the same fits with all ids renamed at random.",
+        probe="next_token_law",
+        measure=law_of_parts,
+        texts=STORIES,
+        statistic=straightness,
+        comparison=Comparison(below="control"),
+        bounds=CORRELATION,
         unit="parts of the corpus",
         note=_LAW_NOTE,
     ),
@@ -95,7 +115,8 @@ CLAIMS = (
         paper=MICROSCOPE_PAPER,
         says="Consecutive layers are related by a nearly linear map, with scores near 0.99. The score is high wherever "
         "the residual stream carries a state on, and wherever the first token holds most of the variance; the paper "
-        "gives the score of the update alone beside it, its only control.",
+        "gives the score of the update alone beside it, its only control; here it is what carrying on every state "
+        "unchanged explains.",
         probe="microscope_tokens",
         texts=STORIES,
         n_texts=150,

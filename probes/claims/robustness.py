@@ -8,7 +8,7 @@ import pandas as pd
 
 from interp.findings import Claim, Comparison, NotApplicable
 from probes._beside_intact import PAPER
-from probes.claims._per_prompt import N_STORIES, STORIES, mean_of, middle, n_blocks
+from probes.claims._per_prompt import N_STORIES, SHARE, STORIES, mean_of, middle, n_blocks
 
 _OURS = (
     "Middle blocks are those behind the first quarter, without the last. The paper uses documents of the Pile; here "
@@ -95,7 +95,9 @@ def early_heads(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     return early["within"], early["across"]
 
 
-def _claim(id: str, statement: str, says: str, statistic: Any, note: str = _OURS, **comparison: Any) -> Claim:
+def _claim(
+    id: str, statement: str, says: str, statistic: Any, bounds: tuple[float, float] | None, **comparison: Any
+) -> Claim:
     return Claim(
         id=f"robustness.{id}",
         statement=statement,
@@ -107,11 +109,14 @@ def _claim(id: str, statement: str, says: str, statistic: Any, note: str = _OURS
         n_texts=N_STORIES,
         statistic=statistic,
         comparison=Comparison(**comparison),
-        note=note,
+        bounds=bounds,
+        note=_OURS,
     )
 
 
-def _stage(id: str, statement: str, says: str, statistic: Any, note: str, **comparison: Any) -> Claim:
+def _stage(
+    id: str, statement: str, says: str, statistic: Any, note: str, bounds: tuple[float, float] | None, **comparison: Any
+) -> Claim:
     return Claim(
         id=f"stages.{id}",
         statement=statement,
@@ -122,6 +127,7 @@ def _stage(id: str, statement: str, says: str, statistic: Any, note: str, **comp
         n_texts=N_STORIES,
         statistic=statistic,
         comparison=Comparison(**comparison),
+        bounds=bounds,
         note=note,
     )
 
@@ -134,6 +140,7 @@ CLAIMS = (
         "eight models. The intact model is what it is compared with; the paper has no control for what a block that "
         "goes has carried, and here stands one: the same block's contribution to another text in its place.",
         deleted,
+        SHARE,
         at_least=0.72,
     ),
     _claim(
@@ -142,6 +149,7 @@ CLAIMS = (
         "The same 72 to 95 % for swapping neighbouring blocks. Compared with the intact model; the control shown here "
         "is the deletion of the first of the two.",
         swapped,
+        SHARE,
         at_least=0.72,
     ),
     _claim(
@@ -150,6 +158,7 @@ CLAIMS = (
         "Models stand the swap of neighbouring blocks better than the loss of one, which the paper takes as a sign "
         "that a block's work does not hang on its exact place. The control is the deletion of the same block.",
         swapped,
+        SHARE,
         above="control",
     ),
     _claim(
@@ -158,6 +167,7 @@ CLAIMS = (
         "Damage concentrates at both ends: the first block turns tokens into what all others read, and the model is "
         "lost without it. The control is the mean over middle blocks.",
         first_deleted,
+        SHARE,
         below="control",
     ),
     _claim(
@@ -166,6 +176,7 @@ CLAIMS = (
         "Damage rises again in the last blocks, which sharpen the distribution by taking wrong candidates down. The "
         "control is the mean over middle blocks.",
         last_deleted,
+        None,
         above="control",
     ),
     _stage(
@@ -175,6 +186,7 @@ CLAIMS = (
         "of the lens falls. The paper compares layers with each other and has no other control.",
         entropy_change,
         "The final norm's own lens, with the unembedding's bias, which the paper's code leaves out.",
+        None,
         below=0.0,
     ),
     _stage(
@@ -184,6 +196,7 @@ CLAIMS = (
         "are found. The control is the mean over middle blocks.",
         last_mlp,
         "The last block stands for the last layers.",
+        None,
         above="control",
     ),
     _stage(
@@ -193,6 +206,7 @@ CLAIMS = (
         "second half of the blocks; the first token is no key here, which the paper's code lets in.",
         early_attention,
         "The share of attention, not the mean entry of the pattern, which is a fifth of it where all is local.",
+        SHARE,
         above="control",
     ),
     Claim(
@@ -205,6 +219,7 @@ CLAIMS = (
         probe="neuron_kinds",
         statistic=prediction_neurons,
         comparison=Comparison(above=0.01),
+        bounds=SHARE,
         unit="neurons",
         note="One in a hundred is our reading of 'there are such neurons'; the paper counts, and sets no bound. "
         "Neurons of one model are not independent draws.",
@@ -220,6 +235,7 @@ CLAIMS = (
         n_texts=100,
         statistic=early_heads,
         comparison=Comparison(above="control"),
+        bounds=SHARE,
         unit="heads",
         note="The paper speaks of single heads, the best of which always looks good; this is the mean of all heads of "
         "the first quarter of the blocks, resampled by head.",

@@ -10,7 +10,7 @@ import pandas as pd
 
 from interp.findings import Claim, Comparison, NotApplicable
 from interp.subject import Subject
-from probes.claims._per_prompt import rank_correlation
+from probes.claims._per_prompt import SHARE
 from probes.concept_neurons import concept_neurons
 from probes.neuron_tokens import PAPER as READING_PAPER
 from probes.steer import PAPER as STEERING_PAPER
@@ -43,8 +43,10 @@ def against(frame: pd.DataFrame, control: str) -> tuple[pd.Series, pd.Series]:
 
 
 def dose_response(frame: pd.DataFrame) -> pd.Series:
-    """Spearman's correlation of dose and change of log P(held-out words), per prompt."""
-    return rank_correlation(frame[frame["control"] == "none"], "alpha", "delta_log_prob")
+    """For each prompt, whether every dose raises log P(held-out words) further than the dose before."""
+    own = frame[frame["control"] == "none"].pivot(index="prompt_id", columns="alpha", values="delta_log_prob")
+    own.insert(0, 0.0, 0.0)  # the unsteered model, from which changes are counted
+    return (own.diff(axis=1).iloc[:, 1:] > 0).all(axis=1).astype(float)
 
 
 def readable(frame: pd.DataFrame) -> pd.Series:
@@ -63,7 +65,14 @@ def later_reads_better(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     return table[layers[len(layers) // 2 :]].mean(axis=1), table[layers[: len(layers) // 2]].mean(axis=1)
 
 
-def _steering(id: str, statement: str, says: str, statistic: Any, **comparison: Any) -> Claim:
+def _steering(
+    id: str,
+    statement: str,
+    says: str,
+    statistic: Any,
+    bounds: tuple[float, float] | None = None,
+    **comparison: Any,
+) -> Claim:
     return Claim(
         id=f"steering.{id}",
         statement=statement,
@@ -72,16 +81,18 @@ def _steering(id: str, statement: str, says: str, statistic: Any, **comparison: 
         probe="steer",
         measure=steered,
         texts="prompts",
-        n_texts=24,
         statistic=statistic,
         comparison=Comparison(**comparison),
+        bounds=bounds,
         note="The paper steers a robot's model by neurons chosen by hand; here neurons are chosen by half of the words "
         "of one concept (time), set to up to eight standard deviations of their own activation, and judged by the "
         "other half of the words.",
     )
 
 
-def _reading(id: str, statement: str, says: str, statistic: Any, note: str, **comparison: Any) -> Claim:
+def _reading(
+    id: str, statement: str, says: str, statistic: Any, note: str, bounds: tuple[float, float] | None, **comparison: Any
+) -> Claim:
     return Claim(
         id=f"neurons.{id}",
         statement=statement,
@@ -91,6 +102,7 @@ def _reading(id: str, statement: str, says: str, statistic: Any, note: str, **co
         parameters={"k": 1, "n_random": 256},
         statistic=statistic,
         comparison=Comparison(**comparison),
+        bounds=bounds,
         unit="neurons",
         note=note,
     )
@@ -123,10 +135,11 @@ CLAIMS = (
     ),
     _steering(
         "dose_response",
-        "the effect grows with the dose",
+        "the effect grows with every dose, after nine prompts in ten",
         "Stronger coefficients should move the robot more; in the paper's plots some settings fall below the unsteered "
         "baseline, its control, and the curves are not monotone.",
         dose_response,
+        SHARE,
         at_least=0.9,
     ),
     _reading(
@@ -137,6 +150,7 @@ CLAIMS = (
         "construction.",
         readable,
         "Standing out is not meaning: the top token's z-score is above the 95th percentile of random directions'.",
+        SHARE,
         above=0.05,
     ),
     _reading(
@@ -145,8 +159,10 @@ CLAIMS = (
         "Patterns of lower layers are shallow and their values say little of the output; from the upper layers on, "
         "values agree with next tokens (Geva et al., 2021). The control is the first half of the blocks.",
         later_reads_better,
-        "Neurons of unlike blocks are paired by number, which means nothing but equal counts: the pairing costs no "
-        "validity, as pairs are independent.",
+        "Neurons of one number in every block are taken together, though the number means nothing: neurons of unlike "
+        "blocks are unrelated, so that the interval is that of two samples of them. It is over neurons, not over "
+        "blocks, of which there are too few.",
+        None,
         above="control",
     ),
 )

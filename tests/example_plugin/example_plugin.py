@@ -30,5 +30,6 @@ SURE = Claim(
     probe="sureness",
     statistic=lambda frame: frame[frame["pos"] > 0].groupby("prompt_id")["prob"].mean(),
     comparison=Comparison(above=0.05),
+    bounds=(0, 1),
     texts="prompts",
 )

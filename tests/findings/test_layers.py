@@ -46,8 +46,9 @@ def test_a_third_of_the_predictions_settle_in_the_last_two_blocks(finding):
     frame = finding.run("logit_lens", positions=-1, targets="argmax")
     settled = frame.interp.summary(by="position").convergence_layer
     late = (settled > 6).astype(float)
-    finding.check("more than a quarter of the predictions settle in the last two blocks", late, above=0.25)
-    finding.check("more than half of them do", late, above=0.5, expect="fails")
+    hits = {"values": late, "bounds": (0, 1)}
+    finding.check("more than a quarter of the predictions settle in the last two blocks", above=0.25, **hits)
+    finding.check("more than half of them do", above=0.5, expect="fails", **hits)
     finding.record("agreement with the output", frame.groupby("layer").agrees_final.mean(), tolerance=0.02)
 
 

@@ -52,8 +52,9 @@ def test_a_chain_of_steps_can_not():
 
 
 def test_few_blocks_have_no_middle():
-    frame = findings(interp.load(planted.two_step().model), replace(get("robustness.delete"), texts=TEXTS))
-    assert frame["state"].iat[0] == "skipped" and "the model has 2 blocks" in frame["reason"].iat[0]
+    claims = [replace(get(id), texts=TEXTS) for id in ("robustness.delete", "lens.approach", "lens.late_agreement")]
+    frame = findings(interp.load(planted.two_step().model), claims)
+    assert frame["state"].eq("skipped").all() and frame["reason"].str.contains("the model has 2 blocks").all()
     assert list(middle(pd.DataFrame({"layer": range(8)}))) == [2, 3, 4, 5, 6]
 
 
@@ -68,7 +69,9 @@ def test_a_model_that_cannot_read_the_texts_is_skipped():
 
 def test_a_ladder_approaches_its_output():
     ladder = interp.load(planted.bias_ladder(n_layers=8, a=6.0).model)
-    assert state_of(ladder, "lens.approach") == "holds"
+    # Every prompt's correlation is -1. That eleven agree leaves one in four open, and 154 one in forty.
+    assert state_of(ladder, "lens.approach") == "undecided"
+    assert state_of(ladder, "lens.approach", TEXTS * 14) == "holds"
     assert state_of(ladder, "lens.late_agreement") == "holds"
     assert state_of(ladder, "stages.entropy_falls") == "holds"
 
@@ -118,9 +121,10 @@ def test_the_tuned_lens_is_compared_layer_by_layer():
 # The law and the microscope ------------------------------------------------------------------------------------------
 
 
-def law_frame(slope: float, shuffled: float, bend: float = 0.0) -> pd.DataFrame:
+def law_frame(slope: float, shuffled: float, bend: float = 0.0, noise: float = 0.0) -> pd.DataFrame:
+    random = np.random.default_rng(0)
     rows = [
-        (part, layer, control, of * layer + bend * (layer % 2))
+        (part, layer, control, of * layer + bend * (layer % 2) + noise * random.normal())
         for part in range(12)
         for control, of in (("none", slope), ("shuffled_vocabulary", shuffled))
         for layer in range(9)
@@ -132,8 +136,9 @@ def law_frame(slope: float, shuffled: float, bend: float = 0.0) -> pd.DataFrame:
 def test_the_law_holds_of_a_line_and_fails_of_a_zigzag():
     values, control = lens_family.straightness(law_frame(-0.05, -0.01))
     assert values.tolist() == pytest.approx([-1.0] * 12) == control.tolist()
-    assert judge(values, at_most=-0.95).state == "holds"
-    assert judge(lens_family.straightness(law_frame(-0.05, -0.01, bend=0.5))[0], at_most=-0.95).state == "fails"
+    line, zigzag = (law_frame(-0.05, -0.01, bend=bend, noise=0.003) for bend in (0.0, 0.5))
+    assert judge(lens_family.straightness(line)[0], at_most=-0.95).state == "holds"
+    assert judge(lens_family.straightness(zigzag)[0], at_most=-0.95).state == "fails"
     slopes, renamed = lens_family.steepness(law_frame(-0.05, -0.01))
     assert slopes.tolist() == pytest.approx([-0.05] * 12) and renamed.tolist() == pytest.approx([-0.01] * 12)
 
@@ -142,7 +147,8 @@ def test_linearity_is_what_the_map_explains_of_a_prompt():
     frame = pd.DataFrame(
         {"prompt_id": 0, "pos": [0, 1, 2], "layer": 0, "nonlinearity": [9.0, 1.0, 2.0], "size": [9.0, 5.0, 5.0]}
     )
-    assert lens_family.linearity(frame).tolist() == [1 - (1 + 4) / (25 + 25)]
+    linear, carried = lens_family.linearity(frame.assign(update=[9.0, 3.0, 4.0]))
+    assert linear.tolist() == [1 - (1 + 4) / (25 + 25)] and carried.tolist() == [1 - (9 + 16) / (25 + 25)]
 
 
 # Neurons -------------------------------------------------------------------------------------------------------------
@@ -174,6 +180,19 @@ def test_heads_and_neurons_are_compared_in_pairs():
     tops = pd.DataFrame({"layer": [0, 0, 1, 1], "neuron": [0, 1, 0, 1], "k": 0, "zscore": [1.0, 2.0, 5.0, 7.0]})
     later, earlier = steering.later_reads_better(tops.assign(control="none"))
     assert later.tolist() == [5.0, 7.0] and earlier.tolist() == [1.0, 2.0]
+
+
+def test_a_dose_must_raise_more_than_the_one_before_and_than_none():
+    """Three prompts: rising; falling back at the largest dose; below the unsteered model at the smallest."""
+    raised = {0: (0.1, 0.5, 0.9), 1: (0.1, 0.5, 0.4), 2: (-0.1, 0.5, 0.9)}
+    rows = [
+        (prompt, control, alpha, change if control == "none" else -alpha)
+        for prompt, changes in raised.items()
+        for alpha, change in zip((4.0, 1.0, 2.0), (changes[2], changes[0], changes[1]), strict=True)
+        for control in ("none", "random")
+    ]
+    frame = pd.DataFrame(rows, columns=["prompt_id", "control", "alpha", "delta_log_prob"])
+    assert steering.dose_response(frame).to_dict() == {0: 1.0, 1: 0.0, 2: 0.0}
 
 
 # Letters -------------------------------------------------------------------------------------------------------------
@@ -254,7 +273,8 @@ def test_metrics_are_taken_of_the_method_itself():
 def surprisal_frame(n_prompts: int = 12) -> pd.DataFrame:
     """Bigram surprisals; the subnetwork adds a little noise, the unigram model a lot, and position 0 would spoil both.
 
-    The intact model has 3 bits everywhere; without the subnetwork 7, without random weights 4, in shuffled rows 8.
+    The intact model has 3 bits everywhere; without the subnetwork 7 (a little more by prompt), without random weights
+    4, in shuffled rows 8.
     """
     random = np.random.default_rng(0)
     rows = []
@@ -266,7 +286,7 @@ def surprisal_frame(n_prompts: int = 12) -> pd.DataFrame:
                 ("only", "unigram"): bigram + 4.0 * random.normal(),
                 ("only", "linear_map"): bigram + 0.3 * random.normal(),
                 ("full", "none"): 3.0,
-                ("minus", "none"): 7.0,
+                ("minus", "none"): 7.0 + 0.25 * prompt / n_prompts,
                 ("minus", "random"): 4.0,
                 ("minus", "random_structured"): 8.0,
             }
@@ -310,7 +330,7 @@ def test_the_correlation_is_over_all_tokens_and_unseen_pairs_are_the_most_surpri
 
 def test_what_is_lost_is_counted_from_the_intact_model():
     own, other = bigrams.lost_without(surprisal_frame(3), "random")
-    assert own.tolist() == [4.0] * 3 and other.tolist() == [1.0] * 3
+    assert own.tolist() == pytest.approx([4.0, 4.0 + 0.25 / 3, 4.0 + 0.5 / 3]) and other.tolist() == [1.0] * 3
 
 
 def test_the_shipped_subnetwork_is_of_one_model():
@@ -334,14 +354,17 @@ def test_a_constant_has_no_rank_correlation():
 
 MEASURED = {
     "characters.above_random": "holds", "characters.level": "fails", "iterative.trajectory": "fails",
-    "lens.approach": "holds", "lens.late_agreement": "holds", "microscope.linearity": "holds",
+    "lens.late_agreement": "holds", "microscope.linearity": "holds",
     "neurons.prediction": "fails", "neurons.readable": "holds", "robustness.delete": "holds",
     "robustness.first_block": "holds", "robustness.swap": "holds", "robustness.swap_is_milder": "holds",
+    "steering.norm_matched": "holds", "steering.raises_concept": "holds", "tuned_lens.nearer": "holds",
+    "tuned_lens.reads_layers": "holds",
 }  # fmt: skip
 """A regression of findings: what was measured on the shipped model, where p is far from the level. None is derived."""
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # five minutes of one free core
 def test_every_claim_runs_on_the_shipped_model():
     frame = findings("reference").set_index("claim")
     # The one control that must be trained for longer than any test may take.

@@ -255,9 +255,13 @@ def test_laws_of_linearity(seed: int) -> None:
     by_vectors = float((basis.T @ centred[1]).square().sum() / centred[1].square().sum())
     assert found["linearity"] == pytest.approx(by_vectors, abs=1e-8)
     # Each token's distances add up to what the map leaves.
-    missed, moved = StepMap.of(moments(x, y)).distances(x, y)
+    missed, stepped, moved = StepMap.of(moments(x, y)).distances(x, y)
     assert float(missed.square().mean()) == pytest.approx(1 - found["linearity"], abs=1e-8)
     assert float(moved.square().mean()) == pytest.approx(1, abs=1e-8)
+    update = (y - x) - (y - x).mean(0)
+    assert float(stepped.square().mean() / moved.square().mean()) == pytest.approx(
+        float(update.square().sum() / centred[1].square().sum()), abs=1e-8
+    )
 
 
 def test_shuffled_states_have_the_null_and_are_adjusted_to_zero():
@@ -330,6 +334,9 @@ def test_tokens_add_up_to_the_layer(subject):
     layers = microscope(subject, ids, n_points=10).query("control == 'without_first'").set_index("layer")
     mean_square = tokens[tokens["pos"] > 0].groupby("layer")["nonlinearity"].agg(lambda e: (e**2).mean())
     np.testing.assert_allclose(mean_square, 1 - layers["linearity"].dropna(), atol=1e-8)
+    # Of the same error the update explains another share: 1 - error / its own mean square.
+    carried = tokens[tokens["pos"] > 0].groupby("layer")["update"].agg(lambda e: (e**2).mean())
+    np.testing.assert_allclose(1 - mean_square / carried, layers["linearity_centred"].dropna(), atol=1e-8)
     assert len(tokens) == ids.numel() * subject.n_layers
     assert set(tokens.interp.summary()["layer"]) == set(range(subject.n_layers))
 

@@ -6,6 +6,7 @@ import sys
 from importlib.metadata import distribution
 from pathlib import Path
 
+import pandas as pd
 import pandera.pandas  # noqa: F401  imported here: a run in this process forgets what it was the first to import
 import pytest
 from typer.testing import CliRunner
@@ -15,6 +16,7 @@ import interp.findings
 from interp import registry
 from interp.cli import app
 from interp.findings import claim
+from interp.report import report
 
 pytest_plugins = ["pytester"]
 PACKAGE = Path(__file__).parents[1] / "example_plugin"
@@ -83,6 +85,17 @@ def test_the_claim_is_listed_and_tested(installed, cli):
     assert interp.findings.get("example.sure").probe == "sureness"
     (row,) = cli("findings", "--model", "reference", "--claim", "example.sure", "--json")
     assert (row["state"], row["probe"], row["n"]) == ("holds", "sureness", 120)
+
+
+def test_the_probe_is_on_the_report_page(installed, tmp_path):
+    """Run because it is installed, and because a page of chosen probes names it."""
+    assert "sureness" in registry.names()  # all of which a page shows unless told otherwise
+    page = report("reference", tmp_path / "page.html", texts=["Once upon a time"], probes=["sureness"], findings=False)
+    text = page.read_text("utf-8")
+    assert "<h2>sureness</h2>" in text and "The probability of the most probable next token" in text
+    (kept,) = (tmp_path / "page_frames").glob("sureness-*.parquet")
+    prob = pd.read_parquet(kept)["prob"].iloc[1:].mean()  # one prompt: its mean without position 0 is the summary's
+    assert f"{prob:.3g}" in text
 
 
 def test_the_probe_runs_in_a_finding(installed, pytester):

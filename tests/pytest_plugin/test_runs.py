@@ -170,6 +170,29 @@ def test_unused_records_are_reported_and_an_update_removes_them(project):
     assert "c" in recorded()["test_one"]  # a test that stopped before it came to a record has not given it up
 
 
+def test_equal_values_without_bounds_say_why_they_decide_nothing(project):
+    marked = "@pytest.mark.finding(model=ladder)\ndef test_ones(finding):\n"
+    run = project(HEAD + marked + "    finding.check('ones', [1.0] * 9, above=0.5)\n")
+    run.assert_outcomes(failed=1)
+    run.stdout.fnmatch_lines(
+        ["*effect     1, no interval", "*undecided  as all 9 values are equal, and no bounds say *"]
+    )
+
+
+def test_records_whose_module_is_gone_are_reported_and_an_update_removes_them(project):
+    project(TWO, "--interp-update")
+    orphan = Path("test_width.findings.json")
+    Path("test_depth.findings.json").rename(orphan)
+    project("def test_nothing():\n    pass").stdout.fnmatch_lines(
+        "test_width.findings.json: its test module is gone: *"
+    )
+    assert orphan.exists()
+    update = project("def test_nothing():\n    pass", "--interp-update")
+    update.stdout.fnmatch_lines("test_width.findings.json: its test module is gone: removed")
+    assert not orphan.exists()
+    project("def test_nothing():\n    pass").stdout.no_fnmatch_line("*findings*")
+
+
 def test_without_findings_their_file_goes(project):
     project(TWO, "--interp-update")
     run = project("def test_nothing():\n    pass", "--interp-update")
@@ -211,7 +234,7 @@ def test_a_claim_fails_the_test_unless_it_comes_out_as_expected(project):
             "  threshold  >= 0.7",
             "  control    0.1; effect - control 0.6, interval 0.* to 0.*",
             "  prompts    20, 0 skipped; p = *",
-            "The interval spans the threshold*: give more of them, or pin that it is open by expect='undecided'.",
+            "The interval spans the threshold*. Give more prompts, or pin that it is open by expect='undecided'.",
         ]
     )
     run.stdout.fnmatch_lines("The interval lies beyond the threshold: *expect='fails'.")
@@ -359,7 +382,7 @@ def test_a_name_is_recorded_once_in_a_test(project):
 
 
 def test_workers_of_xdist_write_one_file_and_tell_one_summary(pytester):
-    three = TWO + "\ndef test_three(finding):\n    finding.check('ones', [1.0] * 9, above=0)\n"
+    three = TWO + "\ndef test_three(finding):\n    finding.check('ones', [1.0] * 9, above=0.5, bounds=(0, 1))\n"
     pytester.makepyfile(test_depth=three)
     old = {"model": "planted/bias_ladder", "fingerprint": "", "by": [], "rows": [{"value": 9}]}
     before = {"test_one": {"a": old, "z": old}, "test_two[3]": {"k": old}}
