@@ -28,6 +28,8 @@ values the heads that share them); an MLP as a whole.
 
 NEVER = -1e6  # m of what is exactly 0 in the model: no weight to keep
 _DECIDED = 2.1972245773362196  # logit(0.9): beyond it a soft mask is above 0.9, below its negative under 0.1
+_IN_CACHE = 1 << 17  # numbers of which a processor keeps a few tensors at hand from one elementwise pass to the next
+_EXACT = 1 << 24  # up to which float32 counts by ones
 
 
 @dataclass(eq=False)
@@ -39,20 +41,69 @@ class _Group:
     members: list[_Member] = field(default_factory=list)
     waiting: int = 0
 
+    def counts(self, t: float) -> Counts:
+        """See `Counts`; at the inverse temperature t."""
+        middle = high = 0
+        for piece in _pieces(self.m):
+            m = self.m[piece]
+            # Into floats, for a sum of those is several times faster than a count of booleans.
+            above = int(torch.gt(m, _DECIDED / t, out=torch.empty_like(m)).sum())
+            middle += int(torch.ge(m, -_DECIDED / t, out=torch.empty_like(m)).sum()) - above
+            high += above
+        return Counts(middle, high)
+
 
 @dataclass(eq=False)
 class _Member:
-    """A matrix and the axis along which its units lie; None where every weight is its own."""
+    """A matrix and the axis along which its units lie; None where every weight is its own.
+
+    In the latter case m and weights are held with their dimensions as they lie in memory, and worked on piece by piece.
+    """
 
     matrix: WeightMatrix
     axis: Literal[0, 1] | None
     group: _Group
-    shaped: Tensor  # m in the shape of the matrix's view where axis is None, else the units [n]
+    order: list[int]  # of the dimensions of the matrix's view
     own: Tensor  # the model's weights
     effective: Tensor  # what the pass multiplies by
 
+    def refresh(self, t: float) -> float:
+        """Compute the effective weights at inverse temperature t; returns the sum of soft masks over all weights."""
+        kept = 0.0
+        for piece in self._pieces():
+            soft = (self.group.m[piece] * t).sigmoid_()
+            torch.mul(self.own[piece], self.expand(soft), out=self.effective[piece])
+            kept += float(soft.sum())
+        return kept * (self.own.numel() / self.group.m.numel())
+
+    def gradient(self, of_effective: Tensor, t: float, penalty: float) -> Tensor:
+        """Of the loss, by m, at inverse temperature t.
+
+        Args:
+            of_effective: d loss / d effective weight, shaped as the module's parameter; may be overwritten.
+            t: inverse temperature.
+            penalty: what each weight's soft mask adds to the loss, beside what it does through the model.
+        """
+        m = self.group.m
+        given = self.matrix.view(of_effective).permute(self.order).to(m.dtype)
+        found = given.contiguous() if self.axis is None else self.reduce(given.mul_(self.own))
+        for piece in self._pieces():
+            part = found[piece]
+            if self.axis is None:
+                part.mul_(self.own[piece])
+            part.add_(penalty * (self.own.numel() / m.numel()))
+            soft = (m[piece] * t).sigmoid_()
+            torch.ops.aten.sigmoid_backward.grad_input(part, soft, grad_input=part)
+            part.mul_(t)
+        return found
+
+    def hard(self) -> Tensor:
+        """Which weights are kept, bool [out, in]."""
+        kept = self.expand(self.group.m > 0) & (self.own != 0)
+        return kept.permute([self.order.index(dim) for dim in range(kept.ndim)]).reshape(self.matrix.shape)
+
     def expand(self, values: Tensor) -> Tensor:
-        """Values per unit, to be multiplied with the view of the matrix."""
+        """Values per unit, to be multiplied with the weights."""
         if self.axis is None:
             return values
         if self.axis == 1:
@@ -61,11 +112,14 @@ class _Member:
         return values.repeat_interleave(lead.numel() // len(values)).view(*lead, 1)
 
     def reduce(self, values: Tensor) -> Tensor:
-        """Sums over each unit's weights of values of the matrix's shape."""
+        """Sums over each unit's weights of values of the weights' shape."""
         if self.axis is None:
             return values
-        sums = values.flatten(0, -2).sum(dim=1 - self.axis, dtype=torch.float32)
-        return sums.view(len(self.shaped), -1).sum(dim=1)
+        sums = values.flatten(0, -2).sum(dim=1 - self.axis)
+        return sums.view(len(self.group.m), -1).sum(dim=1)
+
+    def _pieces(self) -> list[slice]:
+        return _pieces(self.own) if self.axis is None else [slice(None)]
 
 
 @dataclass(frozen=True)
@@ -101,7 +155,7 @@ class MaskParameters:
                 self._effective[matrix.module] = nn.Parameter(torch.empty_like(matrix.module.weight))  # type: ignore[arg-type]
             self._add(matrix, _place(matrix, unit, n_groups), lr)
         self._never()
-        self._n_mid = self._n_hi = 0
+        self._counts = Counts(0, 0)
 
     @property
     def m(self) -> dict[str, Tensor]:
@@ -123,31 +177,22 @@ class MaskParameters:
                 stack.callback(handle.remove)
             for group in self._groups.values():
                 group.waiting = len(group.members)
-            self._n_mid = self._n_hi = 0
+            self._counts = Counts(0, 0)
             yield self.effective
 
     @torch.no_grad()
     def refresh(self) -> float:
         """Compute the effective weights anew; returns the mean soft mask over all weights."""
-        kept = 0.0
-        for member in self._all():
-            soft = torch.sigmoid(member.shaped * self.inverse_temperature)
-            torch.mul(member.own, member.expand(soft), out=member.effective)
-            kept += float(soft.sum(dtype=torch.float64)) * (member.own.numel() / soft.numel())
-        return kept / self.n_weights
+        return sum(member.refresh(self.inverse_temperature) for member in self._all()) / self.n_weights
 
     def counts(self) -> Counts:
         """After the backward pass's steps, at the temperature of that pass."""
-        return Counts(self._n_mid, self._n_hi)
+        return self._counts
 
     @torch.no_grad()
     def hard(self) -> dict[str, Tensor]:
         """Which weights are kept: m above 0, and not 0 in the model; bool [out, in] on the CPU, by matrix."""
-        masks = {}
-        for member in self._all():
-            kept = (member.expand(member.shaped > 0) & (member.own != 0)).reshape(member.matrix.shape)
-            masks[member.matrix.name] = kept.cpu().contiguous()
-        return masks
+        return {member.matrix.name: member.hard().cpu().contiguous() for member in self._all()}
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """What training goes on from."""
@@ -162,6 +207,11 @@ class MaskParameters:
             if saved:
                 group.optimiser.state[group.m] = {key: value.to(group.m.device) for key, value in saved.items()}
 
+    def held_bytes(self) -> int:
+        """Memory held beyond the model, from one step to the next."""
+        tensors = [value for state in self.state().values() for value in state.values()] + self.effective
+        return sum(one.numel() * one.element_size() for one in tensors)
+
     def _all(self) -> Iterator[_Member]:
         for members in self._members.values():
             yield from members
@@ -169,26 +219,26 @@ class MaskParameters:
     def _add(self, matrix: WeightMatrix, place: tuple[str, Literal[0, 1] | None, int], lr: float) -> None:
         name, axis, n_units = place
         own = matrix.weight
-        order = _in_memory_order(own)
+        order = _in_memory_order(own) if axis is None else list(range(own.ndim))
+        own = own.permute(order)
         if name not in self._groups:
-            shape = [own.shape[dim] for dim in order] if axis is None else [n_units]
-            m = torch.zeros(shape, device=own.device, dtype=torch.float32)
+            shape = own.shape if axis is None else [n_units]
+            m = torch.zeros(shape, device=own.device, dtype=torch.promote_types(own.dtype, torch.float32))
             fused = own.device.type in ("cpu", "cuda")  # one pass over all four tensors, where torch has it
             self._groups[name] = _Group(m, torch.optim.AdamW([m], lr=lr, fused=fused))
         group = self._groups[name]
-        shaped = group.m.permute([order.index(dim) for dim in range(own.ndim)]) if axis is None else group.m
-        effective = matrix.view(self._effective[matrix.module].detach())
-        member = _Member(matrix, axis, group, shaped, own, effective)
+        effective = matrix.view(self._effective[matrix.module].detach()).permute(order)
+        member = _Member(matrix, axis, group, order, own, effective)
         group.members.append(member)
         self._members.setdefault(matrix.module, []).append(member)
 
     @torch.no_grad()
     def _never(self) -> None:
         for group in self._groups.values():
-            alive = torch.zeros_like(group.members[0].shaped)
+            alive = torch.zeros_like(group.m)
             for member in group.members:
-                alive += member.reduce((member.own != 0).float())
-            group.members[0].shaped.masked_fill_(alive == 0, NEVER)
+                alive += member.reduce((member.own != 0).to(alive.dtype))
+            group.m.masked_fill_(alive == 0, NEVER)
 
     def _step(self, module: nn.Module) -> Callable[[Tensor], None]:
         @torch.no_grad()
@@ -197,11 +247,7 @@ class MaskParameters:
             gradient, weight.grad = weight.grad, None
             for member in self._members[module]:
                 group = member.group
-                # d loss / d mask, summed over each unit's weights, and what the penalty adds to it.
-                found = member.reduce(member.matrix.view(gradient).float().mul_(member.own))
-                found = found.add_(self.sparsity * member.own.numel() / (self.n_weights * member.shaped.numel()))
-                if member.axis is None:
-                    found = found.permute(_in_memory_order(member.own)).contiguous()
+                found = member.gradient(gradient, self.inverse_temperature, self.sparsity / self.n_weights)
                 group.m.grad = found if group.m.grad is None else group.m.grad.add_(found)
                 group.waiting -= 1
                 if not group.waiting:
@@ -210,14 +256,17 @@ class MaskParameters:
         return step
 
     def _advance(self, group: _Group) -> None:
-        t = self.inverse_temperature
-        soft = torch.sigmoid(group.m * t)
-        group.m.grad.mul_(soft.addcmul_(soft, soft, value=-1)).mul_(t)  # type: ignore[union-attr]
         group.optimiser.step()
         group.m.grad = None
-        high = int(torch.count_nonzero(group.m > _DECIDED / t))
-        self._n_hi += high
-        self._n_mid += int(torch.count_nonzero(group.m >= -_DECIDED / t)) - high
+        found = group.counts(self.inverse_temperature)
+        self._counts = Counts(self._counts.n_mid + found.n_mid, self._counts.n_hi + found.n_hi)
+
+
+def _pieces(values: Tensor) -> list[slice]:
+    """Parts along the first dimension in which to work on values elementwise."""
+    most = _IN_CACHE if values.device.type == "cpu" else _EXACT
+    rows = max(1, most // values[0].numel())
+    return [slice(start, start + rows) for start in range(0, len(values), rows)]
 
 
 def _in_memory_order(weights: Tensor) -> list[int]:
