@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from interp.weights import WeightMatrix, replaced
+from probes._mask_groups import Counts, Group, Member
 
 Unit: TypeAlias = Literal["weight", "row", "neuron", "head"]
 """What is kept or dropped together.
@@ -27,107 +27,6 @@ values the heads that share them); an MLP as a whole.
 """
 
 NEVER = -1e6  # m of what is exactly 0 in the model: no weight to keep
-_DECIDED = 2.1972245773362196  # logit(0.9): beyond it a soft mask is above 0.9, below its negative under 0.1
-_IN_CACHE = 1 << 17  # numbers of which a processor keeps a few tensors at hand from one elementwise pass to the next
-_EXACT = 1 << 24  # up to which float32 counts by ones
-
-
-@dataclass(eq=False)
-class _Group:
-    """Mask parameters m of some units, and the matrices they mask."""
-
-    m: Tensor
-    optimiser: torch.optim.Optimizer
-    members: list[_Member] = field(default_factory=list)
-    waiting: int = 0
-
-    def counts(self, t: float) -> Counts:
-        """See `Counts`; at the inverse temperature t."""
-        middle = high = 0
-        for piece in _pieces(self.m):
-            m = self.m[piece]
-            # Into floats, for a sum of those is several times faster than a count of booleans.
-            above = int(torch.gt(m, _DECIDED / t, out=torch.empty_like(m)).sum())
-            middle += int(torch.ge(m, -_DECIDED / t, out=torch.empty_like(m)).sum()) - above
-            high += above
-        return Counts(middle, high)
-
-
-@dataclass(eq=False)
-class _Member:
-    """A matrix and the axis along which its units lie; None where every weight is its own.
-
-    In the latter case m and weights are held with their dimensions as they lie in memory, and worked on piece by piece.
-    """
-
-    matrix: WeightMatrix
-    axis: Literal[0, 1] | None
-    group: _Group
-    order: list[int]  # of the dimensions of the matrix's view
-    own: Tensor  # the model's weights
-    effective: Tensor  # what the pass multiplies by
-
-    def refresh(self, t: float) -> float:
-        """Compute the effective weights at inverse temperature t; returns the sum of soft masks over all weights."""
-        kept = 0.0
-        for piece in self._pieces():
-            soft = (self.group.m[piece] * t).sigmoid_()
-            torch.mul(self.own[piece], self.expand(soft), out=self.effective[piece])
-            kept += float(soft.sum())
-        return kept * (self.own.numel() / self.group.m.numel())
-
-    def gradient(self, of_effective: Tensor, t: float, penalty: float) -> Tensor:
-        """Of the loss, by m, at inverse temperature t.
-
-        Args:
-            of_effective: d loss / d effective weight, shaped as the module's parameter; may be overwritten.
-            t: inverse temperature.
-            penalty: what each weight's soft mask adds to the loss, beside what it does through the model.
-        """
-        m = self.group.m
-        given = self.matrix.view(of_effective).permute(self.order).to(m.dtype)
-        found = given.contiguous() if self.axis is None else self.reduce(given.mul_(self.own))
-        for piece in self._pieces():
-            part = found[piece]
-            if self.axis is None:
-                part.mul_(self.own[piece])
-            part.add_(penalty * (self.own.numel() / m.numel()))
-            soft = (m[piece] * t).sigmoid_()
-            torch.ops.aten.sigmoid_backward.grad_input(part, soft, grad_input=part)
-            part.mul_(t)
-        return found
-
-    def hard(self) -> Tensor:
-        """Which weights are kept, bool [out, in]."""
-        kept = self.expand(self.group.m > 0) & (self.own != 0)
-        return kept.permute([self.order.index(dim) for dim in range(kept.ndim)]).reshape(self.matrix.shape)
-
-    def expand(self, values: Tensor) -> Tensor:
-        """Values per unit, to be multiplied with the weights."""
-        if self.axis is None:
-            return values
-        if self.axis == 1:
-            return values.repeat_interleave(self.own.shape[-1] // len(values))
-        lead = self.own.shape[:-1]
-        return values.repeat_interleave(lead.numel() // len(values)).view(*lead, 1)
-
-    def reduce(self, values: Tensor) -> Tensor:
-        """Sums over each unit's weights of values of the weights' shape."""
-        if self.axis is None:
-            return values
-        sums = values.flatten(0, -2).sum(dim=1 - self.axis)
-        return sums.view(len(self.group.m), -1).sum(dim=1)
-
-    def _pieces(self) -> list[slice]:
-        return _pieces(self.own) if self.axis is None else [slice(None)]
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How decided the masks are: parameters with a soft mask between 0.1 and 0.9, and above."""
-
-    n_mid: int
-    n_hi: int
 
 
 class MaskParameters:
@@ -147,15 +46,16 @@ class MaskParameters:
         self.sparsity, self.inverse_temperature = sparsity, 1.0
         self.n_weights = sum(matrix.weight.numel() for matrix in matrices)
         self._effective: dict[nn.Module, nn.Parameter] = {}
-        self._groups: dict[str, _Group] = {}
-        self._members: dict[nn.Module, list[_Member]] = {}
+        self._groups: dict[str, Group] = {}
+        self._members: dict[nn.Module, list[Member]] = {}
         n_groups = _n_groups_of_heads(matrices, n_heads)
         for matrix in matrices:
             if matrix.module not in self._effective:
                 self._effective[matrix.module] = nn.Parameter(torch.empty_like(matrix.module.weight))  # type: ignore[arg-type]
             self._add(matrix, _place(matrix, unit, n_groups), lr)
         self._never()
-        self._counts = Counts(0, 0)
+        self._counts, self._kept = Counts(), 0.0
+        self._then: float | None = None
 
     @property
     def m(self) -> dict[str, Tensor]:
@@ -168,22 +68,28 @@ class MaskParameters:
         return list(self._effective.values())
 
     @contextmanager
-    def masking(self) -> Iterator[list[nn.Parameter]]:
-        """Within, passes use the effective weights, and a backward pass to those yielded makes a step."""
+    def masking(self, then: float | None = None) -> Iterator[list[nn.Parameter]]:
+        """Within, passes use the effective weights, and a backward pass to those yielded makes a step.
+
+        Args:
+            then: the inverse temperature that comes next, for which the step leaves effective weights ready; None
+                leaves those of before it.
+        """
         with ExitStack() as stack:
             stack.enter_context(replaced(self._effective))
             for module, weight in self._effective.items():
                 handle = weight.register_post_accumulate_grad_hook(self._step(module))  # type: ignore[no-untyped-call]
                 stack.callback(handle.remove)
-            for group in self._groups.values():
-                group.waiting = len(group.members)
-            self._counts = Counts(0, 0)
+            self._counts, self._kept, self._then = Counts(), 0.0, then
             yield self.effective
 
     @torch.no_grad()
     def refresh(self) -> float:
-        """Compute the effective weights anew; returns the mean soft mask over all weights."""
-        return sum(member.refresh(self.inverse_temperature) for member in self._all()) / self.n_weights
+        """Compute the effective weights anew, unless a step has; returns the mean soft mask over all weights."""
+        if self._then is None or self._then != self.inverse_temperature:
+            t = self.inverse_temperature
+            self._kept = sum(member.refresh(piece, t) for member in self._all() for piece in member.pieces())
+        return self._kept / self.n_weights
 
     def counts(self) -> Counts:
         """After the backward pass's steps, at the temperature of that pass."""
@@ -196,23 +102,22 @@ class MaskParameters:
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """What training goes on from."""
-        return {name: {"m": group.m, **group.optimiser.state.get(group.m, {})} for name, group in self._groups.items()}
+        return {name: group.state() for name, group in self._groups.items()}
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Go on from a `state`."""
         for name, group in self._groups.items():
-            saved = dict(state[name])
-            group.m.copy_(saved.pop("m"))
-            if saved:
-                group.optimiser.state[group.m] = {key: value.to(group.m.device) for key, value in saved.items()}
+            for key, value in group.state().items():
+                value.copy_(state[name][key])
+        self._then = None
 
     def held_bytes(self) -> int:
         """Memory held beyond the model, from one step to the next."""
         tensors = [value for state in self.state().values() for value in state.values()] + self.effective
         return sum(one.numel() * one.element_size() for one in tensors)
 
-    def _all(self) -> Iterator[_Member]:
+    def _all(self) -> Iterator[Member]:
         for members in self._members.values():
             yield from members
 
@@ -224,11 +129,10 @@ class MaskParameters:
         if name not in self._groups:
             shape = own.shape if axis is None else [n_units]
             m = torch.zeros(shape, device=own.device, dtype=torch.promote_types(own.dtype, torch.float32))
-            fused = own.device.type in ("cpu", "cuda")  # one pass over all four tensors, where torch has it
-            self._groups[name] = _Group(m, torch.optim.AdamW([m], lr=lr, fused=fused))
+            self._groups[name] = Group(m, lr)
         group = self._groups[name]
         effective = matrix.view(self._effective[matrix.module].detach()).permute(order)
-        member = _Member(matrix, axis, group, order, own, effective)
+        member = Member(matrix, axis, group, order, own, effective)
         group.members.append(member)
         self._members.setdefault(matrix.module, []).append(member)
 
@@ -246,27 +150,24 @@ class MaskParameters:
             assert weight.grad is not None
             gradient, weight.grad = weight.grad, None
             for member in self._members[module]:
-                group = member.group
-                found = member.gradient(gradient, self.inverse_temperature, self.sparsity / self.n_weights)
-                group.m.grad = found if group.m.grad is None else group.m.grad.add_(found)
-                group.waiting -= 1
-                if not group.waiting:
-                    self._advance(group)
+                self._step_by(member, gradient)
 
         return step
 
-    def _advance(self, group: _Group) -> None:
-        group.optimiser.step()
-        group.m.grad = None
-        found = group.counts(self.inverse_temperature)
-        self._counts = Counts(self._counts.n_mid + found.n_mid, self._counts.n_hi + found.n_hi)
-
-
-def _pieces(values: Tensor) -> list[slice]:
-    """Parts along the first dimension in which to work on values elementwise."""
-    most = _IN_CACHE if values.device.type == "cpu" else _EXACT
-    rows = max(1, most // values[0].numel())
-    return [slice(start, start + rows) for start in range(0, len(values), rows)]
+    def _step_by(self, member: Member, of_effective: Tensor) -> None:
+        """What a matrix's gradient allows: a step of its masks, if they are not waiting for other matrices' too."""
+        group, penalty = member.group, self.sparsity / self.n_weights
+        for piece in member.pieces():
+            gradient = member.gradient(piece, of_effective, penalty)
+            if len(group.members) > 1:
+                group.gathered.append(gradient)
+                if len(group.gathered) < len(group.members):
+                    return
+                gradient = torch.stack(group.gathered).sum(dim=0)
+            self._counts += group.advance(piece, gradient, self.inverse_temperature)
+            if self._then is not None:
+                self._kept += sum(each.refresh(piece, self._then) for each in group.members)
+        group.stepped()
 
 
 def _in_memory_order(weights: Tensor) -> list[int]:

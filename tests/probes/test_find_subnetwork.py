@@ -10,7 +10,7 @@ import torch
 import interp
 from interp.errors import InputError, ModelError, UnknownName
 from interp.planted import bigram
-from probes import BigramModel, Subnetwork, _mask_parameters, find_subnetwork, maskable
+from probes import BigramModel, Subnetwork, _mask_groups, find_subnetwork, maskable
 from probes import _mask_training as training
 from probes._contexts import DrawnContexts
 from probes._mask_parameters import NEVER, MaskParameters
@@ -90,7 +90,7 @@ def test_steps_equal_plain_pytorchs(small_model, word_level, bigrams, backend):
 )
 def test_the_gradient_is_that_of_the_loss(small_model, word_level, monkeypatch, architecture, step, tolerance, unit):
     """Against central differences of the loss along random directions of all mask parameters at once, in float64."""
-    monkeypatch.setattr(_mask_parameters, "_IN_CACHE", 100)  # several pieces of every matrix
+    monkeypatch.setattr(_mask_groups, "_IN_CACHE", 100)  # several pieces of every matrix
     subject = interp.load(small_model(architecture).double(), backend="bridge", tokenizer=word_level)
     generator = torch.Generator().manual_seed(3)
     ids = torch.randint(3, VOCAB, (2, 6), generator=generator)
