@@ -56,6 +56,7 @@ class MaskParameters:
         self._never()
         self._counts, self._kept = Counts(), 0.0
         self._then: float | None = None
+        self._ready: float | None = None  # the inverse temperature that effective weights are at, where known
 
     @property
     def m(self) -> dict[str, Tensor]:
@@ -73,20 +74,23 @@ class MaskParameters:
 
         Args:
             then: the inverse temperature that comes next, for which the step leaves effective weights ready; None
-                leaves those of before it.
+                leaves those of before it. A pass must follow.
         """
         with ExitStack() as stack:
             stack.enter_context(replaced(self._effective))
             for module, weight in self._effective.items():
                 handle = weight.register_post_accumulate_grad_hook(self._step(module))  # type: ignore[no-untyped-call]
                 stack.callback(handle.remove)
-            self._counts, self._kept, self._then = Counts(), 0.0, then
+            for group in self._groups.values():
+                group.gathered.clear()
+            self._counts, self._kept, self._ready, self._then = Counts(), 0.0, None, then
             yield self.effective
+            self._ready = then  # not reached where the pass broke off
 
     @torch.no_grad()
     def refresh(self) -> float:
         """Compute the effective weights anew, unless a step has; returns the mean soft mask over all weights."""
-        if self._then is None or self._then != self.inverse_temperature:
+        if self._ready is None or self._ready != self.inverse_temperature:
             t = self.inverse_temperature
             self._kept = sum(member.refresh(piece, t) for member in self._all() for piece in member.pieces())
         return self._kept / self.n_weights
@@ -110,7 +114,7 @@ class MaskParameters:
         for name, group in self._groups.items():
             for key, value in group.state().items():
                 value.copy_(state[name][key])
-        self._then = None
+        self._ready = None
 
     def held_bytes(self) -> int:
         """Memory held beyond the model, from one step to the next."""
