@@ -2,11 +2,12 @@
 
 from probes.attribute import attribute
 from probes.bigram_model import BigramModel, bigram_model
+from probes.bigram_subnetwork import bigram_subnetwork, subnetwork_log
 from probes.characters import character_content, vocabulary
 from probes.concept_neurons import concept_neurons, concept_scores
 from probes.evaluate_subnetwork import Evaluation, evaluate_subnetwork
 from probes.faithfulness import faithfulness
-from probes.find_subnetwork import FoundSubnetworks, bigram_subnetwork, find_subnetwork, subnetwork_log
+from probes.find_subnetwork import FoundSubnetworks, find_subnetwork
 from probes.iterative_inference import iterative_inference
 from probes.kept_weights import kept_weights
 from probes.layer_robustness import layer_robustness

@@ -150,9 +150,9 @@ class MaskTraining:
         masks.inverse_temperature = progress.inverse_temperature
         ids = ids.to(self.subject.device)
         rows = self.target.begin(ids)  # before any mask: the target may be the full model itself
-        kept = masks.refresh()
+        kept, then = masks.refresh(), progress.inverse_temperature * self.schedule.growth
         # An edit, for the model is checked before it; and no frame is made of it.
-        with self.subject.edited([], {"masks": "soft"}), masks.masking() as leaves:
+        with self.subject.edited([], {"masks": "soft"}), masks.masking(then) as leaves:
             sums = self.subject.run(ids, lambda tape: self._losses(tape, ids, rows, leaves), graph=True)
         xent, entropy = (value / ids.numel() for value in sums)
         if not xent < float("inf"):
@@ -169,7 +169,7 @@ class MaskTraining:
         if last or progress.step % _LOG_EVERY == 0:
             progress.log.append(asdict(logged))
         progress.step += 1
-        progress.inverse_temperature *= self.schedule.growth
+        progress.inverse_temperature = then
         self._keep(last)
         report(logged)
 

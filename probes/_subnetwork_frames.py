@@ -71,19 +71,26 @@ def component_columns(found: Mapping[float, Subnetwork], target: str) -> list[di
     parts = []
     for sparsity, subnetwork in found.items():
         counts = subnetwork.counts()
-        evenly = counts["total_count"] * subnetwork.kept_fraction
-        for control, kept in (("none", counts["kept_count"]), ("size", evenly)):
+        total = counts["total_count"].to_numpy()
+        evenly = total * subnetwork.kept_fraction
+        for control, kept in (("none", counts["kept_count"].to_numpy(dtype=float)), ("size", evenly)):
             parts.append(
-                {name: counts[name].to_numpy() for name in ("layer", "component", "total_count")}
+                {name: counts[name].to_numpy() for name in ("layer", "component")}
                 | _of_search(sparsity, target, len(counts))
-                | {
-                    "kept_count": kept.to_numpy(dtype=float),
-                    "kept_fraction": (kept / counts["total_count"]).to_numpy(),
-                    "share_of_kept": (kept / max(1, subnetwork.n_kept)).to_numpy(),
-                    "control": np.full(len(counts), control, dtype=object),
-                }
+                | shares(subnetwork, kept, total)
+                | {"control": np.full(len(counts), control, dtype=object)}
             )
     return parts
+
+
+def shares(subnetwork: Subnetwork, kept: np.ndarray, total: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns on parts of a subnetwork that keep so many of so many weights each."""
+    return {
+        "kept_count": kept,
+        "total_count": total,
+        "kept_fraction": kept / total,
+        "share_of_kept": kept / max(1, subnetwork.n_kept),
+    }
 
 
 def summarise_components(frame: pd.DataFrame) -> pd.DataFrame:

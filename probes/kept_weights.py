@@ -18,6 +18,7 @@ from interp.run import Run
 from interp.subject import Subject
 from probes._examples import with_subnetwork
 from probes._subnetwork_conditions import Subnetworks, by_sparsity, digests
+from probes._subnetwork_frames import shares
 from probes.subnetwork import Subnetwork, maskable
 
 By = Literal["component", "head", "neuron"]
@@ -102,12 +103,8 @@ def _parts(subject: Subject, sparsity: float, one: Subnetwork, by: By) -> Iterat
             "layer": np.full(len(units), matrix.layer),
             "component": np.full(len(units), matrix.component, dtype=object),
             "index": np.arange(len(units)) if by != "component" else np.array([-1]),
-            "kept_count": kept,
-            "total_count": total,
-            "kept_fraction": kept / total,
-            "share_of_kept": kept / max(1, one.n_kept),
             "share_if_even": total / one.n_total,
-        }
+        } | shares(one, kept, total)
 
 
 def _units(mask: Tensor, component: str, by: By, d_head: int) -> Tensor:

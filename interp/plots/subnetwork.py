@@ -66,13 +66,18 @@ def subnetwork_surprisal(frame: pd.DataFrame) -> Figure:
 
     require_one(frame, "model", "run_id")
     summary = frame.interp.summary()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.2), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.8), layout="constrained")
     _correlations(left, summary)
     _ablations(right, summary)
     n_prompts = int(summary["n_prompts"].max())
     figure.suptitle(f"{frame['model'].iat[0]}: {n_prompts} prompts, 95 % over prompts", fontsize=10)
     plt.close(figure)
     return figure
+
+
+def _legend_below(axes: Any) -> None:
+    """Where no line crosses it."""
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.13))
 
 
 def _correlations(axes: Any, summary: pd.DataFrame) -> None:
@@ -91,7 +96,7 @@ def _correlations(axes: Any, summary: pd.DataFrame) -> None:
     axes.set_xlabel("share of weights kept")
     axes.set_ylabel("correlation of surprisals with the bigram model's")
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8)
+    _legend_below(axes)
 
 
 def _ablations(axes: Any, summary: pd.DataFrame) -> None:
@@ -111,7 +116,7 @@ def _ablations(axes: Any, summary: pd.DataFrame) -> None:
     axes.set_xlabel("share of weights in the subnetwork")
     axes.set_ylabel("mean surprisal (bits)")
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8)
+    _legend_below(axes)
 
 
 def _shares(axes: Any, kept: pd.Series) -> None:
