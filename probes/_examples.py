@@ -40,13 +40,13 @@ def pilot(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
     return {"sparsity": 1, "unit": "neuron", "recipe": "pilot"}
 
 
-def shipped_subnetwork(subject: Subject, sparsity: int = 10) -> Subnetwork:
-    """The bigram subnetwork that ships.
+def shipped_subnetwork(subject: Subject, sparsity: int = 10, kind: str = "bigram") -> Subnetwork:
+    """A subnetwork that ships; `kind` is "bigram" or "optimal", or "untrained", of an untrained model.
 
     Raises:
-        ModelError: the subject is not the shipped model.
+        ModelError: the subject is not the model it is of.
     """
-    found = Subnetwork.load(shipped_path("subnetworks") / f"bigram-{sparsity}.safetensors")
+    found = Subnetwork.load(shipped_path("subnetworks") / f"{kind}-{sparsity}.safetensors")
     found.check(subject)
     return found
 

@@ -308,8 +308,6 @@ def test_a_subnetwork_is_held_against_what_says_as_much_without_it():
     assert states == {"correlates": "holds", "beyond_unigrams": "holds", "needed": "holds", "needed_by_row": "fails"}
     # A linear map with the same noise is as good: nothing is shown.
     assert bigram_state(frame, "beyond_linear_map") == "undecided"
-    with pytest.raises(interp.InterpError, match="no subnetwork found in an untrained model ships"):
-        bigram_state(frame, "beyond_untrained")
     untrained = frame[frame["control"] == "linear_map"].assign(control=bigrams.UNTRAINED)
     assert bigram_state(pd.concat([frame, untrained]), "beyond_untrained") == "undecided"
 
@@ -367,10 +365,6 @@ MEASURED = {
 @pytest.mark.timeout(1800)  # five minutes of one free core
 def test_every_claim_runs_on_the_shipped_model():
     frame = findings("reference").set_index("claim")
-    # The one control that must be trained for longer than any test may take.
-    assert frame.index[frame["state"] == "skipped"].tolist() == ["bigrams.beyond_untrained"], frame[
-        "reason"
-    ].to_string()
-    tested = frame[frame["state"] != "skipped"]
-    assert (tested["n"] > 0).all() and (tested["low"] <= tested["effect"]).all()
+    assert "skipped" not in set(frame["state"]), frame["reason"].to_string()
+    assert (frame["n"] > 0).all() and (frame["low"] <= frame["effect"]).all()
     assert frame["state"].loc[list(MEASURED)].to_dict() == MEASURED
