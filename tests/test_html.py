@@ -21,6 +21,7 @@ SCHEMA = Schema(
     "guest", "nobody (2020)", "one per token", columns("model", "run_id", "prompt_id", "pos", "token", "score")
 )
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=20)  # surrogates and controls among them
+IN_A_FRAME = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)  # whose strings hold no surrogates
 
 
 class Read(HTMLParser):
@@ -73,7 +74,7 @@ def test_no_string_becomes_markup(caption, cell):
     assert visible(caption) in "".join(read.texts)
 
 
-@given(st.lists(ANY_TEXT, min_size=1, max_size=5))
+@given(st.lists(IN_A_FRAME, min_size=1, max_size=5))
 def test_tokens_are_shown_as_they_read(texts):
     read = Read(token_map(tokens(*texts), SCHEMA))
     assert set(read.tags) <= {"figure", "figcaption", "div", "span", "wbr"} and read.open == []

@@ -15,7 +15,7 @@ from interp.planted import bigram
 from probes.planted_scores import CASES, VOCAB, hit_rates, planted_scores
 
 LENGTH, N_PROMPTS = 8, 32
-PAGE = (Path(__file__).parents[2] / ".docs" / "pages" / "found.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 DECIDED = (
     "normxlogit",
     "norm",
@@ -101,7 +101,7 @@ def test_on_attention_free_prompts_an_earlier_token_is_surer():
     assert case.target == bigram(vocab=VOCAB).truth.transition[case.ids[:, -1]].argmax(1).tolist()
 
 
-def test_the_table_in_the_documentation_is_the_one_measured(rates):
+def test_the_table_in_the_readme_is_the_one_measured(rates):
     """To the two digits shown; the rows of methods that draw are pinned by the seed and not repeated here."""
     for method in DECIDED:
         row = re.search(rf"^\| {method} \| ((?:\d\.\d\d \| ?)+)$", PAGE, flags=re.MULTILINE)
