@@ -35,7 +35,8 @@ class Run:
     Args:
         schema: of the frame.
         source: what the user passed as the model.
-        texts: what the user passed as texts; None for a probe that reads weights only.
+        texts: what the user passed as texts, or the tokens of another run of the subject, which keep how they were cut;
+            None for a probe that reads weights only.
         parameters: the probe's own arguments, as far as they decide the numbers.
         bos: see `interp.tokens.tokenise`.
         truncate: likewise.
@@ -47,7 +48,7 @@ class Run:
         self,
         schema: Schema,
         source: Source,
-        texts: Texts | None,
+        texts: Texts | Tokens | None,
         *,
         parameters: Mapping[str, Any],
         bos: bool | None = None,
@@ -57,7 +58,9 @@ class Run:
     ) -> None:
         self.schema = schema
         self.subject = load(source)
-        self._tokens = None if texts is None else self.subject.tokens(texts, bos=bos, truncate=truncate)
+        if texts is not None and not isinstance(texts, Tokens):
+            texts = self.subject.tokens(texts, bos=bos, truncate=truncate)
+        self._tokens = texts
         self.parameters = dict(parameters)
         self.seed = seed
         self._started = time.monotonic()

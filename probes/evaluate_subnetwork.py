@@ -112,8 +112,8 @@ def evaluate_subnetwork(
     run, bigrams = surprisal_run(
         subject, found, texts, bigrams=bigrams, random_models=random_models, linear_steps=linear_steps, **common
     )
-    rotation = rotation_run(run.subject, found, texts, tokens_per_dim=tokens_per_dim, **common)
-    covariance = covariance_run(run.subject, found, texts, **common)
+    rotation = rotation_run(run.subject, found, run.tokens, tokens_per_dim=tokens_per_dim, **common)
+    covariance = covariance_run(run.subject, found, run.tokens, **common)
     kept = kept_weights(run.subject, found)
     overlap = None if optimal is None else subnetwork_overlap(run.subject, found, optimal)
     parts: dict[str, list[dict[str, Any]]] = {"surprisal": [], "rotation": [], "covariance": []}

@@ -141,11 +141,12 @@ def find_subnetwork(
     wanted, name = _target(loaded, bigrams, target)
     parameters = {"target": name, "unit": unit, "schedule": asdict(schedule), "bigrams": bigrams.digest}
     run = Run(LOG, loaded, texts, parameters=parameters | {"sparsity": chosen}, seed=seed, truncate=True)
+    tokens = None if texts is None else run.tokens
     shape = schedule.batch, schedule.length
 
     def contexts(attempt: int) -> Contexts:
-        if texts is not None:
-            return TextContexts(run.tokens, shape, seed=seed + attempt)
+        if tokens is not None:
+            return TextContexts(tokens, shape, seed=seed + attempt)
         return DrawnContexts(bigrams, shape, first=_first_token(loaded, bigrams), seed=seed + attempt)
 
     contexts(0)  # refuses texts that are too short before anything is trained
@@ -153,7 +154,7 @@ def find_subnetwork(
     logs = []
     for one in chosen:
         # By what decides this training alone, so that a call for more sparsities finds those that are done.
-        key = Run(LOG, loaded, texts, parameters=parameters | {"sparsity": one}, seed=seed, truncate=True)
+        key = Run(LOG, loaded, tokens, parameters=parameters | {"sparsity": one}, seed=seed)
         checkpoint = _checkpoint(out, key.provenance()["run_id"])
         training = MaskTraining(
             loaded, wanted, contexts, sparsity=one, unit=unit, schedule=schedule, checkpoint=checkpoint
@@ -164,7 +165,7 @@ def find_subnetwork(
         found[one] = _subnetwork(loaded, training, contexts(0), said)
         logs.append(log_columns(training.progress.log, one, name))
     log = run.frame(logs)
-    parts = Run(COMPONENTS, loaded, texts, parameters=run.parameters, seed=seed, truncate=True)
+    parts = Run(COMPONENTS, loaded, tokens, parameters=run.parameters, seed=seed)
     return FoundSubnetworks(found, log, parts.frame(component_columns(found, name)))
 
 

@@ -24,7 +24,7 @@ from interp.loading import Source, load
 from interp.registry import probe
 from interp.run import Run
 from interp.tape import Tape
-from interp.tokens import Batch, Texts, select_positions
+from interp.tokens import Batch, Texts, Tokens, select_positions
 from probes._examples import running_text
 from probes._linearity import StepMap, StepMoments, anisotropy, linearity, massive_dimensions, step_distances
 from probes._streams import Accumulate, Moments, Scatter, collect, one_core_each, whole_frame
@@ -127,8 +127,9 @@ def microscope(
 
 
 def microscope_run(
-    subject: Source, texts: Texts, *, seed: int = 0, bos: bool | None = None, truncate: bool = False, **parameters: Any
-) -> Run:
+    subject: Source, texts: Texts | Tokens, *, seed: int = 0, bos: bool | None = None, truncate: bool = False,
+    **parameters: Any,
+) -> Run:  # fmt: skip
     """The run of a `microscope`, its arguments checked; missing ones are the probe's defaults."""
     parameters = {"massive": 10.0, "n_points": 4096, "tokens_per_dim": 20.0} | parameters
     run = Run(MICROSCOPE, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
@@ -214,7 +215,7 @@ def law_and_microscope(
     """
     loaded = load(subject)
     law = law_run(loaded, texts, seed=seed, bos=bos, truncate=truncate)
-    layers = microscope_run(loaded, texts, seed=seed, bos=bos, truncate=truncate)
+    layers = microscope_run(loaded, law.tokens, seed=seed, bos=bos, truncate=truncate)
     streams = LawStream(law), MicroscopeStream(layers)
     collect(law, streams)
     return law.frame([streams[0].columns()]), layers.frame([streams[1].columns()])

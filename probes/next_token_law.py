@@ -158,10 +158,20 @@ def law_run(
     held_out, draws = parameters["held_out"], parameters["draws"]
     if not 0 < held_out < 1 or draws < 1:
         raise InputError(f"held_out={held_out}, draws={draws}: give a share between 0 and 1, and at least one draw.")
+    require_fitted(run, seed)
+    return run
+
+
+def require_fitted(run: Run, seed: int) -> None:
+    """Refuse a run whose `held_out` share of the prompts leaves too few tokens to fit.
+
+    Raises:
+        InputError: a single prompt, or fewer tokens in the others than `require_enough` asks for.
+    """
     if len(run.tokens) < 2:
         raise InputError("one prompt cannot be both fitted and held out; pass at least two.")
-    require_enough(fitted_tokens(run.tokens, held_out, seed), run.subject.d_model, parameters["tokens_per_dim"])
-    return run
+    n_tokens = fitted_tokens(run.tokens, run.parameters["held_out"], seed)
+    require_enough(n_tokens, run.subject.d_model, run.parameters["tokens_per_dim"])
 
 
 def require_enough(n_tokens: int, d_model: int, tokens_per_dim: float) -> None:

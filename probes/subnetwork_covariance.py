@@ -15,7 +15,7 @@ from interp.frames import Column, Schema, columns
 from interp.loading import Source
 from interp.registry import probe
 from interp.run import Run
-from interp.tokens import Texts
+from interp.tokens import Texts, Tokens
 from probes._examples import with_subnetwork
 from probes._ridge import similarity, without_largest
 from probes._state_moments import StateMoments
@@ -106,7 +106,7 @@ def subnetwork_covariance(
 def covariance_run(
     subject: Source,
     found: Mapping[float, Subnetwork],
-    texts: Texts,
+    texts: Texts | Tokens,
     *,
     n_dropped: int = 1,
     seed: int = 0,

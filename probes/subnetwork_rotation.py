@@ -21,13 +21,13 @@ from interp.loading import Source
 from interp.registry import probe
 from interp.run import Run
 from interp.subject import Subject
-from interp.tokens import Texts
+from interp.tokens import Texts, Tokens
 from probes._examples import running_text, with_subnetwork
 from probes._ridge import median_angle
 from probes._state_moments import Reading, StateMoments
 from probes._streams import collect, whole_frame
 from probes._subnetwork_conditions import Condition, Subnetworks, alone, by_sparsity, digests, full
-from probes.next_token_law import held_out_prompts, require_enough
+from probes.next_token_law import held_out_prompts, require_fitted
 from probes.subnetwork import Subnetwork
 from probes.subnetwork_surprisal import CONDITION, KEPT, PAPER, SPARSITY
 
@@ -123,7 +123,7 @@ def subnetwork_rotation(
 def rotation_run(
     subject: Source,
     found: Mapping[float, Subnetwork],
-    texts: Texts,
+    texts: Texts | Tokens,
     *,
     seed: int = 0,
     bos: bool | None = None,
@@ -139,11 +139,7 @@ def rotation_run(
             f"alpha={parameters['alpha']}, held_out={parameters['held_out']}: give a ridge of 0 or more, and a share "
             "between 0 and 1."
         )
-    if len(run.tokens) < 2:
-        raise InputError("one prompt cannot be both fitted and held out; pass at least two.")
-    fitted = ~held_out_prompts(len(run.tokens), parameters["held_out"], seed)
-    n_tokens = sum(len(ids) - 1 for ids, kept in zip(run.tokens.ids, fitted.tolist(), strict=True) if kept)
-    require_enough(n_tokens, run.subject.d_model, parameters["tokens_per_dim"])
+    require_fitted(run, seed)
     return run
 
 
