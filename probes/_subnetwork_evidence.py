@@ -40,6 +40,12 @@ def _claim(claim: str, measure: str, evidence: str, **values: Any) -> dict[str, 
     return {"claim": claim, "measure": measure} | empty | values | {"evidence": evidence}
 
 
+def _described(claim: str, measure: str, by_control: pd.Series) -> dict[str, Any]:
+    """A number without an interval, beside the random subnetwork's."""
+    value, random = by_control["none"], by_control["random"]
+    return _claim(claim, measure, "description", value=value, control="random", control_value=random)
+
+
 def _correlation(own: dict[str, Any], summary: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Its correlation beside the best of what needs no training, and of what masks reach in untrained models."""
     alone = summary[(summary["condition"] == "only") & (summary["control"] != "none")]
@@ -83,28 +89,14 @@ def _turned(rotation: pd.DataFrame, sparsity: float) -> dict[str, Any]:
     """How far the first block turns the stream away from the embedding."""
     rows = rotation[(rotation["condition"] == "only") & (rotation["target"] == "in") & _at(rotation, sparsity)]
     angles = rows.pivot(index="control", columns="layer", values="angle")
-    turned = angles[1] - angles[0]
-    return _claim(
-        "the first block turns the stream",
-        "degrees from the embedding, layer 1 - layer 0",
-        "description",
-        value=turned["none"],
-        control="random",
-        control_value=turned["random"],
-    )
+    measure = "degrees from the embedding, layer 1 - layer 0"
+    return _described("the first block turns the stream", measure, angles[1] - angles[0])
 
 
 def _transition(covariance: pd.DataFrame, sparsity: float) -> dict[str, Any]:
     rows = covariance[(covariance["condition"] == "only") & _at(covariance, sparsity)]
     first = rows[(rows["layer"] == 0) & (rows["other_layer"] == 1)].set_index("control")["similarity"]
-    return _claim(
-        "the first block changes the space",
-        "similarity of covariances, layers 0 and 1",
-        "description",
-        value=first["none"],
-        control="random",
-        control_value=first["random"],
-    )
+    return _described("the first block changes the space", "similarity of covariances, layers 0 and 1", first)
 
 
 def _shared(overlap: pd.DataFrame | None, sparsity: float) -> dict[str, Any]:

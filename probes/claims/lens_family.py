@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from interp.accessor import concat
@@ -62,52 +64,52 @@ _LAW_NOTE = (
     "dimension: in-sample fits of so few tokens flatter all layers alike."
 )
 
-CLAIMS = (
-    Claim(
-        id="law.line",
-        statement="the log residual of the next token's id falls in a line over layers (r <= -0.95)",
+
+def _law(id: str, statement: str, says: str, statistic: Any, comparison: Comparison, **more: Any) -> Claim:
+    return Claim(
+        id=f"law.{id}",
+        statement=statement,
         paper=LAW_PAPER,
+        says=says,
+        probe="next_token_law",
+        measure=law_of_parts,
+        texts=STORIES,
+        statistic=statistic,
+        comparison=comparison,
+        unit="parts of the corpus",
+        note=_LAW_NOTE,
+        **more,
+    )
+
+
+CLAIMS = (
+    _law(
+        id="line",
+        statement="the log residual of the next token's id falls in a line over layers (r <= -0.95)",
         says="Regressing the next token's id on the states of each layer, the share of variance left falls by an equal "
         "factor from layer to layer, with Pearson's r between -0.98 and -0.997, in every model tried. The response is "
         "the id as a number, for which the paper has no control; here ids are renamed at random.",
-        probe="next_token_law",
-        measure=law_of_parts,
-        texts=STORIES,
         statistic=straightness,
         comparison=Comparison(at_most=-0.95),
         bounds=CORRELATION,
-        unit="parts of the corpus",
-        note=_LAW_NOTE,
     ),
-    Claim(
-        id="law.line_needs_ids",
+    _law(
+        id="line_needs_ids",
         statement="the line is straighter for the vocabulary's own ids than for ids renamed at random",
-        paper=LAW_PAPER,
         says="The straight line is the law. Whatever falls from layer to layer is nearly one: the control, which the "
         "paper lacks, is Pearson's r of the same fits with all ids renamed at random.",
-        probe="next_token_law",
-        measure=law_of_parts,
-        texts=STORIES,
         statistic=straightness,
         comparison=Comparison(below="control"),
         bounds=CORRELATION,
-        unit="parts of the corpus",
-        note=_LAW_NOTE,
     ),
-    Claim(
-        id="law.ids_matter",
+    _law(
+        id="ids_matter",
         statement="the law is steeper for the vocabulary's own ids than for ids renamed at random",
-        paper=LAW_PAPER,
         says="The law is stated of token ids as they are. A token id is an arbitrary number, near to a rank of "
         "frequency: the control, which the paper lacks, renames all ids at random and should lose the law if it is "
         "about more than any number a token can have.",
-        probe="next_token_law",
-        measure=law_of_parts,
-        texts=STORIES,
         statistic=steepness,
         comparison=Comparison(below="control"),
-        unit="parts of the corpus",
-        note=_LAW_NOTE,
     ),
     Claim(
         id="microscope.linearity",
