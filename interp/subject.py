@@ -22,7 +22,7 @@ from interp.sites import Edit, Site, SiteName, editing
 from interp.tape import Tape
 from interp.tokens import Texts, Tokens, token_strings, tokenise
 from interp.verification import verify
-from interp.weights import WeightMatrix
+from interp.weights import WeightMatrix, version
 
 T = TypeVar("T")
 Continued = TypeVar("Continued", str, list[str])
@@ -285,7 +285,7 @@ class Subject:
 
     def _weight_versions(self) -> int:
         """A count that torch raises whenever a weight is written to."""
-        return sum(0 if weight.is_inference() else weight._version for weight in self._weights)
+        return sum(map(version, self._weights))
 
     def _check(self, ids: Tensor) -> None:
         """Before every pass: the weights are those loaded; before the first: the model can be studied at all."""

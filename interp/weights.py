@@ -56,6 +56,11 @@ class WeightMatrix:
         return shape[:-1].numel(), shape[-1]
 
 
+def version(weight: Tensor) -> int:
+    """How often torch wrote to a weight; 0 for those it keeps no count of."""
+    return 0 if weight.is_inference() else weight._version
+
+
 @contextmanager
 def replaced(weights: Mapping[nn.Module, nn.Parameter]) -> Iterator[None]:
     """Within, these modules multiply by other weights; their own parameters are set aside and put back untouched.

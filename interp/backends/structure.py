@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from interp.backends import Facts
 from interp.errors import ModelError
 from interp.sites import Site, SiteName
+from interp.weights import version
 
 _FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "layer_norm")
 # The tensor that enters the MLP's norm is the residual between attention and MLP. In sandwich-norm models
@@ -123,7 +124,7 @@ def forward_hooks(modules: Iterable[nn.Module]) -> Iterator[Callable[..., Any]]:
 def weight_versions(modules: Iterable[nn.Module]) -> list[tuple[int, int]]:
     """Which tensors their weights are, and how often torch wrote to each: equal lists, the same weights."""
     weights = (weight for module in modules for weight in module._parameters.values() if weight is not None)
-    return [(id(weight), 0 if weight.is_inference() else weight._version) for weight in weights]
+    return [(id(weight), version(weight)) for weight in weights]
 
 
 def require_causal(config: Any, name: str) -> None:
