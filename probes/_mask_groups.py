@@ -39,6 +39,11 @@ class Counts:
         return Counts(self.n_mid + other.n_mid, self.n_hi + other.n_hi)
 
 
+def decided(n_mid: Any, n_hi: Any) -> Any:
+    """The rule to stop by: fewer than one soft mask between 0.1 and 0.9 per hundred above, or none; of arrays too."""
+    return (n_mid < 0.01 * n_hi) | (n_mid == 0)
+
+
 class Group:
     """Mask parameters m of some units with their state of AdamW, and the matrices they mask."""
 

@@ -15,6 +15,7 @@ from interp.errors import NumericalError
 from interp.subject import Subject
 from interp.tape import Tape
 from probes._contexts import Contexts
+from probes._mask_groups import decided
 from probes._mask_parameters import MaskParameters, Unit
 from probes._soft_targets import Target, cross_entropy
 
@@ -159,7 +160,7 @@ class MaskTraining:
             raise NumericalError(f"the loss is {xent} at step {progress.step}; lower lr=, or use float32 weights.")
         counts = masks.counts()
         progress.losses.append(xent + self.sparsity * kept)
-        progress.stopped = counts.n_mid < 0.01 * counts.n_hi or not counts.n_mid
+        progress.stopped = decided(counts.n_mid, counts.n_hi)
         progress.seconds += time.monotonic() - started
         logged = Logged(
             progress.attempt, progress.step, xent, entropy, kept, progress.inverse_temperature,

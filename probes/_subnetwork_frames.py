@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from interp.frames import Column, Schema, columns
+from probes._mask_groups import decided
 from probes.subnetwork import Subnetwork
 
 PAPER = "Chang & Bergen (2025), Bigram Subnetworks: Mapping to Next Tokens in Transformer LMs, arXiv 2504.15471"
@@ -109,8 +110,7 @@ def summarise_components(frame: pd.DataFrame) -> pd.DataFrame:
 def summarise_log(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per sparsity: its last step, and whether the masks were decided by then."""
     last = frame.groupby(["model", "run_id", "sparsity", "target"], as_index=False).tail(1)
-    decided = (last["n_mid"] < 0.01 * last["n_hi"]) | (last["n_mid"] == 0)
-    return last.assign(decided=decided).reset_index(drop=True)
+    return last.assign(decided=decided(last["n_mid"], last["n_hi"])).reset_index(drop=True)
 
 
 def _of_search(sparsity: float, target: str, n_rows: int) -> dict[str, np.ndarray]:
