@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -108,7 +107,3 @@ def metrics(
 def states_per_layer(subject: Subject, n_runs: int) -> int:
     """Residuals held at once, in units of the model's layers: the tape, what donors wrote, and the runs."""
     return 2 + -(-2 * n_runs // subject.n_layers)
-
-
-def folder(out: str | Path | None) -> Path | None:
-    return None if out is None else Path(out)

@@ -26,7 +26,7 @@ from interp.run import Run
 from interp.schedules import Root
 from interp.tape import Tape
 from interp.tokens import Batch, Texts, check_positions, select_positions
-from probes._beside_intact import AT, METRICS, PAPER, folder, metrics, states_per_layer, summarise
+from probes._beside_intact import AT, METRICS, PAPER, metrics, states_per_layer, summarise
 from probes._interventions import (
     CONTROL,
     Variant,
@@ -108,7 +108,7 @@ def layer_robustness(
     {('delete', 'none'): 8, ('resample', 'resampled'): 8, ('swap', 'none'): 7}
     """
     parameters = {"interventions": list(interventions), "positions": positions, "controls": list(controls)}
-    run = Run(ROBUSTNESS, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed, out=folder(out))
+    run = Run(ROBUSTNESS, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed, out=out)
     if set(controls) - {CONTROL}:
         raise InputError(f"controls={tuple(controls)!r}: the control here is {CONTROL!r}; () leaves it out.")
     resampled = bool(controls) and len(run.tokens) > 1

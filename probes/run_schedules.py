@@ -17,7 +17,7 @@ from interp.run import Run
 from interp.schedules import Schedule, check_schedules, plan
 from interp.subject import Subject
 from interp.tokens import Texts, check_positions, select_positions
-from probes._beside_intact import AT, METRICS, PAPER, folder, metrics, states_per_layer, summarise
+from probes._beside_intact import AT, METRICS, PAPER, metrics, states_per_layer, summarise
 
 SCHEDULES = Schema(
     probe="run_schedules",
@@ -80,7 +80,7 @@ def run_schedules(
     check_schedules(schedules.values(), subject.n_layers)
     orders = {str(name): tuple(map(int, order)) for name, order in schedules.items()}
     parameters = {"schedules": orders, "positions": positions}
-    run = Run(SCHEDULES, subject, texts, parameters=parameters, bos=bos, truncate=truncate, out=folder(out))
+    run = Run(SCHEDULES, subject, texts, parameters=parameters, bos=bos, truncate=truncate, out=out)
     check_positions(positions, min(map(len, run.tokens.ids)))
     return run.frame(_schedule_rows(run, orders, positions))
 
