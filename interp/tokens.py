@@ -194,6 +194,14 @@ def next_tokens(batch: Batch, row: Tensor, pos: Tensor) -> Tensor:
     return torch.where(pos + 1 < batch.lengths[row], following, -1)[:, None]
 
 
+def followed(batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Rows and positions [n] that another token follows, and that token [n]."""
+    row, pos = select_positions(batch, None)
+    following = next_tokens(batch, row, pos)[:, 0]
+    known = following >= 0
+    return (row[known], pos[known]), following[known]
+
+
 def check_positions(positions: int | Sequence[int] | None, shortest: int) -> None:
     """Raise InputError where a position is outside the shortest prompt; a probe asks before it computes anything."""
     for position in () if positions is None else whole_numbers(positions, "positions"):

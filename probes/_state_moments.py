@@ -16,10 +16,9 @@ from interp.readout import read_out
 from interp.run import Run, in_batches
 from interp.subject import Subject
 from interp.tape import Tape
-from interp.tokens import Batch, select_positions
+from interp.tokens import Batch, followed, select_positions
 from probes._ridge import RidgeMap, ridge_maps, unrelated_map
 from probes._streams import Accumulate, Moments, add_products
-from probes._surprisal_stream import followed
 
 RESPONSES = ("out", "second_last", "in")
 """In the order of the columns of y."""

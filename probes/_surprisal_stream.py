@@ -18,7 +18,7 @@ from interp.readout import read_out
 from interp.run import Run
 from interp.subject import Subject
 from interp.tape import Tape
-from interp.tokens import Batch, next_tokens, select_positions
+from interp.tokens import Batch, followed
 from probes._streams import Accumulate, add_products
 from probes._subnetwork_conditions import Condition
 from probes.bigram_model import BigramModel
@@ -82,14 +82,6 @@ def with_counts(parts: Sequence[dict[str, Any]], bigrams: BigramModel) -> Iterat
             "bigram_surprisal": np.asarray(bigrams.surprisal(current, following)),
             "unigram_surprisal": np.asarray(bigrams.unigram_surprisal(following)),
         }
-
-
-def followed(batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Rows and positions [n] that another token follows, and that token [n]."""
-    row, pos = select_positions(batch, None)
-    following = next_tokens(batch, row, pos)[:, 0]
-    known = following >= 0
-    return (row[known], pos[known]), following[known]
 
 
 def _columns(run: Run, said: Mapping[str, Any], batch: Batch, surprisal: NDArray[np.floating]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from interp.loading import Source
 from interp.registry import probe
 from interp.run import Run
 from interp.tape import Tape
-from interp.tokens import Batch, Texts, Tokens, next_tokens, select_positions
+from interp.tokens import Batch, Texts, Tokens, followed
 from probes._examples import running_text
 from probes._streams import Accumulate, Moments, collect
 
@@ -232,9 +232,7 @@ class LawStream:
         """
         if tape.head.weight is None:
             raise ModelError("next_token_law needs the final norm at hand; load the model without remote=True.")
-        row, pos = select_positions(batch, None)
-        following = next_tokens(batch, row, pos)[:, 0]
-        row, pos, following = row[following >= 0], pos[following >= 0], following[following >= 0]
+        (row, pos), following = followed(batch)
         # Fitted rows first, so that each part is a slice; within it equal responses side by side.
         held_out = self._held_out[batch.prompts[row]].long()
         order = (held_out * len(self._unembedding) + following).argsort()
