@@ -1,0 +1,41 @@
+"""Run ids of every built-in probe on the shipped model.
+
+Rows that somebody keeps are found again by their `run_id`, so a change of the code must not change it by accident. A
+difference that is meant is written down: `python tests/pinned/test_run_ids.py` makes the file anew.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import interp
+from interp import registry
+from interp.survey import _arguments, some_texts
+
+IDS = Path(__file__).with_name("run_ids.json")
+KNOWN: dict[str, list[str]] = json.loads(IDS.read_text("utf-8"))
+
+
+def run_ids(name: str) -> list[str]:
+    """Run a probe as `interp report` does, on six prompts; its run ids, in order."""
+    probe, subject, texts = registry.get(name), interp.load("reference"), some_texts("prompts", 6)
+    frame = probe.function(subject, **_arguments(probe, subject, texts))
+    return list(dict.fromkeys(frame["run_id"]))
+
+
+@pytest.mark.filterwarnings("ignore:1 of 4 targets are read after no more than keep")
+@pytest.mark.parametrize("name", KNOWN)
+def test_the_run_id_is_what_it_was(name):
+    assert run_ids(name) == KNOWN[name]
+
+
+def test_every_built_in_probe_is_here():
+    ours = {name for name in registry.names() if registry.get(name).function.__module__.startswith("probes.")}
+    assert set(KNOWN) == ours
+
+
+if __name__ == "__main__":
+    IDS.write_text(json.dumps({name: run_ids(name) for name in registry.names()}, indent=1) + "\n", "utf-8")
