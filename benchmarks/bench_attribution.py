@@ -20,9 +20,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import interp
 from probes import normxlogit
-from probes._attribution import find_targets, plan_targets
-from probes.attribute import METHODS
-from probes.normxlogit import read_factors
+from probes.attribution._targets import find_targets, plan_targets
+from probes.attribution.attribute import METHODS
+from probes.attribution.normxlogit import read_factors
 
 SLOW = ("integrated_gradients", "occlusion", "reagent", "reagent_ls")  # minutes at this size
 

@@ -22,9 +22,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import interp
 from probes import bigram_model
-from probes._contexts import DrawnContexts
-from probes._mask_training import MaskTraining, Schedule
-from probes._soft_targets import BigramTarget, cross_entropy
+from probes.subnetworks.search._batches import DrawnContexts
+from probes.subnetworks.search._targets import BigramTarget, cross_entropy
+from probes.subnetworks.search._training import MaskTraining, Schedule
 
 DECIDED = 2.1972245773362196  # logit(0.9)
 

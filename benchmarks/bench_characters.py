@@ -24,10 +24,11 @@ from torch import Tensor, nn
 
 import interp
 from probes import character_content
-from probes._character_fits import CONTROLS, Conditions, draw_samples, macro_f1
-from probes._lemma_splits import group_words, split_groups
-from probes._letters import alphabet, questions
-from probes.characters import _words
+from probes.characters._fits import CONTROLS, Conditions, draw_samples, macro_f1
+from probes.characters._lemma_splits import group_words, split_groups
+from probes.characters._letters import questions
+from probes.characters.character_content import _words
+from probes.vocab._words import alphabet
 
 EPOCHS, BATCH, LR = 5, 64, 1e-3
 

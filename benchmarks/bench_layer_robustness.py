@@ -23,7 +23,7 @@ from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_f
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import interp
-from interp.schedules import plan
+from interp.model.schedules import plan
 from probes import layer_robustness
 
 

@@ -13,11 +13,11 @@ import numpy as np
 from _timing import interleaved
 
 import interp
-from interp.run import Run
-from interp.shipped import read_texts
+from interp.data.shipped import read_texts
+from interp.runs.run import Run
 from probes import law_and_microscope
-from probes._two_nn import intrinsic_dimension
-from probes.next_token_law import LAW
+from probes.geometry._two_nn import intrinsic_dimension
+from probes.geometry.next_token_law import LAW
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ from typing import Any
 import torch
 
 import interp
-from interp.shipped import shipped_path
+from interp.data.shipped import shipped_path
 from probes import reagent
 
 PEER = Path(__file__).with_name("peer_reagent.py")

@@ -14,7 +14,7 @@ import warnings
 import torch
 
 import interp
-from interp.stats import paired_bootstrap
+from interp.stats.bootstrap import paired_bootstrap
 from probes import faithfulness, reagent, reagent_ls
 
 

@@ -7,18 +7,18 @@ needs them. A pytest run or a shell completion that never asks for a model does 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from interp.accessor import concat
 from interp.errors import InputError, InterpError, ModelError, NumericalError, TooLong, UnknownName
-from interp.frames import Column, Schema
+from interp.frames.schema import Column, Schema
 from interp.options import options
-from interp.registry import probe
+from interp.runs.accessor import concat
+from interp.runs.registry import probe
 
 if TYPE_CHECKING:
-    from interp.loading import load
-    from interp.run import Run
-    from interp.subject import Subject
-    from interp.tape import Tape
-    from interp.tokens import Tokens
+    from interp.model.loading import load
+    from interp.model.subject import Subject
+    from interp.model.tape import Tape
+    from interp.model.tokens import Tokens
+    from interp.runs.run import Run
 
 __all__ = [
     "Column",
@@ -39,10 +39,18 @@ __all__ = [
     "probe",
 ]
 
-_NEED_TORCH = {"Run": "run", "Subject": "subject", "Tape": "tape", "Tokens": "tokens", "load": "loading"}
+_NEED_TORCH = {
+    "Run": "runs.run",
+    "Subject": "model.subject",
+    "Tape": "model.tape",
+    "Tokens": "model.tokens",
+    "load": "model.loading",
+}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "probes":
+        return import_module("interp.probes")
     if name not in _NEED_TORCH:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_NEED_TORCH[name]}"), name)

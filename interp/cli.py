@@ -14,10 +14,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from interp import arguments, registry
+from interp.data.shipped import read_data, shipped_path
+from interp.display.text import cited
 from interp.errors import InputError, InterpError
-from interp.legible import cited
-from interp.shipped import read_data, shipped_path
+from interp.runs import arguments, registry
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 # Tables go to standard output and everything else to standard error, so that output can be piped.
@@ -71,7 +71,7 @@ def describe(probe: Annotated[str, typer.Argument(help="Name of a probe.")], as_
 @app.command()
 def models(as_json: AsJson = False) -> None:
     """List the shipped models; any folder or hub id is taken too."""
-    from interp.loading import SHIPPED_MODELS
+    from interp.model.loading import SHIPPED_MODELS
 
     rows = []
     for name in SHIPPED_MODELS:
@@ -99,7 +99,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a probe and print its summary."""
-    from interp.loading import load
+    from interp.model.loading import load
 
     with _one_sentence():
         found = registry.get(probe)
@@ -132,8 +132,8 @@ def report(
     dtype: Dtype = None,
 ) -> None:
     """Run every probe and write one page: figures, tables, findings, provenance. Goes on where it was interrupted."""
-    from interp.loading import load
-    from interp.report import report as write
+    from interp.model.loading import load
+    from interp.report.page import report as write
 
     with _one_sentence():
         texts = read_data(data)
@@ -162,7 +162,7 @@ def findings(
 ) -> None:
     """Say which of the papers' claims hold on a model, or make the matrix of several."""
     from interp.findings import findings as test_claims
-    from interp.loading import load
+    from interp.model.loading import load
 
     with _one_sentence():
         texts = None if data is None else read_data(data)["text"].tolist()
@@ -223,7 +223,7 @@ def demo(
     subnetwork: Annotated[bool, typer.Option(help="Look for a bigram subnetwork too, a pilot of a minute.")] = True,
 ) -> None:
     """Read the shipped model through the logit lens: a table, Parquet files, a figure. Needs no network."""
-    from interp.loading import load
+    from interp.model.loading import load
 
     with _one_sentence():
         lens, top = registry.get("logit_lens"), registry.get("top_tokens")

@@ -21,12 +21,14 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import HTML, display
 from markupsafe import Markup
 
-from interp import arguments, heat_map, html, registry
+from interp.data.shipped import read_data
+from interp.display import html
+from interp.display import token_map as heat_map
+from interp.display.figures import image
 from interp.errors import InputError, InterpError
-from interp.loading import load as load_model
-from interp.report import image
-from interp.shipped import read_data
-from interp.subject import Subject
+from interp.model.loading import load as load_model
+from interp.model.subject import Subject
+from interp.runs import arguments, registry
 
 NAME = "interp"
 _OF_LOADING = ("backend", "device", "dtype")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import interp
-from interp.shipped import read_texts
+from interp.data.shipped import read_texts
 from probes import bigram_model, find_subnetwork, random_model
 
 STEPS = 250

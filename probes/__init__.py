@@ -1,40 +1,42 @@
 """The methods: one module and one paper each, functions from a model and texts to a tidy frame."""
 
-from probes.attribute import attribute
-from probes.bigram_model import BigramModel, bigram_model
-from probes.bigram_subnetwork import bigram_subnetwork, subnetwork_log
-from probes.characters import character_content, vocabulary
-from probes.concept_neurons import concept_neurons, concept_scores
-from probes.evaluate_subnetwork import Evaluation, evaluate_subnetwork
-from probes.faithfulness import faithfulness
-from probes.find_subnetwork import FoundSubnetworks, find_subnetwork
-from probes.iterative_inference import iterative_inference
-from probes.kept_weights import kept_weights
-from probes.layer_robustness import layer_robustness
-from probes.logit_lens import logit_lens
-from probes.microscope import law_and_microscope, microscope, microscope_tokens
-from probes.neuron_kinds import neuron_kinds
-from probes.neuron_set import NeuronSet
-from probes.neuron_tokens import neuron_tokens
-from probes.next_token_law import next_token_law
-from probes.normxlogit import normxlogit
-from probes.random_model import random_model
-from probes.reagent import reagent, reagent_probes
-from probes.reagent_ls import reagent_ls
-from probes.released_subnetwork import released_subnetwork
-from probes.run_schedules import run_schedules
-from probes.spelling import spelling
-from probes.stages import stages_of_inference
-from probes.steer import steer
-from probes.subjoiner_heads import subjoiner_heads
-from probes.subnetwork import Subnetwork, maskable
-from probes.subnetwork_covariance import subnetwork_covariance
-from probes.subnetwork_overlap import subnetwork_overlap
-from probes.subnetwork_rotation import subnetwork_rotation
-from probes.subnetwork_surprisal import subnetwork_surprisal
-from probes.top_tokens import top_tokens
-from probes.tuned_lens import TunedLens, load_tuned_lens, tuned_lens
-from probes.value_clusters import value_clusters
+from interp.authoring import Probe
+from probes.attention.subjoiner_heads import subjoiner_heads
+from probes.attribution.attribute import attribute
+from probes.attribution.faithfulness.faithfulness import faithfulness
+from probes.attribution.normxlogit import normxlogit
+from probes.attribution.reagent.reagent import reagent, reagent_probes
+from probes.attribution.reagent.reagent_ls import reagent_ls
+from probes.characters.character_content import character_content
+from probes.characters.spelling import spelling
+from probes.geometry.microscope import law_and_microscope, microscope, microscope_tokens
+from probes.geometry.next_token_law import next_token_law
+from probes.layers.layer_robustness import layer_robustness
+from probes.layers.run_schedules import run_schedules
+from probes.layers.stages_of_inference import stages_of_inference
+from probes.lens.logit_lens import logit_lens
+from probes.lens.top_tokens import top_tokens
+from probes.lens.tuned_lens import TunedLens, load_tuned_lens, tuned_lens
+from probes.neurons.concept_neurons import concept_neurons, concept_scores
+from probes.neurons.neuron_kinds import neuron_kinds
+from probes.neurons.neuron_set import NeuronSet
+from probes.neurons.neuron_tokens import neuron_tokens
+from probes.neurons.steer import steer
+from probes.neurons.value_clusters import value_clusters
+from probes.subnetworks.bigram_model import BigramModel, bigram_model
+from probes.subnetworks.evaluation.evaluate_subnetwork import Evaluation, evaluate_subnetwork
+from probes.subnetworks.evaluation.kept_weights import kept_weights
+from probes.subnetworks.evaluation.subnetwork_covariance import subnetwork_covariance
+from probes.subnetworks.evaluation.subnetwork_overlap import subnetwork_overlap
+from probes.subnetworks.evaluation.subnetwork_rotation import subnetwork_rotation
+from probes.subnetworks.evaluation.subnetwork_surprisal import subnetwork_surprisal
+from probes.subnetworks.random_model import random_model
+from probes.subnetworks.released_subnetwork import released_subnetwork
+from probes.subnetworks.search.bigram_subnetwork import bigram_subnetwork, subnetwork_log
+from probes.subnetworks.search.find_subnetwork import FoundSubnetworks, find_subnetwork
+from probes.subnetworks.subnetwork import Subnetwork, maskable
+from probes.uncertainty.iterative_inference import iterative_inference
+from probes.vocab.vocabulary import vocabulary
 
 __all__ = [
     "BigramModel",
@@ -85,3 +87,6 @@ __all__ = [
     "value_clusters",
     "vocabulary",
 ]
+
+PROBES = tuple(one for one in (globals()[name] for name in __all__) if isinstance(getattr(one, "probe", None), Probe))
+"""The probes among these names, as the entry-point group `interp.probes` finds them."""

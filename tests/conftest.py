@@ -6,8 +6,10 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub reads it
 
+import importlib.metadata
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -20,6 +22,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 import interp
+from interp.findings import claim
+from interp.runs import plugins, registry
 
 VOCAB = 61
 WINDOW = 6  # of sliding-window and local attention: shorter than the tests' prompts
@@ -131,6 +135,41 @@ def small_subject(word_level: PreTrainedTokenizerFast) -> Callable[..., interp.S
         return interp.load(build_model(architecture), backend=backend, tokenizer=word_level)
 
     return build
+
+
+def forget_plugins() -> None:
+    """Forget which probes and claims are installed."""
+    for cached in (plugins.offered, registry._installed, claim._claims):
+        cached.cache_clear()
+
+
+@contextmanager
+def offering(group: str, entries: dict[str, str]) -> Iterator[None]:
+    """Pretend that a package offers these entry points, name -> value, beside what is installed."""
+    theirs = [importlib.metadata.EntryPoint(name, value, group) for name, value in entries.items()]
+    asked = plugins.entry_points
+
+    def entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
+        return [*asked(group=group), *(entry for entry in theirs if entry.group == group)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugins, "entry_points", entry_points)
+        forget_plugins()
+        yield
+    forget_plugins()
+
+
+@pytest.fixture(scope="session")
+def offer() -> Callable[..., Any]:
+    """`with offer(group, {name: value}):` a package offers these entry points."""
+    return offering
+
+
+@pytest.fixture
+def forget() -> Iterator[Callable[[], None]]:
+    """Call it after what is installed has changed; it is called after the test too."""
+    yield forget_plugins
+    forget_plugins()
 
 
 @pytest.fixture(scope="session")

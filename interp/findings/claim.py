@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from hashlib import sha256
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeAlias
 
 import pandas as pd
 
 from interp.errors import InputError, InterpError, UnknownName
 from interp.findings.verdict import Comparison, check_bounds
+from interp.runs.plugins import offered
 
 GROUP = "interp.claims"
 
@@ -104,22 +104,16 @@ def get(id: str) -> Claim:
 
 @cache
 def _claims() -> dict[str, Claim]:
-    """By id. An entry point of the group leads to a claim or to several, as the list of a module's."""
+    """All installed claims by id."""
     found: dict[str, Claim] = {}
-    for entry in entry_points(group=GROUP):
-        for claim in _loaded(entry):
+    for entry, _, claims in offered(GROUP)[0]:
+        if not claims or not all(isinstance(claim, Claim) for claim in claims):
+            raise InterpError(f"entry point {entry.value!r} is neither a Claim nor a sequence of them.")
+        for claim in claims:
             if claim.id in found and found[claim.id] is not claim:
                 raise InputError(f"two packages offer a claim {claim.id!r}, one of them as {entry.value!r}.")
             found[claim.id] = claim
     return found
-
-
-def _loaded(entry: EntryPoint) -> tuple[Claim, ...]:
-    loaded = entry.load()
-    claims = (loaded,) if isinstance(loaded, Claim) else tuple(loaded) if isinstance(loaded, list | tuple) else ()
-    if not claims or not all(isinstance(claim, Claim) for claim in claims):
-        raise InterpError(f"entry point {entry.value!r} is neither a Claim nor a sequence of them.")
-    return claims
 
 
 def _source(function: Callable[..., Any]) -> str:

@@ -16,21 +16,22 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from interp import plots, registry
-from interp.accessor import concat
+from interp.data.shipped import read_texts
 from interp.errors import InputError, InterpError, UnknownName
 from interp.findings import claim as installed
+from interp.findings import plot
 from interp.findings.claim import Claim
 from interp.findings.verdict import judge
-from interp.frames import Column, Schema, columns
-from interp.loading import Source
+from interp.frames.schema import Column, Schema, columns
+from interp.model.loading import Source
+from interp.model.subject import Subject
 from interp.options import options
-from interp.registry import probe
-from interp.run import Run
-from interp.shipped import read_texts
-from interp.stats import holm
-from interp.store import Store
-from interp.subject import Subject
+from interp.runs import registry
+from interp.runs.accessor import concat
+from interp.runs.registry import probe
+from interp.runs.run import Run
+from interp.runs.store import Store
+from interp.stats.corrections import holm
 
 FINDINGS = Schema(
     probe="findings",
@@ -87,7 +88,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     return joined
 
 
-@probe(FINDINGS, plot=plots.findings, summarise=summarise)
+@probe(FINDINGS, plot=plot.findings, summarise=summarise, listed=False)
 def findings(
     models: Source | Sequence[Source],
     claims: str | Claim | Sequence[str | Claim] | None = None,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import InputError
-from interp.findings._interval import Bounds, Mean, mean_over_units
+from interp.stats.units import Bounds, Mean, mean_over_units
 
 State = Literal["holds", "fails", "undecided"]
 Bound: TypeAlias = "float | Literal['control']"

@@ -29,10 +29,11 @@ from collections.abc import Generator
 import pytest
 
 from interp.errors import InterpError
-from interp.pytest_plugin import ledger, marker, records
+from interp.pytest_plugin import marker, records
+from interp.pytest_plugin import summary as ledger
 from interp.pytest_plugin.finding import Finding
-from interp.pytest_plugin.ledger import Ledger
 from interp.pytest_plugin.session import Session
+from interp.pytest_plugin.summary import Ledger
 
 _SESSION = pytest.StashKey[Session]()
 _COLLECTED = pytest.StashKey[dict[str, list[str]]]()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from interp.findings import State, Verdict
-    from interp.subject import Subject
+    from interp.model.subject import Subject
 
 _SHOWN = 20  # differences in a message
 

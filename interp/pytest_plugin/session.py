@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp import registry
+from interp.data.shipped import read_data
 from interp.errors import InputError, InterpError, UnknownName
-from interp.shipped import read_data
+from interp.runs import registry
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from interp.subject import Subject
+    from interp.model.subject import Subject
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Session:
         return self._frames[key].copy()
 
     def _load(self, source: Any) -> Subject | InterpError:
-        from interp.loading import load
+        from interp.model.loading import load
 
         try:
             return load(source() if inspect.isroutine(source) else source, device=self.device, dtype=self.dtype)

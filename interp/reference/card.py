@@ -13,9 +13,9 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from interp.data.bigram_counts import vocabulary
 from interp.reference.baselines import Baselines, fit_baselines
 from interp.reference.corpus import END_OF_TEXT, HELD_OUT_BOOKS, HELD_OUT_STORIES, TokenStream, encode, read_corpus
-from interp.reference.counts import vocabulary
 from interp.reference.sample import TEMPERATURE, TOP_P, Passage, load_trained, passages, weights_sha256
 from interp.reference.train import held_out_losses, saved_tokenizer
 

@@ -5,10 +5,7 @@ The shipped file keeps the frequent pairs and the full counts of single tokens, 
 
 from __future__ import annotations
 
-import hashlib
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -16,51 +13,13 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 from scipy import sparse
-from tokenizers import Tokenizer
 
+from interp.data.bigram_counts import FILE_NAME, BigramCounts, tokens_sha256, vocabulary
 from interp.errors import InputError
 from interp.reference.corpus import END_OF_TEXT, encode, read_corpus
 from interp.reference.train import saved_tokenizer
-from interp.shipped import shipped_path
 
-FILE_NAME = "counts.npz"
 MAX_BYTES = 6_000_000
-
-
-@dataclass(frozen=True)
-class BigramCounts:
-    """Counts of adjacent tokens in a corpus of `n_tokens` tokens, the first one preceded by start-of-text.
-
-    Attributes:
-        pairs: int64 CSR [V, V]; row = current token, column = the token after it. Only pairs seen `threshold` times
-            or more; 0 elsewhere.
-        unigram: int64 [V], how often each token is predicted, that is, occurs. Complete: sums to `n_tokens`.
-        current: int64 [V], how often each token is the one before. Complete: sums to `n_tokens`.
-        threshold: smallest count kept in `pairs`.
-        tokenizer_sha256: `tokens_sha256` of the tokenizer that cut the text.
-    """
-
-    pairs: sparse.csr_array
-    unigram: NDArray[np.int64]
-    current: NDArray[np.int64]
-    threshold: int
-    tokenizer_sha256: str
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens counted, equal to the number of pairs before any were dropped."""
-        return int(self.unigram.sum())
-
-    @property
-    def mass_kept(self) -> float:
-        """Fraction of the corpus's pairs that `pairs` accounts for."""
-        return float(self.pairs.sum() / self.n_tokens)
-
-    @property
-    def dropped(self) -> NDArray[np.int64]:
-        """How many pairs of each row were dropped, int64 [V]."""
-        kept: NDArray[np.int64] = self.pairs.sum(axis=1)
-        return self.current - kept
 
 
 def count_bigrams(ids: NDArray[np.int32], bos: int, vocab_size: int) -> sparse.csr_array:
@@ -93,17 +52,6 @@ def _at_least(pairs: sparse.csr_array, threshold: int) -> sparse.csr_array:
     return kept
 
 
-def tokens_sha256(tokens: Sequence[str]) -> str:
-    """SHA-256 of a vocabulary, its tokens in the order of their ids: the same however the tokenizer was saved."""
-    return hashlib.sha256("\n".join(tokens).encode()).hexdigest()
-
-
-def vocabulary(tokenizer: Tokenizer) -> list[str]:
-    """The tokens in the order of their ids."""
-    ids = tokenizer.get_vocab()
-    return sorted(ids, key=ids.__getitem__)
-
-
 def save_counts(counts: BigramCounts, path: str | Path) -> None:
     """Write compressed numpy arrays; equal counts give equal bytes."""
     Path(path).write_bytes(_packed(counts))
@@ -128,22 +76,6 @@ def _smallest(values: NDArray[np.integer]) -> NDArray[np.integer]:
     return values.astype(np.min_scalar_type(int(values.max(initial=0))))
 
 
-def load_counts(path: str | Path | None = None) -> BigramCounts:
-    """Read what `save_counts` wrote; by default the shipped counts of the reference model's training text.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged.
-    """
-    with np.load(shipped_path("bigrams") / FILE_NAME if path is None else path, allow_pickle=False) as saved:
-        arrays = {name: saved[name].astype(np.int64) for name in ("indptr", "indices", "data", "unigram", "current")}
-        threshold, digest = int(saved["threshold"]), str(saved["tokenizer_sha256"])
-    n = len(arrays["unigram"])
-    pairs = sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(n, n))
-    pairs.check_format(full_check=True)
-    return BigramCounts(pairs, arrays["unigram"], arrays["current"], threshold, digest)
-
-
 def card(counts: BigramCounts, n_pairs: int, n_bytes: int) -> str:
     """The dataset's README, with its numbers; `n_pairs` distinct pairs were counted, `n_bytes` is the file's size."""
     return f"""# bigrams
@@ -151,7 +83,7 @@ def card(counts: BigramCounts, n_pairs: int, n_bytes: int) -> str:
 How often each token of the reference tokenizer follows each other one in the reference model's training text (the
 card of `reference` names it). Statistics only: the text itself is not here, and the held-out text is not counted.
 
-`counts.npz`, {n_bytes:,} bytes, read by `interp.reference.counts.load_counts()`:
+`counts.npz`, {n_bytes:,} bytes, read by `interp.data.bigram_counts.load_counts()`:
 
 | array | meaning |
 |---|---|

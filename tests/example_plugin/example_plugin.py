@@ -1,9 +1,8 @@
 """How sure is the model of its next token? A probe in under twenty lines, and a claim about what it measures."""
 
 import interp
+from interp.authoring import columns, select_positions
 from interp.findings import Claim, Comparison
-from interp.frames import columns
-from interp.tokens import select_positions
 
 AT = ("model", "run_id", "prompt_id", "pos", "token_id", "token", "prob")
 SURENESS = interp.Schema("sureness", "an example", "one per prompt and position", columns(*AT), summary_of=("prob",))

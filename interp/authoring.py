@@ -1,0 +1,85 @@
+"""Every name that a probe, a figure or a claim is written with, in one place.
+
+Methods that replay, mask or read out the model take more from `interp.model.tape`, `schedules`, `sites`, `weights`,
+`head` and `readout`; figures share `interp.display.plotting`; claims come with `interp.findings`, statistics with
+`interp.stats`.
+"""
+
+from interp.data.shipped import read_texts, shipped_path, text_dataset_names
+from interp.errors import InputError, InterpError, ModelError, NumericalError, TooLong, UnknownName
+from interp.frames.build import rows_of_block
+from interp.frames.schema import VOCABULARY, Column, Schema, columns
+from interp.model.generation import continuation
+from interp.model.loading import Source, load
+from interp.model.subject import Subject
+from interp.model.tokens import (
+    Batch,
+    Texts,
+    Tokens,
+    adds_bos,
+    check_positions,
+    followed,
+    next_tokens,
+    select_positions,
+    single_token,
+    whole_numbers,
+)
+from interp.options import options
+from interp.runs.accessor import concat
+from interp.runs.examples import CONCEPT, at_most, running_text, with_concept
+from interp.runs.holdout import held_out_prompts, require_enough, require_fitted
+from interp.runs.registry import Example, Probe, probe, summarise_by_prompt
+from interp.runs.run import Run, in_batches
+from interp.runs.store import Store
+from interp.runs.streams import Stream, collect, one_core_each, whole_frame
+
+__all__ = [
+    "CONCEPT",
+    "VOCABULARY",
+    "Batch",
+    "Column",
+    "Example",
+    "InputError",
+    "InterpError",
+    "ModelError",
+    "NumericalError",
+    "Probe",
+    "Run",
+    "Schema",
+    "Source",
+    "Store",
+    "Stream",
+    "Subject",
+    "Texts",
+    "Tokens",
+    "TooLong",
+    "UnknownName",
+    "adds_bos",
+    "at_most",
+    "check_positions",
+    "collect",
+    "columns",
+    "concat",
+    "continuation",
+    "followed",
+    "held_out_prompts",
+    "in_batches",
+    "load",
+    "next_tokens",
+    "one_core_each",
+    "options",
+    "probe",
+    "read_texts",
+    "require_enough",
+    "require_fitted",
+    "rows_of_block",
+    "running_text",
+    "select_positions",
+    "shipped_path",
+    "single_token",
+    "summarise_by_prompt",
+    "text_dataset_names",
+    "whole_frame",
+    "whole_numbers",
+    "with_concept",
+]

@@ -1,0 +1,1 @@
+"""Show tokens, tables and figures as text, HTML and images."""

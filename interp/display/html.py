@@ -1,0 +1,115 @@
+"""HTML without scripts, for notebooks and the report: tables that can be read aloud, and what a frame says of itself.
+
+Text that comes from models and users goes through `visible` and is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from interp.display import token_map as heat_map
+from interp.display.text import cited, said, visible
+from interp.errors import InterpError
+
+
+def table(frame: pd.DataFrame, caption: str, *, units: Mapping[str, str] | None = None, max_rows: int = 60) -> Markup:
+    """A frame as a table with a caption, headed columns, and rows headed by their first column.
+
+    A value and its interval (`x`, `x_low`, `x_high`) share a cell; where there are more than `max_rows` rows, the
+    caption says how many are shown.
+
+    Args:
+        frame: whose index is left out.
+        caption: what it holds.
+        units: of its columns, put into their heads.
+        max_rows: to show.
+
+    >>> print(table(pd.DataFrame({"layer": [0], "kl": [0.5], "kl_low": [0.4], "kl_high": [0.75]}), "By layer"))
+    <table><caption>By layer</caption><thead><tr><th scope="col">layer</th>...
+    """
+    units = units or {}
+    whole = [str(name) for name in frame.columns]
+    ends = {f"{name}_{end}" for name in whole for end in ("low", "high") if f"{name}_low" in whole}
+    names = [name for name in whole if name not in ends]
+    if len(frame) > max_rows:
+        caption = f"{caption} (the first {max_rows} of {len(frame):,} rows)"
+    shown = frame.head(max_rows)
+    heads = [_head(name, units.get(name, ""), f"{name}_low" in ends) for name in names]
+    numeric = [pd.api.types.is_numeric_dtype(frame[name]) for name in names]
+    rows = [
+        Markup("<tr>{}</tr>").format(Markup("").join(_cells(row, names, numeric)))
+        for row in shown.to_dict(orient="records")
+    ]
+    return Markup("<table><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(
+        visible(caption), Markup("").join(heads), Markup("\n").join(rows)
+    )
+
+
+def _head(name: str, unit: str, interval: bool) -> Markup:
+    said = ", ".join(part for part in (unit, "with 95 % interval" if interval else "") if part)
+    small = Markup(" <small>({})</small>").format(said) if said else Markup("")
+    return Markup('<th scope="col">{}{}</th>').format(visible(name), small)
+
+
+def _cells(row: Mapping[Any, Any], names: Sequence[str], numeric: Sequence[bool]) -> Iterator[Markup]:
+    for place, (name, number) in enumerate(zip(names, numeric, strict=True)):
+        text = said(row[name])
+        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+        if low is not None and not (pd.isna(low) and pd.isna(high)):
+            text = f"{text} [{said(low)}, {said(high)}]"
+        tag = Markup('<th scope="row">{}</th>') if place == 0 else Markup("<td{}>{}</td>")
+        align = Markup(' style="text-align:right;white-space:nowrap"') if number else Markup("")
+        yield tag.format(text) if place == 0 else tag.format(align, text)
+
+
+_STATES = {"holds": "✓ holds", "fails": "✗ fails", "undecided": "? undecided"}
+
+
+def findings(frame: pd.DataFrame) -> Markup:
+    """A frame of `interp.findings` as a table: a row per claim, states told apart by sign and word as well as colour.
+
+    Args:
+        frame: of one model, or of several: the model then has a column.
+    """
+    wanted = ["statement", "model", "state", "effect", "low", "high", "comparison", "control_effect", "n", "unit"]
+    wanted += ["n_skipped", "p_holm", "reason", "paper", "claim"]
+    several = "model" in frame and frame["model"].nunique() > 1
+    shown = frame[[name for name in wanted if name in frame and (name != "model" or several)]]
+    shown = shown.rename(columns={"low": "effect_low", "high": "effect_high"})
+    shown = shown.assign(
+        state=shown["state"].map(lambda state: _STATES.get(state, state)), paper=shown["paper"].map(cited)
+    )
+    rendered = str(table(shown, "Claims put to the test", max_rows=500))
+    for state, text in _STATES.items():  # whole cells only, and those hold nothing that came from elsewhere
+        rendered = rendered.replace(f"<td>{text}</td>", f'<td class="{state}">{text}</td>')
+    return Markup(rendered)
+
+
+def overview(frame: pd.DataFrame) -> Markup:
+    """What a probe's frame says of itself: rows, runs, the tokens of its first text where it fits, its columns.
+
+    Never raises for a frame that no probe made: that is what it then says.
+    """
+    try:
+        schema, runs = frame.interp.schema, frame.interp.runs
+    except InterpError as error:
+        return Markup("<p>{}</p>").format(visible(str(error)))
+    lines = [f"{len(frame):,} rows, {schema.rows}. {schema.paper}.", *map(extent, runs.values())]
+    parts = [Markup("<p style='margin:0.2em 0'><b>{}</b> {}</p>").format(schema.probe, lines[0])]
+    parts += [Markup("<p style='margin:0.2em 0'>{}</p>").format(visible(line)) for line in lines[1:]]
+    with suppress(InterpError):  # not every frame is about single tokens
+        parts.append(heat_map.token_map(frame, schema))
+    columns = table(schema.describe(), f"Columns of a frame of {schema.probe}", max_rows=200)
+    parts.append(Markup("<details><summary>What the columns mean</summary>{}</details>").format(columns))
+    return Markup("<div>{}</div>").format(Markup("").join(parts))
+
+
+def extent(run: Mapping[str, Any]) -> str:
+    """How much a run read of what, in how long and when, of its provenance."""
+    read = f", {run['n_prompts']:,} texts of {run['n_tokens']:,} tokens" if "n_prompts" in run else ""
+    return f"{run['model']}{read}, {run['seconds']:.1f} s, {run['created']}"

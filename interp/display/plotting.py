@@ -1,0 +1,36 @@
+"""What figures share: Okabe and Ito's colours, told apart by every kind of colour vision, and one frame at a time."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from interp.errors import InputError
+
+BLUE, RED, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+SKY, YELLOW, BLACK, GREY = "#56B4E9", "#E69F00", "#000000", "#999999"
+
+
+def require_one(frame: pd.DataFrame, *names: str) -> None:
+    """Refuse to draw a frame without rows, or one that mixes values of a column a figure can show one of."""
+    if frame.empty:
+        raise InputError("the frame has no rows to draw.")
+    for name in names:
+        if frame[name].nunique() > 1:
+            raise InputError(f"the frame holds several {name}s: {frame[name].unique().tolist()}; select one to draw.")
+
+
+def one_prompt(frame: pd.DataFrame, prompt_id: int | None) -> pd.DataFrame:
+    """The rows of one prompt, by default the first, of a frame of one model."""
+    require_one(frame, "model")
+    chosen = frame["prompt_id"].iat[0] if prompt_id is None else prompt_id
+    one = frame[frame["prompt_id"] == chosen]
+    if one.empty:
+        raise InputError(f"prompt {chosen} is not in the frame; it holds {frame['prompt_id'].unique().tolist()[:10]}.")
+    return one
+
+
+def legible(token: str, width: int = 9) -> str:
+    """A token in a few characters: what cannot be printed spelled out, `$` kept from starting a formula."""
+    text = token if token.isprintable() else repr(token)[1:-1]
+    text = text if len(text) <= width else text[: width - 1] + "…"
+    return text.replace("$", r"\$")

@@ -1,0 +1,153 @@
+"""The tokens of a text as HTML, coloured by a score.
+
+Styles are inline and no colour depends on the page around it, so that it looks the same in JupyterLab, in VS Code and
+in a file.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from interp.display.text import said, visible
+from interp.errors import InputError, UnknownName
+from interp.frames.schema import Schema
+
+_POSITIVE, _NEGATIVE = (0, 114, 178), (213, 94, 0)  # Okabe and Ito's blue and vermilion
+_MAX_LINES, _MAX_TOKENS = 12, 200
+# What tells the lines of one prompt apart, beside what the probe sums up by.
+_LINE_COLUMNS = ("method", "control", "intervention", "layer", "sublayer", "lens", "target_pos", "target_id", "k")
+
+
+def token_map(
+    frame: pd.DataFrame,
+    schema: Schema,
+    *,
+    value: str | None = None,
+    prompt_id: int | None = None,
+    max_lines: int = _MAX_LINES,
+) -> Markup:
+    """The tokens of one prompt, coloured by a score: a line per method, layer or whatever else tells its rows apart.
+
+    White is zero, blue above, vermilion below: the scale is symmetric, up to the largest absolute score. Position 0
+    often holds a start-of-text token whose score dwarfs the rest: it does not set the scale. Methods differ in their
+    units and have a scale each; all other lines share one.
+
+    Args:
+        frame: of one model, with `prompt_id`, `pos` and `token`.
+        schema: of the frame.
+        value: column to colour by; by default `score`, else the first that the probe's summary averages.
+        prompt_id: which prompt; by default the first.
+        max_lines: to show; the caption says how many there are.
+
+    Raises:
+        InputError: the frame holds no tokens, or nothing tells its rows at a token apart.
+        UnknownName: there is no such column.
+    """
+    if frame.empty or not {"prompt_id", "pos", "token"} <= set(frame.columns):
+        raise InputError(f"a frame of {schema.probe!r} without rows, or without tokens, has no token map.")
+    value = value or _default_value(frame, schema)
+    if value not in frame.columns:
+        raise UnknownName("column", value, map(str, frame.columns))
+    chosen = frame["prompt_id"].iat[0] if prompt_id is None else prompt_id
+    one = frame[frame["prompt_id"] == chosen]
+    if one.empty:
+        raise InputError(f"prompt {chosen} is not in the frame; it holds {frame['prompt_id'].unique().tolist()[:10]}.")
+    if one[value].isna().all():
+        raise InputError(f"prompt {chosen} has no {value!r} at all in this frame of {schema.probe!r}.")
+    # What varies along the line, as the next token does, tells no lines apart.
+    known = [key for key in dict.fromkeys((*schema.summary_by, *_LINE_COLUMNS)) if key in one]
+    keys = [key for key in known if (one.groupby("pos")[key].nunique() > 1).any()]
+    if one.duplicated([*keys, "pos"]).any():
+        raise InputError(f"the frame of {schema.probe!r} holds several rows for a token that nothing tells apart.")
+    lines = [(key, of.sort_values("pos")) for key, of in one.groupby(keys, sort=False)] if keys else [((), one)]
+    by_method = "method" in keys
+    largest = _largest(one, value)
+    unit = schema.units.get(value, "")
+    body = []
+    for key, line in lines[:max_lines]:
+        most = _largest(line, value) if by_method else largest
+        label = ", ".join(f"{name} {said(part)}" for name, part in zip(keys, key, strict=True))
+        body.append(_line(line, value, unit, most, f"{label}, scale ±{most:.3g}" if by_method else label))
+    more = f" The first {max_lines} of {len(lines)} lines." if len(lines) > max_lines else ""
+    target = one["target"].dropna().unique().tolist() if "target" in one else []
+    of = f" of “{target[0]}”" if len(target) == 1 else ""
+    what = f"{schema.probe}: {value}{of}{f' ({unit})' if unit else ''}, prompt {chosen}.{more}"
+    return _FIGURE.format(visible(what), _legend(None if by_method else largest), Markup("").join(body))
+
+
+_FIGURE = Markup(
+    '<figure style="margin:0.5em 0;max-width:60em;print-color-adjust:exact;-webkit-print-color-adjust:exact">'
+    '<figcaption style="margin-bottom:0.4em">{} {}</figcaption>{}</figure>'
+)
+_LINE = Markup(
+    '<div style="margin:0.3em 0"><div style="font-size:80%">{}</div>'
+    '<div style="font-family:monospace;line-height:1.8;overflow-wrap:anywhere">{}</div></div>'
+)
+# Each token keeps its own direction, and its spaces.
+_TOKEN = Markup(
+    '<span title="{}" style="{};unicode-bidi:isolate;white-space:pre-wrap;padding:0.15em 0.05em;'
+    'border-radius:0.2em">{}</span><wbr>'
+)
+
+
+def _line(line: pd.DataFrame, value: str, unit: str, largest: float, label: str) -> Markup:
+    spans = []
+    shown = line.head(_MAX_TOKENS)
+    targets = shown["target"] if "target" in shown else [pd.NA] * len(shown)
+    for pos, token, target, score in zip(shown["pos"], shown["token"], targets, shown[value], strict=True):
+        missing = pd.isna(score)
+        tip = f"position {pos}: {'missing' if missing else f'{score:.4g} {unit}'.strip()}"
+        if not pd.isna(target):
+            tip += f", of {said(target)}"
+        style = "border-bottom:1px dotted" if missing else shade(float(score) / largest)
+        spans.append(_TOKEN.format(tip, style, visible(str(token))))
+    if len(line) > _MAX_TOKENS:
+        spans.append(Markup(" … {} more").format(len(line) - _MAX_TOKENS))
+    return _LINE.format(label, Markup("").join(spans))
+
+
+def shade(share: float) -> Markup:
+    """Style of a score's background: white at 0, blue at 1, vermilion at -1, in ink that contrasts with it.
+
+    >>> shade(0.0)
+    Markup('background:#ffffff;color:#000000')
+    """
+    strength = min(1.0, abs(share))
+    hue = _POSITIVE if share > 0 else _NEGATIVE
+    red, green, blue = (round(255 + (part - 255) * strength) for part in hue)
+    ink = "#000000" if luminance(red, green, blue) > 0.179 else "#ffffff"  # where both contrast equally
+    return Markup(f"background:#{red:02x}{green:02x}{blue:02x};color:{ink}")
+
+
+def luminance(*rgb: int) -> float:
+    """Relative luminance of an sRGB colour (WCAG 2), 0..1."""
+    linear = [part / 255 / 12.92 if part <= 10 else ((part / 255 + 0.055) / 1.055) ** 2.4 for part in rgb]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def _legend(largest: float | None) -> Markup:
+    labels = ("−100 %", "−50 %", "0", "50 %", "100 %") if largest is None else None
+    swatches = []
+    for place, share in enumerate((-1.0, -0.5, 0.0, 0.5, 1.0)):
+        text = labels[place] if labels else f"{share * largest:.3g}"  # type: ignore[operator]
+        swatches.append(Markup('<span style="{};padding:0 0.4em">{}</span>').format(shade(share), text))
+    of = " of the line's scale" if largest is None else ""
+    return Markup('<span style="white-space:nowrap">{}</span>{}').format(Markup("").join(swatches), of)
+
+
+def _largest(rows: pd.DataFrame, value: str) -> float:
+    """Largest absolute finite score after position 0; 1 where there is none."""
+    later = rows[rows["pos"] > 0] if (rows["pos"] > 0).any() else rows
+    sizes = later[value].astype("Float64").abs().to_numpy(dtype=float, na_value=np.nan)
+    sizes = sizes[np.isfinite(sizes)]
+    return float(sizes.max()) if sizes.size and sizes.max() > 0 else 1.0
+
+
+def _default_value(frame: pd.DataFrame, schema: Schema) -> str:
+    candidates = ["score", *schema.summary_of]
+    numeric = [name for name in candidates if name in frame and pd.api.types.is_numeric_dtype(frame[name])]
+    if not numeric:
+        raise InputError(f"a frame of {schema.probe!r} has no score to colour tokens by; name a column as value.")
+    return numeric[0]

@@ -1,0 +1,61 @@
+"""The matrix of findings: claims by models, each cell with its verdict, effect and interval."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from interp.display.plotting import BLUE, GREY, RED
+from interp.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Told apart by words and marks too, not by colour alone.
+_LOOKS = {"holds": (BLUE, "✓"), "fails": (RED, "✗"), "undecided": (GREY, "?"), "skipped": ("white", "–")}
+
+
+def findings(frame: pd.DataFrame) -> Figure:
+    """A row per claim, a column per model: the verdict as colour and mark, effect with its interval and comparison.
+
+    Args:
+        frame: of `interp.findings.findings`.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Rectangle
+
+    if frame.empty:
+        raise InputError("the frame has no rows to draw.")
+    claims, runs = frame["claim"].unique().tolist(), frame["run_id"].unique().tolist()
+    names = frame.drop_duplicates("run_id").set_index("run_id")["model"]
+    said = frame.drop_duplicates("claim").set_index("claim")["statement"]
+    width, height = 4.6 + 2.9 * len(runs), 0.9 + 0.3 * len(claims)
+    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    for row in frame.itertuples():
+        x, y = runs.index(row.run_id), claims.index(row.claim)
+        colour, mark = _LOOKS[row.state]
+        axes.add_patch(Rectangle((x - 0.49, y - 0.44), 0.98, 0.88, color=colour, alpha=0.22, linewidth=0))
+        axes.text(x - 0.46, y, mark, va="center", ha="left", fontsize=10, color="0.1")
+        axes.text(x - 0.38, y, _cell(row), va="center", ha="left", fontsize=7.5, color="0.1")
+    axes.set_xlim(-0.5, len(runs) - 0.5)
+    axes.set_ylim(len(claims) - 0.5, -0.5)
+    axes.set_xticks(range(len(runs)), [names[run] for run in runs], fontsize=9)
+    axes.set_yticks(range(len(claims)), [said[claim] for claim in claims], fontsize=8)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    level = round(100 * float(frame["level"].iat[0]))
+    legend = "   ".join(f"{mark} {state}" for state, (_, mark) in _LOOKS.items())
+    figure.supxlabel(f"effect [{level} % interval] and what it is held against      {legend}", fontsize=8)
+    plt.close(figure)  # a notebook shows the returned figure once, not twice
+    return figure
+
+
+def _cell(row: object) -> str:
+    if pd.isna(row.effect):  # type: ignore[attr-defined]
+        return str(row.state)  # type: ignore[attr-defined]
+    numbers = f"{row.effect:.2g} [{row.low:.2g}, {row.high:.2g}]"  # type: ignore[attr-defined]
+    beside = "" if pd.isna(row.control_effect) else f" {row.control_effect:.2g}"  # type: ignore[attr-defined]
+    control = beside if "control" in row.comparison else ""  # type: ignore[attr-defined]
+    return f"{numbers} {row.comparison}{control}"  # type: ignore[attr-defined]

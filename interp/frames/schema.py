@@ -1,0 +1,139 @@
+"""Tidy frames: one vocabulary of columns, a schema per probe, and frames built from whole arrays at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import pandas as pd
+
+from interp.errors import InputError, UnknownName
+
+Kind = Literal["int", "float", "bool", "str", "id"]
+"""What a column holds; "id" is an integer that may be missing."""
+
+_DTYPES: dict[Kind, str] = {"int": "int64", "float": "float64", "bool": "bool", "str": "str", "id": "Int64"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, what it holds, its unit and meaning, and what values it may take."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    missing: bool = False
+
+    def with_(self, **changes: Any) -> Column:
+        """This column with some of its fields changed, as a probe's schema may need."""
+        return replace(self, **changes)
+
+
+def _vocabulary() -> dict[str, Column]:
+    columns = (
+        Column("model", "str", "name of the model under study"),
+        Column("run_id", "str", "short hash of subject, probe, parameters, data and seed; finds the provenance again"),
+        Column("prompt_id", "int", "which prompt"),
+        Column("pos", "int", "position in the prompt, from 0, the start-of-text token counts", low=0),
+        Column("token_id", "int", "the token at this position", low=0),
+        Column("token", "str", "the token at this position as it reads in the text"),
+        Column("layer", "int", "where a residual is read: 0 enters the first block, L leaves the last", low=0),
+        Column("head", "int", "attention head within its block", low=0),
+        Column("neuron", "int", "MLP neuron within its block", low=0),
+        Column("component", "str", "part of a block: attn, mlp, ..."),
+        Column("target_id", "id", "the token being scored", low=0, missing=True),
+        Column("target", "str", "the token being scored, as it reads in a text", missing=True),
+        Column("log_prob", "float", "log-probability of the target", "nats", high=0.0, missing=True),
+        Column("prob", "float", "probability", "0..1", low=0.0, high=1.0),
+        Column(
+            "rank", "id", "tokens with a strictly larger logit than the target; 0 is the argmax", low=0, missing=True
+        ),
+        Column("entropy", "float", "entropy of the next-token distribution", "nats", low=0.0),
+        Column("kl", "float", "Kullback-Leibler divergence from the intact model", "nats", low=0.0),
+        Column("loss", "float", "cross-entropy of the actual next token", "nats", low=0.0, missing=True),
+        Column("score", "float", "attribution of this token"),
+        Column("method", "str", "which method gave the row"),
+        Column("control", "str", "'none' for the measurement itself, else the control condition"),
+        Column("seed", "int", "seed of the row's random choices"),
+    )
+    return {column.name: column for column in columns}
+
+
+VOCABULARY = _vocabulary()
+"""The columns every probe shares: one name, one meaning, in every frame."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a probe's frame holds.
+
+    Attributes:
+        probe: name of the probe.
+        paper: where the method comes from.
+        rows: what one row is.
+        columns: in order; names from `VOCABULARY` or `Column`s of the probe's own.
+        summary_by: columns that define the groups of `.interp.summary()`.
+        summary_of: the values it averages over prompts.
+    """
+
+    probe: str
+    paper: str
+    rows: str
+    columns: tuple[Column, ...]
+    summary_by: tuple[str, ...] = ()
+    summary_of: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Column:
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise UnknownName("column", name, [column.name for column in self.columns])
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Unit of every column that has one."""
+        return {column.name: column.unit for column in self.columns if column.unit}
+
+    def describe(self) -> pd.DataFrame:
+        """One row per column: name, type, unit, meaning."""
+        rows = [(column.name, _DTYPES[column.kind], column.unit, column.meaning) for column in self.columns]
+        return pd.DataFrame(rows, columns=["column", "type", "unit", "meaning"])
+
+    def validate(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Check types, ranges and missing values; further columns on the right (the user's own) are let be.
+
+        Raises:
+            InputError: a column is absent or holds what it may not; the message says which and why.
+        """
+        import pandera.errors
+        import pandera.pandas as pa
+
+        expected = pa.DataFrameSchema({column.name: _pandera(column) for column in self.columns}, strict=False)
+        try:
+            expected.validate(frame, lazy=False)
+        except (pandera.errors.SchemaError, pandera.errors.SchemaErrors) as error:
+            raise InputError(f"this is not a frame of {self.probe!r}: {str(error).splitlines()[0]}") from error
+        return frame
+
+
+def columns(*chosen: str | Column) -> tuple[Column, ...]:
+    """Columns by name from the vocabulary, or as given.
+
+    >>> [column.name for column in columns("pos", Column("kappa", "float", "kurtosis"))]
+    ['pos', 'kappa']
+    """
+    return tuple(VOCABULARY[one] if isinstance(one, str) else one for one in chosen)
+
+
+def _pandera(column: Column) -> Any:
+    import pandera.pandas as pa
+
+    checks = []
+    if column.low is not None:
+        checks.append(pa.Check.ge(column.low))
+    if column.high is not None:
+        checks.append(pa.Check.le(column.high))
+    return pa.Column(_DTYPES[column.kind], checks, nullable=column.missing)

@@ -1,0 +1,90 @@
+"""Where a block keeps its weight matrices, fused and transposed ones included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from interp.errors import ModelError
+from interp.model.backends.structure import attention_of, layer_list
+from interp.model.weights import COMPONENTS, Component, WeightMatrix
+
+_NAMES: dict[Component, tuple[str, ...]] = {
+    "q": ("q_proj",),
+    "k": ("k_proj",),
+    "v": ("v_proj",),
+    "o": ("o_proj", "c_proj", "dense", "out_proj"),
+    "mlp_in": ("c_fc", "fc1", "fc_in", "dense_h_to_4h", "up_proj", "in"),
+    "mlp_gate": ("gate_proj", "gate"),
+    "mlp_out": ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "out"),
+}
+
+
+def of_bridge(block: Any, layer: int, name: str) -> list[WeightMatrix]:
+    """Those of a TransformerLens block; the fused `qkv` beside its split q, k and v takes no part in a pass."""
+    parts = {"attn": COMPONENTS[:4], "mlp": COMPONENTS[4:]}
+    found = []
+    for part, components in parts.items():
+        for component in components:
+            linear = getattr(getattr(block, part, None), component.removeprefix("mlp_"), None)
+            if linear is not None:
+                module = linear.original_component
+                found.append(WeightMatrix(layer, component, module, _rows_first(module)))
+    return _complete(found, layer, name)
+
+
+def of_huggingface(model: Any, layer: int) -> list[WeightMatrix]:
+    """Those of a Hugging Face model's block."""
+    block = layer_list(model)[1][layer]
+    attention = attention_of(block)
+    inside = {id(module) for module in attention.modules()} if attention is not None else set()
+    linear = {path.rpartition(".")[2]: module for path, module in block.named_modules() if id(module) not in inside}
+    in_attention = {path.rpartition(".")[2]: module for path, module in (attention or nn.Module()).named_modules()}
+    found = _fused(in_attention, layer, model)
+    for component in COMPONENTS:
+        scope = linear if component.startswith("mlp") else in_attention
+        module = next((scope[name] for name in _NAMES[component] if name in scope), None)
+        if module is not None:
+            found.append(WeightMatrix(layer, component, module, _rows_first(module)))
+    if any("experts" in path for path, _ in block.named_modules()):
+        found = []
+    return _complete(found, layer, type(model).__name__)
+
+
+def _fused(attention: dict[str, nn.Module], layer: int, model: Any) -> list[WeightMatrix]:
+    """Queries, keys and values kept in one parameter: side by side (GPT-2), or head by head (GPT-NeoX, BLOOM)."""
+    components: tuple[Component, ...] = ("q", "k", "v")
+    if "c_attn" in attention:
+        return [WeightMatrix(layer, one, attention["c_attn"], _third(place)) for place, one in enumerate(components)]
+    if "query_key_value" in attention:
+        n_heads = int(model.config.get_text_config().num_attention_heads)
+        module = attention["query_key_value"]
+        return [
+            WeightMatrix(layer, one, module, _third_of_heads(place, n_heads)) for place, one in enumerate(components)
+        ]
+    return []
+
+
+def _rows_first(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    # GPT-2's Conv1D stores [in, out]; every Linear stores [out, in].
+    return (lambda weight: weight.T) if type(module).__name__ == "Conv1D" else (lambda weight: weight)
+
+
+def _third(place: int) -> Callable[[Tensor], Tensor]:
+    return lambda weight: weight.chunk(3, dim=1)[place].T
+
+
+def _third_of_heads(place: int, n_heads: int) -> Callable[[Tensor], Tensor]:
+    return lambda weight: weight.view(n_heads, 3, -1, weight.shape[1])[:, place]
+
+
+def _complete(found: list[WeightMatrix], layer: int, name: str) -> list[WeightMatrix]:
+    missing = {"q", "k", "v", "o", "mlp_in", "mlp_out"} - {matrix.component for matrix in found}
+    if missing:
+        raise ModelError(
+            f"block {layer} of {name!r} shows no weight matrix {', '.join(sorted(missing))} under a known name "
+            "(a mixture of experts?)."
+        )
+    return sorted(found, key=lambda matrix: COMPONENTS.index(matrix.component))

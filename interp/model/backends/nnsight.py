@@ -1,0 +1,253 @@
+"""The nnsight backend: the same recording and replay inside a trace, so that it can run on another machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any, TypeVar
+
+import nnsight
+import torch
+from nnsight import Envoy, NNsight, TransformersModel
+from torch import Tensor
+
+from interp.errors import ModelError
+from interp.model.backends.matrices import of_huggingface
+
+# By name: a module named in a program is pickled whole, loader and all, when the program is sent away.
+from interp.model.backends.structure import (
+    deciding_config,
+    down_projection,
+    eager_attention,
+    evaluating,
+    facts_of,
+    final_norm_path,
+    head_path,
+    layer_list,
+    mid_reader,
+    output_transform,
+    require_causal,
+    shared_copy,
+    unembedding_only,
+    untrained,
+)
+from interp.model.backends.structure import site as site_of
+from interp.model.head import Head
+from interp.model.sites import Site, SiteName
+from interp.model.tape import Call, HeadReached, Tape
+from interp.model.weights import WeightMatrix
+
+T = TypeVar("T")
+
+
+class NNsightBackend:
+    """A model run through nnsight; with `remote` every program runs where the model is."""
+
+    kind = "nnsight"
+
+    def __init__(self, model: Envoy, name: str, tokenizer: Any = None, *, remote: bool = False) -> None:
+        if remote:
+            require_key()
+        if not remote and not getattr(model, "dispatched", True):
+            model.dispatch()  # as its first trace would: until then nnsight holds shapes without weights
+        self.model = model
+        self.remote = remote
+        self.tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
+        module = model._module
+        if getattr(module, "config", None) is None:
+            raise ModelError(
+                f"nnsight holds a {type(module).__name__} without a Hugging Face config; interp cannot read it."
+            )
+        require_causal(module.config, name)
+        self.facts = facts_of(module, name)
+        self._module = module
+        self._blocks = list(_envoy(model, layer_list(module)[0]))
+        self._norm = _envoy(model, final_norm_path(module))
+        self._head = _envoy(model, head_path(module))
+        self._transform = output_transform(module.config)
+
+    @classmethod
+    def around(cls, model: Any, name: str, tokenizer: Any) -> NNsightBackend:
+        """Wrap a Hugging Face model without touching it.
+
+        nnsight replaces the `forward` of every module it wraps, for good, so it gets a copy of the module tree; the
+        tensors are shared.
+        """
+        return cls(NNsight(shared_copy(model)), name, tokenizer)
+
+    @classmethod
+    def on_ndif(cls, hub_id: str, name: str, tokenizer: Any, revision: str | None) -> NNsightBackend:
+        """A model that NDIF has deployed, without its weights here."""
+        require_key()
+        # The tokenizer's name, because nnsight 0.8 does not find it by itself beside transformers 5.
+        model = TransformersModel(hub_id, revision=revision, task="text-generation", tokenizer=tokenizer or hub_id)
+        return cls(model, name, tokenizer, remote=True)
+
+    @property
+    def weights(self) -> str:
+        """See `Backend.weights`."""
+        return "raw"
+
+    @property
+    def device(self) -> torch.device:
+        """Where ids go."""
+        return torch.device("cpu") if self.remote else next(self._module.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self._module.parameters()).dtype
+
+    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool, graph: bool = False) -> T:
+        """See `Backend.run`."""
+        if graph:
+            return self._run_with_graph(ids, program)
+        read_mid = mid_reader(self._module) if mids else ""
+        with torch.no_grad(), self._evaluating(), self._trace(ids, logits_to_keep=1):
+            calls, between = [], []
+            for block in self._blocks:
+                args, kwargs = block.inputs
+                calls.append(Call(args, kwargs))
+                if mids:
+                    mid = getattr(block, read_mid).input
+                    between.append(mid.reshape(calls[-1].residual.shape))  # OPT flattens batch and position here
+            last = self._norm.input
+            heads = [self._read_through(norm) for norm in (self._norm, lambda residual: residual)]
+            tape = Tape(calls, last, between, self._blocks, *heads)
+            with torch.no_grad():  # here too: only what stands within the trace travels
+                result = nnsight.save(program(tape))
+        return result
+
+    def _run_with_graph(self, ids: Tensor, program: Callable[[Tape], T]) -> T:
+        """Without a trace: nnsight's own backward pass is by module, and its trace may run under no_grad."""
+        if self.remote:
+            raise ModelError(f"gradients of {self.facts.name!r} cannot be taken on NDIF; load it without remote=True.")
+        module, transform = self._module, self._transform
+        norm = module.get_submodule(final_norm_path(module))
+        unembed = module.get_output_embeddings()
+        final: list[Tensor] = []
+
+        def reach_head(module: Any, args: tuple[Tensor, ...]) -> None:
+            final.append(args[0])
+            raise HeadReached
+
+        with torch.enable_grad(), self._evaluating():
+            with norm.register_forward_pre_hook(reach_head), suppress(HeadReached):
+                module(input_ids=ids.to(self.device), use_cache=False)
+            head = Head(lambda residual: transform(unembed(norm(residual))))
+            raw = Head(lambda residual: transform(unembed(residual)))
+            return program(Tape([], final[0], [], [], head, raw))
+
+    def run_ends(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
+        """See `Backend.run_ends`; on another machine a recorded pass, where the program can go along."""
+        if self.remote:
+            return self.run(ids, lambda tape: program(tape.head(tape.last[range(len(ends)), ends])), mids=False)
+        head = self._module.get_output_embeddings()
+        with torch.no_grad(), self._evaluating(), unembedding_only(ends, head):
+            return program(self._module(input_ids=ids.to(self.device), use_cache=False).logits[:, 0])
+
+    def logits(self, ids: Tensor) -> Tensor:
+        """See `Backend.logits`."""
+        with torch.no_grad(), self._evaluating(), self._trace(ids):
+            logits = nnsight.save(self.model.output.logits)
+        return logits
+
+    def step(self, ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        """See `Backend.step`; a cache would not survive the way to another machine and back."""
+        if self.remote:
+            return self.logits(ids)[:, -1], None
+        with torch.no_grad(), self._evaluating():
+            out = self._module(input_ids=ids.to(self.device), use_cache=True, past_key_values=cache)
+        return out.logits[:, -1], out.past_key_values
+
+    def original_logits(self, ids: Tensor) -> Tensor | None:
+        """See `Backend.original_logits`."""
+        return None
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """See `Backend.named_weights`."""
+        yield from self._module.named_parameters()
+
+    def config(self) -> Mapping[str, Any]:
+        """See `Backend.config`."""
+        return deciding_config(self._module.config)
+
+    def embedding(self) -> Tensor:
+        """See `Backend.embedding`."""
+        return self._here(self._module.get_input_embeddings().weight)
+
+    def unembedding(self) -> tuple[Tensor, Tensor | None]:
+        """See `Backend.unembedding`."""
+        head = self._module.get_output_embeddings()
+        bias = getattr(head, "bias", None)
+        return self._here(head.weight).T, None if bias is None else self._here(bias)
+
+    def value_vectors(self, layer: int) -> Tensor:
+        """See `Backend.value_vectors`."""
+        return self._here(down_projection(layer_list(self._module)[1][layer]))
+
+    def weight_matrices(self, layer: int) -> list[WeightMatrix]:
+        """See `Backend.weight_matrices`."""
+        if self.remote:
+            raise ModelError(f"the weights of {self.facts.name!r} are on NDIF: load it without remote=True.")
+        return of_huggingface(self._module, layer)
+
+    def site(self, name: SiteName, layer: int) -> Site:
+        """See `Backend.site`."""
+        if self.remote:
+            raise ModelError(f"{name} cannot be read or changed on NDIF; load {self.facts.name!r} without remote=True.")
+        return site_of(self._module, name, layer)
+
+    def untrained(self, keep_embeddings: bool) -> Any:
+        """See `Backend.untrained`."""
+        if self.remote:
+            raise ModelError(f"{self.facts.name!r} is on NDIF; load it without remote=True to draw its weights anew.")
+        return untrained(self._module, keep_embeddings)
+
+    def showing_patterns(self) -> AbstractContextManager[None]:
+        """See `Backend.showing_patterns`."""
+        return eager_attention(self._module)
+
+    def _read_through(self, norm: Callable[[Tensor], Tensor]) -> Head:
+        unembed, transform = self._head, self._transform  # the backend itself could not travel with a head
+
+        def whole(residual: Tensor) -> Tensor:
+            logits: Tensor = transform(unembed(norm(residual)))
+            return logits
+
+        if self.remote:
+            return Head(whole)
+        weight, bias = self.unembedding()
+        return Head(whole, weight.T, bias, norm, transform)
+
+    def _trace(self, ids: Tensor, **options: Any) -> Any:
+        if self.remote:
+            options["remote"] = self.remote
+        ids = ids.to(self.device)
+        # An explicit mask: nnsight would take ids equal to the padding token for padding.
+        return self.model.trace(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **options)
+
+    def _evaluating(self) -> Any:
+        return nullcontext() if self.remote else evaluating(self._module)
+
+    def _here(self, weight: Tensor) -> Tensor:
+        if weight.is_meta:
+            raise ModelError(
+                f"the weights of {self.facts.name!r} are on NDIF: load it without remote=True to read them."
+            )
+        return weight.detach()
+
+
+def require_key() -> None:
+    """Refuse to go remote without what NDIF asks for."""
+    if not nnsight.CONFIG.API.APIKEY:
+        raise ModelError(
+            "remote=True runs on NDIF, which needs an API key (nnsight.CONFIG.set_default_api_key) and a model that is "
+            "deployed there, given by its hub id."
+        )
+
+
+def _envoy(model: Any, path: str) -> Any:
+    for name in path.split("."):
+        model = getattr(model, name)
+    return model

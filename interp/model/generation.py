@@ -1,0 +1,83 @@
+"""Continuing texts token by token with a key-value cache, several side by side, without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from interp.model.subject import Subject
+
+
+@dataclass(frozen=True)
+class Generating:
+    """Where a pass stands in the texts it continues: an edit sees a few positions of a text, not which ones they are.
+
+    Attributes:
+        start: position of the pass's first token.
+        prompt_lengths: tokens of each prompt, int64 [batch]; what follows them was generated.
+    """
+
+    start: int
+    prompt_lengths: Tensor
+
+
+def continued(
+    subject: Subject, prompts: Sequence[Tensor], max_new_tokens: int, *, temperature: float, seed: int
+) -> list[Tensor]:
+    """Prompts with their continuations, int64 [pos] each, on the CPU; end-of-text ends one and is left out.
+
+    Prompts of several lengths need no padding, which would move positions: all are fed up to the length of the
+    shortest, and then one column at a time, in which a longer one still reads its own next token.
+
+    Args:
+        subject: the model.
+        prompts: int64 [pos] each, at least one token.
+        max_new_tokens: of each prompt; fewer where the context ends.
+        temperature: 0 takes the most probable token each time.
+        seed: of every row's own generator, so that its draws do not depend on what stands beside it.
+    """
+    lengths = torch.tensor([len(prompt) for prompt in prompts])
+    stops = (lengths + max_new_tokens).clamp(max=subject.n_ctx).tolist()
+    generators = [torch.Generator().manual_seed(seed) for _ in prompts]
+    end = subject.tokenizer.eos_token_id if subject.tokenizer is not None else None
+    ids = torch.stack([prompt[: int(lengths.min())] for prompt in prompts])
+    cache: Any = None
+    try:
+        while ids.shape[1] < max(stops):
+            column = ids.shape[1]
+            fed = ids if cache is None else ids[:, -1:]
+            subject.generating = Generating(column - fed.shape[1], lengths)
+            logits, cache = subject.backend.step(fed, cache)
+            chosen = []
+            for row, (prompt, one) in enumerate(zip(prompts, logits.float().cpu(), strict=True)):
+                if column < len(prompt):
+                    chosen.append(int(prompt[column]))
+                    continue
+                chosen.append(0 if column >= stops[row] else _sample(one, temperature, generators[row]))
+                if chosen[-1] == end:
+                    stops[row] = min(column, stops[row])
+            ids = torch.cat([ids, torch.tensor(chosen)[:, None]], dim=1)
+    finally:
+        subject.generating = None
+    return [row[: max(stop, len(prompt))] for row, stop, prompt in zip(ids, stops, prompts, strict=True)]
+
+
+def continuation(tokenizer: Any, prompt: Tensor, ids: Tensor) -> str:
+    """What `ids` add to `prompt`, as text.
+
+    Decoded as a whole: a character can be spread over several tokens, which apart read as nothing.
+    """
+    before, whole = (tokenizer.decode(part, clean_up_tokenization_spaces=False) for part in (prompt, ids))
+    added: str = whole[len(before) :]
+    return added
+
+
+def _sample(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
+    if temperature == 0:
+        return int(logits.argmax())
+    return int(torch.multinomial(torch.softmax(logits / temperature, dim=0), 1, generator=generator))

@@ -1,0 +1,204 @@
+"""Residual vectors -> statistics of the next-token distribution, streamed in tiles.
+
+A tile holds the logits of some rows and of one stretch of the vocabulary. For each tile every state is read in turn, so
+that the stretch of the unembedding stays in cache, and what is kept between tiles are a few numbers per row:
+`[layers, rows, d_vocab]` never exists, and nor does `[rows, d_vocab]` where the unembedding is at hand. All statistics
+are float32, whatever the model's dtype, from one shifted log-sum-exp: no `log(p + eps)` anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from interp.errors import InputError
+from interp.model._tile_statistics import Running, Wanted
+from interp.model.head import Head
+
+# Tiles of 512 x 2,048 float32 logits (4 MiB) keep the products large enough to be efficient and every pass over a tile
+# in the processor's cache. A GPU has no such cache to keep to: there a tile is as wide as the vocabulary.
+_CPU_ROWS, CPU_WIDTH = 512, 2048
+# Rows of whole logits on a CPU, where no tile can be read: beyond this every pass over them pays for memory.
+_CPU_CHUNK_BYTES = 24 << 20
+# Alive at once: the reference's exponentials, another's, and in the head the logits and two steps of a soft cap.
+_LIVE_TILES = 5
+
+
+@dataclass(frozen=True)
+class Readout:
+    """Statistics of `states` read through a head; n states, r rows, t targets per row. Those not asked for are None.
+
+    Attributes:
+        log_prob: of each target, nats, float32 [n, r, t].
+        rank: number of tokens with a strictly larger logit than the target, int64 [n, r, t]; 0 is the argmax.
+        entropy: nats, float32 [n, r].
+        kl: KL(reference || state), nats, float32 [n, r]; 0 exactly where the state is the reference itself.
+        top_id: the k most probable tokens, most probable first, int64 [n, r, k]; of equals the lowest id where k is 1,
+            else in no certain order.
+        top_log_prob: their log-probabilities, nats, float32 [n, r, k].
+        reference_top1: the argmax of the reference, int64 [r].
+        target_ids: int64 [r, t].
+    """
+
+    top_id: Tensor
+    top_log_prob: Tensor
+    reference_top1: Tensor
+    target_ids: Tensor | None = None
+    log_prob: Tensor | None = None
+    rank: Tensor | None = None
+    entropy: Tensor | None = None
+    kl: Tensor | None = None
+
+
+@torch.no_grad()
+def read_out(
+    head: Head | Callable[[Tensor], Tensor],
+    states: Sequence[Tensor],
+    reference: Tensor,
+    *,
+    d_vocab: int,
+    memory: int,
+    targets: Tensor | Literal["argmax"] | None = None,
+    reference_head: Head | Callable[[Tensor], Tensor] | None = None,
+    entropy: bool = True,
+    kl: bool = True,
+    k: int = 1,
+) -> Readout:
+    """Read every state through `head` and reduce its next-token distribution.
+
+    Args:
+        head: residual [rows, d_model] -> logits [rows, d_vocab].
+        states: residuals [r, d_model] each.
+        reference: residual [r, d_model] whose distribution `kl` and "argmax" refer to; may be one of `states`, and is
+            then read once.
+        d_vocab: size of the vocabulary; with `memory` it decides the rows per tile.
+        memory: bytes all tiles together may use.
+        targets: ids [r, t] to score, or "argmax" for the reference's own argmax (t = 1).
+        reference_head: another head for the reference; default `head`.
+        entropy: compute entropies.
+        kl: compute divergences from the reference.
+        k: how many top tokens to return, at least 1.
+
+    Returns:
+        A `Readout`, on the CPU.
+
+    Raises:
+        InputError: there are no states or no rows.
+        NumericalError: a state's logits hold NaN or +infinity.
+    """
+    if not states or not len(reference):
+        raise InputError("there is nothing to read: give at least one state of at least one row.")
+    head, reference_head = _as_head(head), _as_head(reference_head or head)
+    tiling = _Tiling.of(head, reference, len(states), d_vocab, memory)
+    same = [state is reference and reference_head is head for state in states]
+    columns: dict[str, list[Tensor]] = {}
+    for start in range(0, len(reference), tiling.n_rows):
+        rows = slice(start, start + tiling.n_rows)
+        compared = _Rows(reference_head, reference[rows], tiling)
+        others = [_Rows(head, state[rows], tiling) for state, known in zip(states, same, strict=True) if not known]
+        ids = targets[rows].to(reference.device) if isinstance(targets, Tensor) else None
+        if targets == "argmax":
+            ids = compared.argmax()
+        own, *found = _read(compared, others, Wanted(entropy, kl, k, ids))
+        rest = iter(found)
+        results = [own if known else next(rest) for known in same]
+        for name in own:
+            columns.setdefault(name, []).append(torch.stack([result[name] for result in results]).cpu())
+        columns.setdefault("reference_top1", []).append(own["top_id"][:, 0].cpu())
+        if ids is not None:
+            columns.setdefault("target_ids", []).append(ids.cpu())
+    per_row = ("target_ids", "reference_top1")
+    joined = {name: torch.cat(parts, dim=0 if name in per_row else 1) for name, parts in columns.items()}
+    return Readout(**joined)
+
+
+def _read(compared: _Rows, others: Sequence[_Rows], wanted: Wanted) -> list[dict[str, Tensor]]:
+    """Statistics of the rows compared with and of the others, tile by tile."""
+    reference = compared.running(wanted)
+    states = [rows.running(wanted) for rows in others]
+    for tile in compared.tiling.tiles():
+        exponentials, scratch = (compared.buffer(name, tile) for name in ("exponentials", "scratch"))
+        step = reference.add(compared.logits(tile), tile.start, scratch, exponentials=exponentials)
+        for rows, state in zip(others, states, strict=True):
+            state.add(rows.logits(tile), tile.start, scratch, reference=step)
+    for rows, state in zip((compared, *others), (reference, *states), strict=True):
+        if state.must_recount():
+            for tile in compared.tiling.tiles():
+                state.recount(rows.logits(tile))
+    return [state.statistics(reference) for state in (reference, *states)]
+
+
+@dataclass(frozen=True)
+class _Tiling:
+    """How many rows and tokens are read at once, and kept buffers for them.
+
+    Fresh tensors of this size would cost more in page faults than the arithmetic does.
+    """
+
+    n_rows: int
+    width: int
+    d_vocab: int
+    buffers: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, head: Head, reference: Tensor, n_states: int, d_vocab: int, memory: int) -> _Tiling:
+        """Fit the budget; narrow tiles only where they pay and the unembedding is at hand."""
+        device = reference.device
+        if head.weight is not None and device.type == "cpu":
+            width = min(d_vocab, CPU_WIDTH)
+            behind_norm = (n_states + 1) * reference.shape[1] * reference.element_size()
+            n_rows = min(_CPU_ROWS, memory // (_LIVE_TILES * 4 * width + behind_norm))
+        else:
+            width = d_vocab
+            chunk = memory // _LIVE_TILES
+            n_rows = (min(chunk, _CPU_CHUNK_BYTES) if device.type == "cpu" else chunk) // (4 * width)
+        n_rows = max(1, min(len(reference), n_rows))
+        names = ("exponentials", "scratch", "logits") if width < d_vocab else ("exponentials", "scratch")
+        return cls(n_rows, width, d_vocab, {name: torch.empty(n_rows * width, device=device) for name in names})
+
+    def tiles(self) -> Iterator[range]:
+        """Stretches of the vocabulary, in order."""
+        for start in range(0, self.d_vocab, self.width):
+            yield range(start, min(start + self.width, self.d_vocab))
+
+
+class _Rows:
+    """Some rows of one state, ready to be read tile by tile."""
+
+    def __init__(self, head: Head, residual: Tensor, tiling: _Tiling) -> None:
+        self.head, self.residual, self.tiling = head, residual, tiling
+        self.whole = tiling.width == tiling.d_vocab
+        self.normed = residual if self.whole else head.norm(residual)
+
+    def logits(self, tile: range) -> Tensor:
+        """float32 logits [rows, len(tile)] that may be written over, also where the head hands its input back."""
+        if not self.whole:
+            return self.head.tile(self.normed, tile.start, tile.stop, out=self.buffer("logits", tile))
+        logits = self.head(self.residual).float()
+        aliased = logits.untyped_storage().data_ptr() == self.residual.untyped_storage().data_ptr()
+        return logits.clone() if aliased else logits
+
+    def running(self, wanted: Wanted) -> Running:
+        """Fresh statistics of these rows."""
+        bounds = None if self.whole or wanted.ids is None else self.head.bounds(self.normed, wanted.ids)
+        return Running(len(self.residual), wanted, bounds, self.residual.device)
+
+    def argmax(self) -> Tensor:
+        """The most probable token of each row, [rows, 1]."""
+        top = Running(len(self.residual), Wanted(entropy=False, kl=False, k=1, ids=None), None, self.residual.device)
+        for tile in self.tiling.tiles():
+            top.keep_top(self.logits(tile), tile.start)
+        return top.top_id
+
+    def buffer(self, name: str, tile: range) -> Tensor:
+        """Memory for a tile of these rows, [rows, len(tile)]."""
+        shape = len(self.residual), len(tile)
+        return self.tiling.buffers[name][: shape[0] * shape[1]].view(shape)
+
+
+def _as_head(head: Head | Callable[[Tensor], Tensor]) -> Head:
+    return head if isinstance(head, Head) else Head(head)

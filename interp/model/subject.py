@@ -1,0 +1,298 @@
+"""The model under study, whatever it came as."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interp.errors import InputError, ModelError
+from interp.model.backends.base import Backend
+from interp.model.generation import Generating, continuation, continued
+from interp.model.readout import Readout, read_out
+from interp.model.sites import Edit, Site, SiteName, editing
+from interp.model.tape import Tape
+from interp.model.tokens import Texts, Tokens, token_strings, tokenise
+from interp.model.verification import verify
+from interp.model.weights import WeightMatrix, version
+from interp.options import options
+
+T = TypeVar("T")
+Continued = TypeVar("Continued", str, list[str])
+
+
+class Subject:
+    """A causal language model to run probes on; made by `interp.load`, and never changed by a probe.
+
+    Attributes:
+        name: what the `model` column of every frame says.
+        n_layers, n_heads, d_model, d_mlp, d_vocab, n_ctx: its shape; `n_ctx` is the longest prompt in tokens.
+        tokenizer: a Hugging Face tokenizer, or None.
+        backend: how it is run.
+        edits: what `edited` does to it at present; empty for the model as it was loaded.
+        generating: where in its texts the present pass stands, while it generates.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.tokenizer = backend.tokenizer
+        facts = backend.facts
+        self.name, self.architecture = facts.name, facts.architecture
+        self.n_layers, self.n_heads = facts.n_layers, facts.n_heads
+        self.d_model, self.d_mlp = facts.d_model, facts.d_mlp
+        self.d_vocab, self.n_ctx = facts.d_vocab, facts.n_ctx
+        self._weights = [weight for _, weight in backend.named_weights()]
+        self._loaded = self._weight_versions()
+        self._verified = False
+        self.edits: list[dict[str, Any]] = []
+        self.generating: Generating | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"Subject({self.name!r}, {self.architecture}, {self.n_layers} layers of {self.d_model}, "
+            f"vocabulary {self.d_vocab}, {self.backend.kind}, {self.dtype}, {self.device})"
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's input goes."""
+        return self.backend.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the model's weights; statistics are float32 whatever it is."""
+        return self.backend.dtype
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of architecture, config and weights, 16 hex digits: the same one means the same numbers."""
+        config = json.dumps(dict(self.backend.config()), sort_keys=True, default=str)
+        digest = hashlib.blake2b(f"{self.architecture} {config}".encode(), digest_size=8)
+        for name, weight in self.backend.named_weights():
+            digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
+            if weight.is_meta:  # on another machine: what it is called stands for what it holds
+                digest.update(self.name.encode())
+                continue
+            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def token_strings(self) -> np.ndarray:
+        """Every token as it reads inside a text, object [d_vocab]."""
+        return token_strings(self.tokenizer, self.d_vocab)
+
+    @property
+    def W_E(self) -> Tensor:
+        """Token embedding, [d_vocab, d_model]."""
+        return self.backend.embedding()
+
+    @property
+    def W_U(self) -> Tensor:
+        """Unembedding, [d_model, d_vocab]."""
+        return self.backend.unembedding()[0]
+
+    @property
+    def b_U(self) -> Tensor:
+        """Bias of the unembedding, [d_vocab]; zeros where the model has none."""
+        weight, bias = self.backend.unembedding()
+        return weight.new_zeros(self.d_vocab) if bias is None else bias
+
+    def value_vectors(self, layer: int) -> Tensor:
+        """What each neuron of block `layer` writes at the end of its MLP, [d_mlp, d_model].
+
+        Where a norm stands between the MLP and the residual stream (Gemma 2 and 3, OLMo-2), before that norm.
+
+        Raises:
+            InputError: there is no such block.
+            ModelError: the block has no single MLP.
+        """
+        return self.backend.value_vectors(self.check_layer(layer, self.n_layers - 1))
+
+    def weight_matrices(self) -> list[WeightMatrix]:
+        """Every weight matrix of attention and MLP, block by block; see `interp.model.weights`.
+
+        Raises:
+            ModelError: a block has no single MLP, or the weights are on another machine.
+        """
+        return [matrix for layer in range(self.n_layers) for matrix in self.backend.weight_matrices(layer)]
+
+    def site(self, name: SiteName, layer: int = 0) -> Site:
+        """Where a value of block `layer` can be read or changed, see `interp.model.sites`.
+
+        Raises:
+            InputError: there is no such block.
+            ModelError: the architecture does not show it, or the model is on another machine.
+        """
+        return self.backend.site(name, self.check_layer(layer, self.n_layers - 1))
+
+    def check_layer(self, layer: int, last: int) -> int:
+        """Return `layer` if it lies in 0..last, else raise InputError."""
+        if not 0 <= layer <= last:
+            raise InputError(f"layer {layer} is not in {self.name!r}: layers run from 0 to {last} here.")
+        return layer
+
+    def tokens(self, texts: Texts, *, bos: bool | None = None, truncate: bool = False) -> Tokens:
+        """Tokenise texts for this model; see `interp.model.tokens.tokenise`."""
+        return tokenise(texts, self.tokenizer, n_ctx=self.n_ctx, d_vocab=self.d_vocab, bos=bos, truncate=truncate)
+
+    def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool = False, graph: bool = False) -> T:
+        """Record one clean pass over ids [batch, pos] and run a program on the tape.
+
+        Under nnsight the program runs inside the trace, where the model is; return tensors, not the tape, if it must
+        work remotely.
+
+        Args:
+            ids: int64 [batch, pos], padded on the right if at all.
+            program: what to compute of the `Tape`.
+            mids: record the residual between attention and MLP too.
+            graph: `tape.last` carries its autograd graph and the program runs with gradients enabled; then only `last`
+                and the heads of the tape are sure to be there. Ask for gradients by name, with `torch.autograd`: those
+                of the model's own parameters are its owner's.
+
+        Raises:
+            ModelError: replaying the recorded blocks does not give the model's own logits, the model is not causal, or
+                its weights are no longer those that were loaded.
+            NumericalError: NaN in the model's own logits.
+        """
+        self._check(ids)
+        return self.backend.run(ids, program, mids=mids, graph=graph)
+
+    def run_ends(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
+        """Run a program on the model's own logits [batch, d_vocab] after one position of each row.
+
+        For many short texts: no block is recorded, so that the pass costs what the model does, and of each text one
+        position is unembedded.
+
+        Args:
+            ids: int64 [batch, pos], padded on the right if at all.
+            ends: which position of each row, int64 [batch].
+            program: what to compute of the logits.
+
+        Raises:
+            ModelError, NumericalError: as `run`.
+
+        >>> from interp import load
+        >>> ids, ends = torch.tensor([[0, 5, 9], [0, 7, 0]]), torch.tensor([2, 1])
+        >>> load("reference").run_ends(ids, ends, lambda logits: tuple(logits.shape))
+        (2, 8192)
+        """
+        self._check(ids)
+        return self.backend.run_ends(ids, ends, program)
+
+    def reader(self, *, final_norm: bool = True, **wanted: Any) -> Callable[[Tape, Sequence[Tensor], Tensor], Readout]:
+        """How to read residuals [rows, d_model] through the model's own head, for use in a program.
+
+        Args:
+            final_norm: False leaves the final norm out for the states, not for the reference.
+            wanted: what to read, see `interp.model.readout.read_out`.
+
+        Returns:
+            (tape, states, reference) -> `Readout`. It holds numbers only, so it can travel with a program to where the
+            model is, as this subject could not.
+        """
+        d_vocab, memory = self.d_vocab, options.memory // 2
+
+        def read(tape: Tape, states: Sequence[Tensor], reference: Tensor) -> Readout:
+            head, reference_head = (tape.head, None) if final_norm else (tape.raw_head, tape.head)
+            return read_out(
+                head, states, reference, reference_head=reference_head, d_vocab=d_vocab, memory=memory, **wanted
+            )
+
+        return read
+
+    def read_out(self, tape: Tape, states: Sequence[Tensor], reference: Tensor, **wanted: Any) -> Readout:
+        """Read residuals [rows, d_model] of a tape at hand; see `reader`."""
+        return self.reader(**wanted)(tape, states, reference)
+
+    def logits(self, texts: Texts, *, bos: bool | None = None, truncate: bool = False) -> list[Tensor]:
+        """The model's own logits, one float tensor [pos, d_vocab] per text, on the CPU."""
+        tokens = self.tokens(texts, bos=bos, truncate=truncate)
+        out: list[Tensor] = [torch.empty(0)] * len(tokens)
+        for batch in tokens.batches(self.batch_tokens()):
+            self._check(batch.ids)
+            logits = self.backend.logits(batch.ids).cpu()
+            for index, row, length in zip(batch.prompts.tolist(), logits, batch.lengths.tolist(), strict=True):
+                out[index] = row[:length]
+        return out
+
+    def generate(
+        self, text: Continued, max_new_tokens: int, *, temperature: float = 1.0, seed: int = 0, bos: bool | None = None
+    ) -> Continued:
+        """Continue a text, or a list of them side by side; returns the texts with their continuations.
+
+        Args:
+            text: what to continue.
+            max_new_tokens: stop after so many, at the end-of-text token, or where the context ends.
+            temperature: 0 takes the most probable token each time.
+            seed: of the sampling; the same seed gives a text the same continuation, whatever stands beside it.
+            bos: see `tokens`.
+
+        Raises:
+            InputError: a text that cannot be used, or a temperature below 0.
+        """
+        texts = [text] if isinstance(text, str) else text
+        prompts = self.tokens(texts, bos=bos).ids
+        ids = self.continue_ids(prompts, max_new_tokens, temperature=temperature, seed=seed)
+        added = [continuation(self.tokenizer, *pair) for pair in zip(prompts, ids, strict=True)]
+        whole = [one + new for one, new in zip(texts, added, strict=True)]
+        return whole[0] if isinstance(text, str) else whole
+
+    def continue_ids(
+        self, prompts: Sequence[Tensor], max_new_tokens: int, *, temperature: float = 1.0, seed: int = 0
+    ) -> list[Tensor]:
+        """As `generate`, from token ids to token ids, int64 [pos] each; end-of-text is left out."""
+        if temperature < 0:
+            raise InputError(f"temperature is {temperature}; give 0 or more.")
+        self._check(prompts[0][None])
+        return continued(self, prompts, max_new_tokens, temperature=temperature, seed=seed)
+
+    @contextmanager
+    def edited(self, edits: Sequence[tuple[Site, Edit]], said: Mapping[str, Any]) -> Iterator[None]:
+        """Every pass within the block runs with these values replaced, and every frame made in it says so.
+
+        Args:
+            edits: where, and by what; see `interp.model.sites.editing`. Edits may be nested: the inner ones see what
+                the outer ones made.
+            said: what the provenance of frames tells of them; JSON.
+
+        Raises:
+            ModelError: the model cannot be studied, or no pass was made within the block, so that nothing was edited.
+        """
+        if not self._verified:  # now, for a model that is being edited may well not be the one that was loaded
+            self._check(torch.arange(min(8, self.n_ctx)).remainder(self.d_vocab).expand(2, -1))
+        self.edits.append(dict(said))
+        try:
+            with ExitStack() as active:
+                for site, edit in edits:
+                    active.enter_context(editing(site, edit))
+                yield
+        finally:
+            self.edits.pop()
+
+    def batch_tokens(self, states_per_layer: int = 1) -> int:
+        """How many padded tokens fit half the memory budget: recorded residuals, and one block's work beside them."""
+        recorded = self.n_layers * states_per_layer + 2
+        working = 8 + 4 * self.d_mlp / self.d_model + 2 * self.n_heads * min(self.n_ctx, 2048) / self.d_model
+        bytes_per_token = (recorded + working) * self.d_model * torch.finfo(self.dtype).bits // 8
+        return max(1, int(options.memory // 2 / bytes_per_token))
+
+    def _weight_versions(self) -> int:
+        """A count that torch raises whenever a weight is written to."""
+        return sum(map(version, self._weights))
+
+    def _check(self, ids: Tensor) -> None:
+        """Before every pass: the weights are those loaded; before the first: the model can be studied at all."""
+        # A bridge holds copies of some weights: a live model that was trained or edited since would run half changed.
+        if self._weight_versions() != self._loaded:
+            raise ModelError(f"the weights of {self.name!r} changed since it was loaded; load it again to study them.")
+        if not self._verified:
+            # A few tokens tell; the logits of two whole contexts could take more than the memory budget.
+            verify(self, ids[:2, :64])
+            self._verified = True

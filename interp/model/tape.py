@@ -1,0 +1,133 @@
+"""One clean forward pass, recorded: any order of blocks can be run again from it, exactly.
+
+A `Tape` holds the residual that entered each block and what else the block was called with (masks, rotary embeddings,
+positions), so that a block can be run on any residual. Masks travel with their block: a sliding-window block keeps its
+window wherever a schedule puts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from interp.errors import InputError
+from interp.model.head import Head
+from interp.model.schedules import Plan, Root, Schedule, check_schedules, plan
+
+# Beyond this a larger batch is no faster, and what a block works with grows with it.
+_TOKENS_AT_ONCE = 4096
+
+
+class HeadReached(Exception):
+    """Ends a recording before the logits of every position, which nobody asked for, are computed."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments a block was called with; the first positional one, or `hidden_states`, is the residual."""
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    @property
+    def residual(self) -> Tensor:
+        """What entered the block, [batch, pos, d_model]."""
+        residual: Tensor = self.args[0] if self.args else self.kwargs["hidden_states"]
+        return residual
+
+    def on(self, block: Callable[..., Any], residual: Tensor) -> Tensor:
+        """Run `block` on another residual with everything else as recorded, repeated for several variants."""
+        args, kwargs = self.args, self.kwargs
+        if residual.shape != self.residual.shape:
+            batch = len(self.residual)
+            args, kwargs = _repeated((args, kwargs), batch, len(residual) // batch)
+        out = block(residual, *args[1:], **kwargs) if args else block(**{**kwargs, "hidden_states": residual})
+        result: Tensor = out[0] if isinstance(out, tuple) else out
+        return result
+
+
+@dataclass(frozen=True)
+class Tape:
+    """A recorded forward pass.
+
+    Attributes:
+        calls: how each block was called, length n_layers.
+        last: the residual leaving the last block, [batch, pos, d_model].
+        mids: the residual between attention and MLP of each block, [batch, pos, d_model]; empty unless asked for.
+        blocks: the blocks themselves.
+        head: residual [..., d_model] -> logits [..., d_vocab]: final norm, unembedding, and what the model does after.
+        raw_head: the same without the final norm.
+    """
+
+    calls: Sequence[Call]
+    last: Tensor
+    mids: Sequence[Tensor]
+    blocks: Sequence[Callable[..., Any]]
+    head: Head
+    raw_head: Head
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        return len(self.calls)
+
+    def residual(self, layer: int) -> Tensor:
+        """The residual at `layer`, [batch, pos, d_model]: 0 enters the first block, n_layers leaves the last.
+
+        Raises:
+            InputError: `layer` is not in 0..n_layers.
+        """
+        if not 0 <= layer <= self.n_layers:
+            raise InputError(f"layer {layer} is not on the tape: its residuals run from 0 to {self.n_layers}.")
+        return self.last if layer == self.n_layers else self.calls[layer].residual
+
+    def run_block(self, index: int, residual: Tensor) -> Tensor:
+        """Block `index` on any residual [batch, pos, d_model] of the recorded batch, or on several of them at once.
+
+        Several variants of the batch ride stacked along it, [n * batch, pos, d_model].
+        """
+        return self.calls[index].on(self.blocks[index], residual)
+
+    def replay(self, schedule: Schedule) -> Tensor:
+        """The residual after running the blocks in this order, [batch, pos, d_model]."""
+        return self.replay_all([schedule])[0]
+
+    def replay_all(self, schedules: Sequence[Schedule]) -> list[Tensor]:
+        """Run many schedules by their `plan`: each shared prefix once, blocks of the same number as one batch.
+
+        Returns:
+            The residual after each schedule, [batch, pos, d_model].
+
+        Raises:
+            InputError: a schedule names a block that is not there.
+        """
+        check_schedules(schedules, self.n_layers)
+        return self.execute(plan(schedules), {})
+
+    def execute(self, plan: Plan, starts: Mapping[Root, Tensor]) -> list[Tensor]:
+        """Execute a plan whose roots are layers of this tape, or names of residuals [batch, pos, d_model] given."""
+        tokens = max(1, self.last[..., 0].numel())
+        return plan.execute(
+            lambda root: starts[root] if root in starts else self.residual(int(root)),  # type: ignore[call-overload]
+            self.run_block,
+            max(1, _TOKENS_AT_ONCE // tokens),
+        )
+
+
+def _repeated(value: Any, batch: int, times: int) -> Any:
+    """What a block was called with, for `times` variants of the batch: tensors that go by prompt are repeated.
+
+    Those are [batch, ...], or [batch * heads, ...] as BLOOM's position biases; one of a single row serves all prompts.
+    """
+    if isinstance(value, Tensor):
+        by_prompt = value.ndim > 2 and len(value) > 1 and len(value) % batch == 0
+        by_prompt |= value.ndim == 2 and len(value) == batch > 1
+        return value.repeat(times, *[1] * (value.ndim - 1)) if by_prompt else value
+    if isinstance(value, tuple | list):
+        return type(value)(_repeated(one, batch, times) for one in value)
+    if isinstance(value, Mapping):
+        return {key: _repeated(one, batch, times) for key, one in value.items()}
+    return value

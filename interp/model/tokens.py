@@ -1,0 +1,299 @@
+"""Texts become token ids once, by stated rules: one start-of-text token or none, padding on the right, no surprises."""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interp.data.shipped import read_texts, text_dataset_names
+from interp.errors import InputError, TooLong
+
+_ID_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+Texts: TypeAlias = str | Sequence[str] | pd.DataFrame | Tensor
+"""What every probe reads: a text, texts, a frame with a `text` column, token ids, or a shipped dataset's name."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts of similar length, padded on the right.
+
+    Attributes:
+        ids: int64 [batch, pos]; what stands right of a prompt's end is never read.
+        lengths: int64 [batch].
+        prompts: int64 [batch], indices into the `Tokens` they come from.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    prompts: Tensor
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of every prompt.
+
+    Attributes:
+        ids: one int64 tensor [pos] per prompt, on the CPU.
+        table: one row per prompt: `prompt_id`, then the columns the user's frame had beside `text`.
+        bos: whether position 0 is the start-of-text token; None where the user gave ids.
+        n_cut: tokens cut off per prompt (`truncate=True`), int64 [n_prompts].
+    """
+
+    ids: list[Tensor]
+    table: pd.DataFrame
+    bos: bool | None
+    n_cut: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over ids and prompt numbers: the data of a run, exactly."""
+        digest = hashlib.sha256(self.table["prompt_id"].to_numpy().tobytes())
+        for ids in self.ids:
+            digest.update(len(ids).to_bytes(8, "little") + ids.numpy().tobytes())
+        return digest.hexdigest()
+
+    def batches(self, max_tokens: int, skip: Collection[int] = ()) -> Iterator[Batch]:
+        """Batches of at most `max_tokens` padded tokens (or one prompt), longest first, without those in `skip`."""
+        wanted = [index for index in range(len(self)) if index not in skip]
+        order = sorted(wanted, key=lambda index: -len(self.ids[index]))
+        start = 0
+        while start < len(order):
+            width = len(self.ids[order[start]])
+            stop = start + max(1, max_tokens // width)
+            chosen = order[start:stop]
+            yield Batch(
+                torch.nn.utils.rnn.pad_sequence([self.ids[index] for index in chosen], batch_first=True),
+                torch.tensor([len(self.ids[index]) for index in chosen]),
+                torch.tensor(chosen),
+            )
+            start = stop
+
+
+def tokenise(
+    texts: Texts, tokenizer: Any, *, n_ctx: int, d_vocab: int, bos: bool | None = None, truncate: bool = False
+) -> Tokens:
+    """Turn whatever the user passed into `Tokens`.
+
+    Args:
+        texts: see `Texts`. The name of a shipped dataset means that dataset; wrap it in a list to mean the word.
+        tokenizer: a Hugging Face tokenizer, or None when `texts` are ids.
+        n_ctx: the longest prompt the model takes, in tokens.
+        d_vocab: ids must be below it.
+        bos: True puts exactly one start-of-text token first, False none; None does as the model's own tokenizer does.
+        truncate: cut prompts that are too long instead of raising; how much was cut is recorded.
+
+    Raises:
+        InputError: no texts, an empty text, ids outside the vocabulary, no tokenizer or no start-of-text token.
+        TooLong: a prompt is longer than `n_ctx`.
+    """
+    if isinstance(texts, Tensor):
+        ids, table, bos = _given_ids(texts, d_vocab, bos)
+    else:
+        strings, table = _strings(texts)
+        if tokenizer is None:
+            raise InputError(
+                "this model came without a tokenizer: pass token ids as a tensor, or load it with tokenizer=."
+            )
+        bos = adds_bos(tokenizer) if bos is None else bos
+        ids = _encode(strings, tokenizer, bos)
+    for number, prompt in zip(table["prompt_id"], ids, strict=True):
+        if len(prompt) > n_ctx and not truncate:
+            raise TooLong(
+                f"prompt {number} has {len(prompt)} tokens, {len(prompt) - n_ctx} more than the context of {n_ctx}; "
+                "shorten it, or pass truncate=True to cut its end."
+            )
+    n_cut = np.array([max(0, len(prompt) - n_ctx) for prompt in ids], dtype=np.int64)
+    return Tokens([prompt[:n_ctx] for prompt in ids], table, bos, n_cut)
+
+
+def adds_bos(tokenizer: Any) -> bool:
+    """Whether the tokenizer, left to itself, begins every text with its start-of-text token."""
+    if tokenizer.bos_token_id is None:
+        return False
+    try:
+        first = tokenizer("a")["input_ids"][:1]  # a text, for "" cannot tell a start from an end with the same token
+    except Exception:  # a tokenizer of words that does not know this one
+        first = tokenizer("")["input_ids"][:1]
+    return bool(first == [tokenizer.bos_token_id])
+
+
+def token_strings(tokenizer: Any, d_vocab: int) -> np.ndarray:
+    """Every token as it reads inside a text, object [d_vocab]: leading spaces kept, ids without a string as `<id>`.
+
+    Several ids can share a string (pieces of multi-byte characters all read '�'): ids are authoritative.
+    """
+    strings = np.array([f"<{index}>" for index in range(d_vocab)], dtype=object)
+    if tokenizer is None:
+        return strings
+    known = sorted(index for index in set(tokenizer.get_vocab().values()) if index < d_vocab)
+    keep: dict[str, Any] = {"clean_up_tokenization_spaces": False, "skip_special_tokens": False}
+    # Decoded alone, a SentencePiece token loses its leading space; decoded behind a plain letter or word it keeps it.
+    texts = tokenizer.batch_decode([[index] for index in known], **keep)
+    anchor = next((place for place, text in enumerate(texts) if text.isascii() and text.isalnum()), None)
+    if anchor is not None:
+        behind = tokenizer.batch_decode([[known[anchor], index] for index in known], **keep)
+        texts = [text.removeprefix(texts[anchor]) for text in behind]
+    strings[known] = texts
+    return strings
+
+
+def single_token(text: str, tokenizer: Any) -> int:
+    """The id of a text that is exactly one token.
+
+    Raises:
+        InputError: it is none or several; the message shows the pieces.
+    """
+    if tokenizer is None:
+        raise InputError(f"this model came without a tokenizer: give {text!r} as a token id.")
+    if not isinstance(text, str):
+        raise InputError(f"a token is a text or an integer id, not {text!r}.")
+    ids = _pieces([text], tokenizer)[0]
+    if len(ids) != 1:
+        pieces = [tokenizer.decode([index]) for index in ids]
+        near = " Most words begin with a space." if text[:1].strip() else ""
+        raise InputError(f"{text!r} is {len(ids)} tokens {pieces}, not one; choose a single token or pass an id.{near}")
+    if ids[0] == tokenizer.unk_token_id and text != tokenizer.unk_token:
+        raise InputError(f"{text!r} is unknown to the model's tokenizer; choose another token, or pass an id.")
+    return int(ids[0])
+
+
+def select_positions(batch: Batch, positions: int | Sequence[int] | None) -> tuple[Tensor, Tensor]:
+    """Rows and columns of `batch.ids` to read: all real tokens, or the given positions of every prompt; -1 is the last.
+
+    Returns:
+        (row, pos), int64 [n] each, prompt by prompt, positions ascending, each once however often it is named.
+
+    Raises:
+        InputError: no positions, or a prompt is too short for one.
+    """
+    real = torch.arange(batch.ids.shape[1]) < batch.lengths[:, None]
+    if positions is not None:
+        wanted = torch.tensor(whole_numbers(positions, "positions"))
+        check_positions(wanted.tolist(), int(batch.lengths.min()))
+        pos = torch.where(wanted < 0, batch.lengths[:, None] + wanted, wanted)
+        real = torch.zeros_like(real).scatter_(1, pos, True)
+    row, pos = real.nonzero(as_tuple=True)
+    return row, pos
+
+
+def next_tokens(batch: Batch, row: Tensor, pos: Tensor) -> Tensor:
+    """The token after each position, int64 [n, 1]; -1 at a prompt's last position, where the text says none."""
+    following = batch.ids[row, (pos + 1).clamp(max=batch.ids.shape[1] - 1)]
+    return torch.where(pos + 1 < batch.lengths[row], following, -1)[:, None]
+
+
+def followed(batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Rows and positions [n] that another token follows, and that token [n]."""
+    row, pos = select_positions(batch, None)
+    following = next_tokens(batch, row, pos)[:, 0]
+    known = following >= 0
+    return (row[known], pos[known]), following[known]
+
+
+def check_positions(positions: int | Sequence[int] | None, shortest: int) -> None:
+    """Raise InputError where a position is outside the shortest prompt; a probe asks before it computes anything."""
+    for position in () if positions is None else whole_numbers(positions, "positions"):
+        if not -shortest <= position < shortest:
+            raise InputError(
+                f"position {position} is outside a prompt of {shortest} tokens; "
+                f"positions run from {-shortest} to {shortest - 1} there."
+            )
+
+
+def whole_numbers(given: int | Iterable[int], what: str) -> list[int]:
+    """One whole number or several, as a list.
+
+    >>> whole_numbers(3, "positions"), whole_numbers(range(2), "positions")
+    ([3], [0, 1])
+
+    Raises:
+        InputError: there are none, or something else among them.
+    """
+    try:
+        several = [operator.index(one) for one in (given if isinstance(given, Iterable) else [given])]
+    except TypeError:
+        raise InputError(f"{what} are whole numbers, not {given!r}.") from None
+    if not several:
+        raise InputError(f"{what} is empty; name at least one, or pass None for all.")
+    return several
+
+
+def _strings(texts: str | Sequence[str] | pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
+    if isinstance(texts, str):
+        texts = read_texts(texts) if texts in text_dataset_names() else [texts]
+    if isinstance(texts, pd.DataFrame):
+        if "text" not in texts.columns:
+            raise InputError(
+                f"the frame has no column 'text', only {list(texts.columns)}; rename the one with the texts."
+            )
+        strings = texts["text"].tolist()
+        table = texts.drop(columns="text").reset_index(drop=True)
+    else:
+        if not isinstance(texts, Iterable):
+            raise InputError(f"texts are a str, a list of them, a DataFrame or a tensor, not {type(texts).__name__}.")
+        strings = list(texts)
+        table = pd.DataFrame(index=range(len(strings)))
+    if not strings:
+        raise InputError("no texts were given; pass at least one.")
+    for number, text in enumerate(strings):
+        if not isinstance(text, str):
+            raise InputError(f"text {number} is {type(text).__name__}, not str.")
+        if not text:
+            raise InputError(f"text {number} is empty; give it at least one token.")
+    return strings, _numbered(table)
+
+
+def _numbered(table: pd.DataFrame) -> pd.DataFrame:
+    if "prompt_id" not in table.columns:
+        table.insert(0, "prompt_id", np.arange(len(table)))
+    given = table["prompt_id"]
+    if not pd.api.types.is_integer_dtype(given) or given.hasnans or not given.is_unique:
+        raise InputError("the frame's column 'prompt_id' must hold different integers.")
+    table["prompt_id"] = given.astype(np.int64)
+    return table
+
+
+def _encode(strings: list[str], tokenizer: Any, bos: bool) -> list[Tensor]:
+    if bos and tokenizer.bos_token_id is None:
+        raise InputError("bos=True, but this model's tokenizer has no start-of-text token; pass bos=False.")
+    start = [tokenizer.bos_token_id] if bos else []
+    # A text that already spells out the start token keeps that one: never two.
+    prompts = [ids if ids[:1] == start else start + ids for ids in _pieces(strings, tokenizer)]
+    for number, ids in enumerate(prompts):
+        if not ids:
+            raise InputError(f"text {number}, {strings[number]!r}, has no tokens under this tokenizer.")
+    return [torch.tensor(ids, dtype=torch.long) for ids in prompts]
+
+
+def _pieces(strings: list[str], tokenizer: Any) -> list[list[int]]:
+    """Ids of texts, nothing added."""
+    try:
+        encoded = tokenizer(strings, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+    except Exception as error:  # the tokenizers library raises bare Exceptions, for a word it has no piece for
+        shown = strings if len(strings) == 1 else "these texts"
+        raise InputError(f"the model's tokenizer cannot read {shown}: {str(error).rstrip('.')}.") from error
+    return [list(ids) for ids in encoded]
+
+
+def _given_ids(ids: Tensor, d_vocab: int, bos: bool | None) -> tuple[list[Tensor], pd.DataFrame, None]:
+    if bos is not None:
+        raise InputError("bos= has no meaning for token ids: put the start-of-text token into them, or leave it out.")
+    if ids.ndim not in (1, 2) or ids.numel() == 0 or ids.dtype not in _ID_DTYPES:
+        raise InputError(f"token ids must be integers [pos] or [prompt, pos], not {ids.dtype} {list(ids.shape)}.")
+    ids = ids.detach().cpu().long()
+    if int(ids.min()) < 0 or int(ids.max()) >= d_vocab:
+        raise InputError(f"token ids run from {int(ids.min())} to {int(ids.max())}; the vocabulary has {d_vocab}.")
+    prompts = list(ids.reshape(-1, ids.shape[-1]))
+    return prompts, _numbered(pd.DataFrame(index=range(len(prompts)))), None

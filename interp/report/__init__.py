@@ -1,0 +1,1 @@
+"""Run every probe on a model and write one page about it."""

@@ -1,0 +1,145 @@
+"""Every installed probe on one model: finished frames are kept in a folder, so that an interrupted survey goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from interp.data.shipped import read_texts, text_dataset_names
+from interp.errors import InputError, InterpError
+from interp.model.loading import Source, load
+from interp.model.subject import Subject
+from interp.options import options
+from interp.runs import registry
+from interp.runs.registry import Probe
+from interp.runs.run import versions
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one probe.
+
+    Attributes:
+        probe: which.
+        frame: its rows, or None.
+        absent: why there is no frame, a sentence.
+        failed: whether that is an error the probe did not raise on purpose.
+        kept: whether the frame was read from the folder.
+    """
+
+    probe: Probe
+    frame: pd.DataFrame | None = None
+    absent: str = ""
+    failed: bool = False
+    kept: bool = False
+
+
+def survey(
+    source: Source, texts: pd.DataFrame, *, probes: Sequence[str] | None = None, folder: str | Path
+) -> Iterator[Entry]:
+    """Run probes one after another, with a progress bar and an estimate of what is left.
+
+    A probe runs with its own defaults and the arguments of its `example`; one that needs more is absent, and so is one
+    that the model does not suit. A frame that is in the folder for the same model, texts, versions and source of the
+    probe's module is read, not made again.
+
+    Args:
+        source: anything `interp.load` takes.
+        texts: a frame with a column `text`; longer ones than the context are cut.
+        probes: names; by default all that are installed.
+        folder: for the frames, Parquet; made if its parent is there.
+
+    Raises:
+        InputError: a text, or a folder that cannot be made.
+        UnknownName: there is no such model or probe.
+    """
+    chosen = [registry.get(name) for name in (registry.names() if probes is None else probes)]
+    folder = _made(Path(folder))
+    subject = load(source)
+    digest = subject.tokens(texts, truncate=True).digest  # refuses texts that cannot be used before any probe runs
+    hidden = None if options.progress is None else not options.progress
+    with tqdm(chosen, unit="probe", disable=hidden, file=sys.stderr) as progress:
+        for probe in progress:
+            progress.set_description(probe.name)
+            file = folder / f"{probe.name}-{_key(probe, subject, digest)}.parquet"
+            if file.is_file():
+                yield Entry(probe, pd.read_parquet(file), kept=True)
+                continue
+            entry = _run(probe, subject, texts)
+            if entry.frame is not None:
+                unfinished = file.with_suffix(".unfinished")
+                entry.frame.to_parquet(unfinished)
+                unfinished.replace(file)
+            yield entry
+
+
+def some_texts(texts: str | Sequence[str] | pd.DataFrame, n: int) -> pd.DataFrame:
+    """At most `n` texts at even distances, so that the groups of a dataset in order all have theirs.
+
+    >>> some_texts("prompts", 3)["prompt_id"].tolist()
+    [0, 60, 119]
+
+    Raises:
+        InputError: no texts, or `n` below 1.
+    """
+    if n < 1:
+        raise InputError(f"n_prompts is {n}; ask for at least 1.")
+    if isinstance(texts, str):
+        table = read_texts(texts) if texts in text_dataset_names() else pd.DataFrame({"text": [texts]})
+    else:
+        table = texts if isinstance(texts, pd.DataFrame) else pd.DataFrame({"text": list(texts)})
+    if table.empty or "text" not in table.columns:
+        raise InputError("there are no texts: give at least one, or a frame with a column 'text'.")
+    places = np.linspace(0, len(table) - 1, min(n, len(table))).round().astype(int)
+    return table.iloc[places].reset_index(drop=True)
+
+
+def _run(probe: Probe, subject: Subject, texts: pd.DataFrame) -> Entry:
+    try:
+        arguments = _arguments(probe, subject, texts)
+        return Entry(probe, probe.function(subject, **arguments))
+    except InterpError as error:
+        return Entry(probe, absent=str(error))
+    except Exception as error:  # anyone's probe may fail; the others' frames are not lost for it
+        return Entry(probe, absent=f"{type(error).__name__}: {error}", failed=True)
+
+
+def _arguments(probe: Probe, subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
+    """Everything the probe is called with beside the subject."""
+    known = list(inspect.signature(probe.function).parameters.values())[1:]
+    names = {one.name for one in known}
+    given: dict[str, Any] = {"texts": texts, "truncate": True}
+    example: Mapping[str, Any] = {} if probe.example is None else probe.example(subject, texts)
+    arguments = {name: value for name, value in given.items() if name in names} | dict(example)
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = [one.name for one in known if one.default is one.empty and one.kind not in open_ended]
+    needed = [name for name in required if name not in arguments]
+    if needed:
+        raise InputError(f"it needs {', '.join(needed)}, for which no example was given: call it yourself.")
+    return arguments
+
+
+def _key(probe: Probe, subject: Subject, digest: str) -> str:
+    """What a frame depends on: an edited probe or another version is another key."""
+    module = inspect.getmodule(probe.function)
+    code = inspect.getsource(module) if module else ""
+    model = [subject.name, subject.fingerprint, subject.backend.kind, str(subject.dtype), str(subject.device)]
+    said = [probe.name, code, *model, subject.edits, digest, versions()]
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _made(folder: Path) -> Path:
+    if folder.is_file() or not folder.resolve().parent.is_dir():
+        raise InputError(f"{str(folder)!r} is no folder and none can be made there; name another.")
+    folder.mkdir(exist_ok=True)
+    return folder

@@ -1,0 +1,197 @@
+"""One page about a model: every probe's figure and table, the findings and where all of it came from.
+
+The page is one file. It holds no script, asks no network for anything, and tells the browser to refuse whatever would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from interp.display import html
+from interp.display import token_map as heat_map
+from interp.display.figures import image
+from interp.errors import InputError, InterpError
+from interp.model.loading import Source, load
+from interp.report.every_probe import Entry, some_texts, survey
+from interp.runs import registry
+from interp.runs.registry import Probe
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says about one frame."""
+
+    anchor: str
+    title: str
+    question: str
+    paper: str
+    extent: str
+    table: Markup
+    columns: Markup
+    picture: Markup
+    notes: Sequence[str]
+
+
+def report(
+    model_or_frames: Source | pd.DataFrame | Sequence[pd.DataFrame],
+    out: str | Path = "report.html",
+    *,
+    texts: str | Sequence[str] | pd.DataFrame = "prompts",
+    n_prompts: int = 24,
+    probes: Sequence[str] | None = None,
+    findings: bool | pd.DataFrame = True,
+) -> Path:
+    """Write one self-contained page: of a model, which every installed probe then runs on, or of frames made already.
+
+    Of a model, every finished frame is kept as Parquet in a folder beside the page, named after it; a report that was
+    interrupted goes on from there, and says of each frame when it was made. Delete the folder to make all anew.
+
+    Args:
+        model_or_frames: anything `interp.load` takes, or frames of probes.
+        out: the page.
+        texts: for the probes: a text, texts, a frame with a column `text` or the name of a shipped dataset. Probes that
+            fit whole layers read the shipped stories where these are too few; the page says what each one read.
+        n_prompts: how many of the texts, at even distances.
+        probes: names; by default all that are installed.
+        findings: whether to put the papers' claims to the test too; or a frame of `interp.findings`.
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        InputError: a folder that is not there, texts or frames that cannot be used.
+        UnknownName: there is no such model or probe.
+
+    >>> import interp, tempfile
+    >>> from probes import logit_lens
+    >>> frame = logit_lens("reference", ["Once upon a time"])
+    >>> path = report([frame], Path(tempfile.mkdtemp()) / "lens.html")
+    >>> "https:" in path.read_text("utf-8")
+    False
+    """
+    out = Path(out)
+    if not out.resolve().parent.is_dir():
+        raise InputError(f"the folder of {str(out)!r} does not exist; make it first.")
+    frames = [model_or_frames] if isinstance(model_or_frames, pd.DataFrame) else model_or_frames
+    if isinstance(frames, Sequence) and not isinstance(frames, str):
+        entries, facts, title = _given(frames), [], "Frames"
+        verdicts = findings if isinstance(findings, pd.DataFrame) else None
+    else:
+        subject = load(frames)
+        table = some_texts(texts, n_prompts)
+        folder = out.with_name(f"{out.stem}_frames")
+        entries = list(survey(subject, table, probes=probes, folder=folder))
+        facts = [
+            f"{subject.architecture}, {subject.n_layers} layers of {subject.d_model}, {subject.n_heads} heads, "
+            f"vocabulary {subject.d_vocab:,}; {subject.backend.kind}, {subject.dtype}, "
+            f"fingerprint {subject.fingerprint}.",
+            f"Probes that read texts read {len(table)} of them, unless their section says otherwise.",
+        ]
+        title = f"What the probes say of {subject.name}"
+        verdicts = findings if isinstance(findings, pd.DataFrame) else _found(subject, folder) if findings else None
+    out.write_text(_page(title, facts, entries, verdicts), encoding="utf-8")
+    return out
+
+
+def _given(frames: Sequence[pd.DataFrame]) -> list[Entry]:
+    if not frames:
+        raise InputError("no frames were given; pass a model, or at least one frame.")
+    for frame in frames:
+        if not isinstance(frame, pd.DataFrame):
+            raise InputError(f"a {type(frame).__name__} is no frame; pass a model, or frames of probes.")
+    return [Entry(registry.get(frame.interp.schema.probe), frame) for frame in frames]
+
+
+def _found(source: Source, folder: Path) -> pd.DataFrame:
+    from interp.findings import findings
+
+    return findings(source, out=folder)
+
+
+def _page(title: str, facts: Sequence[str], entries: Sequence[Entry], verdicts: pd.DataFrame | None) -> str:
+    environment = Environment(
+        loader=PackageLoader("interp.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    sections = [_section(number, entry) for number, entry in enumerate(entries) if entry.frame is not None]
+    absent = [entry for entry in entries if entry.frame is None]
+    return environment.get_template("report.html").render(
+        title=title,
+        facts=facts,
+        findings=None if verdicts is None else html.findings(verdicts),
+        sections=sections,
+        absent=_absent_table(absent) if absent else None,
+        provenance=list(_provenance(entries)),
+    )
+
+
+def _section(number: int, entry: Entry) -> Section:
+    probe, frame = entry.probe, entry.frame
+    assert frame is not None
+    picture, notes = _picture(probe, frame)
+    if entry.kept:
+        notes = [*notes, "Made by an earlier run of this report."]
+    return Section(
+        anchor=f"{probe.name}-{number}",
+        title=probe.name,
+        question=(probe.function.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
+        paper=probe.schema.paper,
+        extent="; ".join([f"{len(frame):,} rows", *map(html.extent, frame.interp.runs.values())]),
+        table=_summary_table(probe, frame),
+        columns=html.table(probe.schema.describe(), f"Columns of a frame of {probe.name}", max_rows=200),
+        picture=picture,
+        notes=notes,
+    )
+
+
+def _summary_table(probe: Probe, frame: pd.DataFrame) -> Markup:
+    """The probe's own summary, or the frame itself where it has none."""
+    try:
+        table, caption = frame.interp.summary(), f"Summary of {probe.name}"
+        if note := table.attrs.get("note"):
+            caption = f"{caption}: {note}"
+    except InterpError:
+        table, caption = frame, f"Rows of {probe.name}"
+    same = [name for name in ("model", "run_id") if name in table.columns and table[name].nunique() == 1]
+    return html.table(table.drop(columns=same), caption, units=probe.schema.units)
+
+
+def _picture(probe: Probe, frame: pd.DataFrame) -> tuple[Markup, list[str]]:
+    """The probe's figure; without one the tokens of the first text, where the frame has a row for each."""
+    if probe.plot is None:
+        try:
+            return heat_map.token_map(frame, probe.schema), []
+        except InterpError:
+            return Markup(""), []
+    try:
+        return image(frame.interp.plot(), probe.name), []
+    except InterpError as error:
+        return Markup(""), [f"No figure: {error}"]
+
+
+def _absent_table(absent: Sequence[Entry]) -> Markup:
+    rows = [(one.probe.name, f"{'It failed: ' if one.failed else ''}{one.absent}") for one in absent]
+    return html.table(pd.DataFrame(rows, columns=["probe", "why"]), "Installed probes without a section", max_rows=200)
+
+
+def _provenance(entries: Iterable[Entry]) -> Iterable[tuple[str, Markup]]:
+    for entry in entries:
+        if entry.frame is None:
+            continue
+        for run_id, facts in entry.frame.interp.runs.items():
+            rows = [(name, str(value)) for name, value in facts.items()]
+            title = f"{entry.probe.name} {run_id}"
+            yield title, html.table(pd.DataFrame(rows, columns=["fact", "value"]), title, max_rows=200)

@@ -1,0 +1,109 @@
+"""`frame.interp`: what a frame knows about itself. Plain DataFrames stay plain; this is how they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from interp.errors import InputError
+from interp.frames.schema import Schema
+from interp.runs import registry
+
+ATTRS_KEY = "interp"
+
+# pandas drops `attrs` that differ when frames are concatenated; every run of this session is remembered here.
+_runs: dict[str, dict[str, Any]] = {}
+
+
+def attach(frame: pd.DataFrame, provenance: dict[str, Any]) -> pd.DataFrame:
+    """Put a run's provenance on its frame; it survives Parquet."""
+    _runs[provenance["run_id"]] = provenance
+    frame.attrs[ATTRS_KEY] = {provenance["run_id"]: provenance}
+    return frame
+
+
+def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """`pd.concat` that keeps every frame's provenance, also of frames read from files.
+
+    Raises:
+        InputError: no frames.
+    """
+    if not frames:
+        raise InputError("no frames were given; pass at least one.")
+    joined = pd.concat(frames, ignore_index=True)
+    known = _runs | {run: of for frame in frames for run, of in frame.attrs.get(ATTRS_KEY, {}).items()}
+    present = joined["run_id"].dropna().unique() if "run_id" in joined.columns else ()
+    joined.attrs[ATTRS_KEY] = {run: known[run] for run in present if run in known}
+    return joined
+
+
+@pd.api.extensions.register_dataframe_accessor("interp")
+class InterpAccessor:
+    """Provenance, units, summary and figure of a probe's frame."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame = frame
+
+    @property
+    def runs(self) -> dict[str, dict[str, Any]]:
+        """Provenance by `run_id` of the runs in this frame.
+
+        Raises:
+            InputError: the frame was not made by a probe, or a run's provenance was lost in a `pd.concat` of frames
+                read from files.
+        """
+        if "run_id" not in self._frame.columns:
+            raise InputError("this frame has no column 'run_id': it was not made by a probe.")
+        known = _runs | self._frame.attrs.get(ATTRS_KEY, {})
+        present = self._frame["run_id"].unique().tolist()
+        lost = [run for run in present if run not in known]
+        if lost:
+            raise InputError(f"the provenance of runs {lost} was lost; join frames read from files with interp.concat.")
+        return {run: known[run] for run in present}
+
+    @property
+    def provenance(self) -> pd.DataFrame:
+        """What is needed to run it again: one column per run, one row per fact."""
+        return pd.DataFrame(self.runs)
+
+    @property
+    def schema(self) -> Schema:
+        """The schema of the probe that made the frame.
+
+        Raises:
+            InputError: runs of several probes are mixed.
+        """
+        probes = {run["probe"] for run in self.runs.values()}
+        if len(probes) != 1:
+            raise InputError(f"this frame mixes runs of {sorted(probes)}; select one with .query.")
+        return registry.get(probes.pop()).schema
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Unit of every column that has one."""
+        return self.schema.units
+
+    def summary(self, **options: Any) -> pd.DataFrame:
+        """The probe's own summary; by default means with 95 % bootstrap intervals over prompts, position 0 left out."""
+        schema = self.schema
+        return registry.get(schema.probe).summarise(self._frame, **options)
+
+    def plot(self, **options: Any) -> Any:
+        """The probe's figure, a matplotlib Figure; saved too where `path=` is given."""
+        path: str | Path | None = options.pop("path", None)
+        probe = registry.get(self.schema.probe)
+        if probe.plot is None:
+            raise InputError(f"probe {probe.name!r} has no figure; plot its columns with pandas.")
+        figure = probe.plot(self._frame, **options)
+        if path is not None:
+            figure.savefig(path)
+        return figure
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of `frame.interp`; the frame itself is shown as pandas shows it."""
+        from interp.display import html
+
+        return str(html.overview(self._frame))

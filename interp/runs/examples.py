@@ -1,0 +1,52 @@
+"""Arguments that show a probe on any model in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from interp.data.shipped import read_texts
+from interp.model.subject import Subject
+from interp.runs.registry import Example
+
+CONCEPT = (
+    "time", "day", "moment", "hour", "minute", "night", "morning", "evening", "week", "year", "month", "afternoon",
+)  # fmt: skip
+"""Words of one concept, as common as a small model needs them."""
+
+_TOKENS_PER_DIM = 20  # the default of the probes that fit maps of the whole stream
+
+
+def running_text(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
+    """As many shipped stories as a fit of every dimension of the residual stream takes, where the texts are too few."""
+    needed = 2 * _TOKENS_PER_DIM * subject.d_model
+    if _running_length(subject, texts)[-1] >= needed:
+        return {}
+    stories = read_texts("stories")
+    return {"texts": stories.head(int(np.searchsorted(_running_length(subject, stories), needed)) + 1)}
+
+
+def _running_length(subject: Subject, texts: pd.DataFrame) -> np.ndarray:
+    """Tokens up to and with each text, int64 [texts]."""
+    return np.cumsum([len(ids) for ids in subject.tokens(texts, truncate=True).ids])
+
+
+def at_most(n: int) -> Example:
+    """Example of a slow probe: the first `n` texts."""
+
+    def first(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
+        return {"texts": texts.head(n)}
+
+    return first
+
+
+def with_concept(**more: Any) -> Callable[[Subject, pd.DataFrame], Mapping[str, Any]]:
+    """Example of a probe that asks for a concept's words."""
+
+    def example(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
+        return {"words": CONCEPT, **more}
+
+    return example

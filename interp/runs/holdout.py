@@ -1,0 +1,49 @@
+"""Split prompts into fitted and held-out ones, and refuse too few of either."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from interp.errors import InputError
+from interp.model.tokens import Tokens
+from interp.runs.run import Run
+
+
+def require_fitted(run: Run, seed: int) -> None:
+    """Refuse a run whose `held_out` share of the prompts leaves too few tokens to fit.
+
+    Raises:
+        InputError: a single prompt, or fewer tokens in the others than `require_enough` asks for.
+    """
+    if len(run.tokens) < 2:
+        raise InputError("one prompt cannot be both fitted and held out; pass at least two.")
+    n_tokens = fitted_tokens(run.tokens, run.parameters["held_out"], seed)
+    require_enough(n_tokens, run.subject.d_model, run.parameters["tokens_per_dim"])
+
+
+def require_enough(n_tokens: int, d_model: int, tokens_per_dim: float) -> None:
+    """Refuse a regression that would fit anything.
+
+    Raises:
+        InputError: fewer than `tokens_per_dim` tokens per dimension, or no more tokens than dimensions.
+    """
+    if n_tokens < max(tokens_per_dim * d_model, d_model + 2):
+        raise InputError(
+            f"{n_tokens} tokens are too few to regress on {d_model} dimensions: give at least "
+            f"{tokens_per_dim:g} per dimension, {int(max(tokens_per_dim * d_model, d_model + 2))} in all, "
+            "or lower tokens_per_dim and mind the column 'null'."
+        )
+
+
+def held_out_prompts(n_prompts: int, share: float, seed: int) -> Tensor:
+    """Which prompts are held out, bool [n_prompts]: at least one, never all."""
+    count = min(max(1, round(share * n_prompts)), n_prompts - 1)
+    order = torch.randperm(n_prompts, generator=torch.Generator().manual_seed(seed))
+    return torch.zeros(n_prompts, dtype=torch.bool).index_fill_(0, order[:count], True)
+
+
+def fitted_tokens(tokens: Tokens, held_out: float, seed: int) -> int:
+    """How many tokens with a next one the fitted prompts have."""
+    kept = ~held_out_prompts(len(tokens), held_out, seed)
+    return sum(len(ids) - 1 for ids, fitted in zip(tokens.ids, kept.tolist(), strict=True) if fitted)

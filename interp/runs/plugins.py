@@ -1,0 +1,79 @@
+"""Load what installed packages offer through entry points: probes and claims, ours and anyone's."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from interp.errors import InterpError
+
+DISTRIBUTION = "interp-probes"
+_ROOT = Path(__file__).parents[2]  # `interp` and `probes` stand side by side, in a checkout and in site-packages
+
+
+class Offered(NamedTuple):
+    """What one entry point leads to.
+
+    Attributes:
+        entry: the entry point.
+        single: whether it leads to one thing, which then bears the entry point's name, and not to a sequence.
+        things: what it leads to.
+    """
+
+    entry: EntryPoint
+    single: bool
+    things: tuple[Any, ...]
+
+
+@cache
+def offered(group: str) -> tuple[list[Offered], dict[str, str]]:
+    """Load all entry points of a group, once.
+
+    A package that cannot be imported costs a warning and its own entries, not anyone else's.
+
+    Returns:
+        What they lead to; and for those that failed, by the entry point's name, the reason as a sentence.
+
+    Raises:
+        InterpError: a module of the user's hides a package of ours.
+    """
+    found: list[Offered] = []
+    failed: dict[str, str] = {}
+    for entry in dict.fromkeys(entry_points(group=group)):
+        try:
+            loaded = entry.load()
+        except Exception as error:  # anyone's package may fail, in any way
+            package = entry.module.partition(".")[0]
+            if is_ours(entry) and (hidden := hidden_by(package)):
+                raise InterpError(hidden) from error
+            reason = f"entry point {entry.value!r} cannot be loaded: {type(error).__name__}: {error}"
+            failed[entry.name] = reason
+            warnings.warn(f"{reason} (group {group!r}); what it offers is left out.", stacklevel=2)
+            continue
+        single = not isinstance(loaded, list | tuple)
+        found.append(Offered(entry, single, (loaded,) if single else tuple(loaded)))
+    return found, failed
+
+
+def is_ours(entry: EntryPoint) -> bool:
+    """Tell whether an entry point belongs to this distribution."""
+    return entry.dist is not None and entry.dist.name == DISTRIBUTION
+
+
+def hidden_by(package: str) -> str | None:
+    """Say in one sentence which module or folder hides a package of this distribution; None if nothing does."""
+    module = sys.modules.get(package)
+    spec = module.__spec__ if module is not None else find_spec(package)
+    places = [*(spec.submodule_search_locations or []), spec.origin or ""] if spec is not None else []
+    if not places or _ROOT / package in map(Path, places):
+        return None
+    what = Path(places[0])
+    return (
+        f"{str(what)!r} hides interp's own package {package!r}, as it comes first on the path: rename "
+        "it, or run from another folder."
+    )

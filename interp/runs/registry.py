@@ -1,0 +1,188 @@
+"""Find probes by name: those that packages offer in the entry-point group `interp.probes`, and the session's own.
+
+A probe defined in a notebook or a script is known from the moment it is marked with `@interp.probe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import pandas as pd
+
+from interp.errors import InputError, InterpError, UnknownName
+from interp.frames.schema import Schema
+from interp.runs.plugins import offered
+from interp.stats.bootstrap import bootstrap_over_prompts
+
+if TYPE_CHECKING:
+    from interp.model.subject import Subject
+
+GROUP = "interp.probes"
+F = TypeVar("F", bound=Callable[..., pd.DataFrame])
+Example: TypeAlias = "Callable[[Subject, pd.DataFrame], Mapping[str, Any]]"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A probe as the workbench sees it.
+
+    Attributes:
+        function: `(subject, texts, *, ...) -> DataFrame`.
+        schema: of the frame it returns.
+        plot: frame -> matplotlib Figure, or None.
+        summarise: frame -> summary frame.
+        example: subject, texts -> arguments to show the probe with where its own defaults do not do; see `probe`.
+        listed: whether `names()` lists it. The workbench's own tables are found by name only.
+    """
+
+    function: Callable[..., pd.DataFrame]
+    schema: Schema
+    summarise: Callable[..., pd.DataFrame]
+    plot: Callable[..., Any] | None = None
+    example: Example | None = None
+    listed: bool = True
+
+    @property
+    def name(self) -> str:
+        """The schema's name for the probe."""
+        return self.schema.probe
+
+    @property
+    def origin(self) -> str:
+        """Module and name of the function."""
+        return f"{self.function.__module__}.{self.function.__qualname__}"
+
+
+# Every probe marked in this process: by name, then by origin, the newest last. A cell run again replaces its own.
+_marked: dict[str, dict[str, Probe]] = {}
+
+
+def probe(
+    schema: Schema,
+    *,
+    plot: Callable[..., Any] | None = None,
+    summarise: Callable[..., pd.DataFrame] | None = None,
+    example: Example | None = None,
+    listed: bool = True,
+) -> Callable[[F], F]:
+    """Mark a function as the probe of a schema; the function itself is returned unchanged.
+
+    Args:
+        schema: what its frame holds.
+        plot: draws a frame; called by `frame.interp.plot()`.
+        summarise: sums a frame up; by default means over prompts of the schema's `summary_of`, by its `summary_by`.
+        example: called with a loaded model and texts (a frame), gives keyword arguments that show the probe on any
+            model in seconds: what has no default, or fewer texts, under "texts". `interp report` asks for it.
+        listed: False for a table that is not a probe of one model.
+    """
+
+    def mark(function: F) -> F:
+        def default(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
+            return summarise_by_prompt(schema, frame, **options)
+
+        made = Probe(function, schema, summarise or default, plot, example, listed)
+        function.probe = made  # type: ignore[attr-defined]
+        by_origin = _marked.setdefault(made.name, {})
+        by_origin.pop(made.origin, None)
+        by_origin[made.origin] = made
+        return function
+
+    return mark
+
+
+def summarise_by_prompt(schema: Schema, frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
+    """Means over prompts with bootstrap intervals, per model, run and `summary_by`; position 0 is left out.
+
+    The first position is an outlier in nearly every statistic (attention sink, massive activations).
+    """
+    kept = frame[frame["pos"] > 0] if "pos" in frame.columns else frame
+    # Runs are kept apart: prompts numbered alike in two runs may be different texts.
+    keys = [name for name in ("model", "run_id") if name in frame.columns]
+    summary = bootstrap_over_prompts(kept, [*keys, *schema.summary_by], schema.summary_of, **options)
+    summary.attrs["note"] = "means per prompt, then over prompts; position 0 left out; 95 % bootstrap over prompts"
+    return summary
+
+
+def names() -> list[str]:
+    """Return the names of all probes, installed or defined in this session.
+
+    >>> "logit_lens" in names()
+    True
+
+    Raises:
+        InputError: two packages offer a probe of one name.
+        InterpError: a module of the user's hides ours.
+    """
+    known = _installed()[0] | {name: one for name in _marked if (one := _of_session(name)) is not None}
+    return sorted(name for name, one in known.items() if one.listed)
+
+
+def get(name: str) -> Probe:
+    """Return a probe by name.
+
+    Raises:
+        UnknownName: no installed package offers it, and the session has not defined it.
+        InputError: it is defined twice.
+        InterpError: its entry point cannot be loaded or does not lead to a probe.
+    """
+    installed, failed = _installed()
+    own, here = _of_session(name), _marked.get(name, {})
+    if name in installed:
+        if own is not None:
+            raise InputError(
+                f"two probes are called {name!r}, that of {installed[name].origin} and one defined in this session: "
+                "give yours another name in its schema."
+            )
+        return here.get(installed[name].origin, installed[name])  # as it is now, if its module was loaded again
+    if here:
+        return own or list(here.values())[-1]
+    if name in failed:
+        raise InterpError(f"{failed[name]}.")
+    raise UnknownName("probe", name, names())
+
+
+def _of_session(name: str) -> Probe | None:
+    """Return the newest probe of a name that a notebook or a script defines itself."""
+    marked = reversed(_marked.get(name, {}).values())
+    return next((one for one in marked if one.function.__module__ == "__main__"), None)
+
+
+@cache
+def _installed() -> tuple[dict[str, Probe], dict[str, str]]:
+    """Probes that packages offer, by name; and why entry points have none, by their names."""
+    found: dict[str, Probe] = {}
+    packages, failed = offered(GROUP)
+    for entry, single, functions in packages:
+        probes = [getattr(function, "probe", None) for function in functions]
+        if not probes or not all(isinstance(one, Probe) for one in probes):
+            failed[entry.name] = f"entry point {entry.value!r} is not a function marked with @interp.probe, or several"
+            continue
+        for one in probes:
+            assert isinstance(one, Probe)
+            if single and one.name != entry.name:
+                failed[entry.name] = (
+                    f"entry point {entry.value!r} leads to the probe {one.name!r}, not to {entry.name!r}"
+                )
+            elif one.name in found and found[one.name].origin != one.origin:
+                raise InputError(f"two packages offer a probe {one.name!r}: {found[one.name].origin}, {one.origin}.")
+            else:
+                found[one.name] = one
+    return found, failed
+
+
+def companions() -> dict[str, Any]:
+    """Return the other public names of packages that offer several probes: what goes into a probe, or trains for one.
+
+    >>> "load_tuned_lens" in companions()
+    True
+    """
+    found: dict[str, Any] = {}
+    for entry, single, _ in offered(GROUP)[0]:
+        if not single:
+            module = import_module(entry.module)
+            found |= {name: getattr(module, name) for name in getattr(module, "__all__", ())}
+    return {name: one for name, one in found.items() if not isinstance(getattr(one, "probe", None), Probe)}

@@ -1,0 +1,210 @@
+"""One run of a probe: the subject, its tokens, progress over batches, and a frame that says where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from interp.errors import InputError
+from interp.frames.build import build
+from interp.frames.schema import Schema
+from interp.model.loading import Source, load
+from interp.model.tokens import Batch, Texts, Tokens
+from interp.options import options
+from interp.runs.accessor import attach
+from interp.runs.store import Store
+
+_PACKAGES = ("interp-probes", "torch", "transformers", "transformer-lens", "nnsight", "pandas")
+
+
+class Run:
+    """Made at the start of a probe, asked for a frame at its end.
+
+    Args:
+        schema: of the frame.
+        source: what the user passed as the model.
+        texts: what the user passed as texts, or the tokens of another run of the subject, which keep how they were cut;
+            None for a probe that reads weights only.
+        parameters: the probe's own arguments, as far as they decide the numbers.
+        bos: see `interp.model.tokens.tokenise`.
+        truncate: likewise.
+        seed: of the probe's random choices, if it makes any.
+        out: a folder where finished rows are kept as Parquet as they are made; an interrupted run goes on there.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        source: Source,
+        texts: Texts | Tokens | None,
+        *,
+        parameters: Mapping[str, Any],
+        bos: bool | None = None,
+        truncate: bool = False,
+        seed: int | None = None,
+        out: str | Path | None = None,
+    ) -> None:
+        self.schema = schema
+        self.subject = load(source)
+        if texts is not None and not isinstance(texts, Tokens):
+            texts = self.subject.tokens(texts, bos=bos, truncate=truncate)
+        self._tokens = texts
+        self.parameters = dict(parameters)
+        self.seed = seed
+        self._started = time.monotonic()
+        self._store = None if out is None else Store(Path(out), self.provenance()["run_id"])
+        names = {column.name for column in schema.columns}
+        # A frame of a whole corpus has no rows of single prompts, and takes nothing over from the user's.
+        self._by_prompt = self._tokens is not None and "prompt_id" in names
+        clash = (names - {"prompt_id"}) & set(self.tokens.table.columns) if self._by_prompt else set()
+        if clash:
+            raise InputError(f"columns {sorted(clash)} of your frame are {schema.probe}'s own too; rename them first.")
+
+    @property
+    def tokens(self) -> Tokens:
+        """The texts, tokenised.
+
+        Raises:
+            InputError: the probe was given none.
+        """
+        if self._tokens is None:
+            raise InputError(f"{self.schema.probe} was given no texts.")
+        return self._tokens
+
+    def batches(self, states_per_layer: int = 1, variants: int = 1) -> Iterator[Batch]:
+        """Batches within the memory budget, with a progress bar where there is more than one.
+
+        Args:
+            states_per_layer: residuals held per layer.
+            variants: of each batch that are run side by side.
+        """
+        done = frozenset[int]() if self._store is None else self._store.prompt_ids()
+        skip = np.flatnonzero(self.tokens.table["prompt_id"].isin(done)).tolist()
+        max_tokens = max(1, self.subject.batch_tokens(states_per_layer) // variants)
+        return in_batches(self.tokens, max_tokens, self.schema.probe, skip=set(skip))
+
+    def token_columns(self, batch: Batch, row: Any, pos: Any) -> dict[str, np.ndarray]:
+        """`prompt_id`, `pos` and `token_id` of the chosen tokens of a batch, [n] each."""
+        prompt_ids = self.tokens.table["prompt_id"].to_numpy()
+        return {
+            "prompt_id": prompt_ids[batch.prompts[row].numpy()],
+            "pos": pos.numpy(),
+            "token_id": batch.ids[row, pos].numpy(),
+        }
+
+    def frame(self, parts: Iterable[Mapping[str, np.ndarray]]) -> pd.DataFrame:
+        """Join the batches' columns [rows], in the order of prompts, and stamp them.
+
+        Columns whose name is that of an id column without `_id` are filled in with token strings. With `out`, parts are
+        written as they come; give an iterator, so that they come one by one.
+        """
+        if self._store is not None:
+            for part in parts:
+                self._store.write(self._frame([part], self._store.run_id))
+            frame, provenance = self._store.read(), self.provenance()
+        else:
+            found, provenance = list(parts), self.provenance()
+            frame = self._frame(found, provenance["run_id"])
+        return attach(frame, provenance | {"seconds": round(time.monotonic() - self._started, 3)})
+
+    def _frame(self, parts: Sequence[Mapping[str, np.ndarray]], run_id: str) -> pd.DataFrame:
+        if not parts:
+            raise InputError("nothing was selected; pass at least one position and layer.")
+        values: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        if self._by_prompt and (np.diff(values["prompt_id"]) < 0).any():
+            order = np.argsort(values["prompt_id"], kind="stable")
+            values = {name: value[order] for name, value in values.items()}
+        values |= {"model": self.subject.name, "run_id": run_id}
+        strings = pd.array(self.subject.token_strings, dtype="str")
+        for column in self.schema.columns:
+            if column.kind == "str" and column.name not in values and f"{column.name}_id" in values:
+                values[column.name] = strings.take(values[f"{column.name}_id"], allow_fill=True)
+        frame = self.schema.validate(build(self.schema, values))
+        if self._by_prompt and len(self.tokens.table.columns) > 1:
+            extra = self.tokens.table.set_index("prompt_id")
+            # Rows that belong to no prompt have nothing of the user's.
+            frame = pd.concat([frame, extra.reindex(frame["prompt_id"]).reset_index(drop=True)], axis=1)
+        return frame
+
+    def provenance(self) -> dict[str, Any]:
+        """Everything needed to run it again; JSON all through."""
+        subject = self.subject
+        identity = {
+            "probe": self.schema.probe,
+            "model": subject.name,
+            "backend": subject.backend.kind,
+            "device": str(subject.device),
+            "parameters": json.loads(json.dumps(self.parameters, default=_plain)),
+            "fingerprint": subject.fingerprint,
+            "dtype": str(subject.dtype).removeprefix("torch."),
+            "data_sha256": None if self._tokens is None else self._tokens.digest,
+            "seed": self.seed,
+            "edits": json.loads(json.dumps(subject.edits, default=_plain)),
+        }
+        run_id = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+        return (
+            {"run_id": run_id}
+            | identity
+            | _said_of(self._tokens)
+            | {
+                "paper": self.schema.paper,
+                "weights": subject.backend.weights,
+                "versions": dict(versions()),
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+        )
+
+
+def in_batches(tokens: Tokens, max_tokens: int, label: str, *, skip: Collection[int] = ()) -> Iterator[Batch]:
+    """Batches of at most `max_tokens` padded tokens, with a progress bar where there is more than one."""
+    batches = list(tokens.batches(max_tokens, skip))
+    # None lets tqdm decide: shown on a terminal or in a notebook.
+    hidden = len(batches) <= 1 or (None if options.progress is None else not options.progress)
+    total = sum(int(batch.lengths.sum()) for batch in batches)
+    with tqdm(total=total, unit="token", desc=label, disable=hidden, file=sys.stderr) as progress:
+        for batch in batches:
+            yield batch
+            progress.update(int(batch.lengths.sum()))
+
+
+def _said_of(tokens: Tokens | None) -> dict[str, Any]:
+    if tokens is None:
+        return {}
+    return {
+        "bos": tokens.bos,
+        "n_prompts": len(tokens),
+        "n_tokens": sum(len(ids) for ids in tokens.ids),
+        "n_tokens_cut": int(tokens.n_cut.sum()),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """JSON for what parameters may hold besides plain values."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return list(value) if isinstance(value, set | frozenset | range) else str(value)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of Python and the packages that decide the numbers."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,150 @@
+"""Intervals over prompts. Tokens of one prompt are not independent: means are taken per prompt first."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from interp.errors import InputError, UnknownName
+
+Statistic = Literal["mean", "median"]
+
+
+def bootstrap_over_prompts(
+    frame: pd.DataFrame,
+    by: Sequence[str],
+    values: Sequence[str],
+    *,
+    statistic: Statistic = "mean",
+    level: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Per group, the statistic of each value over prompts with a percentile bootstrap interval.
+
+    Each prompt counts once: its rows in a group are averaged first. All groups and values share the resampled prompts.
+
+    Args:
+        frame: rows with `prompt_id`, the columns in `by` and those in `values`; missing values are left out.
+        by: columns that define the groups; empty for one group of everything.
+        values: numeric or boolean columns.
+        statistic: over prompts.
+        level: of the interval, which needs at least two prompts with a value and is NaN below.
+        n_resamples: bootstrap draws.
+        seed: of the draws.
+
+    Returns:
+        One row per group: `by`, `n_prompts` with a row in the group, and per value `v`, `v_low`, `v_high`.
+
+    Raises:
+        InputError: a column that is not there, no rows, or an argument out of range.
+
+    >>> frame = pd.DataFrame({"prompt_id": [0, 0, 1, 1], "layer": [0, 1, 0, 1], "loss": [1.0, 2.0, 3.0, 4.0]})
+    >>> bootstrap_over_prompts(frame, ["layer"], ["loss"])[["layer", "n_prompts", "loss"]].values.tolist()
+    [[0.0, 2.0, 2.0], [1.0, 2.0, 3.0]]
+    """
+    _check(frame, by, values, statistic, level, n_resamples)
+    keys = list(by)
+    numeric = frame[[*keys, "prompt_id"]].copy()
+    for value in values:
+        numeric[value] = frame[value].astype("Float64").to_numpy(dtype="float64", na_value=np.nan)
+    per_prompt = numeric.groupby([*keys, "prompt_id"], observed=True, sort=True)[list(values)].mean()
+    tables = {value: per_prompt[value].unstack("prompt_id") if keys else per_prompt[[value]].T for value in values}
+    first = tables[values[0]]
+    sizes = per_prompt.groupby(keys, observed=True, sort=True).size().to_numpy() if keys else [len(per_prompt)]
+    draws = np.random.default_rng(seed).integers(0, first.shape[1], size=(n_resamples, first.shape[1]))
+    columns: dict[str, Any] = {"n_prompts": sizes}
+    for value, table in tables.items():
+        centre, low, high = _interval(table.to_numpy(), draws, statistic, level)
+        columns |= {value: centre, f"{value}_low": low, f"{value}_high": high}
+    summary = pd.DataFrame(columns, index=first.index if keys else None)
+    return summary.reset_index() if keys else summary
+
+
+def _check(
+    frame: pd.DataFrame, by: Sequence[str], values: Sequence[str], statistic: str, level: float, n_resamples: int
+) -> None:
+    for column in (*by, "prompt_id", *values):
+        if column not in frame.columns:
+            raise UnknownName("column", column, map(str, frame.columns))
+    if frame.empty or not values:
+        raise InputError("there is nothing to sum up: no rows or no values are left; summaries leave position 0 out.")
+    if statistic not in ("mean", "median"):
+        raise UnknownName("statistic", statistic, ("mean", "median"))
+    if not 0 < level < 1 or n_resamples < 1:
+        raise InputError(f"level={level}, n_resamples={n_resamples}: give a level between 0 and 1, and some resamples.")
+
+
+def _interval(
+    table: np.ndarray, draws: np.ndarray, statistic: Statistic, level: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Statistic over prompts [groups] and its percentile interval; table is [groups, prompts], NaN where missing."""
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a group of missing values only has a missing mean
+        if statistic == "mean":
+            centre, resampled = np.nanmean(table, axis=1), _resampled_means(table, draws)
+        else:
+            centre, resampled = np.nanmedian(table, axis=1), _resampled_medians(table, draws)
+        tail = (1 - level) / 2
+        # Resampled values themselves, none in between: between a number and infinity there is nothing.
+        low = np.nanquantile(resampled, tail, axis=1, method="lower")
+        high = np.nanquantile(resampled, 1 - tail, axis=1, method="higher")
+    alone = (~np.isnan(table)).sum(axis=1) < 2
+    return centre, np.where(alone, np.nan, low), np.where(alone, np.nan, high)
+
+
+def _resampled_means(table: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Means over resampled prompts as one matrix product: how often each prompt was drawn, times its value."""
+    counts = np.stack([np.bincount(draw, minlength=table.shape[1]) for draw in draws], axis=1).astype(float)
+    finite = np.isfinite(table)
+    sums: np.ndarray = np.where(finite, table, 0.0) @ counts
+    for infinity in (np.inf, -np.inf):  # added afterwards: times the 0 of a prompt not drawn it would be NaN
+        sums[(table == infinity).astype(float) @ counts > 0] += infinity
+    means: np.ndarray = sums / (finite.astype(float) @ counts)
+    return means
+
+
+def _resampled_medians(table: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Medians over resampled prompts, group by group."""
+    return np.stack([(np.nanmedian if np.isnan(row).any() else np.median)(row[draws], axis=1) for row in table])
+
+
+def paired_bootstrap(
+    differences: np.ndarray, *, level: float = 0.95, n_resamples: int = 9999, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Whether paired differences have a mean other than 0, row by row; the rows share the resampled prompts.
+
+    Args:
+        differences: one row per comparison, one column per prompt, [comparisons, prompts]; NaN where missing.
+        level: of the interval.
+        n_resamples: bootstrap draws; no p-value is below 1 / (n_resamples + 1).
+        seed: of the draws.
+
+    Returns:
+        Mean, both ends of its percentile interval, and the two-sided p-value: how often the resampled mean lies at
+        least as far from the mean as the mean does from 0, but no less than 2^(1 - n), the chance that n differences
+        symmetric about 0 agree in sign: few prompts, resampled, look surer than they are. All [comparisons]; of fewer
+        than two prompts the last three are NaN.
+
+    Raises:
+        InputError: an argument out of range.
+
+    >>> mean, low, high, p = paired_bootstrap(np.array([[1.0, 2.0, 3.0, 2.0], [1.0, -1.0, 1.0, -1.0]]))
+    >>> mean.tolist(), p.round(3).tolist()
+    ([2.0, 0.0], [0.125, 1.0])
+    """
+    if not 0 < level < 1 or n_resamples < 1 or np.ndim(differences) != 2:
+        raise InputError(f"level={level}, n_resamples={n_resamples}: give a level between 0 and 1, some resamples.")
+    table = np.asarray(differences, dtype=float)
+    draws = np.random.default_rng(seed).integers(0, table.shape[1], size=(n_resamples, table.shape[1]))
+    mean, low, high = _interval(table, draws, "mean", level)
+    with np.errstate(invalid="ignore"):
+        resampled = _resampled_means(table, draws)
+        # A rounding of the mean itself must not decide between equal and larger.
+        as_far = np.abs(resampled - mean[:, None]) >= np.abs(mean[:, None]) * (1 - 1e-12)
+    p = np.maximum((1 + as_far.sum(axis=1)) / (1 + n_resamples), 2.0 ** (1 - (~np.isnan(table)).sum(axis=1)))
+    return mean, low, high, np.where(np.isnan(low), np.nan, p)

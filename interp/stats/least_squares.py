@@ -1,0 +1,148 @@
+"""Least-squares fits from sums over rows, so that the rows need not be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+# Eigenvalues of a correlation matrix below this share of the largest are float32 rounding, squared: a direction that
+# a norm has taken out of the states comes back as about 1e-14.
+_NO_VARIANCE = 1e-12
+
+Accumulate: TypeAlias = Callable[[Tensor, Tensor, Tensor], None]
+"""(total [p, q], x [n, p], y [n, q]): adds the products of their columns to the total, see `add_products`."""
+
+
+def add_products(total: Tensor, x: Tensor, y: Tensor) -> None:
+    """Add to `total` [p, q], over rows, the products of every column of x [n, p] with every one of y [n, q].
+
+    On a CPU numpy's BLAS is the faster one in float64, and computes only half of x with itself.
+    """
+    if x.device.type == "cpu":
+        left = x.numpy()
+        total += torch.from_numpy(left.T @ (left if y is x else y.numpy()))
+    else:
+        total += x.T @ y
+
+
+@dataclass
+class Moments:
+    """Sums over rows of x [n, p] and y [n, q], float64.
+
+    Attributes:
+        n: number of rows.
+        x, y: sums, [p] and [q].
+        xx, xy: sums of products, [p, p] and [p, q].
+        yy: sums of squares, [q].
+    """
+
+    n: int
+    x: Tensor
+    y: Tensor
+    xx: Tensor
+    xy: Tensor
+    yy: Tensor
+
+    def __add__(self, other: Moments) -> Moments:
+        pairs = zip(self._sums(), other._sums(), strict=True)
+        return Moments(self.n + other.n, *(one + another for one, another in pairs))
+
+    @classmethod
+    def zeros(cls, p: int, q: int, device: torch.device | str = "cpu") -> Moments:
+        """Of no rows yet."""
+        shapes: tuple[tuple[int, ...], ...] = ((p,), (q,), (p, p), (p, q), (q,))
+        return cls(0, *(torch.zeros(shape, dtype=torch.float64, device=device) for shape in shapes))
+
+    def add(
+        self,
+        x: Tensor,
+        y: Tensor,
+        runs: tuple[Tensor, Tensor] | None = None,
+        accumulate: Accumulate = add_products,
+    ) -> None:
+        """Take in rows, float64.
+
+        Args:
+            x: [n, p].
+            y: [n, q], or their first columns.
+            runs: for the columns of y after those, which runs of consecutive rows share: the values of each run [r, s]
+                and its number of rows [r]. Products are then as many as runs, not rows.
+            accumulate: how products are added up.
+        """
+        own = y.shape[1]
+        self.n += len(x)
+        self.x += x.sum(0)
+        accumulate(self.xx, x, x)
+        self.y[:own] += y.sum(0)
+        accumulate(self.xy[:, :own], x, y)
+        self.yy[:own] += y.square().sum(0)
+        if runs is None or not len(x):
+            return
+        values, lengths = runs
+        self.y[own:] += lengths.double() @ values
+        accumulate(self.xy[:, own:], torch.segment_reduce(x, "sum", lengths=lengths), values)
+        self.yy[own:] += lengths.double() @ values.square()
+
+    def about(self, x: Tensor, y: Tensor) -> Scatter:
+        """Sums of products of differences from the points x [p] and y [q]."""
+        return Scatter(
+            self.n,
+            self.xx - torch.outer(self.x, x) - torch.outer(x, self.x) + self.n * torch.outer(x, x),
+            self.xy - torch.outer(self.x, y) - torch.outer(x, self.y) + self.n * torch.outer(x, y),
+            (self.yy - 2 * self.y * y + self.n * y.square()).clamp_(min=0.0),
+        )
+
+    def centred(self) -> Scatter:
+        """Sums of products of differences from the means."""
+        return self.about(self.x / self.n, self.y / self.n)
+
+    def _sums(self) -> tuple[Tensor, ...]:
+        return self.x, self.y, self.xx, self.xy, self.yy
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Sums of products of centred x and y: `xx` [p, p], `xy` [p, q], `yy` [q] squares only; n rows."""
+
+    n: int
+    xx: Tensor
+    xy: Tensor
+    yy: Tensor
+
+    def fit(self) -> Fit:
+        """Least squares of y on x, over the directions in which x varies at all."""
+        scale = self.xx.diagonal().clamp(min=0.0).rsqrt().nan_to_num(posinf=0.0)
+        # Of the correlations: a few dimensions of huge variance would else hide all others behind their rounding.
+        values, vectors = torch.linalg.eigh(scale[:, None] * self.xx * scale)
+        kept = values > _NO_VARIANCE * values[-1].clamp(min=0.0)
+        roots = scale[:, None] * vectors[:, kept] * values[kept].rsqrt()
+        loadings = roots.T @ self.xy
+        return Fit(roots @ loadings, loadings.square().sum(0), int(kept.sum()))
+
+    def of(self, dims: Tensor) -> Scatter:
+        """Of some dimensions only, bool [p], the same of x and of y where y has any."""
+        both = dims if len(self.yy) else torch.zeros_like(self.yy, dtype=torch.bool)
+        return Scatter(self.n, self.xx[dims][:, dims], self.xy[dims][:, both], self.yy[both])
+
+    def standardised(self) -> Scatter:
+        """With every dimension of x and y scaled to the same variance; those without variance stay at 0."""
+        x, y = (squares.rsqrt().nan_to_num(posinf=0.0) for squares in (self.xx.diagonal().clamp(min=0.0), self.yy))
+        return Scatter(self.n, x[:, None] * self.xx * x, x[:, None] * self.xy * y, self.yy * y * y)
+
+    def residual(self, coefficients: Tensor) -> Tensor:
+        """Squared error [q] of predicting y by x times coefficients [p, q], whoever found them."""
+        explained = 2 * self.xy - self.xx @ coefficients
+        return (self.yy - (coefficients * explained).sum(0)).clamp_(min=0.0)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A least-squares fit: `coefficients` [p, q], `explained` sums of squares [q], `rank` of x."""
+
+    coefficients: Tensor
+    explained: Tensor
+    rank: int

@@ -1,0 +1,36 @@
+"""Figure of heads that gather the tokens of a word."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from interp.display.plotting import require_one
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def subjoiner_heads(frame: pd.DataFrame) -> Figure:
+    """Blocks x heads, the score as the colour: blue attends within words beyond what distance explains.
+
+    Args:
+        frame: of `subjoiner_heads`, one model.
+    """
+    import matplotlib.pyplot as plt
+
+    require_one(frame, "model")
+    scores = frame.pivot(index="layer", columns="head", values="score")
+    limit = float(scores.abs().to_numpy().max())
+    size = (2.4 + 0.4 * scores.shape[1], 1.4 + 0.36 * scores.shape[0])
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    image = axes.imshow(scores.to_numpy(), cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto", origin="lower")
+    axes.set_xticks(range(scores.shape[1]), scores.columns, fontsize=8)
+    axes.set_yticks(range(scores.shape[0]), scores.index, fontsize=8)
+    axes.set_xlabel("head")
+    axes.set_ylabel("block")
+    axes.set_title(f"{frame['model'].iat[0]}: subjoiner heads, {frame['n_pairs'].iat[0]} pairs", fontsize=10)
+    figure.colorbar(image, ax=axes, label="attention within words - across (share)")
+    plt.close(figure)
+    return figure

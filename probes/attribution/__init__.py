@@ -1,0 +1,4 @@
+"""Which input token mattered for a prediction, and how faithful is the answer?
+
+Probes: `attribute` and its methods, `normxlogit`; ReAGent in `reagent/`, metrics of faithfulness in `faithfulness/`.
+"""

@@ -1,0 +1,158 @@
+"""What may stand in a token's place: a distribution over tokens for every position, drawn from by uniform numbers.
+
+Numbers in, tokens out: who fixes the numbers fixes the draw, whatever the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interp.authoring import InputError, Subject, UnknownName
+
+SamplerName: TypeAlias = Literal["unigram", "uniform", "pos", "masked_lm", "self"]
+OwnSampler: TypeAlias = Callable[[np.ndarray, np.random.Generator], Any]
+"""(token ids [pos], generator) -> token ids [pos]; called once per draw."""
+
+SAMPLERS = ("unigram", "uniform", "pos", "masked_lm", "self")
+
+
+@dataclass(frozen=True, eq=False)
+class Replacements:
+    """A categorical distribution over tokens at every position of one sequence.
+
+    Attributes:
+        ids: tokens that may stand at each position, int64 [choices] each.
+        cumulative: their cumulative probabilities, float64 [choices] each, ending in 1.
+    """
+
+    ids: Sequence[np.ndarray]
+    cumulative: Sequence[np.ndarray]
+
+    def draw(self, uniforms: np.ndarray) -> np.ndarray:
+        """Tokens for numbers in [0, 1): [..., pos] -> int64 [..., pos].
+
+        >>> coin = Replacements([np.array([7, 9])] * 2, [np.array([0.5, 1.0])] * 2)
+        >>> coin.draw(np.array([0.2, 0.8])).tolist()
+        [7, 9]
+        """
+        drawn = np.empty(uniforms.shape, dtype=np.int64)
+        if all(ids is self.ids[0] for ids in self.ids):
+            chosen = np.searchsorted(self.cumulative[0], uniforms, side="right")
+            return self.ids[0][chosen]
+        for pos, (ids, cumulative) in enumerate(zip(self.ids, self.cumulative, strict=True)):
+            drawn[..., pos] = ids[np.searchsorted(cumulative, uniforms[..., pos], side="right")]
+        return drawn
+
+
+def replacements(sampler: SamplerName | Any, subject: Subject, contexts: Sequence[Tensor]) -> list[Replacements]:
+    """The distributions of a sampler for every sequence.
+
+    Args:
+        sampler: a name of `SAMPLERS`, or an object with `table(subject, ids) -> Replacements`, such as a `MaskedLM`.
+        subject: the model whose tokens they are.
+        contexts: token ids [pos] each.
+
+    Raises:
+        UnknownName: no sampler has that name.
+        InputError: what the sampler needs is not there.
+    """
+    if not isinstance(sampler, str):
+        return [sampler.table(subject, ids) for ids in contexts]
+    if sampler in ("unigram", "uniform"):
+        weights = unigram_weights(subject, contexts) if sampler == "unigram" else np.ones(subject.d_vocab)
+        same = _shared(_ordinary(weights, subject))
+        return [Replacements([same[0]] * len(ids), [same[1]] * len(ids)) for ids in contexts]
+    if sampler == "pos":
+        return _by_part_of_speech(subject, contexts)
+    if sampler == "self":
+        return [_own_predictions(subject, ids) for ids in contexts]
+    if sampler == "masked_lm":
+        raise InputError(
+            "sampler='masked_lm' needs a masked language model: pass sampler=MaskedLM(model, tokenizer) "
+            "(both from probes.reagent)."
+        )
+    raise UnknownName("sampler", sampler, SAMPLERS)
+
+
+def unigram_weights(subject: Subject, contexts: Sequence[Tensor]) -> np.ndarray:
+    """How often each token occurs, float64 [d_vocab]: in the shipped counts, else in the sequences themselves."""
+    shipped = _shipped_counts(subject)
+    if shipped is not None:
+        return shipped
+    return np.bincount(torch.cat(list(contexts)).numpy(), minlength=subject.d_vocab).astype(float)
+
+
+def unigram_source(subject: Subject) -> str:
+    """Where `unigram_weights` come from, for provenance."""
+    return "the given texts" if _shipped_counts(subject) is None else "datasets/bigrams"
+
+
+def _shipped_counts(subject: Subject) -> np.ndarray | None:
+    """The shipped counts where the subject's tokenizer is the one they were counted with."""
+    from interp.data.bigram_counts import load_counts, tokens_sha256
+
+    if subject.tokenizer is None:
+        return None
+    ids = subject.tokenizer.get_vocab()
+    counts = load_counts()
+    same = len(ids) == len(counts.unigram) == subject.d_vocab
+    if not same or tokens_sha256(sorted(ids, key=ids.__getitem__)) != counts.tokenizer_sha256:
+        return None
+    return counts.unigram.astype(float)
+
+
+def _ordinary(weights: np.ndarray, subject: Subject) -> np.ndarray:
+    """The weights with 0 for special tokens, which stand for no word."""
+    special = [index for index in getattr(subject.tokenizer, "all_special_ids", ()) if index < len(weights)]
+    ordinary = weights.copy()
+    ordinary[special] = 0.0
+    if not ordinary.any():
+        raise InputError(
+            "the given texts hold special tokens only, nothing to replace tokens by; use sampler='uniform'."
+        )
+    return ordinary
+
+
+def _shared(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    ids = np.flatnonzero(weights)
+    cumulative = np.cumsum(weights[ids] / weights.sum())
+    cumulative[-1] = 1.0  # not a rounding short of it, past which a number would find no token
+    return ids, cumulative
+
+
+def _own_predictions(subject: Subject, ids: Tensor) -> Replacements:
+    """What the model itself would say at each position after the intact tokens before it; the first token stays."""
+    said = subject.run(ids[None], lambda tape: tape.head(tape.last[0, :-1]).argmax(dim=-1)).cpu().numpy()
+    certain = np.array([1.0])
+    tokens = np.concatenate([ids[:1].numpy(), said])
+    return Replacements([np.array([token]) for token in tokens], [certain] * len(tokens))
+
+
+def _by_part_of_speech(subject: Subject, contexts: Sequence[Tensor]) -> list[Replacements]:
+    """Uniform among the tokens that nltk, reading each alone, gives the same tag, the token itself among them."""
+    tags = _tags([str(text).strip() for text in subject.token_strings])
+    groups = {tag: _shared((tags == tag).astype(float)) for tag in np.unique(tags)}
+    tables = []
+    for ids in contexts:
+        chosen = [groups[tag] for tag in tags[ids.numpy()]]
+        tables.append(Replacements([one[0] for one in chosen], [one[1] for one in chosen]))
+    return tables
+
+
+def _tags(words: list[str]) -> np.ndarray:
+    try:
+        import nltk  # type: ignore[import-not-found]
+    except ImportError:
+        raise InputError("sampler='pos' needs nltk, which is not installed: pip install nltk.") from None
+    try:
+        return np.array([nltk.pos_tag([word or " "])[0][1] for word in words])
+    except LookupError:
+        raise InputError(
+            "sampler='pos' needs nltk's tagger: python -m nltk.downloader averaged_perceptron_tagger_eng."
+        ) from None

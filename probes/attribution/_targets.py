@@ -1,0 +1,297 @@
+"""What every attribution method shares: one schema, the token to explain, and how a method hands in its scores.
+
+A target is a token at a place: the model reads tokens 0..target_pos and predicts the one after them. `target_pos` is
+the last position read, not that of the target, which need not be in the text. Rows run over pos 0..target_pos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from numbers import Integral
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interp.authoring import (
+    VOCABULARY,
+    Batch,
+    Column,
+    InputError,
+    Subject,
+    Tokens,
+    TooLong,
+    check_positions,
+    columns,
+    single_token,
+    whole_numbers,
+)
+from interp.model.tape import Tape
+
+Target: TypeAlias = str | int | Sequence[str | int | Sequence[str | int]]
+"""The token to explain: "argmax" (the model's own), a token as text, an id, or one (or a list) of these per prompt."""
+
+Continuation: TypeAlias = str | int | Sequence[str] | Tensor
+"""Tokens to explain one by one: a text, one per prompt, ids [n] or [prompt, n], or how many the model shall say."""
+
+TARGET_POS = Column("target_pos", "int", "the last position read: the target is the token predicted after it", low=0)
+ATTRIBUTION = columns(
+    "model",
+    "run_id",
+    "prompt_id",
+    "method",
+    TARGET_POS,
+    "target_id",
+    "target",
+    "pos",
+    "token_id",
+    "token",
+    VOCABULARY["score"].with_(meaning="how much this token matters for the target, in the method's own unit"),
+    Column("score_se", "float", "standard error of the score, where the method samples", low=0.0, missing=True),
+    VOCABULARY["control"].with_(meaning="'none', or 'random' for scores that know nothing of the model"),
+)
+"""The columns of every attribution method; a method may have further ones of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """The targets of all prompts, one after another; T of them, ordered by prompt, then position.
+
+    Attributes:
+        tokens: what is read, prompt by prompt: the prompt and, for a continuation, its tokens but the last.
+        prompt: index into `tokens`, int64 [T].
+        pos: `target_pos`, the last position read for this target, int64 [T].
+        ids: the token predicted there, int64 [T]; -1 is the model's argmax, not yet known (`plan_targets` only).
+    """
+
+    tokens: Tokens
+    prompt: Tensor
+    pos: Tensor
+    ids: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def contexts(self) -> Tokens:
+        """What is read for each target, ids [target_pos + 1]; a batch's `prompts` are then indices of targets."""
+        ids = [self.tokens.ids[prompt][: pos + 1] for prompt, pos in zip(self.prompt, self.pos, strict=True)]
+        return as_tokens(ids, self.tokens.bos)
+
+    def of(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Targets of a batch of `tokens`: their indices and their rows in the batch, int64 [k] each."""
+        row_of = torch.full((len(self.tokens),), -1)
+        row_of[batch.prompts] = torch.arange(len(batch.prompts))
+        row = row_of[self.prompt]
+        index = (row >= 0).nonzero()[:, 0]
+        return index, row[index]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a method says of T targets.
+
+    Attributes:
+        score: of every token read, float [target_pos + 1] per target; larger means more important.
+        score_se: standard errors of the same shapes; None for a method that does not sample.
+        extra: further columns of the method's own, of the same shapes.
+    """
+
+    score: Sequence[np.ndarray]
+    score_se: Sequence[np.ndarray] | None = None
+    extra: Mapping[str, Sequence[np.ndarray]] = field(default_factory=dict)
+
+
+Method: TypeAlias = Callable[..., Scores]
+"""`(subject, targets, *, seed, **options) -> Scores`: how a method takes part in `attribute`."""
+
+
+def find_targets(
+    subject: Subject,
+    tokens: Tokens,
+    *,
+    target: Target = "argmax",
+    continuation: Continuation | None = None,
+    target_pos: int | Sequence[int] = -1,
+) -> Targets:
+    """Decide which token, after which position, is explained in every prompt.
+
+    Args:
+        subject: the model.
+        tokens: of the prompts.
+        target: see `Target`. A list has one entry per prompt; an entry may be a list of several tokens.
+        continuation: instead of `target`: every token of it is a target in turn, read after the ones before it. A text
+            is tokenised apart from the prompt, so begin it with a space where a word begins. A number n has the model
+            continue greedily by n tokens, fewer where it says its end-of-text token, which is then the last target.
+        target_pos: the last position read, or several; negative ones count from each prompt's end.
+
+    Raises:
+        InputError: a target that is not one token, a position outside a prompt, or targets given in two ways.
+        TooLong: a prompt and its continuation exceed the context.
+    """
+    targets = plan_targets(subject, tokens, target=target, continuation=continuation, target_pos=target_pos)
+    if bool((targets.ids >= 0).all()):
+        return targets
+    return replace(targets, ids=_argmax(subject, targets))
+
+
+def plan_targets(
+    subject: Subject,
+    tokens: Tokens,
+    *,
+    target: Target = "argmax",
+    continuation: Continuation | None = None,
+    target_pos: int | Sequence[int] = -1,
+) -> Targets:
+    """`find_targets` without the pass that finds argmaxes, for a method that makes one anyway; see `Targets.ids`."""
+    if continuation is not None:
+        if not (isinstance(target, str) and target == "argmax") or target_pos != -1:
+            raise InputError("continuation names the targets and where they stand: leave target and target_pos out.")
+        return _continued(tokens, _continuations(subject, tokens, continuation))
+    chosen = _chosen(subject, len(tokens), target)
+    wanted = whole_numbers(target_pos, "target_pos")
+    check_positions(wanted, min(map(len, tokens.ids)))
+    prompt, pos, ids = [], [], []
+    for index, (read, targets) in enumerate(zip(tokens.ids, chosen, strict=True)):
+        for position in sorted({one % len(read) for one in wanted}):
+            prompt += [index] * len(targets)
+            pos += [position] * len(targets)
+            ids += targets
+    return Targets(tokens, torch.tensor(prompt), torch.tensor(pos), torch.tensor(ids))
+
+
+def attribution_columns(
+    targets: Targets, scores: Scores, *, method: str, control: str = "none"
+) -> dict[str, np.ndarray]:
+    """The columns of one method for `Run.frame`, one row per target and position read."""
+    n_read = (targets.pos + 1).numpy()
+    prompt_ids = targets.tokens.table["prompt_id"].to_numpy()
+    n_rows = int(n_read.sum())
+    missing = [np.full(n, np.nan) for n in n_read] if scores.score_se is None else scores.score_se
+    per_target = {
+        "prompt_id": prompt_ids[targets.prompt.numpy()],
+        "target_pos": targets.pos.numpy(),
+        "target_id": targets.ids.numpy(),
+    }
+    per_token = {
+        "pos": [np.arange(n) for n in n_read],
+        "token_id": [ids.numpy() for ids in targets.contexts.ids],
+        "score": scores.score,
+        "score_se": missing,
+    } | dict(scores.extra)
+    constant = {"method": method, "control": control}
+    return (
+        {name: np.full(n_rows, value, dtype=object) for name, value in constant.items()}
+        | {name: np.repeat(values, n_read) for name, values in per_target.items()}
+        | {name: np.concatenate(list(values)) for name, values in per_token.items()}
+    )
+
+
+def _chosen(subject: Subject, n_prompts: int, target: Target) -> list[list[int]]:
+    """Target ids of every prompt; [-1] for the argmax."""
+    if isinstance(target, str | Integral):
+        argmax = isinstance(target, str) and target == "argmax"
+        return [[-1] if argmax else [_token_id(subject, target)]] * n_prompts
+    if isinstance(target, Tensor | np.ndarray):
+        target = target.tolist()
+    if not isinstance(target, Iterable):
+        raise InputError(f"target is 'argmax', a token as text, an id, or one of these per prompt, not {target!r}.")
+    per_prompt = list(target)
+    if len(per_prompt) != n_prompts:
+        raise InputError(
+            f"target lists {len(per_prompt)} entries for {n_prompts} prompts; give one per prompt, or a list of tokens "
+            "for each prompt that has several."
+        )
+    several = [list(one) if isinstance(one, Iterable) and not isinstance(one, str) else [one] for one in per_prompt]
+    if not all(several):
+        raise InputError(f"target names no token for prompt {several.index([])}; give at least one.")
+    return [list(dict.fromkeys(_token_id(subject, one) for one in tokens)) for tokens in several]
+
+
+def _token_id(subject: Subject, token: object) -> int:
+    if isinstance(token, str):
+        return single_token(token, subject.tokenizer)
+    if not isinstance(token, Integral):
+        raise InputError(f"a target is a token as text or an integer id, not {token!r}.")
+    index = int(token)
+    if not 0 <= index < subject.d_vocab:
+        raise InputError(f"target id {index} is outside the vocabulary of {subject.d_vocab}.")
+    return index
+
+
+def _continuations(subject: Subject, tokens: Tokens, given: Continuation) -> list[Tensor]:
+    """The tokens that continue each prompt, int64 [n] per prompt."""
+    if isinstance(given, Integral):
+        n = int(given)
+        if n < 1:
+            raise InputError(f"continuation={n}; give at least 1 token.")
+        _check_lengths(subject, tokens, [n] * len(tokens))
+        return _greedy(subject, tokens, n)
+    texts = [given] if isinstance(given, str) else given
+    ids = subject.tokens(texts, bos=None if isinstance(texts, Tensor) else False).ids
+    if len(ids) == 1:
+        ids = ids * len(tokens)
+    if len(ids) != len(tokens):
+        raise InputError(f"continuation lists {len(ids)} texts for {len(tokens)} prompts; give one for all or each.")
+    _check_lengths(subject, tokens, [len(one) for one in ids])
+    return ids
+
+
+def _continued(tokens: Tokens, continuations: Sequence[Tensor]) -> Targets:
+    lengths = torch.tensor([len(one) for one in continuations])
+    first = torch.tensor([len(prompt) - 1 for prompt in tokens.ids])
+    read = [torch.cat([prompt, one[:-1]]) for prompt, one in zip(tokens.ids, continuations, strict=True)]
+    pos = torch.cat([start + torch.arange(n) for start, n in zip(first, lengths, strict=True)])
+    prompt = torch.arange(len(tokens)).repeat_interleave(lengths)
+    return Targets(replace(tokens, ids=read), prompt, pos, torch.cat(list(continuations)))
+
+
+def _check_lengths(subject: Subject, tokens: Tokens, n_more: Sequence[int]) -> None:
+    for number, prompt, more in zip(tokens.table["prompt_id"], tokens.ids, n_more, strict=True):
+        if len(prompt) + more - 1 > subject.n_ctx:
+            raise TooLong(
+                f"prompt {number} has {len(prompt)} tokens; with {more} more, the last of them only predicted, it "
+                f"exceeds the context of {subject.n_ctx}."
+            )
+
+
+def _greedy(subject: Subject, tokens: Tokens, n: int) -> list[Tensor]:
+    """The model's n most probable next tokens, one at a time; nothing after its end-of-text token."""
+    end = getattr(subject.tokenizer, "eos_token_id", None)
+    said: list[list[int]] = [[] for _ in tokens.ids]
+    for _ in range(n):
+        going = [index for index, ids in enumerate(said) if not ids or ids[-1] != end]
+        if not going:
+            break
+        read = [torch.cat([tokens.ids[index], torch.tensor(said[index], dtype=torch.long)]) for index in going]
+        last = torch.tensor([len(ids) - 1 for ids in read])
+        growing = Targets(as_tokens(read, tokens.bos), torch.arange(len(read)), last, torch.full_like(last, -1))
+        for index, token in zip(going, _argmax(subject, growing).tolist(), strict=True):
+            said[index].append(token)
+    return [torch.tensor(ids) for ids in said]
+
+
+def _argmax(subject: Subject, targets: Targets) -> Tensor:
+    """The target ids [T], those not yet known replaced by the model's argmax."""
+    ids = targets.ids.clone()
+    for batch in targets.tokens.batches(subject.batch_tokens()):
+        index, row = targets.of(batch)
+        pos = targets.pos[index]
+
+        def most_probable(tape: Tape, row: Tensor = row, pos: Tensor = pos) -> Tensor:
+            device = tape.last.device
+            return tape.head(tape.last[row.to(device), pos.to(device)]).argmax(dim=-1)
+
+        best = subject.run(batch.ids, most_probable).cpu()
+        ids[index] = torch.where(ids[index] < 0, best, ids[index])
+    return ids
+
+
+def as_tokens(ids: list[Tensor], bos: bool | None) -> Tokens:
+    """Sequences of our own making, numbered as they come, to be cut into batches."""
+    table = pd.DataFrame({"prompt_id": np.arange(len(ids))})
+    return Tokens(ids, table, bos, np.zeros(len(ids), dtype=np.int64))

@@ -1,0 +1,181 @@
+"""Which input token mattered? Several attribution methods, one call, one frame."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from interp.authoring import InputError, Run, Schema, Source, Texts, UnknownName, at_most, probe, summarise_by_prompt
+from probes.attribution import baselines, plots
+from probes.attribution._targets import ATTRIBUTION, Continuation, Method, Target, attribution_columns, find_targets
+from probes.attribution.normxlogit import normxlogit_scores
+from probes.attribution.reagent.reagent import reagent_scores
+from probes.attribution.reagent.reagent_ls import reagent_ls_scores
+
+METHODS: dict[str, Method] = {
+    "normxlogit": normxlogit_scores,
+    "norm": baselines.norm,
+    "logit": baselines.logit,
+    "input_x_gradient": baselines.input_x_gradient,
+    "integrated_gradients": baselines.integrated_gradients,
+    "gradient_norm": baselines.gradient_norm,
+    "occlusion": baselines.occlusion,
+    "rollout": baselines.rollout,
+    "reagent": reagent_scores,
+    "reagent_ls": reagent_ls_scores,
+    "random": baselines.random,
+}
+"""Every method by name; `(subject, targets, *, seed, **options) -> Scores`."""
+
+Methods: TypeAlias = str | Sequence[str] | Mapping[str, Mapping[str, Any]]
+"""Names of methods, or a mapping from name to that method's options."""
+
+ATTRIBUTE = Schema(
+    probe="attribute",
+    paper="of each method; see probes.attribution.attribute.METHODS",
+    rows="one per prompt, method, target and position read",
+    columns=ATTRIBUTION,
+    summary_by=("method",),
+)
+
+_SHARES = ("top_share", "last_share", "negative_share", "effective_tokens")
+
+
+def summarise_attribution(frame: pd.DataFrame, by: str = "method", **options: Any) -> pd.DataFrame:
+    """Sum up what methods say; position 0 is left out.
+
+    Args:
+        frame: of `attribute`.
+        by: "method": how each method spreads its absolute scores over the tokens of a target, as means over prompts
+            with 95 % bootstrap intervals: `top_share` is the largest token's share of them, `last_share` that of the
+            last position read, `negative_share` that of negative scores, `effective_tokens` the exponential of the
+            shares' entropy. "agreement": the Spearman correlation of every two methods' scores over the tokens of a
+            target, likewise.
+        options: of `interp.stats.bootstrap_over_prompts`.
+    """
+    if by not in ("method", "agreement"):
+        raise InputError(f"cannot sum attributions up by {by!r}; choose 'method' or 'agreement'.")
+    keys = ["model", "run_id", "prompt_id", "target_pos", "target_id"]
+    later = frame[frame["pos"] > 0]
+    if later.empty:
+        raise InputError("there is nothing to sum up: summaries leave position 0 out.")
+    if by == "method":
+        per_target = _shares(later, [*keys, "method"])
+        schema = replace(ATTRIBUTE, summary_of=_SHARES)
+    else:
+        per_target = _agreement(later, keys)
+        schema = replace(ATTRIBUTE, summary_by=("method", "other"), summary_of=("spearman",))
+    return summarise_by_prompt(schema, per_target, **options)
+
+
+def _shares(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    size = frame["score"].abs()
+    share = size / size.groupby([frame[key] for key in keys]).transform("sum")
+    rows = frame[keys].assign(
+        top_share=share,
+        last_share=share.where(frame["pos"] == frame["target_pos"], 0.0),
+        negative_share=share.where(frame["score"] < 0, 0.0),
+        effective_tokens=-share * np.log(share.where(share > 0, 1.0)),
+    )
+    parts = {"top_share": "max", "last_share": "sum", "negative_share": "sum", "effective_tokens": "sum"}
+    found = rows.groupby(keys, as_index=False).agg(parts)
+    return found.assign(effective_tokens=np.exp(found["effective_tokens"]))
+
+
+def _agreement(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    methods = frame["method"].unique().tolist()
+    if len(methods) < 2:
+        raise InputError("agreement is between methods, and the frame has only one.")
+    rows = []
+    for key, target in frame.groupby(keys):
+        scores = target.pivot(index="pos", columns="method", values="score")
+        correlation = scores.corr(method="spearman")
+        rows += [
+            (*key, left, right, correlation.at[left, right])
+            for left, right in combinations(methods, 2)
+            if {left, right} <= set(scores.columns)
+        ]
+    return pd.DataFrame(rows, columns=[*keys, "method", "other", "spearman"])
+
+
+@probe(ATTRIBUTE, plot=plots.attribution, summarise=summarise_attribution, example=at_most(8))
+def attribute(
+    subject: Source,
+    texts: Texts,
+    *,
+    methods: Methods = ("normxlogit", "integrated_gradients", "occlusion", "random"),
+    target: Target = "argmax",
+    continuation: Continuation | None = None,
+    target_pos: int | Sequence[int] = -1,
+    seed: int = 0,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """Ask several methods how much each token matters for the model's next one.
+
+    Scores are in each method's own unit: compare their order within a prompt and target, or measure them with
+    `faithfulness`. `random` is the control: what a method that knows nothing would look like.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes.
+        methods: names from `METHODS`, or a mapping from name to that method's options, as in
+            `{"integrated_gradients": {"n_steps": 100}, "random": {}}`.
+        target: the token to explain: "argmax" (the model's own), a token as text, an id, or one (or a list) of these
+            per prompt.
+        continuation: instead of `target`, every token of a text, of one text per prompt, or of the model's own n
+            greedy tokens.
+        target_pos: the last position read, or several; the target is the token predicted after it.
+        seed: of the methods that draw.
+        bos: see `Subject.tokens`.
+        truncate: cut prompts longer than the context.
+
+    Returns:
+        One row per prompt, method, target and position 0..target_pos.
+
+    Raises:
+        InputError: a text, target, position or option that cannot be used.
+        UnknownName: no such method.
+        ModelError: a method needs what the architecture does not show, such as attention patterns.
+
+    Cost: the methods' own, beside at most one forward pass (n for `continuation=n`) to find the targets.
+
+    >>> frame = attribute("reference", "The cat sat on the", methods=("occlusion", "norm", "random"))
+    >>> frame.method.unique().tolist(), frame.control.unique().tolist(), len(frame)
+    (['occlusion', 'norm', 'random'], ['none', 'random'], 18)
+    """
+    chosen = _chosen_methods(methods)
+    parameters = {"methods": chosen, "target": target, "continuation": continuation, "target_pos": target_pos}
+    run = Run(ATTRIBUTE, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
+    targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
+    parts = []
+    for name, options in chosen.items():
+        scores = METHODS[name](run.subject, targets, seed=seed, **options)
+        control = "random" if name == "random" else "none"
+        parts.append(attribution_columns(targets, replace(scores, extra={}), method=name, control=control))
+    return run.frame(parts)
+
+
+def _chosen_methods(methods: Methods) -> dict[str, dict[str, Any]]:
+    """Options by method, checked against what each takes before anything is computed."""
+    if isinstance(methods, str):
+        methods = (methods,)
+    named = dict(methods) if isinstance(methods, Mapping) else {name: {} for name in methods}
+    if not named:
+        raise InputError("methods is empty; name at least one.")
+    for name, options in named.items():
+        if name not in METHODS:
+            raise UnknownName("method", name, METHODS)
+        known = [
+            one for one in inspect.signature(METHODS[name]).parameters if one not in ("subject", "targets", "seed")
+        ]
+        for option in options:
+            if option not in known:
+                raise UnknownName(f"option of {name!r}", option, known)
+    return {name: dict(options) for name, options in named.items()}

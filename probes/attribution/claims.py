@@ -1,0 +1,200 @@
+"""Claims of NormXLogit and ReAGent, judged by the faithfulness of their scores to the model."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from interp.authoring import InputError, Subject
+from interp.findings import Claim, Comparison, NotApplicable
+from interp.findings.per_prompt import CORRELATION, rank_correlation
+from probes import papers
+from probes.attribution.attribute import attribute
+from probes.attribution.faithfulness._metrics import Metric
+from probes.attribution.faithfulness.faithfulness import faithfulness
+from probes.attribution.normxlogit import NORMXLOGIT
+
+_METHODS = {
+    "normxlogit": {},
+    "logit": {},
+    "occlusion": {},
+    "integrated_gradients": {"n_steps": 20},
+    "reagent": {"n_probes": 4, "max_steps": 100, "keep": 3},
+    "random": {},
+}
+METRICS: tuple[Metric, ...] = ("comprehensiveness", "sufficiency", "soft_ns", "soft_nc")
+FRACTIONS = (0.1, 0.3, 0.5)
+_N_PROMPTS = 60  # of 120, in ten kinds of twelve: half of either
+
+
+def attributions(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:
+    """Scores of all methods for the model's own next token."""
+    return attribute(subject, texts[["prompt_id", "text"]], methods=_METHODS, seed=seed, truncate=truncate)
+
+
+def faithfulness_of_all(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:
+    """Their faithfulness: hard metrics by replacing tokens as often as they occur, and the soft ones."""
+    scores = attributions(subject, texts, seed=seed, truncate=truncate)
+    try:
+        return faithfulness(subject, scores, metrics=METRICS, fractions=FRACTIONS, n_draws=4, seed=seed)
+    except InputError as error:
+        raise NotApplicable(str(error)) from error
+
+
+def _metric(frame: pd.DataFrame, method: str, metric: str, value: str = "value") -> pd.Series:
+    rows = frame[(frame["method"] == method) & (frame["metric"] == metric) & (frame["control"] == "none")]
+    return rows.groupby("prompt_id")[value].mean()
+
+
+def against_shuffles(frame: pd.DataFrame, method: str, metric: str) -> tuple[pd.Series, pd.Series]:
+    """A method's metric, against that of its own scores shuffled among the tokens."""
+    return _metric(frame, method, metric), _metric(frame, method, metric, "value_random")
+
+
+def against_method(frame: pd.DataFrame, method: str, other: str, metric: str) -> tuple[pd.Series, pd.Series]:
+    """A method's metric, against that of another method."""
+    return _metric(frame, method, metric), _metric(frame, other, metric)
+
+
+def causes(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Spearman's correlation of NormXLogit and occlusion over all tokens but the last; control: random scores."""
+    earlier = frame[(frame["pos"] > 0) & (frame["pos"] < frame["target_pos"])]
+    table = earlier.pivot(index=["prompt_id", "pos"], columns="method", values="score").reset_index()
+    return rank_correlation(table, "normxlogit", "occlusion"), rank_correlation(table, "random", "occlusion")
+
+
+def attributions_beside_occlusion(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:
+    """Scores of the three methods that `causes` compares; ReAGent's cost most of all."""
+    methods = {name: _METHODS[name] for name in ("normxlogit", "occlusion", "random")}
+    return attribute(subject, texts[["prompt_id", "text"]], methods=methods, seed=seed, truncate=truncate)
+
+
+def _claim(
+    id: str,
+    statement: str,
+    paper: str,
+    says: str,
+    statistic: Any,
+    note: str = "",
+    bounds: tuple[float, float] | None = CORRELATION,
+    **comparison: Any,
+) -> Claim:
+    return Claim(
+        id=id,
+        statement=statement,
+        paper=paper,
+        says=says,
+        probe="faithfulness",
+        measure=faithfulness_of_all,
+        texts="prompts",
+        n_texts=_N_PROMPTS,
+        statistic=statistic,
+        comparison=Comparison(**comparison),
+        bounds=bounds,
+        note=note or _NOTE,
+    )
+
+
+def _against_gradients(id: str, statement: str, says: str, metric: str = "") -> Claim:
+    """ReAGent against integrated gradients, by a soft metric."""
+    statistic = partial(against_method, method="reagent", other="integrated_gradients", metric=metric or id)
+    return _claim(f"reagent.{id}", statement, papers.REAGENT, says, statistic, bounds=None, above="control")
+
+
+_NOTE = (
+    "The target is the model's own next token after short prompts; the papers' tasks are classification (NormXLogit) "
+    "and analogies (ReAGent). Removing means replacing by tokens drawn as often as they occur, at 10, 30 and 50 % of "
+    "the tokens."
+)
+_CAUSAL = (
+    "The method was made for classifiers; in a causal model a token cannot see what follows, and its logit says what "
+    "its own stream points to, not what the prediction used."
+)
+
+CLAIMS = (
+    _claim(
+        "normxlogit.comprehensiveness",
+        "removing what NormXLogit calls important costs more than removing others",
+        NORMXLOGIT.paper,
+        "On MNLI with BERT, masking its best tokens takes more of the predicted class's probability than masking "
+        "random ones (.557 against .362). The control is the same scores shuffled among the tokens.",
+        partial(against_shuffles, method="normxlogit", metric="comprehensiveness"),
+        above="control",
+    ),
+    _claim(
+        "normxlogit.sufficiency",
+        "keeping what NormXLogit calls important costs less than keeping others",
+        NORMXLOGIT.paper,
+        "Best tokens alone should keep the prediction; but in the authors' notebook (MNLI, BERT) the sufficiency is "
+        ".381, worse than the random control's .362, and the paper dwells on comprehensiveness. Here the control is "
+        "the same scores shuffled.",
+        partial(against_shuffles, method="normxlogit", metric="sufficiency"),
+        below="control",
+    ),
+    _claim(
+        "normxlogit.norm_helps",
+        "the norm makes NormXLogit more comprehensive than the logit alone",
+        NORMXLOGIT.paper,
+        "The norm of the input embedding is one of the two factors of the method. The control is the other factor "
+        "alone, which in the authors' tables is as good or better in several cells (MNLI, BERT: .567 against .557).",
+        partial(against_method, method="normxlogit", other="logit", metric="comprehensiveness"),
+        above="control",
+    ),
+    _claim(
+        "normxlogit.beats_gradients",
+        "NormXLogit is more comprehensive than integrated gradients",
+        NORMXLOGIT.paper,
+        "On MNLI with BERT, .557 against .466 for integrated gradients of 50 steps, at a fraction of the time. The "
+        "control is integrated gradients.",
+        partial(against_method, method="normxlogit", other="integrated_gradients", metric="comprehensiveness"),
+        "Integrated gradients of 20 steps. " + _CAUSAL,
+        above="control",
+    ),
+    Claim(
+        id="normxlogit.finds_causes",
+        statement="NormXLogit ranks earlier tokens as their removal does",
+        paper=NORMXLOGIT.paper,
+        says="The head on top 'never lies': what it says of a token is taken for the token's part in the prediction. "
+        "The paper tests this by masking, in classifiers that see both ways, against random scores; the control here "
+        "is random scores too.",
+        probe="attribute",
+        measure=attributions_beside_occlusion,
+        texts="prompts",
+        n_texts=_N_PROMPTS,
+        statistic=causes,
+        comparison=Comparison(above="control"),
+        bounds=CORRELATION,
+        note="Spearman's correlation with occlusion, without the last token, whose own logit made the prediction. "
+        + _CAUSAL,
+    ),
+    _against_gradients(
+        "soft_ns",
+        "ReAGent's scores are more sufficient (soft NS) than integrated gradients'",
+        "Its soft sufficiency is above that of gradients and attention in most of six models (GPT-2 medium: log ratio "
+        "to random 2.09 against .27). The control is integrated gradients.",
+    ),
+    _against_gradients(
+        "soft_nc",
+        "ReAGent's scores are more comprehensive (soft NC) than integrated gradients'",
+        "Its soft comprehensiveness is above that of gradients and attention in six models (GPT-2 medium: log ratio to "
+        "random 4.01 against 1.83). The control is integrated gradients.",
+    ),
+    _against_gradients(
+        "beyond_sharpness",
+        "ReAGent's order of tokens is more comprehensive than integrated gradients', sharpness aside",
+        "The claim is that it finds more important tokens. Soft metrics reward sharp scores whatever their order, and "
+        "ReAGent's sharpen as it runs: the control the paper lacks replaces the scores of both methods by their ranks.",
+        metric="soft_nc_rank",
+    ),
+    _claim(
+        "reagent.above_chance",
+        "removing what ReAGent calls important costs more than removing others",
+        papers.REAGENT,
+        "Above random attributions throughout. The paper's random scores are nearly flat, which soft metrics punish by "
+        "itself; the control here is ReAGent's own scores shuffled, and the metric a hard one.",
+        partial(against_shuffles, method="reagent", metric="comprehensiveness"),
+        above="control",
+    ),
+)

@@ -1,0 +1,237 @@
+"""The metrics of one target: hard ones from sets of intact tokens, soft ones from dropped elements of embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+from interp.authoring import InputError, Subject
+from probes.attribution._draws import generator_for
+from probes.attribution._last_position import log_prob_and_rank, read_ends
+from probes.attribution._replacements import Replacements, replacements
+from probes.attribution.faithfulness._attributions import Attribution, Scored
+from probes.attribution.faithfulness._deletion import (
+    Limits,
+    SetFunction,
+    Values,
+    area,
+    area_limits,
+    comprehensiveness,
+    n_kept,
+    order_of,
+    sets_of,
+    sufficiency,
+)
+from probes.attribution.faithfulness._removal import Passage, Replacement, mean_embedding, set_function, soft_distances
+
+Metric: TypeAlias = Literal["soft_ns", "soft_nc", "sufficiency", "comprehensiveness", "aopc", "naopc"]
+
+SOFT = ("soft_ns", "soft_nc")
+METRICS = (*SOFT, "sufficiency", "comprehensiveness", "aopc", "naopc")
+
+_NOTHING = 1e-9  # a squared Hellinger distance that is rounding: float32 puts some 1e-13 there
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row of the frame, but for what it shares with its target."""
+
+    scored: Scored
+    metric: str
+    fraction: float | None
+    value: float
+    value_random: float
+    control: str
+    unclipped: float = float("nan")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measurement:
+    """How to measure; the arguments of `probes.faithfulness`."""
+
+    subject: Subject
+    attributions: Sequence[Attribution]
+    metrics: Sequence[str]
+    replacement: Replacement
+    fractions: Sequence[float]
+    normalise: str
+    log_odds: bool
+    n_random: int
+    n_draws: int
+    n_samples: int
+    seed: int
+
+    @cached_property
+    def intact(self) -> np.ndarray:
+        """Probability and rank of every target after its intact prompt, float64 [target, 2]."""
+        passages = [one.passage for one in self.attributions]
+        ids = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(one.ids) for one in passages], batch_first=True)
+        lengths = torch.tensor([len(one.ids) for one in passages])
+        reduce = log_prob_and_rank(torch.tensor([one.target_id for one in passages]))
+        read = read_ends(self.subject, ids, lengths, reduce).double().numpy()
+        return np.stack([np.exp(read[:, 0]), read[:, 1]], axis=1)
+
+    def measure(self, index: int) -> Iterator[Measured]:
+        """All rows of one target."""
+        attribution = self.attributions[index]
+        if set(self.metrics) - set(SOFT):
+            yield from self._hard(attribution)
+        if set(self.metrics) & set(SOFT):
+            yield from self._soft(attribution)
+
+    def _hard(self, attribution: Attribution) -> Iterator[Measured]:
+        n_units = len(attribution.passage.members)
+        shuffles = _shuffles(attribution, self.seed, self.n_random)
+        orders = [order_of(one.scores) for one in attribution.scored]
+        values = Values(self._set_function(attribution.passage), n_units)
+        if n_units:
+            ends = [n_kept(fraction, n_units) for fraction in self.fractions]
+            counts = range(n_units + 1) if {"aopc", "naopc"} & set(self.metrics) else [0, *ends]
+            values(sets_of([*orders, *shuffles], counts))  # all at once, in large batches
+        limits = area_limits(values) if n_units and "naopc" in self.metrics else None
+        by_chance = [self._of_order(values, order, limits) for order in shuffles]
+        for scored, order in zip(attribution.scored, orders, strict=True):
+            for key, value in self._of_order(values, order, limits).items():
+                chance = np.array([one[key] for one in by_chance])
+                yield from _with_control(scored, *key, value, chance.mean(), chance[::2].mean(), chance[1::2].mean())
+
+    def _of_order(
+        self, values: Values, order: np.ndarray, limits: Limits | None
+    ) -> dict[tuple[str, float | None], float]:
+        """Every hard metric of one order, by metric and fraction; NaN where nothing may be removed."""
+        n_units, none = values.n_units, float("nan")
+        counts = [n_kept(fraction, n_units) for fraction in self.fractions]
+        found: dict[tuple[str, float | None], float] = {}
+        for name, curve in (("sufficiency", sufficiency), ("comprehensiveness", comprehensiveness)):
+            if name in self.metrics:
+                drops = curve(values, order, counts) if n_units else [none] * len(counts)
+                found |= {(name, fraction): float(drop) for fraction, drop in zip(self.fractions, drops, strict=True)}
+        if {"aopc", "naopc"} & set(self.metrics):
+            areas = (area(values, order), area(values, order[::-1])) if n_units else (none, none)
+            for end, value in zip(("comprehensiveness", "sufficiency"), areas, strict=True):
+                if "aopc" in self.metrics:
+                    found[f"aopc_{end}", None] = value
+                if "naopc" in self.metrics:
+                    found[f"naopc_{end}", None] = limits.share(value) if limits else none
+        return found
+
+    def _soft(self, attribution: Attribution) -> Iterator[Measured]:
+        kinds = [("", [self._normalised(one) for one in attribution.scored]), ("_rank", _ranks(attribution))]
+        for suffix, profiles in kinds:
+            distances, zero = self._distances(attribution, profiles)
+            for scored, of_method in zip(attribution.scored, distances, strict=True):
+                # [kept or dropped by score, its own or shuffled, draw]
+                own, halves = of_method[:, 0].mean(axis=1), (of_method[:, 1, ::2], of_method[:, 1, 1::2])
+                chance = [of_method[:, 1].mean(axis=1), *(half.mean(axis=1) for half in halves)]
+                for place, name in enumerate(SOFT):
+                    if name in self.metrics:
+                        clipped = [_soft_metric(name, one[place], zero) for one in (own, *chance)]
+                        unclipped = 1 - own[0] / zero if name == "soft_ns" and zero > _NOTHING else float("nan")
+                        yield from _with_control(scored, name + suffix, None, *clipped, unclipped=unclipped)
+
+    def _distances(self, attribution: Attribution, profiles: list[np.ndarray]) -> tuple[np.ndarray, float]:
+        """Squared Hellinger distances [method, kept or dropped, own or shuffled, draw]; that of the empty prompt."""
+        n_units = len(attribution.passage.members)
+        shape = (len(profiles), 2, 2, self.n_draws)
+        if not n_units:
+            return np.full(shape, np.nan), float("nan")
+        shuffles = _shuffles(attribution, self.seed, self.n_draws)
+        keep = np.empty((*shape, n_units))
+        for method, profile in enumerate(profiles):
+            keep[method, 0, 0] = profile
+            keep[method, 0, 1] = profile[np.stack(shuffles)]
+        keep[:, 1] = 1 - keep[:, 0]
+        draws = np.broadcast_to(np.arange(self.n_draws), shape).ravel()
+        distances, zero = soft_distances(self.subject, attribution.passage, keep.reshape(-1, n_units), draws, self.seed)
+        return distances.reshape(shape), zero
+
+    def _normalised(self, scored: Scored) -> np.ndarray:
+        """Scores as probabilities, float64 [unit]."""
+        scores = scored.scores
+        if self.normalise == "min_max":
+            return min_max(scores)
+        if len(scores) and not (scores.min() >= 0 and scores.max() <= 1):
+            raise InputError(
+                f"method {scored.method!r} scores from {scores.min():.3g} to {scores.max():.3g}, outside 0..1; "
+                "use normalise='min_max'."
+            )
+        return scores
+
+    def _set_function(self, passage: Passage) -> SetFunction:
+        table = None
+        if self.replacement == "unigram":
+            table = self._tables[passage.ids.tobytes()]
+        return set_function(
+            self.subject, passage, self.replacement, table,
+            fill=self._fill, n_samples=self.n_samples, log=self.log_odds, seed=self.seed,
+        )  # fmt: skip
+
+    @cached_property
+    def _tables(self) -> dict[bytes, Replacements]:
+        contexts = [one.passage.ids for one in self.attributions]
+        tables = replacements("unigram", self.subject, [torch.from_numpy(ids) for ids in contexts])
+        return {ids.tobytes(): table for ids, table in zip(contexts, tables, strict=True)}
+
+    @cached_property
+    def _fill(self) -> Tensor | None:
+        if self.replacement == "mask_embedding":
+            return mean_embedding(self.subject, self.attributions[0].passage.ids)
+        return torch.zeros(self.subject.d_model) if self.replacement == "zero_embedding" else None
+
+
+def min_max(scores: np.ndarray) -> np.ndarray:
+    """Scores moved and scaled to 0..1; 0.5 each where all are equal.
+
+    >>> min_max(np.array([-1.0, 0.0, 3.0])).tolist(), min_max(np.array([2.0, 2.0])).tolist()
+    ([0.0, 0.25, 1.0], [0.5, 0.5])
+    """
+    if not len(scores) or np.ptp(scores) == 0:
+        return np.full(len(scores), 0.5)
+    return (scores - scores.min()) / np.ptp(scores)
+
+
+def n_ties(scores: np.ndarray) -> int:
+    """How many scores equal another one."""
+    _, counts = np.unique(scores, return_counts=True)
+    return int(counts[counts > 1].sum())
+
+
+def _ranks(attribution: Attribution) -> list[np.ndarray]:
+    """Scores replaced by their ranks, spread evenly over 0..1, equals sharing the mean of theirs."""
+    return [min_max(rankdata(one.scores)) for one in attribution.scored]
+
+
+def _soft_metric(name: str, distance: float, zero: float) -> float:
+    if not zero > _NOTHING:  # also NaN: where nothing may be removed, or nothing matters, nothing is measured
+        return float("nan")
+    return max(0.0, 1 - distance / zero) if name == "soft_ns" else distance / zero
+
+
+def _shuffles(attribution: Attribution, seed: int, n: int) -> list[np.ndarray]:
+    """Random orders of the units, the same whatever the methods."""
+    generator = generator_for(seed, attribution.passage.ids, "shuffle")
+    return [generator.permutation(len(attribution.passage.members)) for _ in range(n)]
+
+
+def _with_control(
+    scored: Scored,
+    metric: str,
+    fraction: float | None,
+    value: float,
+    chance: float,
+    one_half: float,
+    other_half: float,
+    *,
+    unclipped: float = float("nan"),
+) -> Iterator[Measured]:
+    """The row of a method, and the one that has shuffles in its place and is held against the other shuffles."""
+    yield Measured(scored, metric, fraction, value, chance, scored.control, unclipped)
+    if scored.control == "none":
+        yield Measured(scored, metric, fraction, one_half, other_half, "permuted")

@@ -1,0 +1,176 @@
+"""What a model says with part of a prompt removed: whole tokens, or elements of their embeddings.
+
+These are the only functions of `faithfulness` that run a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interp.authoring import ModelError, Subject
+from interp.model.sites import recording
+from probes.attribution._draws import generator_for
+from probes.attribution._last_position import log_prob_and_rank, read_ends
+from probes.attribution._replacements import Replacements
+from probes.attribution.faithfulness._deletion import SetFunction
+
+Replacement: TypeAlias = Literal["unigram", "mask_embedding", "zero_embedding", "delete"]
+REPLACEMENTS = ("unigram", "mask_embedding", "zero_embedding", "delete")
+
+
+@dataclass(frozen=True, eq=False)
+class Passage:
+    """One target of one prompt, and the units in which it is taken apart.
+
+    Attributes:
+        ids: what is read, int64 [pos].
+        target_id: the token explained.
+        members: which tokens each unit holds, bool [unit, pos]; tokens of no unit are never touched.
+    """
+
+    ids: np.ndarray
+    target_id: int
+    members: np.ndarray
+
+    def intact(self, sets: np.ndarray) -> np.ndarray:
+        """Which tokens stay when only these units do: bool [n, unit] -> bool [n, pos]."""
+        return ~(~sets @ self.members)
+
+
+def set_function(
+    subject: Subject,
+    passage: Passage,
+    replacement: Replacement,
+    table: Replacements | None,
+    *,
+    fill: Tensor | None,
+    n_samples: int,
+    log: bool,
+    seed: int,
+) -> SetFunction:
+    """What the target is worth with only some units intact, for `probes.attribution.faithfulness._deletion.Values`.
+
+    Args:
+        subject: the model.
+        passage: the prompt.
+        replacement: what is done to the others.
+        table: for "unigram", what stands in their place.
+        fill: for embeddings, what they become, [d_model].
+        n_samples: for "unigram", probabilities are means over so many draws, the same ones for every set.
+        log: whether the worth is a log-odds, nats, rather than a probability.
+        seed: of the draws.
+    """
+    ids, n = torch.from_numpy(passage.ids), len(passage.ids)
+    uniforms = generator_for(seed, passage.ids, "removal").random((n_samples, n))
+    drawn = table.draw(uniforms) if table is not None else passage.ids[None]
+
+    def value(sets: np.ndarray) -> np.ndarray:
+        intact = passage.intact(sets)
+        lengths = torch.full((len(sets),), n)
+        edit = None
+        if replacement == "unigram":
+            sequences = torch.from_numpy(np.where(intact[:, None], passage.ids, drawn[None]).reshape(-1, n))
+            lengths = lengths.repeat_interleave(len(drawn))
+        elif replacement == "delete":
+            order = torch.from_numpy(np.argsort(~intact, axis=1, kind="stable"))
+            sequences, lengths = ids[order], torch.from_numpy(intact.sum(axis=1))
+        else:
+            assert fill is not None
+            sequences, stays, fill_row = ids.expand(len(sets), -1), torch.from_numpy(intact), fill
+
+            def edit(value: Tensor, rows: Tensor) -> Tensor:
+                return torch.where(stays[rows].to(value.device)[..., None], value, fill_row.to(value))
+
+        targets = torch.full((len(sequences),), passage.target_id)
+        log_prob = read_ends(subject, sequences, lengths, log_prob_and_rank(targets), edit=edit)[:, 0].double()
+        if log:
+            odds = log_prob - torch.log(-torch.expm1(log_prob.clamp(max=-1e-12)))
+            return odds.view(len(sets), -1).mean(dim=1).numpy()
+        return log_prob.exp().view(len(sets), -1).mean(dim=1).numpy()
+
+    return value
+
+
+def mean_embedding(subject: Subject, ids: np.ndarray) -> Tensor:
+    """Mean over the vocabulary of what the token embedding gives to the first block, [d_model], in float32.
+
+    Raises:
+        ModelError: what it gives is no multiple of W_E, so that a mean of W_E would not be it.
+    """
+    tokens = torch.from_numpy(ids)
+    with recording([subject.site("embed")]) as seen:
+        subject.run(tokens[None], lambda tape: tape.last[:, -1])
+    (given,) = seen
+    assert given is not None
+    rows, weight = given[0].float().cpu(), subject.W_E[tokens.to(subject.W_E.device)].float().cpu()
+    scale = float((rows * weight).sum() / (weight * weight).sum())  # Gemma's embeddings are scaled in their module
+    # Half precision rounds the scale and the product.
+    if not torch.allclose(rows, scale * weight, rtol=0.02, atol=1e-3 * float(rows.abs().max())):
+        raise ModelError(f"the token embedding of {subject.name!r} is no multiple of W_E; use replacement='unigram'.")
+    return scale * subject.W_E.float().mean(dim=0).cpu()
+
+
+def soft_distances(
+    subject: Subject, passage: Passage, keep: np.ndarray, draws: np.ndarray, seed: int
+) -> tuple[np.ndarray, float]:
+    """How far the next-token distribution moves when elements of token embeddings are dropped.
+
+    Args:
+        subject: the model.
+        passage: the prompt.
+        keep: probability that an element of a unit's embeddings stays, float [n, unit].
+        draws: which random mask each row uses, int [n]; rows of one number share it, element by element.
+        seed: of the masks.
+
+    Returns:
+        Squared Hellinger distance from the intact distribution, 0..1, float64 [n], and that with all units zero.
+    """
+    ids = torch.from_numpy(passage.ids)
+    n = len(ids)
+    free = passage.members.any(axis=0)
+    per_token = np.where(free, keep @ passage.members, 1.0)
+    per_token = np.concatenate([per_token, np.where(free, 0.0, 1.0)[None]])
+    which = np.append(draws, 0)
+    full = subject.run(ids[None], lambda tape: tape.head(tape.last[:, -1]).float().softmax(dim=-1).sqrt())[0]
+
+    def edit(value: Tensor, rows: Tensor) -> Tensor:
+        used, at = np.unique(which[rows.numpy()], return_inverse=True)
+        uniforms = torch.from_numpy(
+            np.stack([_uniforms(passage.ids, int(draw), value.shape[-1], seed) for draw in used])[at]
+        )
+        stays = uniforms < torch.from_numpy(per_token[rows.numpy()])[..., None]
+        return torch.where(stays.to(value.device), value, 0.0)
+
+    def reduce(logits: Tensor, rows: Tensor) -> Tensor:
+        difference = logits.softmax(dim=-1).sqrt() - full.to(logits.device)
+        return difference.square().sum(dim=-1, keepdim=True) / 2
+
+    distances = (
+        read_ends(subject, ids.expand(len(which), -1), torch.full((len(which),), n), reduce, edit=edit)[:, 0]
+        .double()
+        .numpy()
+    )
+    return distances[:-1], float(distances[-1])
+
+
+def words(strings: Sequence[str]) -> np.ndarray:
+    """Which word each token belongs to, int64 [pos]: a token that goes on where letters or digits just ended joins in.
+
+    >>> words([" un", "likely", ",", " she"]).tolist()
+    [0, 0, 1, 2]
+    """
+    joins = [
+        before[-1:].isalnum() and token[:1].isalnum()
+        for before, token in zip(["", *strings[:-1]], strings, strict=True)
+    ]
+    return np.cumsum(~np.array(joins)) - 1
+
+
+def _uniforms(ids: np.ndarray, draw: int, d_model: int, seed: int) -> np.ndarray:
+    return generator_for(seed, ids, "soft mask", draw).random((len(ids), d_model))

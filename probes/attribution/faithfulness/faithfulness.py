@@ -1,0 +1,245 @@
+"""Does an attribution say what matters to the model? Remove what it calls important, and see what happens.
+
+Comprehensiveness (DeYoung et al., arXiv 1911.03429): the fall of the target's probability when the best tokens go.
+Sufficiency: its fall when only they stay. AOPC (Samek et al.): comprehensiveness averaged over every number of tokens,
+NAOPC (Edin et al., arXiv 2408.08137) the same between the least and most that any order reaches. Soft sufficiency and
+comprehensiveness (Zhao & Aletras 2023; ReAGent) drop single elements of embeddings, each with a probability that the
+score gives.
+
+No number means anything alone: beside each stands what the same scores give when shuffled among the tokens.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from interp.authoring import Column, InputError, Run, Schema, Source, Subject, UnknownName, columns, options, probe
+from interp.stats import holm, paired_bootstrap
+from probes import papers
+from probes.attribution import plots
+from probes.attribution._checks import check_counts, check_seed
+from probes.attribution._replacements import unigram_source
+from probes.attribution._targets import TARGET_POS
+from probes.attribution.attribute import attribute
+from probes.attribution.faithfulness._attributions import Attribution, attributions, digest_of
+from probes.attribution.faithfulness._metrics import METRICS, Measured, Measurement, Metric, n_ties
+from probes.attribution.faithfulness._removal import REPLACEMENTS, Replacement
+
+__all__ = ["faithfulness"]
+
+Normaliser: TypeAlias = Literal["min_max", "none"]
+Unit: TypeAlias = Literal["token", "word"]
+FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+SMALLER_IS_BETTER = ("sufficiency", "aopc_sufficiency", "naopc_sufficiency")
+
+FAITHFULNESS = Schema(
+    probe="faithfulness",
+    paper=papers.FAITHFULNESS,
+    rows="one per prompt, method, target and metric, and per fraction where the metric has one",
+    columns=columns(
+        "model",
+        "run_id",
+        "prompt_id",
+        "method",
+        TARGET_POS,
+        "target_id",
+        "target",
+        Column("metric", "str", "what is measured; smaller is better for sufficiencies, larger for the rest"),
+        Column("fraction", "float", "share of the tokens removed or kept", "0..1", low=0.0, high=1.0, missing=True),
+        Column("value", "float", "the metric; missing where it is not defined", missing=True),
+        Column("value_random", "float", "its mean over random shuffles of the same scores", missing=True),
+        Column("control", "str", "'none', 'permuted' for shuffled scores in the method's place, or the frame's own"),
+        Column("unclipped", "float", "of soft_ns, the value before it is cut at 0", missing=True),
+        Column("prob_intact", "float", "probability of the target after the intact prompt", "0..1", low=0.0, high=1.0),
+        Column("is_argmax", "bool", "whether the target is the model's most probable token"),
+        Column("n_units", "int", "how many tokens (or words) may be removed", low=0),
+        Column(
+            "n_ties",
+            "int",
+            "how many of their scores equal another's; these are ranked in the order of the text",
+            low=0,
+        ),
+    ),
+    summary_by=("metric", "method", "control"),
+    summary_of=("value", "value_random"),
+)
+
+
+def summarise_faithfulness(
+    frame: pd.DataFrame, *, level: float = 0.95, n_resamples: int = 9999, seed: int = 0
+) -> pd.DataFrame:
+    """Methods ranked by how far each beats shuffles of its own scores.
+
+    Args:
+        frame: of `faithfulness`.
+        level: of the bootstrap intervals over prompts.
+        n_resamples: bootstrap draws.
+        seed: of the draws.
+
+    Returns:
+        One row per metric, method and control: means over prompts of `value` and `value_random` (of a prompt's targets
+        and fractions first), their paired difference `advantage`, positive where the method is better than chance, its
+        interval, two-sided bootstrap p-value and `p_holm`, adjusted over all methods and metrics of the run. `place` is
+        1 for the best method of a metric. Controls get neither: theirs should not differ from 0.
+    """
+    keys = ["model", "run_id", *FAITHFULNESS.summary_by]
+    sign = np.where(frame["metric"].isin(SMALLER_IS_BETTER), -1.0, 1.0)
+    with_advantage = frame.assign(advantage=sign * (frame["value"] - frame["value_random"]))
+    values = ["value", "value_random", "advantage"]
+    per_prompt = with_advantage.groupby([*keys, "prompt_id"], observed=True)[values].mean()
+    table = per_prompt["advantage"].unstack("prompt_id")
+    mean, low, high, p = paired_bootstrap(table.to_numpy(), level=level, n_resamples=n_resamples, seed=seed)
+    summary = per_prompt.groupby(keys, observed=True)[values[:2]].mean()
+    summary.insert(0, "n_prompts", table.notna().sum(axis=1))
+    summary = summary.assign(advantage=mean, advantage_low=low, advantage_high=high, p=p).reset_index()
+    measured = summary[summary["control"] == "none"]
+    adjusted = measured.groupby("run_id")["p"].transform(lambda of_run: holm(of_run.to_numpy()))
+    summary["p_holm"] = adjusted.reindex(summary.index)
+    place = measured.groupby(["run_id", "metric"])["advantage"].rank(ascending=False, method="min")
+    summary["place"] = place.reindex(summary.index).astype("Int64")
+    order = [*keys[:2], "metric", "place", "method"]
+    summary = summary.sort_values(order, ignore_index=True, na_position="last")
+    summary.attrs["note"] = (
+        "advantage: paired difference from shuffled scores, positive is better; Holm over a run's rows"
+    )
+    return summary
+
+
+def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
+    methods = ("normxlogit", "input_x_gradient", "random")
+    return {"frame": attribute(subject, texts.head(6), methods=methods, truncate=True)}
+
+
+@probe(FAITHFULNESS, plot=plots.faithfulness, summarise=summarise_faithfulness, example=_example)
+def faithfulness(
+    subject: Source,
+    frame: pd.DataFrame,
+    *,
+    metrics: Sequence[Metric] = ("soft_ns", "soft_nc", "sufficiency", "comprehensiveness", "aopc"),
+    replacement: Replacement = "unigram",
+    fractions: Sequence[float] = FRACTIONS,
+    normalise: Normaliser = "min_max",
+    unit: Unit = "token",
+    absolute: bool = False,
+    log_odds: bool = False,
+    protect_last: bool = False,
+    n_random: int = 5,
+    n_draws: int = 16,
+    n_samples: int = 1,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Measure how faithful attributions are to the model they were made of.
+
+    Sets of tokens that several methods, orders or metrics need are run once per target, and all of a target's sets ride
+    in large batches. A start-of-text token at position 0 is never removed.
+
+    Args:
+        subject: the model the attributions are of; anything `interp.load` takes.
+        frame: of `attribute` or of any attribution method, joined with `interp.concat`.
+        metrics: "sufficiency" and "comprehensiveness" (a row per fraction), "aopc" (removing the best first, and the
+            worst first), "naopc" (the same between the limits of all orders, exact up to 10 tokens, else from a beam),
+            "soft_ns" and "soft_nc", which come with "soft_ns_rank" and "soft_nc_rank": the same of scores replaced by
+            their ranks, as the soft metrics reward sharp scores whatever their order.
+        replacement: what removing a token means for the hard metrics. "unigram": another is drawn as often as tokens
+            occur (see `probes.reagent`); "mask_embedding": its embedding becomes the vocabulary's mean;
+            "zero_embedding": zeros; "delete": it is taken out and what follows moves up.
+        fractions: of the tokens; the nearest number of tokens, at least one, is removed or kept.
+        normalise: how scores become the soft metrics' probabilities: "min_max" (equal scores become 0.5), or "none" for
+            scores within 0..1 already.
+        unit: "word" sums the scores of a word's tokens and removes them together.
+        absolute: rank by absolute score.
+        log_odds: measure log-odds (nats) instead of probabilities, which say little where the intact one is tiny.
+        protect_last: never remove the last token read; "delete" never does, since the prediction would move.
+        n_random: shuffles behind `value_random` of the hard metrics.
+        n_draws: random masks of the soft metrics; every method meets the same.
+        n_samples: for "unigram", draws each set is averaged over; every set meets the same.
+        seed: of shuffles, masks and draws; a prompt's do not depend on other prompts.
+
+    Returns:
+        One row per prompt, method, target and metric (and fraction). Soft metrics use squared Hellinger distances D:
+        soft_ns = max(0, 1 - D(kept by score) / D(all zero)), soft_nc = D(dropped by score) / D(all zero), of the mean D
+        over draws; missing where the prompt does not matter. `control="permuted"` rows hold one half of the shuffles,
+        with the other half as `value_random`.
+
+    Raises:
+        InputError: the frame is of another model, lacks positions, or holds scores that are not finite.
+
+    >>> from probes.attribution.reagent.reagent import reagent
+    >>> attribution = reagent("reference", ["Once upon a time there"], n_probes=2, max_steps=1, keep=2)
+    >>> scores = faithfulness("reference", attribution, metrics=["comprehensiveness"], fractions=[0.5])
+    >>> scores[["metric", "fraction", "control"]].values.tolist()
+    [['comprehensiveness', 0.5, 'none'], ['comprehensiveness', 0.5, 'permuted']]
+    """
+    _check(metrics, replacement, fractions, normalise, unit, seed)
+    check_counts(n_samples=n_samples)
+    if min(n_random, n_draws) < 2:
+        raise InputError(
+            f"n_random={n_random}, n_draws={n_draws}; give 2 or more, as shuffles are held against shuffles."
+        )
+    chosen = list(dict.fromkeys(metrics))
+    settings = {
+        "metrics": chosen, "replacement": replacement, "fractions": list(fractions), "normalise": normalise,
+        "unit": unit, "absolute": absolute, "log_odds": log_odds, "protect_last": protect_last,
+        "n_random": n_random, "n_draws": n_draws, "n_samples": n_samples,
+    }  # fmt: skip
+    run = Run(FAITHFULNESS, subject, None, parameters=settings, seed=seed)
+    given = attributions(
+        run.subject, frame, unit=unit, absolute=absolute, protect_last=protect_last or replacement == "delete"
+    )
+    run.parameters |= {"runs": sorted(frame["run_id"].unique()), "scores_sha256": digest_of(frame)}
+    if replacement == "unigram":
+        run.parameters["unigram"] = unigram_source(run.subject)
+    measurement = Measurement(
+        subject=run.subject, attributions=given, metrics=chosen, replacement=replacement, fractions=fractions,
+        normalise=normalise, log_odds=log_odds, n_random=n_random, n_draws=n_draws, n_samples=n_samples, seed=seed,
+    )  # fmt: skip
+    intact = measurement.intact  # before anything is edited: a subject checks itself in its first pass
+    hidden = len(given) == 1 or (None if options.progress is None else not options.progress)
+    numbers = tqdm(range(len(given)), unit="target", desc="faithfulness", disable=hidden, file=sys.stderr)
+    return run.frame([_columns(given[index], intact[index], list(measurement.measure(index))) for index in numbers])
+
+
+def _columns(attribution: Attribution, intact: np.ndarray, rows: list[Measured]) -> dict[str, Any]:
+    shared = {
+        "prompt_id": attribution.prompt_id,
+        "target_pos": attribution.target_pos,
+        "target_id": attribution.passage.target_id,
+        "prob_intact": intact[0],
+        "is_argmax": intact[1] == 0,
+        "n_units": len(attribution.passage.members),
+    }
+    texts = ("metric", "control")
+    numbers = ("fraction", "value", "value_random", "unclipped")
+    return (
+        {name: np.full(len(rows), value) for name, value in shared.items()}
+        | {name: np.array([getattr(row, name) for row in rows], dtype=object) for name in texts}
+        | {name: np.array([getattr(row, name) for row in rows], dtype=float) for name in numbers}
+        | {
+            "method": np.array([row.scored.method for row in rows], dtype=object),
+            "n_ties": np.array([n_ties(row.scored.scores) for row in rows]),
+        }
+    )
+
+
+def _check(
+    metrics: Sequence[str], replacement: str, fractions: Sequence[float], normalise: str, unit: str, seed: int
+) -> None:
+    choices = {
+        "replacement": (replacement, REPLACEMENTS),
+        "normaliser": (normalise, get_args(Normaliser)),
+        "unit": (unit, get_args(Unit)),
+    }
+    if isinstance(metrics, str) or not metrics:
+        raise InputError(f"metrics={metrics!r}; give a list of one or more of {list(METRICS)}.")
+    for kind, (name, known) in [*choices.items(), *(("metric", (one, METRICS)) for one in metrics)]:
+        if name not in known:
+            raise UnknownName(kind, str(name), known)
+    if not len(fractions) or not all(0 < fraction <= 1 for fraction in fractions):
+        raise InputError(f"fractions={list(fractions)}; give shares of the tokens, above 0 and up to 1.")
+    check_seed(seed)

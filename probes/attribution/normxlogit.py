@@ -1,0 +1,276 @@
+"""NormXLogit (Abbasi et al., 2025): how large is a token's embedding, and does its own stream speak for the target?
+
+The score of token i is ‖x_i‖₂ · z(h_i)[y]: the norm of what enters the first block at its position, times the target's
+logit read from the residual there through the model's own head. One forward pass, no gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interp.authoring import (
+    Column,
+    InputError,
+    Run,
+    Schema,
+    Source,
+    Subject,
+    Texts,
+    UnknownName,
+    columns,
+    in_batches,
+    options,
+    probe,
+    whole_numbers,
+)
+from interp.model.sites import recording
+from interp.model.tape import Tape
+from probes import papers
+from probes.attribution import plots
+from probes.attribution._targets import (
+    ATTRIBUTION,
+    Continuation,
+    Scores,
+    Target,
+    Targets,
+    attribution_columns,
+    plan_targets,
+)
+
+Norm: TypeAlias = Literal["resid0", "token_embedding", "none"]
+Centre: TypeAlias = Literal["none", "vocab_mean", "log_prob"]
+
+NORMXLOGIT = Schema(
+    probe="normxlogit",
+    paper=papers.NORMXLOGIT,
+    rows="one per prompt, target, layer and position read",
+    columns=columns(
+        *ATTRIBUTION,
+        "layer",
+        Column("norm", "float", "the first factor: Euclidean norm of the token's vector", low=0.0),
+        Column("logit", "float", "the second: what the residual of this position and layer gives the target", "logits"),
+    ),
+    summary_by=("layer",),
+    summary_of=("score", "norm", "logit"),
+)
+
+
+@probe(NORMXLOGIT, plot=plots.attribution)
+def normxlogit(
+    subject: Source,
+    texts: Texts,
+    *,
+    target: Target = "argmax",
+    continuation: Continuation | None = None,
+    target_pos: int | Sequence[int] = -1,
+    norm: Norm = "resid0",
+    layer: int | Sequence[int] | Literal["all"] | None = None,
+    centre: Centre = "none",
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """Score every token read by the norm of its vector times its own logit for the target.
+
+    It is a description, not a cause. In a causal model position i never sees what follows it and predicts token i + 1,
+    so its logit says whether its own stream points to the target, not whether the model used it: without attention,
+    tokens that cannot matter still score. Logits are defined up to a constant and the score is not: adding c to
+    every logit adds c times the norm, and where a model's logits are mostly negative (GPT-2's are) the tokens of
+    small norm come first. `centre` takes the constant out; it is ours, not the paper's. The last position read gives
+    the target the logit that made it the target, and tends to come first: look without it too. Both factors are in
+    the frame because either alone is often as good as their product.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes.
+        target: the token to explain: "argmax" (the model's own), a token as text, an id, or one (or a list) of these
+            per prompt. The score of a contrast a - b is that of a less that of b.
+        continuation: instead of `target`, every token of a text, of one text per prompt, or of the model's own n
+            greedy tokens.
+        target_pos: the last position read, or several; the target is the token predicted after it.
+        norm: of which vector: "resid0", what enters the first block, with positions where the model adds them (the
+            paper's); "token_embedding", of the token alone; "none" takes 1.
+        layer: which residual is read, 0..L, or several, or "all"; None is the last, as in the paper.
+        centre: what is subtracted from the logit: "none", the mean logit over the vocabulary ("vocab_mean"), or the
+            log-sum-exp ("log_prob", in nats).
+        bos: see `Subject.tokens`.
+        truncate: cut prompts longer than the context.
+
+    Returns:
+        One row per prompt, target, layer and position read, with `norm` and `logit`, whose product is `score`.
+
+    Raises:
+        InputError: a text, target, position or layer that cannot be used.
+        ModelError: the weights are on another machine.
+
+    Cost: one forward pass and a dot product per position, layer and target; centring unembeds every position.
+
+    >>> frame = normxlogit("reference", "Once upon a time there was a little", target=" girl")
+    >>> frame.token.iloc[-1], frame.target.iloc[-1], bool((frame.score == frame.norm * frame.logit).all())
+    (' little', ' girl', True)
+    """
+    parameters = {"target": target, "continuation": continuation, "target_pos": target_pos}
+    parameters |= {"norm": norm, "layer": layer, "centre": centre}
+    run = Run(NORMXLOGIT, subject, texts, parameters=parameters, bos=bos, truncate=truncate)
+    layers = _layers(run.subject, layer)
+    targets = plan_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
+    targets, factors = read_factors(run.subject, targets, norm=norm, layers=layers, centre=centre)
+    parts = []
+    for index, one in enumerate(layers):
+        columns = attribution_columns(targets, factors.scores(index), method="normxlogit")
+        parts.append(columns | {"layer": np.full(len(columns["pos"]), one)})
+    return run.frame(parts)
+
+
+def normxlogit_scores(
+    subject: Subject,
+    targets: Targets,
+    *,
+    seed: int = 0,
+    norm: Norm = "resid0",
+    layer: int | None = None,
+    centre: Centre = "none",
+) -> Scores:
+    """The method as `attribute` calls it, of one layer; see `normxlogit`. Nothing is drawn, whatever the seed."""
+    (layer,) = _layers(subject, layer)
+    return read_factors(subject, targets, norm=norm, layers=[layer], centre=centre)[1].scores(0)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The two factors for every target, float64: `norm` [target_pos + 1], `logit` [layer, target_pos + 1]."""
+
+    norm: Sequence[np.ndarray]
+    logit: Sequence[np.ndarray]
+
+    def scores(self, index: int) -> Scores:
+        """Their product at one of the layers read."""
+        logit = [of[index] for of in self.logit]
+        product = [norm * of for norm, of in zip(self.norm, logit, strict=True)]
+        return Scores(product, extra={"norm": self.norm, "logit": logit})
+
+
+def read_factors(
+    subject: Subject, targets: Targets, *, norm: Norm = "resid0", layers: Sequence[int], centre: Centre = "none"
+) -> tuple[Targets, Factors]:
+    """Both factors of every target, and the targets with their argmaxes found in the same pass."""
+    for name, value, known in (("norm", norm, get_args(Norm)), ("centre", centre, get_args(Centre))):
+        if value not in known:
+            raise UnknownName(name, value, known)
+    ids = targets.ids.clone()
+    norms: list[Any] = [None] * len(targets)
+    logits: list[Any] = [None] * len(targets)
+    for batch in in_batches(targets.tokens, _batch_tokens(subject, targets, len(layers)), "normxlogit"):
+        index, row = targets.of(batch)
+        pos = targets.pos[index]
+        with recording([subject.site("embed")] if norm == "token_embedding" else []) as embedded:
+            read = subject.run(batch.ids, _reader(subject, row, pos, targets.ids[index], layers, centre))
+        ids[index] = read.ids.cpu()
+        vectors = embedded[0] if embedded else None
+        size = _sizes(vectors) if vectors is not None else read.norms
+        sizes = (torch.ones_like(size) if norm == "none" else size).double().cpu().numpy()
+        values = read.logits.double().cpu().numpy()
+        for place, (target, last) in enumerate(zip(index.tolist(), pos.tolist(), strict=True)):
+            norms[target] = sizes[int(row[place]), : last + 1]
+            logits[target] = values[:, place, : last + 1]
+    return replace(targets, ids=ids), Factors(norms, logits)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What one pass gives for k targets.
+
+    Attributes:
+        ids: of the targets, [k].
+        norms: of what enters the first block, float32 [batch, pos].
+        logits: of each target at every position of its prompt, float32 [layer, k, pos].
+    """
+
+    ids: Tensor
+    norms: Tensor
+    logits: Tensor
+
+
+def _reader(
+    subject: Subject, row: Tensor, pos: Tensor, ids: Tensor, layers: Sequence[int], centre: Centre
+) -> Callable[[Tape], _Read]:
+    """The program: `row`, `pos` and `ids` [k] say where each target is predicted and what it is, -1 for the argmax."""
+    W_U, b_U, memory = subject.W_U, subject.b_U, options.memory
+    slot = _places_within(row)  # the targets of one prompt, side by side
+
+    def program(tape: Tape) -> _Read:
+        at = row.to(tape.last.device), pos.to(tape.last.device)
+        final = tape.last[at]
+        found = ids.to(final.device)
+        if bool((found < 0).any()):
+            found = torch.where(found < 0, tape.head(final).argmax(dim=-1), found)
+        wanted = found.new_zeros(len(tape.last), int(slot.max()) + 1)  # [batch, slot]
+        wanted[at[0], slot] = found
+        column, bias = W_U.T[wanted].float(), b_U[wanted].float()  # [batch, slot, d_model], [batch, slot]
+        logits = []
+        for layer in layers:
+            residual = tape.residual(layer)
+            if centre == "none":
+                # One column of the unembedding per target; that columns give the model's own logits was verified.
+                product = tape.head.norm(residual).float() @ column.transpose(1, 2)
+                of_slots = tape.head.transform(product + bias[:, None, :])
+            else:
+                of_slots = _centred(tape, residual, wanted, centre, memory)
+            logits.append(of_slots[at[0], :, slot])
+        return _Read(found, _sizes(tape.residual(0)), torch.stack(logits))
+
+    return program
+
+
+def _centred(tape: Tape, residual: Tensor, wanted: Tensor, centre: Centre, memory: int) -> Tensor:
+    """Logits of the wanted tokens [batch, slot] at every position, less the vocabulary's mean or log-sum-exp.
+
+    The whole vocabulary is read, some rows at a time: [batch, pos, slot].
+    """
+    n_batch, n_pos, _ = residual.shape
+    flat = residual.flatten(0, 1)
+    tokens = wanted[:, None, :].expand(-1, n_pos, -1).flatten(0, 1)
+    n_rows = max(1, memory // (16 * tape.head(flat[:1]).shape[-1]))  # logits, their float32 copy and its exponentials
+    parts = []
+    for start in range(0, len(flat), n_rows):
+        rows = slice(start, start + n_rows)
+        logits = tape.head(flat[rows]).float()
+        offset = logits.mean(dim=-1) if centre == "vocab_mean" else logits.logsumexp(dim=-1)
+        parts.append(logits.gather(1, tokens[rows]) - offset[:, None])
+    return torch.cat(parts).view(n_batch, n_pos, -1)
+
+
+def _sizes(vectors: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(vectors.float(), dim=-1)
+
+
+def _places_within(row: Tensor) -> Tensor:
+    """How many entries of `row` [k], whose equals stand together, are equal to each and before it.
+
+    >>> _places_within(torch.tensor([0, 0, 2, 1, 1, 1])).tolist()
+    [0, 1, 0, 0, 1, 2]
+    """
+    _, group, count = torch.unique_consecutive(row, return_inverse=True, return_counts=True)
+    return torch.arange(len(row)) - (count.cumsum(0) - count)[group]
+
+
+def _batch_tokens(subject: Subject, targets: Targets, n_layers: int) -> int:
+    """Padded tokens per batch, fewer where a prompt has so many targets that their columns and logits fill memory."""
+    lengths = [len(ids) for ids in targets.tokens.ids]
+    per_target = 4 * (2 * subject.d_model + (n_layers + 2) * max(lengths))
+    fitting = options.memory // 2 // (int(targets.prompt.bincount().max()) * per_target)
+    return min(subject.batch_tokens(), max(1, fitting) * min(lengths))
+
+
+def _layers(subject: Subject, layer: int | Sequence[int] | Literal["all"] | None) -> list[int]:
+    last = subject.n_layers
+    if isinstance(layer, str) and layer != "all":
+        raise InputError(f"layer is a number, several, 'all', or None for the last, not {layer!r}.")
+    chosen = range(last + 1) if layer == "all" else [last] if layer is None else whole_numbers(layer, "layer")
+    return sorted({subject.check_layer(one, last) for one in chosen})

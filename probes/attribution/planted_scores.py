@@ -1,0 +1,162 @@
+"""Does a method find the token that matters where it is known which one does?
+
+    python -m probes.attribution.planted_scores
+
+prints the table of hit rates. On each planted model one position is the cause of the target by construction; a method
+hits where that position has its highest score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interp.authoring import InputError
+from interp.planted import bigram, copy, cue, two_step
+from probes.attribution.attribute import METHODS, Methods, attribute
+
+VOCAB = 12
+_TIE = 0.01  # of a prompt's largest absolute score: closer ones are not told apart
+
+
+@dataclass(frozen=True)
+class Case:
+    """Prompts of one length on one planted model.
+
+    Attributes:
+        model: the planted model.
+        ids: int64 [prompt, pos].
+        target: the token explained, per prompt.
+        cause: the position that decides it, int64 [prompt].
+    """
+
+    model: Any
+    ids: Tensor
+    target: list[int]
+    cause: np.ndarray
+
+
+def planted_scores(
+    methods: Methods | None = None, *, n_prompts: int = 32, length: int = 8, seed: int = 0
+) -> pd.DataFrame:
+    """Ask every method for the token that matters, on models where it is known.
+
+    `copy`: the target is a token that stands once in the prompt; the cause is where. `cue`: a token at a random
+    position makes every later position say the target; it is the cause. `bigram` and `two_step` have no attention,
+    so only the last position can matter. `attention_free` is `bigram` on prompts in which an earlier token would
+    predict the target more surely than the last: NormXLogit cannot but name that one.
+
+    Args:
+        methods: as for `attribute`; None takes all.
+        n_prompts: per model.
+        length: of the prompts, in tokens, at least 3 and at most 11.
+        seed: of prompts and methods.
+
+    Returns:
+        One row per planted model, method and prompt: the position of the cause, that of the highest score, and `hit`:
+        1 where they agree, 0 where not, and 1 / n where n positions, the cause among them, share the highest score to
+        within 1 % of the largest absolute one.
+
+    >>> frame = planted_scores(("occlusion", "normxlogit"), n_prompts=4)
+    >>> frame.groupby(["planted", "method"])["hit"].mean()["attention_free"].to_dict()
+    {'normxlogit': 0.0, 'occlusion': 1.0}
+    """
+    if n_prompts < 1 or not 3 <= length < VOCAB:
+        raise InputError(f"n_prompts={n_prompts}, length={length}: give some prompts of 3 to {VOCAB - 1} tokens.")
+    methods = tuple(METHODS) if methods is None else methods
+    parts = []
+    for name, build in CASES.items():
+        case = build(np.random.default_rng(seed), n_prompts, length)
+        frame = attribute(case.model, case.ids, methods=methods, target=case.target, seed=seed)
+        parts.append(_hits(frame, case).assign(planted=name))
+    columns = ["planted", "method", "prompt_id", "cause_pos", "top_pos", "hit"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def hit_rates(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean hits: one row per method, in the frame's order, one column per planted model."""
+    rates = frame.pivot_table(index="method", columns="planted", values="hit", sort=False)
+    return rates.reindex(columns=list(CASES))
+
+
+def _hits(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
+    rows = []
+    for (method, prompt), scores in frame.groupby(["method", "prompt_id"], sort=False):
+        values = scores["score"].to_numpy()
+        top = values >= values.max() - _TIE * np.abs(values).max()
+        cause = int(case.cause[prompt])
+        rows.append((method, prompt, cause, int(values.argmax()), top[cause] / top.sum()))
+    return pd.DataFrame(rows, columns=["method", "prompt_id", "cause_pos", "top_pos", "hit"])
+
+
+def _distinct(rng: np.random.Generator, n_prompts: int, length: int) -> np.ndarray:
+    """Prompts without repetition."""
+    return np.stack([rng.permutation(VOCAB)[:length] for _ in range(n_prompts)])
+
+
+def _copy(rng: np.random.Generator, n_prompts: int, length: int) -> Case:
+    ids = _distinct(rng, n_prompts, length)
+    cause = rng.integers(0, length - 1, n_prompts)
+    target = ids[np.arange(n_prompts), cause]
+    return Case(copy(vocab=VOCAB).model, torch.tensor(ids), target.tolist(), cause)
+
+
+def _cue(rng: np.random.Generator, n_prompts: int, length: int) -> Case:
+    planted = cue(vocab=VOCAB)
+    ids = rng.integers(2, VOCAB, (n_prompts, length))  # neither cue nor answer
+    cause = rng.integers(0, length - 1, n_prompts)
+    ids[np.arange(n_prompts), cause] = planted.truth.cue
+    return Case(planted.model, torch.tensor(ids), [planted.truth.answer] * n_prompts, cause)
+
+
+def _bigram(rng: np.random.Generator, n_prompts: int, length: int) -> Case:
+    planted = bigram(vocab=VOCAB)
+    ids = torch.tensor(_distinct(rng, n_prompts, length))
+    target = planted.truth.transition[ids[:, -1]].argmax(dim=-1)
+    return Case(planted.model, ids, target.tolist(), np.full(n_prompts, length - 1))
+
+
+def _two_step(rng: np.random.Generator, n_prompts: int, length: int) -> Case:
+    planted = two_step(vocab=VOCAB)
+    ids = torch.tensor(_distinct(rng, n_prompts, length))
+    return Case(planted.model, ids, planted.truth.answer(ids)[:, -1].tolist(), np.full(n_prompts, length - 1))
+
+
+def _attention_free(rng: np.random.Generator, n_prompts: int, length: int) -> Case:
+    planted = bigram(vocab=VOCAB)
+    transition = planted.truth.transition.numpy()
+    likeliest = transition.argmax(axis=1)
+    surest = transition.argmax(axis=0)[likeliest]  # the token that predicts what w predicts most surely of all
+    outdone = np.flatnonzero(transition[surest, likeliest] > 1.5 * transition.max(axis=1))
+    ids = []
+    for last in rng.choice(outdone, n_prompts):
+        others = rng.permutation([token for token in range(VOCAB) if token not in (last, surest[last])])
+        ids.append([*rng.permutation([surest[last], *others[: length - 2]]), last])
+    target = likeliest[np.array(ids)[:, -1]]
+    return Case(planted.model, torch.tensor(np.array(ids)), target.tolist(), np.full(n_prompts, length - 1))
+
+
+CASES: dict[str, Callable[[np.random.Generator, int, int], Case]] = {
+    "copy": _copy,
+    "cue": _cue,
+    "bigram": _bigram,
+    "two_step": _two_step,
+    "attention_free": _attention_free,
+}
+
+
+def _table(rates: pd.DataFrame) -> Iterator[str]:
+    yield "| method | " + " | ".join(f"`{name}`" for name in rates.columns) + " |"
+    yield "|---|" + "---|" * len(rates.columns)
+    for method, row in rates.iterrows():
+        yield f"| {method} | " + " | ".join(f"{rate:.2f}" for rate in row) + " |"
+
+
+if __name__ == "__main__":
+    print("\n".join(_table(hit_rates(planted_scores()))))

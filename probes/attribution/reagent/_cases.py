@@ -1,0 +1,69 @@
+"""What ReAGent and its least-squares twin share: prompts made into cases, and a model made into a reader of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from interp.authoring import InputError, Subject
+from probes.attribution._checks import free_positions
+from probes.attribution._last_position import log_prob_and_rank, read_ends
+from probes.attribution._replacements import OwnSampler, Replacements, replacements
+from probes.attribution._targets import Targets
+from probes.attribution.reagent._recursion import Case, Read
+
+
+def cases_of(subject: Subject, targets: Targets, sampler: Any, *, protect_bos: bool) -> tuple[list[Case], np.ndarray]:
+    """The targets as cases, and the rank of each target after its intact prompt, int64 [T]."""
+    contexts = targets.contexts.ids
+    tables: Sequence[Replacements | OwnSampler]
+    if callable(sampler) and not hasattr(sampler, "table"):
+        tables = [_checked(sampler, subject)] * len(contexts)
+    else:
+        tables = replacements(sampler, subject, contexts)
+    ids = torch.nn.utils.rnn.pad_sequence(contexts, batch_first=True)
+    intact = read_ends(subject, ids, targets.pos + 1, log_prob_and_rank(targets.ids)).double().numpy()
+    frees = [free_positions(subject, one.numpy(), protect_bos=protect_bos) for one in contexts]
+    cases = [
+        Case(one.numpy(), free, table, float(prob))
+        for one, free, table, prob in zip(contexts, frees, tables, np.exp(intact[:, 0]), strict=True)
+    ]
+    return cases, intact[:, 1].astype(np.int64)
+
+
+def reader_of(subject: Subject, targets: Targets) -> Read:
+    """How to read the probability and rank of a case's target after tokens put in place of its own."""
+    lengths = targets.pos + 1
+
+    def read(ids: np.ndarray, case: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        which = torch.from_numpy(case)
+        reduce = log_prob_and_rank(targets.ids[which])
+        log_prob, rank = read_ends(subject, torch.from_numpy(ids), lengths[which], reduce).double().numpy().T
+        return np.exp(log_prob), rank
+
+    return read
+
+
+def _checked(sampler: OwnSampler, subject: Subject) -> OwnSampler:
+    def draw(ids: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        drawn = np.asarray(sampler(ids, generator))
+        if drawn.shape != ids.shape or not np.issubdtype(drawn.dtype, np.integer):
+            raise InputError(f"the sampler returned {drawn.dtype} {list(drawn.shape)} for {len(ids)} token ids.")
+        if drawn.min() < 0 or drawn.max() >= subject.d_vocab:
+            raise InputError(f"the sampler returned an id outside the vocabulary of {subject.d_vocab}.")
+        return drawn
+
+    return draw
+
+
+def sampler_name(sampler: Any) -> str:
+    """What provenance says of a sampler."""
+    return sampler if isinstance(sampler, str) else str(getattr(sampler, "__name__", type(sampler).__name__))
+
+
+def spread(values: Sequence[float], targets: Targets) -> list[np.ndarray]:
+    """One value per target as one per token read, for a column."""
+    return [np.full(int(pos) + 1, value) for value, pos in zip(values, targets.pos, strict=True)]

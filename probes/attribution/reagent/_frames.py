@@ -1,0 +1,105 @@
+"""What ReAGent's probes came to, as its two frames: scores of tokens, and diagnostics of probes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+from scipy.special import entr
+
+from interp.authoring import Column, Schema, columns
+from interp.stats import bootstrap_over_prompts
+from probes import papers
+from probes.attribution._targets import ATTRIBUTION, TARGET_POS, Scores, Targets
+from probes.attribution.reagent._cases import spread
+from probes.attribution.reagent._recursion import Case, Outcome
+
+Implementation: TypeAlias = Literal["paper", "inseq", "original"]
+AT_ONCE = 3  # a prompt whose probes stop within so many steps: its scores are mostly their random start
+
+REAGENT = Schema(
+    probe="reagent",
+    paper=papers.REAGENT,
+    rows="one per prompt, target and token read",
+    columns=columns(
+        *(column.with_(missing=True) if column.name == "score" else column for column in ATTRIBUTION),
+        Column("converged", "float", "share of the prompt's probes that stopped", "0..1", low=0.0, high=1.0),
+        Column("stop_step", "float", "median step at which they stopped, from 1", low=1.0, missing=True),
+    ),
+    summary_by=("method",),
+    summary_of=("converged", "stop_step", "stops_at_once", "entropy"),
+)
+
+REAGENT_PROBES = Schema(
+    probe="reagent_probes",
+    paper=papers.REAGENT,
+    rows="one per prompt, target and probe",
+    columns=columns(
+        "model",
+        "run_id",
+        "prompt_id",
+        TARGET_POS,
+        "target_id",
+        "target",
+        Column("probe", "int", "which of the prompt's probes", low=0),
+        Column("converged", "bool", "whether it stopped"),
+        Column("stop_step", "id", "after how many steps, from 1", low=1, missing=True),
+        Column("entropy", "float", "entropy of its scores over the tokens", "nats", low=0.0),
+        Column("prob_intact", "float", "of the target after the intact prompt", "0..1", low=0.0, high=1.0),
+        Column("prob_kept", "float", "the same in its last stop test, with its best tokens only", low=0.0, high=1.0),
+    ),
+    summary_of=("converged", "stop_step", "entropy", "prob_intact", "prob_kept"),
+)
+
+
+def summarise_reagent(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
+    """How far the scores can be trusted: means over prompts with 95 % bootstrap intervals.
+
+    `converged` is the share of probes that stopped, `stop_step` their median step, `stops_at_once` the share of prompts
+    whose median is at most 3, so that their scores are mostly the random start, `entropy` that of the scores (nats).
+    """
+    keys = ["model", "run_id", "method", "prompt_id", "target_pos", "target_id"]
+    at = frame.assign(entropy=entr(frame["score"])).groupby(keys, sort=False)
+    table = at.agg(converged=("converged", "first"), stop_step=("stop_step", "first"), entropy=("entropy", "sum"))
+    table["stops_at_once"] = (table["stop_step"] <= AT_ONCE).astype(float)
+    by = ["model", "run_id", *REAGENT.summary_by]
+    return bootstrap_over_prompts(table.reset_index(), by, REAGENT.summary_of, **options)
+
+
+def scores_of(outcomes: Sequence[Outcome], targets: Targets, implementation: Implementation) -> Scores:
+    """The mean over the probes that stopped, or over all where none did and the implementation takes those."""
+    score, score_se, converged, stop_step = [], [], [], []
+    for outcome in outcomes:
+        stopped = outcome.converged
+        counted = outcome.importance[stopped if stopped.any() else slice(None)]
+        mean = counted.mean(axis=0)
+        score.append(np.full_like(mean, np.nan) if implementation == "original" and not stopped.any() else mean)
+        alone = len(counted) < 2
+        score_se.append(np.full_like(mean, np.nan) if alone else counted.std(axis=0, ddof=1) / math.sqrt(len(counted)))
+        converged.append(stopped.mean())
+        stop_step.append(float(np.median(outcome.stop_step[stopped])) if stopped.any() else math.nan)
+    extra = {"converged": spread(converged, targets), "stop_step": spread(stop_step, targets)}
+    return Scores(score, score_se, extra)
+
+
+def probe_columns(targets: Targets, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> dict[str, np.ndarray]:
+    """The columns of `REAGENT_PROBES` for `Run.frame`."""
+    n_probes = len(outcomes[0].stop_step)
+    importance = [outcome.importance for outcome in outcomes]
+    per_target = {
+        "prompt_id": targets.tokens.table["prompt_id"].to_numpy()[targets.prompt.numpy()],
+        "target_pos": targets.pos.numpy(),
+        "target_id": targets.ids.numpy(),
+        "prob_intact": np.array([case.prob for case in cases]),
+    }
+    stop_step = np.concatenate([outcome.stop_step for outcome in outcomes])
+    return {name: np.repeat(values, n_probes) for name, values in per_target.items()} | {
+        "probe": np.tile(np.arange(n_probes), len(cases)),
+        "converged": stop_step > 0,
+        "stop_step": np.where(stop_step > 0, stop_step, -1),
+        "entropy": np.concatenate([entr(one).sum(axis=1) for one in importance]),
+        "prob_kept": np.concatenate([outcome.prob_kept for outcome in outcomes]),
+    }

@@ -1,0 +1,68 @@
+"""ReAGent's recursion run on a model, with warnings where its stop rule has nothing to decide."""
+
+from __future__ import annotations
+
+import warnings
+
+from interp.authoring import Subject
+from probes.attribution._replacements import OwnSampler, SamplerName
+from probes.attribution._targets import Targets
+from probes.attribution.reagent._cases import cases_of, reader_of
+from probes.attribution.reagent._recursion import Case, Outcome, Recursion
+from probes.attribution.reagent.masked_lm import MaskedLM
+
+# On a CPU larger batches gain nothing, and steps taken ahead of a stop are lost.
+_CPU_ROUND = 1024
+
+
+def explain(
+    subject: Subject,
+    targets: Targets,
+    recursion: Recursion,
+    sampler: SamplerName | MaskedLM | OwnSampler,
+    implementation: str,
+    *,
+    protect_bos: bool,
+) -> tuple[list[Case], list[Outcome]]:
+    """Run all probes of all targets, and warn where their scores will not be worth much.
+
+    Args:
+        subject: the model.
+        targets: what to explain.
+        recursion: the settings.
+        sampler: see `probes.reagent`.
+        implementation: "inseq" warns where no probe stopped.
+        protect_bos: see `probes.reagent`.
+
+    Returns:
+        The targets as cases, and what their probes came to.
+    """
+    cases, ranks = cases_of(subject, targets, sampler, protect_bos=protect_bos)
+    short = sum(int(case.free.sum()) <= recursion.keep for case in cases)
+    if short:
+        warnings.warn(
+            f"{short} of {len(cases)} targets are read after no more than keep={recursion.keep} tokens that may be "
+            "replaced: their stop test replaces nothing, so their probes stop at once and their scores are noise. "
+            "Lower keep, or give longer prompts.",
+            stacklevel=3,
+        )
+    unlikely = int((ranks >= recursion.tolerance).sum())
+    if unlikely:
+        warnings.warn(
+            f"{unlikely} of {len(cases)} targets are not among the {recursion.tolerance} likeliest even after "
+            f"the intact prompt: their probes may run all {recursion.max_steps} steps; raise tolerance, or lower that.",
+            stacklevel=3,
+        )
+    outcomes = recursion.run(cases, reader_of(subject, targets), tokens_per_round=_tokens_per_round(subject))
+    stuck = sum(not outcome.converged.any() for outcome in outcomes)
+    if stuck and implementation == "inseq":
+        warnings.warn(
+            f"no probe of {stuck} of {len(cases)} targets stopped; their scores are means over all probes.",
+            stacklevel=3,
+        )
+    return cases, outcomes
+
+
+def _tokens_per_round(subject: Subject) -> int:
+    budget = subject.batch_tokens()
+    return min(budget, _CPU_ROUND) if subject.device.type == "cpu" else budget

@@ -1,0 +1,69 @@
+"""Replacements that a masked language model finds plausible, one position masked at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interp.authoring import InputError, Subject
+from probes.attribution._replacements import Replacements
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedLM:
+    """A sampler for `reagent`: what a masked language model would put in each token's place.
+
+    The text is rebuilt around the mask, read, and of the `k` likeliest words those that are exactly one of the studied
+    model's tokens are kept, by their probability. Where none is, the token stays. The published code wrote the masked
+    model's own ids into the studied model's input, where they mean other words.
+
+    Attributes:
+        model: a Hugging Face masked language model.
+        tokenizer: its tokenizer.
+        k: how many of its words to consider.
+    """
+
+    model: Any
+    tokenizer: Any
+    k: int = 50
+
+    def table(self, subject: Subject, ids: Tensor) -> Replacements:
+        """The words that may stand at each position of `ids` [pos]."""
+        if subject.tokenizer is None:
+            raise InputError("a masked language model reads text, and this model came without a tokenizer.")
+        if self.tokenizer.mask_token is None:
+            raise InputError(f"the tokenizer {type(self.tokenizer).__name__} has no mask token; pass a masked model's.")
+        texts = [self._masked(subject, ids, pos) for pos in range(len(ids))]
+        encoded = self.tokenizer(texts, return_tensors="pt", padding=True)
+        with torch.no_grad():
+            logits = self.model(**encoded).logits.float()
+        at = (encoded["input_ids"] == self.tokenizer.mask_token_id).int().argmax(dim=1)
+        probs, words = logits[torch.arange(len(ids)), at].softmax(dim=-1).topk(min(self.k, logits.shape[-1]))
+        choices = [self._ours(subject, int(ids[pos]), probs[pos], words[pos]) for pos in range(len(ids))]
+        return Replacements([one[0] for one in choices], [one[1] for one in choices])
+
+    def _masked(self, subject: Subject, ids: Tensor, pos: int) -> str:
+        space = " " if str(subject.token_strings[int(ids[pos])]).startswith(" ") else ""
+        before, after = (
+            subject.tokenizer.decode(part, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            for part in (ids[:pos], ids[pos + 1 :])
+        )
+        return f"{before}{space}{self.tokenizer.mask_token}{after}"
+
+    def _ours(self, subject: Subject, own: int, probs: Tensor, words: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        space = " " if str(subject.token_strings[own]).startswith(" ") else ""
+        texts = [space + self.tokenizer.decode([int(word)]).strip() for word in words]
+        pieces = subject.tokenizer([text or " " for text in texts], add_special_tokens=False)["input_ids"]
+        weights: dict[int, float] = {}
+        for piece, prob in zip(pieces, probs.tolist(), strict=True):
+            if len(piece) == 1 and piece[0] not in subject.tokenizer.all_special_ids:
+                weights[piece[0]] = weights.get(piece[0], 0.0) + prob
+        if not weights:
+            return np.array([own]), np.array([1.0])
+        cumulative = np.cumsum(list(weights.values())) / sum(weights.values())
+        cumulative[-1] = 1.0
+        return np.array(list(weights)), cumulative

@@ -1,0 +1,188 @@
+"""What ReAGent estimates, estimated directly: least squares instead of a recursion. Ours, and named so.
+
+For small changes ReAGent's score drifts, step by step, by a multiple of the mean effect of replacing each token, at a
+rate set by the share of tokens replaced, and its softmax sharpens as it goes. Here that effect itself is the score:
+how much of the target's probability replacing the token costs, on average over what becomes of the others (its Banzhaf
+value, with random tokens in place of absent ones). It has a unit, a standard error and no stop rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from interp.authoring import VOCABULARY, InputError, Run, Schema, Source, Subject, Texts, at_most, probe
+from probes import papers
+from probes.attribution import plots
+from probes.attribution._checks import check_counts, check_seed
+from probes.attribution._draws import generator_for
+from probes.attribution._replacements import OwnSampler, Replacements, SamplerName, unigram_source
+from probes.attribution._targets import (
+    ATTRIBUTION,
+    Continuation,
+    Scores,
+    Target,
+    Targets,
+    attribution_columns,
+    find_targets,
+)
+from probes.attribution.reagent._cases import cases_of, reader_of, sampler_name
+from probes.attribution.reagent._recursion import Case
+from probes.attribution.reagent.masked_lm import MaskedLM
+
+__all__ = ["reagent_ls"]
+
+_PAIRS_PER_TOKEN = 5
+
+REAGENT_LS = Schema(
+    probe="reagent_ls",
+    paper=f"interp's own estimator of what ReAGent scores, after {papers.REAGENT}",
+    rows="one per prompt, target and token read",
+    columns=tuple(
+        VOCABULARY["score"].with_(meaning="mean cost in probability of replacing the token", unit="probability")
+        if column.name == "score"
+        else column
+        for column in ATTRIBUTION
+    ),
+    summary_by=("method",),
+    summary_of=("score", "score_se"),
+)
+
+
+@probe(REAGENT_LS, plot=plots.attribution, example=at_most(8))
+def reagent_ls(
+    subject: Source,
+    texts: Texts,
+    *,
+    target: Target = "argmax",
+    continuation: Continuation | None = None,
+    target_pos: int | Sequence[int] = -1,
+    n_masks: int | None = None,
+    sampler: SamplerName | MaskedLM | OwnSampler = "unigram",
+    protect_bos: bool = True,
+    seed: int = 0,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """Score every token read by what replacing it costs, in probability of the target.
+
+    Each mask replaces every token with probability 1/2 and comes with its complement, which shares its replacement
+    tokens: their difference is free of everything that does not depend on which were replaced. The scores are the
+    least-squares fit of these differences.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes.
+        target: see `probes.reagent`.
+        continuation: likewise.
+        target_pos: likewise.
+        n_masks: per target, complements counted; rounded up to pairs. Default: 10 for every token that may be replaced.
+        sampler: see `probes.reagent`.
+        protect_bos: never replace a start-of-text token at position 0; its score is then 0.
+        seed: of all draws; a prompt's do not depend on the batch, nor on other prompts but by their counts of tokens.
+        bos: see `probes.logit_lens`.
+        truncate: likewise.
+
+    Returns:
+        One row per prompt, target and token read: `score` in probability, comparable between prompts, and its standard
+        error `score_se` (HC3: over masks and replacement draws, whether or not effects add up).
+
+    Raises:
+        InputError: an argument out of range, fewer pairs of masks than tokens, or a sampler without what it needs.
+
+    Cost: `n_masks` forward passes of one sequence per target, in large batches; only the last position is unembedded.
+
+    >>> frame = reagent_ls("reference", ["Once upon a time"])
+    >>> frame.score.iloc[0], bool((frame.score_se.iloc[1:] > 0).all())
+    (np.float64(0.0), True)
+    """
+    check_seed(seed)
+    parameters = {
+        "target": target, "continuation": continuation, "target_pos": target_pos, "n_masks": n_masks,
+        "sampler": sampler_name(sampler), "protect_bos": protect_bos,
+    }  # fmt: skip
+    run = Run(REAGENT_LS, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
+    if sampler == "unigram":
+        run.parameters["unigram"] = unigram_source(run.subject)
+    targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
+    scores = reagent_ls_scores(
+        run.subject, targets, seed=seed, n_masks=n_masks, sampler=sampler, protect_bos=protect_bos
+    )
+    return run.frame([attribution_columns(targets, scores, method="reagent_ls")])
+
+
+def reagent_ls_scores(
+    subject: Subject,
+    targets: Targets,
+    *,
+    seed: int = 0,
+    n_masks: int | None = None,
+    sampler: SamplerName | MaskedLM | OwnSampler = "unigram",
+    protect_bos: bool = True,
+) -> Scores:
+    """`reagent_ls` as a method of `attribute`."""
+    check_seed(seed)
+    cases, _ = cases_of(subject, targets, sampler, protect_bos=protect_bos)
+    pairs = [_n_pairs(n_masks, int(case.free.sum())) for case in cases]
+    read = reader_of(subject, targets)
+    width = max(len(case.ids) for case in cases)
+    step = max(1, 2 * subject.batch_tokens() // (2 * width * max(pairs)))  # some batches at once, not all sequences
+    scores, errors = [], []
+    for start in range(0, len(cases), step):
+        chunk = range(start, min(start + step, len(cases)))
+        drawn = [_pairs(cases[index], pairs[index], seed) for index in chunk]
+        sequences = np.concatenate([np.pad(ids, ((0, 0), (0, width - ids.shape[1]))) for _, ids in drawn])
+        which = np.repeat(list(chunk), [2 * pairs[index] for index in chunk])
+        probs = np.split(read(sequences, which)[0], np.cumsum([2 * pairs[index] for index in chunk])[:-1])
+        for index, (masks, _), prob in zip(chunk, drawn, probs, strict=True):
+            free = cases[index].free
+            score, error = np.zeros(len(free)), np.zeros(len(free))
+            # p(complement) - p(mask) is the cost of the mask beyond its complement's.
+            score[free], error[free] = least_squares(np.where(masks, 1.0, -1.0)[:, free], prob[1::2] - prob[::2])
+            scores.append(score)
+            errors.append(error)
+    return Scores(scores, errors)
+
+
+def least_squares(design: np.ndarray, response: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients [m] of response [n] on design [n, m], and their standard errors, robust to unequal variance (HC3).
+
+    >>> weight, error = least_squares(np.array([[1.0], [-1.0], [1.0]]), np.array([2.0, -2.0, 2.0]))
+    >>> weight.round(6).tolist(), error.round(6).tolist()
+    ([2.0], [0.0])
+    """
+    if not design.shape[1]:
+        return np.zeros(0), np.zeros(0)
+    inverse = np.linalg.pinv(design)
+    weights = inverse @ response
+    leverage = np.einsum("nm,mn->n", design, inverse)
+    residual = (response - design @ weights) / np.maximum(1 - leverage, 1e-9)
+    return weights, np.sqrt(np.square(inverse) @ np.square(residual))
+
+
+def _n_pairs(n_masks: int | None, n_free: int) -> int:
+    if n_masks is None:
+        return max(1, _PAIRS_PER_TOKEN * n_free)
+    check_counts(n_masks=n_masks)
+    pairs = -(-n_masks // 2)
+    if pairs <= n_free:
+        raise InputError(
+            f"n_masks={n_masks} makes {pairs} pairs, too few to tell {n_free} tokens apart with errors; give "
+            f"at least {2 * n_free + 2}."
+        )
+    return pairs
+
+
+def _pairs(case: Case, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Masks bool [n, pos], and the sequences of each followed by its complement's, [2 n, pos]."""
+    generator = generator_for(seed, case.ids, "least squares")
+    uniforms = generator.random((n, 2, len(case.ids)))
+    masks = (uniforms[:, 0] < 0.5) & case.free
+    if isinstance(case.sampler, Replacements):
+        tokens = case.sampler.draw(uniforms[:, 1])
+    else:
+        tokens = np.array([case.sampler(case.ids.copy(), generator) for _ in range(n)])
+    both = np.stack([masks, ~masks & case.free], axis=1)
+    return masks, np.where(both, tokens[:, None], case.ids).reshape(2 * n, -1)

@@ -1,0 +1,247 @@
+"""One seed's fits: the words' features and their controls, the samples of every letter, and the scores of a probe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+from interp.authoring import UnknownName
+from probes.characters._batched_mlp import Examples, Fit, Training, fit_mlps
+from probes.characters._lemma_splits import Split, balanced
+from probes.characters._letters import Asked
+from probes.characters._linear_probes import fit_logistic, fit_ridge
+
+Control: TypeAlias = Literal["random", "permuted", "norm_matched", "shuffled_labels", "length_only", "frequency_only"]
+ProbeKind: TypeAlias = Literal["mlp", "logistic", "ridge"]
+CONTROLS: tuple[Control, ...] = get_args(Control)
+
+_RANDOM_STD = 0.01  # of the paper's control
+_BINS = 16  # of length and frequency
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One letter's share of a split: places of words, int64."""
+
+    train: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Features of every word [n], and whether the labels to learn are shuffled.
+
+    Attributes:
+        control: "none" for the measurement itself.
+        table: float32 [m, d]; conditions with the same one are trained together.
+        examples: the row of the table and the factor of each word [n].
+        shuffled: permute the training labels.
+    """
+
+    control: str
+    table: Tensor
+    examples: Examples
+    shuffled: bool = False
+
+    def features(self, places: np.ndarray) -> Tensor:
+        """Features [len(places), d] of words."""
+        device = self.table.device
+        rows = torch.from_numpy(self.examples.rows[places]).to(device)
+        return self.table[rows] * torch.from_numpy(self.examples.scale[places]).to(device)[:, None]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one probe said of one letter's test words; positive says yes."""
+
+    control: str
+    letter: int
+    n_train: int
+    answer: np.ndarray
+    score: np.ndarray
+
+
+class Conditions:
+    """The conditions of each seed over one matrix of features; its Gaussian twin is drawn anew per seed in one place.
+
+    Args:
+        matrix: features of the words, float32 [n, d].
+        lengths: letters per word, int64 [n].
+        frequencies: how common each word is, [n]; only their order counts.
+        controls: which, beside the measurement itself.
+    """
+
+    def __init__(self, matrix: Tensor, lengths: np.ndarray, frequencies: np.ndarray, controls: Sequence[str]) -> None:
+        for control in controls:
+            if control not in CONTROLS:
+                raise UnknownName("control", control, CONTROLS)
+        self.n, d = matrix.shape
+        self.controls = controls
+        twin = self.n if {"random", "norm_matched"} & set(controls) else 0
+        self.table = torch.empty(self.n + twin, d, device=matrix.device)
+        self.table[: self.n] = matrix
+        self.of_length = _one_hot(lengths.clip(max=_BINS) - 1).to(matrix.device)
+        self.of_frequency = _one_hot((rankdata(frequencies) - 1).astype(np.int64) * _BINS // self.n).to(matrix.device)
+
+    def of_seed(self, seed: int) -> list[Condition]:
+        """The measurement and its controls; those of an earlier seed are void afterwards."""
+        every, ones = np.arange(self.n), np.ones(self.n, dtype=np.float32)
+        own = Condition("none", self.table, Examples(every, ones))
+        conditions = [own]
+        if len(self.table) > self.n:
+            twin = self.table[self.n :]
+            generator = torch.Generator().manual_seed(seed)
+            for start in range(0, self.n, 4096):  # drawn on the CPU, so that every device sees the same
+                rows = twin[start : start + 4096]
+                rows.copy_(torch.randn(rows.shape, generator=generator))
+        for control in self.controls:
+            if control == "random":
+                examples = Examples(every + self.n, _RANDOM_STD * ones)
+            elif control == "norm_matched":
+                ratio = self.table[: self.n].norm(dim=1) / twin.norm(dim=1)
+                examples = Examples(every + self.n, ratio.cpu().numpy())
+            elif control == "permuted":
+                examples = Examples(np.random.default_rng([seed, 1]).permutation(self.n), ones)
+            else:
+                examples = own.examples
+            table = {"length_only": self.of_length, "frequency_only": self.of_frequency}.get(control, self.table)
+            conditions.append(Condition(control, table, examples, control == "shuffled_labels"))
+        return conditions
+
+
+def _one_hot(bins: np.ndarray) -> Tensor:
+    return torch.nn.functional.one_hot(torch.from_numpy(bins), _BINS).float()
+
+
+def draw_samples(asked: Asked, split: Split, seed: int, *, cut: bool) -> dict[int, Sample]:
+    """Balanced samples per letter, by its number; letters of which a part lacks one of the two answers are absent."""
+    samples = {}
+    for letter in range(len(asked.letters)):
+        positive, eligible = asked.drawn[letter], asked.eligible[letter]
+        train, test = (balanced(part, positive, eligible, cut=cut) for part in (split.train, split.test))
+        if all(len(np.unique(asked.answer[letter, part])) == 2 for part in (train, test)):
+            # Mixed once; the paper does not reshuffle between epochs either.
+            mixed = np.random.default_rng([seed, 2, *_key(asked.letters[letter])]).permutation(train)
+            samples[letter] = Sample(mixed, test)
+    return samples
+
+
+def score(
+    probe: ProbeKind,
+    conditions: Sequence[Condition],
+    asked: Asked,
+    split: Split,
+    samples: dict[int, Sample],
+    *,
+    seed: int,
+    training: Training,
+    memory: int,
+) -> Iterator[Scores]:
+    """Fit the probe to every letter under every condition and score its test words."""
+    if probe == "ridge":
+        yield from _score_ridge(conditions, asked, split, samples, seed)
+        return
+    learnt = {
+        (condition.control, letter): _labels(
+            asked.answer[letter, sample.train], condition.shuffled, seed, asked.letters[letter]
+        )
+        for condition in conditions
+        for letter, sample in samples.items()
+    }
+    found: dict[tuple[str, int], np.ndarray] = {}
+    if probe == "logistic":
+        for condition in conditions:
+            for letter, sample in samples.items():
+                labels = learnt[condition.control, letter]
+                train, test = condition.features(sample.train), condition.features(sample.test)
+                found[condition.control, letter] = fit_logistic(train, labels, test)
+    else:
+        for table in {id(condition.table): condition.table for condition in conditions}.values():
+            jobs = {
+                (condition.control, letter): _fit(condition, sample, learnt[condition.control, letter], draw)
+                for letter, sample in samples.items()
+                for draw in [_seed_of(seed, asked.letters[letter])]
+                for condition in conditions
+                if condition.table is table
+            }
+            logits = fit_mlps(table, list(jobs.values()), training, memory=memory, seed=seed)
+            found |= dict(zip(jobs, logits, strict=True))
+    for (control, letter), scores in found.items():
+        sample = samples[letter]
+        yield Scores(control, letter, len(sample.train), asked.answer[letter, sample.test], scores)
+
+
+def _fit(condition: Condition, sample: Sample, labels: np.ndarray, draw: int) -> Fit:
+    rows, scale = condition.examples.rows, condition.examples.scale
+    train, test = (Examples(rows[part], scale[part]) for part in (sample.train, sample.test))
+    return Fit(train, labels, test, draw)
+
+
+def _score_ridge(
+    conditions: Sequence[Condition], asked: Asked, split: Split, samples: dict[int, Sample], seed: int
+) -> Iterator[Scores]:
+    place_in_test = np.empty(asked.answer.shape[1], dtype=np.int64)
+    place_in_test[split.test] = np.arange(len(split.test))
+    pool = np.sort(np.concatenate(split.folds))
+    alike: dict[tuple[int, int], list[Condition]] = {}
+    for condition in conditions:  # those with the same features share their Gram matrices
+        alike.setdefault((id(condition.table), id(condition.examples)), []).append(condition)
+    for together in alike.values():
+        answers = np.stack([_answers(asked, pool, condition.shuffled, seed) for condition in together])
+        scores = fit_ridge(together[0].features, split.folds, answers, asked.eligible, split.test)
+        for condition, of_condition in zip(together, scores, strict=True):
+            for letter, sample in samples.items():
+                n_train = int(asked.eligible[letter, pool].sum())
+                of_sample = of_condition[letter, place_in_test[sample.test]]
+                yield Scores(condition.control, letter, n_train, asked.answer[letter, sample.test], of_sample)
+
+
+def _answers(asked: Asked, pool: np.ndarray, shuffled: bool, seed: int) -> np.ndarray:
+    """What ridge learns from, bool [k, n]: the answers, or among the words of `pool` shuffled ones."""
+    answers = asked.answer.copy()
+    if shuffled:
+        for number, letter in enumerate(asked.letters):
+            able = pool[asked.eligible[number, pool]]
+            answers[number, able] = _labels(answers[number, able], shuffled, seed, letter)
+    return answers
+
+
+def _labels(answer: np.ndarray, shuffled: bool, seed: int, letter: str) -> np.ndarray:
+    return np.random.default_rng([seed, 3, *_key(letter)]).permutation(answer) if shuffled else answer
+
+
+def _key(letter: str) -> list[int]:
+    return [ord(character) for character in letter]
+
+
+def _seed_of(seed: int, letter: str) -> int:
+    """A seed that does not depend on which other letters are asked about."""
+    return int(np.random.SeedSequence([seed, 4, *_key(letter)]).generate_state(1)[0])
+
+
+def macro_f1(answer: np.ndarray, said: np.ndarray) -> float:
+    """Mean of the F1 of both answers; a constant answer scores 1/3 where both are equally frequent.
+
+    >>> macro_f1(np.array([True, False]), np.array([True, True]))
+    0.3333333333333333
+    """
+    right_yes, right_no = np.sum(answer & said), np.sum(~answer & ~said)
+    wrong = len(answer) - right_yes - right_no
+    return float(right_yes / (2 * right_yes + wrong or 1) + right_no / (2 * right_no + wrong or 1))
+
+
+def auroc(answer: np.ndarray, score: np.ndarray) -> float:
+    """How often a positive scores above a negative, ties counting half.
+
+    >>> auroc(np.array([True, False, False]), np.array([0.5, 0.1, 0.5]))
+    0.75
+    """
+    yes, no = score[answer], np.sort(score[~answer])
+    below, up_to = (np.searchsorted(no, yes, side=side).sum() for side in ("left", "right"))
+    return float((below + up_to) / (2 * len(yes) * len(no)))

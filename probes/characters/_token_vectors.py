@@ -1,0 +1,62 @@
+"""A vector per token: its row of the embedding, its column of the unembedding, or its residual at a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interp.authoring import InputError, Subject, options, whole_numbers
+from interp.model.tape import Tape
+
+Where: TypeAlias = Literal["embedding", "unembedding"]
+Layers: TypeAlias = Literal["all"] | int | Sequence[int] | None
+
+
+def layers_to_read(subject: Subject, layers: Layers) -> list[int]:
+    """The layers to read; [-1] for weights."""
+    if layers is None:
+        return [-1]
+    last = subject.n_layers
+    if isinstance(layers, str):
+        if layers != "all":
+            raise InputError(f"layers={layers!r}: give 'all', a layer, a list of them, or None for weights.")
+        return list(range(last + 1))
+    return sorted({subject.check_layer(layer, last) for layer in whole_numbers(layers, "layers")})
+
+
+def token_vectors(subject: Subject, ids: np.ndarray, where: Where, layers: list[int]) -> Iterator[tuple[int, Tensor]]:
+    """Each layer with the words' vectors there, float32 [n, d_model]."""
+    if layers == [-1]:
+        weights = subject.W_E if where == "embedding" else subject.W_U.T
+        yield -1, weights[torch.from_numpy(ids).to(weights.device)].float()
+        return
+    # As many layers per pass over the vocabulary as half the memory budget holds.
+    per_pass = max(1, options.memory // 2 // (4 * len(ids) * subject.d_model))
+    for start in range(0, len(layers), per_pass):
+        together = layers[start : start + per_pass]
+        for layer, matrix in zip(together, single_token_residuals(subject, ids, together), strict=True):
+            yield layer, matrix.to(subject.device)
+
+
+def single_token_residuals(subject: Subject, ids: np.ndarray, layers: Sequence[int]) -> Tensor:
+    """The residual of each token alone behind the start-of-text token, float32 [layer, n, d_model].
+
+    A model without a start-of-text token sees the token only. The result is on the CPU.
+    """
+    start = None if subject.tokenizer is None else subject.tokenizer.bos_token_id
+    prompts = torch.from_numpy(ids)[:, None]
+    if start is not None:
+        prompts = torch.cat([torch.full_like(prompts, start), prompts], dim=1)
+    found = torch.empty(len(layers), len(ids), subject.d_model)
+
+    def program(tape: Tape) -> Tensor:
+        return torch.stack([tape.residual(layer)[:, -1] for layer in layers])
+
+    size = max(1, subject.batch_tokens() // prompts.shape[1])
+    for first in range(0, len(ids), size):
+        found[:, first : first + size] = subject.run(prompts[first : first + size], program).float().cpu()
+    return found

@@ -1,0 +1,235 @@
+"""What a token's vector says about its letters (Kaushal and Mahowald, 2022).
+
+A model never sees letters: a token is a number. A probe is trained to tell from the vector of a token alone whether a
+letter occurs in it, and tested on tokens of lemmas it was not trained on; the same probe on vectors that cannot know
+says what the number is worth.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from interp.authoring import (
+    Column,
+    InputError,
+    Run,
+    Schema,
+    Source,
+    Subject,
+    UnknownName,
+    columns,
+    options,
+    whole_numbers,
+)
+from interp.authoring import probe as mark_probe
+from probes import papers
+from probes.characters import plots
+from probes.characters._batched_mlp import Training
+from probes.characters._fits import CONTROLS, Conditions, ProbeKind, auroc, draw_samples, macro_f1, score
+from probes.characters._lemma_splits import SplitRule, group_words, split_groups
+from probes.characters._letters import Case, Task, questions
+from probes.characters._summary import summarise_letters
+from probes.characters._token_vectors import Layers, Where, layers_to_read, token_vectors
+from probes.vocab._words import Letters, alphabet
+from probes.vocab.vocabulary import vocabulary
+
+CHARACTERS = Schema(
+    probe="character_content",
+    paper=papers.CHARACTERS,
+    rows="one per letter, place, probe, control and seed",
+    columns=columns(
+        "model",
+        "run_id",
+        Column("letter", "str", "what was asked about: a letter, or for the task 'length' a number of letters"),
+        Column("task", "str", "the question: contains, first, last, position, count or length"),
+        Column("case", "str", "'oblivious': capitals count as their letter; 'sensitive': they do not"),
+        Column("where", "str", "which vectors: embedding, unembedding, or residual of single-token prompts"),
+        Column("layer", "id", "where the residual was read, 0..L; missing for weights", low=0, missing=True),
+        Column("probe", "str", "mlp, logistic or ridge"),
+        "control",
+        "seed",
+        Column("n_train", "int", "tokens the probe was fitted to", low=1),
+        Column("n_test", "int", "tokens it was tested on, as many with as without where the case rule allows", low=2),
+        Column("n_positive", "int", "of which the answer is yes", low=1),
+        Column("macro_f1", "float", "mean of the F1 of both answers; 1/3 constant, 1/2 coin", "0..1", low=0, high=1),
+        Column("accuracy", "float", "share of tokens answered right", "0..1", low=0, high=1),
+        Column("auroc", "float", "how often a token with yes scores above one with no", "0..1", low=0, high=1),
+    ),
+)
+
+
+def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
+    return {"seeds": 1, "controls": ("random", "length_only")}
+
+
+@mark_probe(CHARACTERS, plot=plots.characters, summarise=summarise_letters, example=_example)
+def character_content(
+    subject: Source,
+    *,
+    letters: Letters = "ascii",
+    where: Where = "embedding",
+    layers: Layers = None,
+    task: Task = "contains",
+    index: int = 1,
+    case: Case = "oblivious",
+    probe: ProbeKind = "mlp",
+    seeds: int | Sequence[int] = 5,
+    controls: Sequence[str] = CONTROLS,
+    split: SplitRule = "strict",
+    language: str | None = "en",
+    min_tokens: int = 50,
+    frequencies: Sequence[float] | None = None,
+    drop_glitches: bool = False,
+    label_bug: bool = False,
+    epochs: int = 5,
+    lr: float = 1e-3,
+    batch: int = 64,
+) -> pd.DataFrame:
+    """Train a probe per letter to tell from a token's vector whether the letter is in the token.
+
+    Tokens are the words of the alphabet of two letters or more, a space before or behind them taken off. They are split
+    64 / 16 / 20 % by lemma; a letter's training and test tokens are those that have it and as many that do not. The MLP
+    is the paper's; "logistic" and "ridge" are linear.
+
+    The controls run on the same tokens and labels: "random" (Gaussian vectors of standard deviation 0.01, the paper's),
+    "norm_matched" (Gaussian directions with every token's own length), "permuted" (another token's vector),
+    "shuffled_labels" (trained on permuted labels), "length_only" (the number of letters) and "frequency_only" (sixteen
+    classes of frequency).
+
+    Args:
+        subject: anything `interp.load` takes.
+        letters: "ascii"; a Unicode script such as "Cyrillic", whose letters are those in enough tokens; or a list.
+        where: rows of the embedding or columns of the unembedding.
+        layers: read the residual of the prompt [start of text, token] at these layers 0..L instead, or at "all".
+        task: "contains", "first", "last", "position" (the letter at `index`), "count" (more than once, among tokens
+            that contain it) or "length" (at least so many letters).
+        index: for the task "position", from 0; negative from the end.
+        case: whether a capital counts as its letter.
+        probe: "mlp", "logistic" or "ridge".
+        seeds: how many, or which; each has its own split, controls and first weights.
+        controls: which to run, in this order.
+        split: "strict" folds case into the lemma; "paper" leaves words with capitals apart; "random" splits token by
+            token, so that inflections leak.
+        language: of the lemmas, a code such as "en"; None takes every word for its own.
+        min_tokens: ask about a letter only if so many tokens have it and so many do not. The paper takes 250.
+        frequencies: of every token of the vocabulary, for "frequency_only"; by default the order of ids, which for
+            learned vocabularies follows frequency.
+        drop_glitches: leave out tokens whose norm is an outlier, see `vocabulary`.
+        label_bug: draw and label as the paper's code does: positives have the lower-case letter, and a token with only
+            its capital stands among the negatives with a positive's label.
+        epochs: of the MLP.
+        lr: of the MLP; the paper takes 1e-4 to 1e-3 by model.
+        batch: examples per step of the MLP.
+
+    Returns:
+        One row per letter, place, control and seed; shares in 0..1. `.interp.summary()` has means over letters with
+        intervals over letters and seeds, and the gain over the best control.
+
+    Raises:
+        InputError: an argument that cannot be used, or too few words or letters.
+        ModelError: the model's weights are not at hand.
+
+    Cost: no pass of the model for its weights, one token-long pass per token and layer chunk for `layers`. An MLP costs
+    the training of 2 d² weights per letter, seed and control; ridge one Gram matrix per seed and control.
+
+    >>> frame = character_content("reference", letters=["e", "s"], probe="ridge", seeds=1, controls=["permuted"])
+    >>> frame.groupby("control").macro_f1.mean().round(1).to_dict()
+    {'none': 0.6, 'permuted': 0.5}
+    """
+    parameters = {name: value for name, value in locals().items() if name != "subject"}
+    training = Training(epochs, lr, batch)
+    numbers = _check(where, probe, seeds, controls, training)
+    run = Run(CHARACTERS, subject, None, parameters=parameters)
+    places = layers_to_read(run.subject, layers)
+    chosen = alphabet(letters)
+    ids, words = _words(run.subject, letters, drop_glitches)
+    asked = questions(words, chosen, task, case, index=index, label_bug=label_bug)
+    n_yes, n_no = (asked.answer & asked.eligible).sum(axis=1), (~asked.answer & asked.eligible).sum(axis=1)
+    asked = asked.only((n_yes >= min_tokens) & (n_no >= min_tokens))
+    if not asked.letters:
+        raise InputError(
+            f"no letter is in {min_tokens} and absent from {min_tokens} of {len(words)} words; lower min_tokens."
+        )
+    groups = group_words(words.tolist(), split, language)
+    splits = {seed: split_groups(groups, seed) for seed in numbers}
+    common = _frequencies(run.subject, frequencies)[ids]
+    lengths = np.array([len(word) for word in words])
+    rows: list[dict[str, Any]] = []
+    with _progress(len(places) * len(numbers)) as bar:
+        for layer, matrix in token_vectors(run.subject, ids, where, places):
+            conditions = Conditions(matrix, lengths, common, controls)
+            for seed in numbers:
+                samples = draw_samples(asked, splits[seed], seed, cut=not label_bug)
+                fit = partial(score, seed=seed, training=training, memory=options.memory // 2)
+                for one in fit(probe, conditions.of_seed(seed), asked, splits[seed], samples):
+                    row = {"letter": asked.letters[one.letter], "layer": layer, "control": one.control, "seed": seed}
+                    rows.append(row | _measures(one.n_train, one.answer, one.score))
+                bar.update()
+    if not rows:
+        raise InputError("every split left some letter's test part without both answers; lower the number of letters.")
+    table = pd.DataFrame(rows)
+    part = {name: table[name].to_numpy() for name in table.columns}
+    same = {"task": task, "case": case, "where": where if layers is None else "residual", "probe": probe}
+    return run.frame([part | {name: np.full(len(table), value, dtype=object) for name, value in same.items()}])
+
+
+def _check(
+    where: str, probe: str, seeds: int | Sequence[int], controls: Sequence[str], training: Training
+) -> list[int]:
+    for what, given, known in (("where", where, get_args(Where)), ("probe", probe, get_args(ProbeKind))):
+        if given not in known:
+            raise UnknownName(what, str(given), known)
+    if isinstance(controls, str):
+        raise InputError(f"controls={controls!r}: give a list, such as [{controls!r}].")
+    for control in controls:
+        if control not in CONTROLS:
+            raise UnknownName("control", str(control), CONTROLS)
+    if min(training.epochs, training.batch) < 1 or not training.lr > 0:
+        raise InputError(f"{asdict(training)}: epochs and batch are at least 1, and lr is above 0.")
+    numbers = list(range(seeds)) if isinstance(seeds, int) else whole_numbers(seeds, "seeds")
+    if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+        raise InputError(f"seeds={seeds!r}: give how many, at least 1, or different seeds from 0.")
+    return numbers
+
+
+def _words(subject: Subject, letters: Letters, drop_glitches: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and words of the tokens that are words, int64 [n] and object [n]."""
+    table = vocabulary(subject, letters=letters)
+    kept = table[(table["kind"] == "word") & ~(table["glitch"] & drop_glitches)]
+    return kept["token_id"].to_numpy(copy=True), kept["word"].to_numpy(dtype=object)
+
+
+def _frequencies(subject: Subject, frequencies: Sequence[float] | None) -> np.ndarray:
+    if frequencies is None:
+        return -np.arange(subject.d_vocab)
+    given = np.asarray(frequencies, dtype=float)
+    if given.shape != (subject.d_vocab,) or np.isnan(given).any():
+        raise InputError(
+            f"frequencies are numbers [{subject.d_vocab}], one per token of the vocabulary, not {list(given.shape)}."
+        )
+    return given
+
+
+def _measures(n_train: int, answer: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    said = scores > 0
+    return {
+        "n_train": n_train,
+        "n_test": len(answer),
+        "n_positive": int(answer.sum()),
+        "macro_f1": macro_f1(answer, said),
+        "accuracy": float(np.mean(answer == said)),
+        "auroc": auroc(answer, scores),
+    }
+
+
+def _progress(total: int) -> Any:
+    hidden = total == 1 or (None if options.progress is None else not options.progress)
+    return tqdm(total=total, unit="split", desc=CHARACTERS.probe, disable=hidden, file=sys.stderr)

@@ -1,0 +1,270 @@
+"""Can the model use what it knows of letters? Few-shot spelling and letter questions, scored by log-probability.
+
+After CharBench (Uzan & Pinter, 2025): the right letter against wrong ones that are as common, in the same prompt. The
+control asks for the same letters with another word of the same length in the prompt: what is right there is right by
+the letters' frequency, the letters spelled so far and the word's length, not by the word.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interp.authoring import (
+    Column,
+    InputError,
+    Run,
+    Schema,
+    Source,
+    Subject,
+    columns,
+    probe,
+    whole_numbers,
+    with_concept,
+)
+from interp.model.tape import Tape
+from probes import papers
+from probes.vocab._words import alphabet, kinds_of_tokens
+
+SHOTS = ("house", "green", "music", "table", "river", "paper", "cloud", "stone")
+
+SPELLING = Schema(
+    probe="spelling",
+    paper=papers.CHARBENCH,
+    rows="one per word, task, letter asked for and control",
+    columns=columns(
+        "model",
+        "run_id",
+        Column("prompt_id", "int", "which word, by its place in the list", low=0),
+        Column("word", "str", "the word asked about"),
+        Column("task", "str", "'spelling': the next letter of the word; 'membership': a letter that is in the word"),
+        "control",
+        Column("shown", "str", "the word in the prompt: the word itself, or with the control another as long"),
+        Column("letter", "str", "the right letter"),
+        Column("letter_pos", "int", "where it stands in the word, from 0; for membership its first place", low=0),
+        Column("n_letters", "int", "letters in the word", low=1),
+        Column("n_tokens", "int", "tokens of the word behind a space", low=1),
+        Column(
+            "token_pos", "id", "which of them holds the letter, from 0; missing where that is unclear", missing=True
+        ),
+        Column("log_prob", "float", "of the right letter in the prompt", "nats", high=0.0),
+        Column("margin", "float", "that minus the highest log-probability of a wrong letter", "nats"),
+        Column("correct", "bool", "whether the right letter is more probable than every wrong one"),
+        Column("chance", "float", "share of right answers by guessing", "0..1", low=0.0, high=1.0),
+    ),
+    summary_by=("task", "control"),
+    summary_of=("correct", "chance", "margin"),
+)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A prompt, the right continuation first among the candidates, and where it comes from."""
+
+    prompt_id: int
+    task: str
+    control: str
+    shown: str
+    letter_pos: int
+    prompt: str
+    candidates: tuple[str, ...]
+
+
+@probe(SPELLING, example=with_concept())
+def spelling(
+    subject: Source,
+    words: Sequence[str],
+    *,
+    tasks: Sequence[str] = ("spelling", "membership"),
+    n_wrong: int = 3,
+    shots: int = 4,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Ask a model to spell words, letter by letter, and to name a letter that is in them.
+
+    Spelling shows examples such as `music: m u s i c` and the word with its letters so far, and compares the next
+    letter with wrong ones; membership shows `music has the letter s` and compares a letter of the word with letters
+    that are not in it. Wrong letters are drawn as often as they occur in `words`. Every question is asked again with
+    another word of the same length in the prompt, which lacks the right letter there (control "length_matched").
+
+    Args:
+        subject: anything `interp.load` takes.
+        words: lower-case ASCII words of two letters or more.
+        tasks: "spelling", "membership" or both.
+        n_wrong: wrong letters per question; chance is 1 / (1 + n_wrong).
+        shots: examples before each question, 0 to 8; a word asked about is never one.
+        seed: of the wrong letters and the control's words.
+
+    Returns:
+        One row per word, task, letter and control. `.interp.summary()` has the share right with 95 % intervals over
+        words, beside chance.
+
+    Raises:
+        InputError: words or numbers that cannot be used.
+        TooLong: the prompt is longer than the context.
+
+    Cost: one pass per question and candidate.
+
+    >>> frame = spelling("reference", ["little"], tasks=["spelling"], shots=2)
+    >>> frame[["letter", "letter_pos", "n_tokens"]].drop_duplicates().values.tolist()[:3]
+    [['l', 0, 1], ['i', 1, 1], ['t', 2, 1]]
+    """
+    words = [words] if isinstance(words, str) else list(words)
+    parameters = {"words": words, "tasks": list(tasks), "n_wrong": n_wrong, "shots": shots}
+    run = Run(SPELLING, subject, None, parameters=parameters, seed=seed)
+    _check(words, tasks, n_wrong, shots)
+    asker = _Asker(words, _partners(run.subject, words), n_wrong, shots, seed)
+    questions = [question for task in tasks for question in asker.questions(task)]
+    scores = _score(run.subject, questions)  # [question, candidate]
+    pieces = [_pieces(run.subject, word) for word in words]
+    own = [words[question.prompt_id] for question in questions]
+    at = [pieces[question.prompt_id] for question in questions]
+    margin = scores[:, 0] - scores[:, 1:].max(axis=1)
+    part = {
+        "prompt_id": np.array([question.prompt_id for question in questions]),
+        "word": np.array(own, dtype=object),
+        **{
+            name: np.array([getattr(question, name) for question in questions], dtype=object)
+            for name in ("task", "control", "shown")
+        },
+        "letter": np.array([question.candidates[0].strip() for question in questions], dtype=object),
+        "letter_pos": np.array([question.letter_pos for question in questions]),
+        "n_letters": np.array([len(word) for word in own]),
+        "n_tokens": np.array([n_tokens for n_tokens, _ in at]),
+        "token_pos": np.array([holds[question.letter_pos] for (_, holds), question in zip(at, questions, strict=True)]),
+        "log_prob": scores[:, 0],
+        "margin": margin,
+        "correct": margin > 0,
+        "chance": np.full(len(questions), 1 / (1 + n_wrong)),
+    }
+    return run.frame([part])
+
+
+def _check(words: list[str], tasks: Sequence[str], n_wrong: int, shots: int) -> None:
+    for word in words:
+        if not (isinstance(word, str) and word.isascii() and word.isalpha() and word.islower() and len(word) > 1):
+            raise InputError(f"{word!r} is not a lower-case ASCII word of two letters or more.")
+    if not words or len(set(words)) < len(words):
+        raise InputError("words: give at least one, each once.")
+    if isinstance(tasks, str) or not tasks or not set(tasks) <= {"spelling", "membership"}:
+        raise InputError(f"tasks={tasks!r}: give a list of 'spelling' and 'membership'.")
+    (n_wrong,), (shots,) = whole_numbers(n_wrong, "n_wrong"), whole_numbers(shots, "shots")
+    if not 1 <= n_wrong <= 10 or not 0 <= shots <= len(SHOTS):
+        raise InputError(
+            f"n_wrong={n_wrong}, shots={shots}: give 1 to 10 wrong letters, and 0 to {len(SHOTS)} examples."
+        )
+
+
+def _partners(subject: Subject, words: list[str]) -> dict[int, list[str]]:
+    """Words of each length that the control may show: those asked about, and the vocabulary's own words."""
+    _, own = kinds_of_tokens(subject, alphabet("ascii").word)
+    found: dict[int, list[str]] = {}
+    for word in dict.fromkeys([*words, *sorted({str(word) for word in own if word and word.islower()})]):
+        found.setdefault(len(word), []).append(word)
+    return found
+
+
+class _Asker:
+    """Draws the questions; those of one word do not depend on which other tasks are asked."""
+
+    def __init__(self, words: list[str], partners: dict[int, list[str]], n_wrong: int, shots: int, seed: int) -> None:
+        self.words, self.partners, self.n_wrong, self.seed = words, partners, n_wrong, seed
+        counts = Counter("".join(words))
+        self.letters = "abcdefghijklmnopqrstuvwxyz"
+        self.weights = np.array([counts[letter] + 1.0 for letter in self.letters])  # every letter can be drawn
+        self.examples = [word for word in SHOTS if word not in words][:shots]
+
+    def questions(self, task: str) -> Iterator[_Question]:
+        for prompt_id, word in enumerate(self.words):
+            generator = np.random.default_rng([self.seed, task == "membership", *map(ord, word)])
+            places = range(len(word)) if task == "spelling" else [word.index(letter) for letter in dict.fromkeys(word)]
+            for place in places:
+                right = word[place]
+                wrong = self._wrong(right if task == "spelling" else word, generator)
+                candidates = tuple(f" {letter}" for letter in (right, *wrong))
+                shown = {"none": word, "length_matched": self._partner(word, place, task, generator)}
+                for control, other in shown.items():
+                    if other is not None:
+                        prompt = self._prompt(task, other, word[:place])
+                        yield _Question(prompt_id, task, control, other, place, prompt, candidates)
+
+    def _wrong(self, excluded: str, generator: np.random.Generator) -> list[str]:
+        weights = self.weights * [letter not in excluded for letter in self.letters]
+        return list(generator.choice(list(self.letters), self.n_wrong, replace=False, p=weights / weights.sum()))
+
+    def _partner(self, word: str, place: int, task: str, generator: np.random.Generator) -> str | None:
+        """A word as long in which the right letter would be wrong; None where there is none."""
+        letter = word[place]
+        fitting = [
+            other
+            for other in self.partners[len(word)]
+            if (letter not in other if task == "membership" else other[place] != letter) and other not in self.examples
+        ]
+        return str(generator.choice(fitting)) if fitting else None
+
+    def _prompt(self, task: str, word: str, so_far: str) -> str:
+        if task == "spelling":
+            lines = [f"{example}: {' '.join(example)}" for example in self.examples]
+            return "\n".join([*lines, f"{word}:" + "".join(f" {letter}" for letter in so_far)])
+        lines = [
+            f"{example} has the letter {example[place % len(example)]}" for place, example in enumerate(self.examples)
+        ]
+        return "\n".join([*lines, f"{word} has the letter"])
+
+
+def _score(subject: Subject, questions: Sequence[_Question]) -> np.ndarray:
+    """Log-probability of each candidate behind its prompt, float64 [question, candidate].
+
+    The whole text is tokenised, as a tokenizer may join what ends the prompt with what begins the letter; what is
+    summed begins where the candidates' tokens first differ.
+    """
+    texts = [question.prompt + candidate for question in questions for candidate in question.candidates]
+    tokens = subject.tokens(texts)
+    n_candidates = len(questions[0].candidates)
+    starts = torch.tensor([
+        _shared(tokens.ids[place : place + n_candidates])
+        for place in range(0, len(texts), n_candidates)
+        for _ in range(n_candidates)
+    ])  # fmt: skip
+    found = torch.empty(len(texts), dtype=torch.float64)
+    for batch in tokens.batches(min(subject.batch_tokens(), 1 << 14)):
+        first = starts[batch.prompts]
+        found[batch.prompts] = subject.run(batch.ids, _summed(batch.ids, first, batch.lengths)).double().cpu()
+    return found.view(len(questions), n_candidates).numpy()
+
+
+def _shared(candidates: Sequence[Tensor]) -> int:
+    """How many first tokens all have in common."""
+    shortest = min(map(len, candidates))
+    stacked = torch.stack([ids[:shortest] for ids in candidates])
+    return int((stacked == stacked[0]).all(dim=0).long().cumprod(dim=0).sum())
+
+
+def _summed(ids: Tensor, first: Tensor, lengths: Tensor) -> Callable[[Tape], Tensor]:
+    """A program: the log-probability of each prompt's tokens from `first` to its end, float32 [batch]."""
+    place = torch.arange(1, ids.shape[1])
+    row, pos = ((place >= first[:, None]) & (place < lengths[:, None])).nonzero(as_tuple=True)
+
+    def program(tape: Tape) -> Tensor:
+        at = row.to(tape.last.device), pos.to(tape.last.device)
+        logits = tape.head(tape.last[at]).float()
+        wanted = ids.to(at[0].device)[at[0], at[1] + 1]
+        each = logits.log_softmax(dim=-1).gather(1, wanted[:, None])[:, 0]
+        return torch.zeros(len(ids), device=each.device).index_add_(0, at[0], each)
+
+    return program
+
+
+def _pieces(subject: Subject, word: str) -> tuple[int, list[int]]:
+    """How many tokens the word has behind a space, and which of them holds each letter; -1 where that is unclear."""
+    ids = subject.tokens([f" {word}"], bos=False).ids[0].tolist()
+    texts = [str(subject.token_strings[index]).strip() for index in ids]
+    if "".join(texts) != word:
+        return len(ids), [-1] * len(word)
+    return len(ids), [piece for piece, text in enumerate(texts) for _ in text]

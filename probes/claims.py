@@ -1,0 +1,24 @@
+"""The claims of all families, as the entry-point group `interp.claims` finds them."""
+
+from interp.findings import Claim
+from probes.attention.claims import CLAIMS as ATTENTION
+from probes.attribution.claims import CLAIMS as ATTRIBUTION
+from probes.characters.claims import CLAIMS as CHARACTERS
+from probes.geometry.claims import CLAIMS as GEOMETRY
+from probes.layers.claims import CLAIMS as LAYERS
+from probes.lens.claims import CLAIMS as LENS
+from probes.neurons.claims import CLAIMS as NEURONS
+from probes.subnetworks.claims import CLAIMS as SUBNETWORKS
+from probes.uncertainty.claims import CLAIMS as UNCERTAINTY
+
+CLAIMS: tuple[Claim, ...] = (
+    *ATTENTION,
+    *ATTRIBUTION,
+    *CHARACTERS,
+    *GEOMETRY,
+    *LAYERS,
+    *LENS,
+    *NEURONS,
+    *SUBNETWORKS,
+    *UNCERTAINTY,
+)

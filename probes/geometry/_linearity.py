@@ -1,0 +1,137 @@
+"""Linearity, anisotropy and massive dimensions, from moments alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from interp.authoring import Batch, Run, select_positions
+from interp.model.tape import Tape
+from interp.stats.least_squares import Accumulate, Moments, Scatter
+
+
+def linearity(step: Scatter) -> dict[str, float]:
+    """How much of y, all its dimensions together, the best linear map of x explains; NaN where y has no variance.
+
+    The update y - x needs no regression of its own: the best map of it leaves the same error, of another whole.
+
+    Returns:
+        `linearity`; `linearity_adjusted`, 1 - (1 - s) (n - 1) / (n - 1 - rank), 0 on average for unrelated states;
+        `linearity_null`, rank / (n - 1), the mean over all ways to shuffle the rows of y; `linearity_centred`.
+    """
+    total = float(step.yy.sum())
+    names = ("linearity", "linearity_adjusted", "linearity_null", "linearity_centred")
+    if not total:
+        return dict.fromkeys(names, float("nan"))
+    fit = step.fit()
+    left = min(max(1 - float(fit.explained.sum()) / total, 0.0), 1.0)
+    free = step.n - 1 - fit.rank
+    adjusted = 1 - left * (step.n - 1) / free if free > 0 else float("nan")
+    update = total + float(step.xx.trace()) - 2 * float(step.xy.trace())
+    # Below rounding of the two sums there is no update.
+    centred = max(1 - left * total / update, 0.0) if update > 1e-12 * total else float("nan")
+    return dict(zip(names, (1 - left, adjusted, fit.rank / (step.n - 1), centred), strict=True))
+
+
+def anisotropy(scatter: Tensor) -> float:
+    """Largest eigenvalue over the sum of all, of a scatter matrix [d, d]; NaN where nothing varies.
+
+    >>> anisotropy(torch.eye(4, dtype=torch.float64))
+    0.25
+    """
+    total = float(scatter.trace())
+    return min(float(torch.linalg.eigvalsh(scatter)[-1]) / total, 1.0) if total else float("nan")
+
+
+def massive_dimensions(layers: Sequence[Moments], ratio: float) -> Tensor:
+    """Dimensions whose root mean square is above `ratio` times the median dimension's in some layer, bool [d]."""
+    squares = torch.stack([moments.xx.diagonal() for moments in layers])
+    massive: Tensor = (squares > ratio**2 * squares.median(dim=1, keepdim=True).values).any(dim=0)
+    return massive
+
+
+@dataclass(frozen=True)
+class StepMap:
+    """The linear map from one layer's states to the next's that fits best.
+
+    Attributes:
+        coefficients: [d, d].
+        before, after: mean states, [d].
+        scale: root mean square distance of the next layer's states from their mean.
+    """
+
+    coefficients: Tensor
+    before: Tensor
+    after: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, moments: Moments) -> StepMap:
+        """Fit it."""
+        step = moments.centred()
+        scale = (step.yy.sum() / step.n).sqrt()
+        return cls(step.fit().coefficients, moments.x / moments.n, moments.y / moments.n, scale)
+
+    def distances(self, x: Tensor, y: Tensor) -> Tensor:
+        """Of states y [n, d] from where the map takes x, from x, and from nothing, all but for means, [3, n].
+
+        In units of `scale`.
+        """
+        came, moved = x - self.before, y - self.after
+        missed = moved - came @ self.coefficients
+        return torch.stack([missed.norm(dim=1), (moved - came).norm(dim=1), moved.norm(dim=1)]) / self.scale
+
+
+class StepMoments:
+    """Moments of every step from a layer to the next, of first positions and of all others apart.
+
+    The y of a step is the x of the next one: its sums are taken once.
+    """
+
+    def __init__(self, run: Run) -> None:
+        d, n_states, device = run.subject.d_model, run.subject.n_layers + 1, run.subject.device
+        self._layers = [[Moments.zeros(d, 0, device) for _ in range(n_states)] for _ in range(2)]
+        self._steps = torch.zeros(2, n_states - 1, d, d, dtype=torch.float64, device=device)
+
+    @property
+    def first(self) -> list[Moments]:
+        """Of position 0, [L + 1]; y of the last layer, which no other follows, has no columns."""
+        return self._joined(0)
+
+    @property
+    def inner(self) -> list[Moments]:
+        """Of all other positions."""
+        return self._joined(1)
+
+    def add(self, tape: Tape, batch: Batch, accumulate: Accumulate) -> None:
+        """Take in a batch."""
+        row, pos = (one.to(tape.last.device) for one in select_positions(batch, None))
+        order = (pos > 0).long().argsort(stable=True)  # first positions first, so that each part is a slice
+        at, n_first = (row[order], pos[order]), int((pos == 0).sum())
+        parts = slice(None, n_first), slice(n_first, None)
+        before: list[Tensor] = []
+        for layer in range(tape.n_layers + 1):
+            whole = tape.residual(layer)[at].double()
+            states = [whole[part] for part in parts]
+            for part, own in enumerate(states):
+                self._layers[part][layer].add(own, own[:, :0], accumulate=accumulate)
+                if before:
+                    accumulate(self._steps[part, layer - 1], before[part], own)
+            before = states
+
+    def _joined(self, part: int) -> list[Moments]:
+        layers = self._layers[part]
+        steps = zip(pairwise(layers), self._steps[part], strict=True)
+        return [*(Moments(x.n, x.x, y.x, x.xx, xy, y.xx.diagonal()) for (x, y), xy in steps), layers[-1]]
+
+
+def step_distances(tape: Tape, at: tuple[Tensor, Tensor], maps: Sequence[StepMap]) -> Tensor:
+    """`StepMap.distances` of every step at (row, pos) [n], float64: [3, n, L]."""
+    row, pos = (one.to(tape.last.device) for one in at)
+    states = [tape.residual(layer)[row, pos].double() for layer in range(len(maps) + 1)]
+    each = [one.distances(states[layer], states[layer + 1]) for layer, one in enumerate(maps)]
+    return torch.stack(each, dim=2)

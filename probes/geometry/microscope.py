@@ -1,0 +1,310 @@
+"""LLM-Microscope (Razzhigaev et al., arXiv 2502.15007): how linear, how anisotropic, of what dimension is each layer?
+
+Linearity is high wherever a residual stream carries most of a state on unchanged, wherever a few dimensions or the
+first position hold most of the variance, and wherever tokens are few. Each number stands beside those that tell:
+linearity of the update alone, the value of unrelated states, the same without first positions, without massive
+dimensions, and with all dimensions of equal variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interp.authoring import (
+    Batch,
+    Column,
+    InputError,
+    Run,
+    Schema,
+    Source,
+    Texts,
+    Tokens,
+    collect,
+    columns,
+    load,
+    one_core_each,
+    probe,
+    require_enough,
+    rows_of_block,
+    running_text,
+    select_positions,
+    whole_frame,
+)
+from interp.model.tape import Tape
+from interp.stats.least_squares import Accumulate, Moments, Scatter
+from probes import papers
+from probes.geometry import plots
+from probes.geometry._linearity import StepMap, StepMoments, anisotropy, linearity, massive_dimensions, step_distances
+from probes.geometry._two_nn import Cloud
+from probes.geometry.next_token_law import LawStream, law_run
+
+CONTROLS = ("none", "without_first", "without_massive", "without_both", "standardised")
+
+MICROSCOPE = Schema(
+    probe="microscope",
+    paper=papers.LLM_MICROSCOPE,
+    rows="one per layer and control",
+    columns=columns(
+        "model",
+        "run_id",
+        "layer",
+        "control",
+        Column("linearity", "float", "of the step to the next layer; missing at L", "0..1", 0, 1, True),
+        Column("linearity_adjusted", "float", "the same with unrelated states at 0", "", None, 1, True),
+        Column("linearity_null", "float", "its mean if the next layer's states were shuffled", "0..1", 0, 1, True),
+        Column("linearity_centred", "float", "linearity of the update, next layer - this one", "0..1", 0, 1, True),
+        Column("anisotropy", "float", "share of the variance in its largest direction", "0..1", 0, 1, True),
+        Column("intrinsic_dimension", "float", "TwoNN on a sample of the tokens", "dimensions", 0, None, True),
+        Column("n_points", "int", "different states in that sample", low=0),
+        Column("n_tokens", "int", "tokens measured", low=1),
+        Column("n_dims", "int", "dimensions of the residual stream measured", low=0),
+    ),
+)
+
+TOKENS = Schema(
+    probe="microscope_tokens",
+    paper=papers.LLM_MICROSCOPE,
+    rows="one per prompt, position and step between layers",
+    columns=columns(
+        "model",
+        "run_id",
+        "prompt_id",
+        "pos",
+        "token_id",
+        "token",
+        Column("layer", "int", "the step from this layer to the next, 0..L-1", low=0),
+        Column("nonlinearity", "float", "distance from where the linear map leads; mean square 1 - linearity", low=0.0),
+        Column("update", "float", "distance of the step from the mean step: what carrying on a state leaves", low=0.0),
+        Column("size", "float", "distance from the mean state: what a map that knows nothing leaves", low=0.0),
+    ),
+    summary_by=("layer",),
+    summary_of=("nonlinearity", "update", "size"),
+)
+
+
+@probe(MICROSCOPE, plot=plots.microscope, summarise=whole_frame, example=running_text)
+def microscope(
+    subject: Source,
+    texts: Texts,
+    *,
+    massive: float = 10.0,
+    n_points: int = 4096,
+    tokens_per_dim: float = 20.0,
+    seed: int = 0,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """Linearity of each step between layers, anisotropy and intrinsic dimension of each layer.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes; all tokens of all prompts are pooled.
+        massive: a dimension is massive where, in some layer and first positions aside, its root mean square is more
+            than this many times the median dimension's.
+        n_points: tokens drawn by `seed` for the intrinsic dimension.
+        tokens_per_dim: the fewest tokens per dimension of the residual stream; see `next_token_law`.
+        seed: of that draw.
+        bos: see `probes.logit_lens`.
+        truncate: see `probes.logit_lens`.
+
+    Returns:
+        One row per layer 0..L and control. "none": all tokens and dimensions, as published; "without_first": without
+        position 0; "without_massive": without massive dimensions; "without_both"; "standardised": without position 0,
+        every dimension of variance 1. The step into layer L is to the raw residual, not to the normed one.
+
+    Raises:
+        InputError: too few tokens, or an argument out of range.
+
+    Cost: one forward pass and 2 d² float64 multiplications per token and layer; memory 2 d² numbers and `n_points`
+    states per layer.
+
+    >>> frame = microscope("reference", "prompts", tokens_per_dim=2, n_points=256)
+    >>> bool(frame.linearity.dropna().between(0.5, 1).all()), frame.control.nunique()
+    (True, 5)
+    """
+    run = microscope_run(
+        subject, texts, massive=massive, n_points=n_points, tokens_per_dim=tokens_per_dim, seed=seed, bos=bos,
+        truncate=truncate,
+    )  # fmt: skip
+    stream = MicroscopeStream(run)
+    collect(run, [stream])
+    return run.frame([stream.columns()])
+
+
+def microscope_run(
+    subject: Source, texts: Texts | Tokens, *, seed: int = 0, bos: bool | None = None, truncate: bool = False,
+    **parameters: Any,
+) -> Run:  # fmt: skip
+    """The run of a `microscope`, its arguments checked; missing ones are the probe's defaults."""
+    parameters = {"massive": 10.0, "n_points": 4096, "tokens_per_dim": 20.0} | parameters
+    run = Run(MICROSCOPE, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
+    if not parameters["massive"] > 1 or parameters["n_points"] < 1:
+        raise InputError(
+            f"massive={parameters['massive']}, n_points={parameters['n_points']}: "
+            "give a ratio above 1, and at least one point."
+        )
+    require_enough(_inner_tokens(run), run.subject.d_model, parameters["tokens_per_dim"])
+    return run
+
+
+@probe(TOKENS, example=running_text)
+def microscope_tokens(
+    subject: Source,
+    texts: Texts,
+    *,
+    tokens_per_dim: float = 20.0,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """How far each token is from where the best linear map of all tokens takes it, step by step.
+
+    The map is fitted to all tokens but first positions, which would draw it to themselves; distances are in units
+    of the root mean square distance of those tokens from their mean, so that they do not depend on how many there are.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes.
+        tokens_per_dim: see `microscope`.
+        bos: see `probes.logit_lens`.
+        truncate: see `probes.logit_lens`.
+
+    Returns:
+        One row per prompt, position and step.
+
+    Raises:
+        InputError: too few tokens.
+
+    Cost: two forward passes, the first to fit and the second to apply.
+
+    >>> frame = microscope_tokens("reference", "prompts", tokens_per_dim=2)
+    >>> inner = frame[frame.pos > 0]
+    >>> bool(((inner["size"] ** 2).groupby(inner.layer).mean() - 1).abs().max() < 1e-6)
+    True
+    """
+    parameters = {"tokens_per_dim": tokens_per_dim}
+    run = Run(TOKENS, subject, texts, parameters=parameters, bos=bos, truncate=truncate)
+    require_enough(_inner_tokens(run), run.subject.d_model, tokens_per_dim)
+    gathered = StepMoments(run)
+    collect(run, [gathered])
+    maps = [StepMap.of(moments) for moments in gathered.inner[:-1]]
+    parts: list[dict[str, np.ndarray]] = []
+    for batch in run.batches():
+        row, pos = select_positions(batch, None)
+        distances = run.subject.run(batch.ids, partial(step_distances, at=(row, pos), maps=maps))
+        found = dict(zip(("nonlinearity", "update", "size"), distances.cpu().numpy(), strict=True))
+        parts.append(
+            rows_of_block(
+                (len(row), len(maps), 1),
+                by_row=run.token_columns(batch, row, pos),
+                by_place={"layer": np.arange(len(maps))},
+                full={name: values[:, :, None] for name, values in found.items()},
+            )
+        )
+    return run.frame(parts)
+
+
+def law_and_microscope(
+    subject: Source, texts: Texts, *, seed: int = 0, bos: bool | None = None, truncate: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The frames of `next_token_law` and `microscope` from one forward pass, each as the probe alone gives it.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes.
+        seed: of both.
+        bos: see `probes.logit_lens`.
+        truncate: see `probes.logit_lens`.
+
+    Raises:
+        InputError: too few tokens or prompts.
+    """
+    loaded = load(subject)
+    law = law_run(loaded, texts, seed=seed, bos=bos, truncate=truncate)
+    layers = microscope_run(loaded, law.tokens, seed=seed, bos=bos, truncate=truncate)
+    streams = LawStream(law), MicroscopeStream(layers)
+    collect(law, streams)
+    return law.frame([streams[0].columns()]), layers.frame([streams[1].columns()])
+
+
+def _inner_tokens(run: Run) -> int:
+    return sum(len(ids) - 1 for ids in run.tokens.ids)
+
+
+class MicroscopeStream(StepMoments):
+    """Gathers what `microscope` needs: moments, and the states of the tokens drawn."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self._run = run
+        lengths = torch.tensor([len(ids) for ids in run.tokens.ids])
+        n_tokens = int(lengths.sum())
+        self._starts = lengths.cumsum(0) - lengths
+        order = torch.randperm(n_tokens, generator=torch.Generator().manual_seed(run.seed or 0))
+        drawn = order[: run.parameters["n_points"]].sort().values
+        self._slot = torch.full((n_tokens,), -1).scatter_(0, drawn, torch.arange(len(drawn)))
+        self._drawn_first = np.zeros(len(drawn), dtype=bool)
+        shape = run.subject.n_layers + 1, len(drawn), run.subject.d_model
+        self._drawn = torch.zeros(shape, dtype=run.subject.dtype)
+
+    def add(self, tape: Tape, batch: Batch, accumulate: Accumulate) -> None:
+        """Take in a batch."""
+        super().add(tape, batch, accumulate)
+        row, pos = select_positions(batch, None)
+        slot = self._slot[self._starts[batch.prompts[row]] + pos]
+        row, pos, slot = row[slot >= 0], pos[slot >= 0], slot[slot >= 0]
+        self._drawn_first[slot.numpy()] = (pos == 0).numpy()
+        for layer in range(tape.n_layers + 1):
+            states = tape.residual(layer)[row.to(tape.last.device), pos.to(tape.last.device)]
+            self._drawn[layer, slot] = states.to("cpu", self._drawn.dtype)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The frame's columns, control by control within each layer."""
+        usual = ~massive_dimensions(self.inner, self._run.parameters["massive"])
+        pairs = zip(self.first, self.inner, strict=True)
+        with one_core_each() as pool:
+            layers = pool.map(partial(self._layer, usual), range(len(self._drawn)), pairs)
+            rows = [row for layer in layers for row in layer]
+        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+    def _layer(self, usual: Tensor, layer: int, moments: tuple[Moments, Moments]) -> list[dict[str, Any]]:
+        """Rows of a layer."""
+        sizes = self._intrinsic_dimensions(self._drawn[layer].double().numpy(), usual.cpu().numpy())
+        rows = []
+        for control, facts in _steps(*moments, usual):
+            size, n_points = sizes[control]
+            own = {"layer": layer, "control": control, "intrinsic_dimension": size, "n_points": n_points}
+            rows.append(own | facts)
+        return rows
+
+    def _intrinsic_dimensions(self, points: np.ndarray, usual: np.ndarray) -> dict[str, tuple[float, int]]:
+        """Dimension and number of different points of a layer's sample [n, d_model] for every control."""
+        order = np.argsort(self._drawn_first, kind="stable")  # of coinciding points the inner ones are kept
+        points, inner = points[order], ~self._drawn_first[order]
+        clouds = [Cloud.of(points)]
+        # Without massive dimensions there is nothing new to measure.
+        clouds.append(clouds[0] if usual.all() else Cloud.of(points[:, usual]))
+        spread = points[inner].std(0) if inner.any() else np.ones(points.shape[1])
+        standardised = Cloud.of(points[inner] / np.where(spread > 0, spread, 1.0))
+        found = (*clouds, *(cloud.part(inner) for cloud in clouds), standardised)
+        names = ("none", "without_massive", "without_first", "without_both", "standardised")
+        return {name: cloud.dimension() for name, cloud in zip(names, found, strict=True)}
+
+
+def _steps(first: Moments, inner: Moments, usual: Tensor) -> Iterator[tuple[str, dict[str, float]]]:
+    """Linearity and anisotropy under each control."""
+    every, whole = inner.centred(), (first + inner).centred()
+    facts = [_facts(step) for step in (whole, every, every.standardised())]
+    # Without massive dimensions there is nothing new to measure.
+    without = facts[:2] if usual.all() else [_facts(step.of(usual)) for step in (whole, every)]
+    yield from zip(CONTROLS, (*facts[:2], *without, facts[2]), strict=True)
+
+
+def _facts(step: Scatter) -> dict[str, float]:
+    return {"n_tokens": step.n, "n_dims": len(step.xx), "anisotropy": anisotropy(step.xx)} | linearity(step)

@@ -1,0 +1,104 @@
+"""What runs of a model's blocks in other orders say, beside the intact model: one row per token and run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from interp.authoring import Batch, Column, Run, Subject, next_tokens, rows_of_block
+from interp.model.readout import Readout
+from interp.model.schedules import Plan
+from interp.model.tape import Tape
+from interp.stats import bootstrap_over_prompts
+
+AT = ("model", "run_id", "prompt_id", "pos", "token_id", "token")
+METRICS = (
+    Column("kl", "float", "KL(intact || otherwise)", "nats", low=0.0),
+    Column("loss_intact", "float", "cross-entropy of the actual next token, intact", "nats", low=0.0, missing=True),
+    Column("loss", "float", "the same, otherwise", "nats", low=0.0, missing=True),
+    Column("loss_change", "float", "loss - loss_intact: positive is worse", "nats", missing=True),
+    Column("top1_agrees", "bool", "whether the most probable token is still the intact model's"),
+    Column("entropy_intact", "float", "entropy of the next-token distribution, intact", "nats", low=0.0),
+    Column("entropy", "float", "the same, otherwise", "nats", low=0.0),
+    Column("target_rank_intact", "id", "rank of the actual next token, intact; 0 is the argmax", low=0, missing=True),
+    Column("target_rank", "id", "the same, otherwise", low=0, missing=True),
+)
+
+
+def summarise(frame: pd.DataFrame, by: Sequence[str], **options: Any) -> pd.DataFrame:
+    """What was retained, per group; position 0 is left out.
+
+    Args:
+        frame: of a probe in this module.
+        by: columns that define the groups.
+        options: of `interp.stats.bootstrap_over_prompts`.
+
+    Returns:
+        Means over prompts of means over a prompt's positions, with 95 % bootstrap intervals: `top1_agrees` (share of
+        top-1 predictions retained), `kl`, `kl_median` (of a prompt's positions), `loss_change`, `correct_intact` and
+        `correct` (share of actual next tokens predicted), and `correct_retained`, the ratio of these two.
+    """
+    keys = ["model", "run_id", *by]
+    kept = frame[frame["pos"] > 0].assign(
+        correct_intact=lambda rows: rows["target_rank_intact"] == 0, correct=lambda rows: rows["target_rank"] == 0
+    )
+    kept["kl_median"] = kept.groupby([*keys, "prompt_id"])["kl"].transform("median")
+    values = ["top1_agrees", "kl", "kl_median", "loss_change", "correct_intact", "correct"]
+    summary = bootstrap_over_prompts(kept, keys, values, **options)
+    summary["correct_retained"] = summary["correct"] / summary["correct_intact"]
+    summary.attrs["note"] = "means per prompt, then over prompts; position 0 left out; 95 % bootstrap over prompts"
+    return summary
+
+
+def metrics(
+    run: Run,
+    batch: Batch,
+    row: Tensor,
+    pos: Tensor,
+    made: Plan,
+    starts: Any,
+    by_variant: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Columns of a batch: every chosen token by every run of the plan."""
+    following = next_tokens(batch, row, pos)
+    read = run.subject.reader(targets=following.clamp(min=0))
+
+    def program(tape: Tape) -> Readout:
+        reference = tape.last[row, pos]
+        # Of each run only the chosen rows are kept and read.
+        states = [residual[row, pos] for residual in tape.execute(made, starts(tape))]
+        return read(tape, [reference, *states], reference)
+
+    readout = run.subject.run(batch.ids, program)
+    assert readout.log_prob is not None and readout.rank is not None
+    assert readout.entropy is not None and readout.kl is not None
+    missing = (following < 0).numpy()
+    loss = np.where(missing, np.nan, -readout.log_prob[..., 0].T.numpy().astype(float))  # [row, 1 + run]
+    rank = np.where(missing, -1, readout.rank[..., 0].T.numpy())
+    entropy = readout.entropy.T.numpy()
+    full = {
+        "kl": readout.kl[1:].T.numpy(),
+        "loss_intact": loss[:, :1],
+        "loss": loss[:, 1:],
+        "loss_change": loss[:, 1:] - loss[:, :1],
+        "top1_agrees": (readout.top_id[1:, :, 0] == readout.reference_top1).T.numpy(),
+        "entropy_intact": entropy[:, :1],
+        "entropy": entropy[:, 1:],
+        "target_rank_intact": rank[:, :1],
+        "target_rank": rank[:, 1:],
+    }
+    return rows_of_block(
+        (len(row), len(made.runs), 1),
+        by_row=run.token_columns(batch, row, pos),
+        by_place=by_variant,
+        full={name: values[..., None] for name, values in full.items()},
+    )
+
+
+def states_per_layer(subject: Subject, n_runs: int) -> int:
+    """Residuals held at once, in units of the model's layers: the tape, what donors wrote, and the runs."""
+    return 2 + -(-2 * n_runs // subject.n_layers)

@@ -1,0 +1,199 @@
+"""Claims of Lad, Gurnee & Tegmark (2024): which blocks can go, and the four stages of inference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from interp.findings import Claim, Comparison, NotApplicable
+from interp.findings.per_prompt import N_STORIES, SHARE, STORIES, mean_of, middle, n_blocks
+from probes import papers
+
+_OURS = (
+    "Middle blocks are those behind the first quarter, without the last. The paper uses documents of the Pile; here "
+    "the texts are short, and short contexts are expected to be less robust."
+)
+
+
+def _agreement(frame: pd.DataFrame, intervention: str, control: str = "none") -> pd.DataFrame:
+    return frame[(frame["intervention"] == intervention) & (frame["control"] == control)]
+
+
+def _in_middle(rows: pd.DataFrame, value: str = "top1_agrees", blocks: range | None = None) -> pd.Series:
+    return mean_of(rows[rows["layer"].isin(blocks or middle(rows))], value)
+
+
+def deleted(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Share of top-1 predictions kept without a middle block; the control resamples what the block adds."""
+    resampled = frame[frame["control"] == "resampled"]
+    blocks = middle(_agreement(frame, "delete"))
+    return _in_middle(_agreement(frame, "delete"), blocks=blocks), _in_middle(resampled, blocks=blocks)
+
+
+def swapped(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """The same with two middle neighbours swapped; the control is their deletion."""
+    blocks = middle(_agreement(frame, "delete"))
+    inside = range(blocks.start, blocks.stop - 1)  # the second of the two is a middle block too
+    return tuple(_in_middle(_agreement(frame, name), blocks=inside) for name in ("swap", "delete"))  # type: ignore[return-value]
+
+
+def first_deleted(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Share kept without the first block, against a middle one."""
+    rows = _agreement(frame, "delete")
+    return mean_of(rows[rows["layer"] == 0], "top1_agrees"), _in_middle(rows)
+
+
+def last_deleted(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """KL (nats) from deleting the last block, against a middle one."""
+    rows = _agreement(frame, "delete")
+    return mean_of(rows[rows["layer"] == n_blocks(rows) - 1], "kl"), _in_middle(rows, "kl")
+
+
+def _statistic(frame: pd.DataFrame, name: str, control: str = "none") -> pd.DataFrame:
+    rows = frame[(frame["statistic"] == name) & (frame["control"] == control)]
+    if rows.empty:
+        raise NotApplicable(f"the architecture does not show what {name!r} is made of.")
+    return rows
+
+
+def _mean_over(rows: pd.DataFrame, layers: range) -> pd.Series:
+    return mean_of(rows[rows["layer"].isin(layers)], "value")
+
+
+def entropy_change(frame: pd.DataFrame) -> pd.Series:
+    """Lens entropy (nats) at the output less that at half depth."""
+    rows = _statistic(frame, "entropy")
+    last = int(rows["layer"].max())
+    return _mean_over(rows, range(last, last + 1)) - _mean_over(rows, range(last // 2, last // 2 + 1))
+
+
+def last_mlp(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Length of what the last MLP adds, against the middle ones."""
+    rows = _statistic(frame, "mlp_norm")
+    last = n_blocks(rows) - 1
+    return _mean_over(rows, range(last, last + 1)), _mean_over(rows, middle(rows))
+
+
+def early_attention(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Attention of the first quarter of the blocks to the previous five tokens, against the second half's."""
+    rows = _statistic(frame, "prev5_mass")
+    n = n_blocks(rows)
+    return _mean_over(rows, range(-(-n // 4))), _mean_over(rows, range(n // 2, n))
+
+
+def _claim(
+    id: str, statement: str, says: str, statistic: Any, bounds: tuple[float, float] | None, **comparison: Any
+) -> Claim:
+    return Claim(
+        id=f"robustness.{id}",
+        statement=statement,
+        paper=papers.STAGES_OF_INFERENCE,
+        says=says,
+        probe="layer_robustness",
+        parameters={"interventions": ("delete", "swap")},
+        texts=STORIES,
+        n_texts=N_STORIES,
+        statistic=statistic,
+        comparison=Comparison(**comparison),
+        bounds=bounds,
+        note=_OURS,
+    )
+
+
+def _stage(
+    id: str, statement: str, says: str, statistic: Any, note: str, bounds: tuple[float, float] | None, **comparison: Any
+) -> Claim:
+    return Claim(
+        id=f"stages.{id}",
+        statement=statement,
+        paper=papers.STAGES_OF_INFERENCE,
+        says=says,
+        probe="stages_of_inference",
+        texts=STORIES,
+        n_texts=N_STORIES,
+        statistic=statistic,
+        comparison=Comparison(**comparison),
+        bounds=bounds,
+        note=note,
+    )
+
+
+CLAIMS = (
+    _claim(
+        "delete",
+        "without one middle block 72 % of top-1 predictions stay",
+        "Deleting or swapping middle blocks leaves 72 to 95 % of the original predictions, without any fine-tuning, in "
+        "eight models. The intact model is what it is compared with; the paper has no control for what a block that "
+        "goes has carried, and here stands one: the same block's contribution to another text in its place.",
+        deleted,
+        SHARE,
+        at_least=0.72,
+    ),
+    _claim(
+        "swap",
+        "with two middle neighbours swapped 72 % of top-1 predictions stay",
+        "The same 72 to 95 % for swapping neighbouring blocks. Compared with the intact model; the control shown here "
+        "is the deletion of the first of the two.",
+        swapped,
+        SHARE,
+        at_least=0.72,
+    ),
+    _claim(
+        "swap_is_milder",
+        "swapping two middle neighbours costs less than deleting one",
+        "Models stand the swap of neighbouring blocks better than the loss of one, which the paper takes as a sign "
+        "that a block's work does not hang on its exact place. The control is the deletion of the same block.",
+        swapped,
+        SHARE,
+        above="control",
+    ),
+    _claim(
+        "first_block",
+        "losing the first block costs more predictions than losing a middle one",
+        "Damage concentrates at both ends: the first block turns tokens into what all others read, and the model is "
+        "lost without it. The control is the mean over middle blocks.",
+        first_deleted,
+        SHARE,
+        below="control",
+    ),
+    _claim(
+        "last_block",
+        "losing the last block costs more KL than losing a middle one",
+        "Damage rises again in the last blocks, which sharpen the distribution by taking wrong candidates down. The "
+        "control is the mean over middle blocks.",
+        last_deleted,
+        None,
+        above="control",
+    ),
+    _stage(
+        "entropy_falls",
+        "the lens' entropy falls in the second half of the depth",
+        "Prediction ensembling: from about the middle on, next-token predictions appear in the stream and the entropy "
+        "of the lens falls. The paper compares layers with each other and has no other control.",
+        entropy_change,
+        "The final norm's own lens, with the unembedding's bias, which the paper's code leaves out.",
+        None,
+        below=0.0,
+    ),
+    _stage(
+        "last_mlp",
+        "the last MLP writes more than the middle ones",
+        "Residual sharpening: the norm of what MLPs add grows steeply in the last layers, where suppression neurons "
+        "are found. The control is the mean over middle blocks.",
+        last_mlp,
+        "The last block stands for the last layers.",
+        None,
+        above="control",
+    ),
+    _stage(
+        "early_attention",
+        "the first blocks look at the previous five tokens more than the later half does",
+        "Detokenization: attention is local in the first few layers and less so from there on. The control is the "
+        "second half of the blocks; the first token is no key here, which the paper's code lets in.",
+        early_attention,
+        "The share of attention, not the mean entry of the pattern, which is a fifth of it where all is local.",
+        SHARE,
+        above="control",
+    ),
+)

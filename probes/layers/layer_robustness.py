@@ -1,0 +1,164 @@
+"""Which blocks can a model lose, and which can change places, after Lad, Gurnee & Tegmark (arXiv 2406.19384)?
+
+Blocks are deleted, swapped with their neighbour, repeated, or silenced in part; what the model then says is compared
+with what it says intact, at the same position. Beside it stands a control: the block's contribution is replaced by the
+one it made on another prompt, which tells a block that can go from one that does nothing specific to the prompt.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interp.authoring import (
+    Batch,
+    Column,
+    InputError,
+    Run,
+    Schema,
+    Source,
+    Texts,
+    check_positions,
+    columns,
+    probe,
+    select_positions,
+)
+from interp.model.schedules import Root
+from interp.model.tape import Tape
+from probes import papers
+from probes.layers import plots
+from probes.layers._against_intact import AT, METRICS, metrics, states_per_layer, summarise
+from probes.layers._variants import (
+    CONTROL,
+    Variant,
+    donors,
+    plan_of,
+    sites_to_silence,
+    starts_of,
+    variants,
+    written_by_blocks,
+)
+
+ROBUSTNESS = Schema(
+    probe="layer_robustness",
+    paper=papers.STAGES_OF_INFERENCE,
+    rows="one per prompt, position, intervention (or control) and block",
+    columns=columns(
+        *AT,
+        Column("intervention", "str", "what was done: delete, swap, ...; resample is the control"),
+        Column("layer", "int", "the block it was done to, 0..L-1; the first of them where there are several", low=0),
+        *METRICS,
+        "control",
+    ),
+    summary_by=("intervention", "control", "layer"),
+    summary_of=("top1_agrees", "kl", "loss_change"),
+)
+
+
+def _summarise_robustness(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
+    return summarise(frame, ROBUSTNESS.summary_by, **options)
+
+
+@probe(ROBUSTNESS, plot=plots.robustness, summarise=_summarise_robustness)
+def layer_robustness(
+    subject: Source,
+    texts: Texts,
+    *,
+    interventions: Sequence[str] = ("delete", "swap"),
+    positions: int | Sequence[int] | None = None,
+    controls: Sequence[str] = (CONTROL,),
+    seed: int = 0,
+    out: str | Path | None = None,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """Delete, swap, repeat or silence each block in turn, and compare with the intact model.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes.
+        interventions: the paper's "delete" (block i does nothing) and "swap" (blocks i and i + 1 change places), and
+            ours: "repeat" (block i runs twice), "delete_attn", "delete_mlp" (block i without one of its parts),
+            "delete_run(k)" (blocks i to i + k - 1 do nothing).
+        positions: compare only at this one or these of every prompt, negative ones from its end; None takes all.
+        controls: ("resampled",) adds rows in which block i adds to the residual what it added on another prompt, at the
+            same position; that prompt is drawn by `seed` among those at least as long, and where the longest
+            prompt has no such donor its positions beyond are left out. () adds none.
+        seed: of the control's donors.
+        out: a folder where rows are kept as Parquet as they are made; the same call goes on where it was interrupted,
+            and returns all rows.
+        bos: see `probes.logit_lens`.
+        truncate: see `probes.logit_lens`.
+
+    Returns:
+        One row per prompt, position, intervention and block: divergence from the intact model, losses of the actual
+        next token (missing at a prompt's last position), entropies, ranks, and whether the argmax is the same.
+
+    Raises:
+        InputError: an intervention, control, position or text that cannot be used.
+        ModelError: the model's replay is not exact, or its blocks do not show their parts ("delete_attn",
+            "delete_mlp").
+
+    Cost for L blocks, deletions and swaps: about L² block runs in 2 (L - 1) calls, as variants that begin alike share
+    their beginning and all climb the model together, and 2L - 1 unembeddings of the chosen positions; the control adds
+    L²/2 block runs, a forward pass and L unembeddings.
+
+    >>> texts = ["Once upon a time there was a", "The cat sat on the mat"]
+    >>> frame = layer_robustness("reference", texts, positions=-1)
+    >>> frame.groupby(["intervention", "control"]).layer.nunique().to_dict()
+    {('delete', 'none'): 8, ('resample', 'resampled'): 8, ('swap', 'none'): 7}
+    """
+    parameters = {"interventions": list(interventions), "positions": positions, "controls": list(controls)}
+    run = Run(ROBUSTNESS, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed, out=out)
+    if set(controls) - {CONTROL}:
+        raise InputError(f"controls={tuple(controls)!r}: the control here is {CONTROL!r}; () leaves it out.")
+    resampled = bool(controls) and len(run.tokens) > 1
+    if controls and not resampled:
+        warnings.warn("no control: it needs a second text to take a block's output from.", stacklevel=2)
+    chosen = variants(interventions, run.subject.n_layers, resampled=resampled)
+    if not chosen:
+        raise InputError("nothing to do: name at least one intervention, such as 'delete'.")
+    check_positions(positions, min(map(len, run.tokens.ids)))
+    return run.frame(_robustness_rows(run, chosen, positions, seed if resampled else None))
+
+
+def _robustness_rows(
+    run: Run, chosen: Sequence[Variant], positions: int | Sequence[int] | None, seed: int | None
+) -> Iterator[dict[str, np.ndarray]]:
+    made, silenced = plan_of(chosen), sites_to_silence(run.subject, chosen)
+    lengths = [len(ids) for ids in run.tokens.ids]
+    donor = None if seed is None else donors(lengths, seed)
+    by_variant = {
+        "intervention": np.array([one.intervention for one in chosen], dtype=object),
+        "layer": np.array([one.layer for one in chosen]),
+        "control": np.array([one.control for one in chosen], dtype=object),
+    }
+    for batch in run.batches(states_per_layer(run.subject, len(chosen))):
+        row, pos = select_positions(batch, positions)
+        written = [] if donor is None else _written_on_donors(run, batch, donor)
+
+        def starts(tape: Tape, written: Sequence[Tensor] = written) -> dict[Root, Tensor]:
+            return starts_of(tape, chosen, silenced, written)
+
+        rows = metrics(run, batch, row, pos, made, starts, by_variant)
+        if donor is not None:
+            reach = torch.tensor([lengths[index] for index in donor[batch.prompts.numpy()]])[row]
+            beyond = np.repeat((pos >= reach).numpy(), len(chosen)) & (rows["control"] == CONTROL)
+            rows = {name: values[~beyond] for name, values in rows.items()}
+        yield rows
+
+
+def _written_on_donors(run: Run, batch: Batch, donor: np.ndarray) -> list[Tensor]:
+    """What each block wrote on each prompt's donor, [batch, pos, d_model] each; nothing of use beyond a donor's end."""
+    ids = torch.zeros_like(batch.ids)
+    for place, index in enumerate(donor[batch.prompts.numpy()]):
+        given = run.tokens.ids[index][: ids.shape[1]]
+        ids[place, : len(given)] = given
+    return run.subject.run(ids, written_by_blocks)

@@ -1,0 +1,103 @@
+"""What would a model say with its blocks in another order, after Lad, Gurnee & Tegmark (arXiv 2406.19384)?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from interp.authoring import (
+    Column,
+    InputError,
+    Run,
+    Schema,
+    Source,
+    Subject,
+    Texts,
+    check_positions,
+    columns,
+    load,
+    probe,
+    select_positions,
+)
+from interp.model.schedules import Schedule, check_schedules, plan
+from probes import papers
+from probes.layers._against_intact import AT, METRICS, metrics, states_per_layer, summarise
+
+SCHEDULES = Schema(
+    probe="run_schedules",
+    paper=papers.STAGES_OF_INFERENCE,
+    rows="one per prompt, position and schedule",
+    columns=columns(*AT, Column("schedule", "str", "name of the order in which the blocks ran"), *METRICS),
+    summary_by=("schedule",),
+    summary_of=("top1_agrees", "kl", "loss_change"),
+)
+
+
+def _summarise_schedules(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
+    return summarise(frame, SCHEDULES.summary_by, **options)
+
+
+def _orders(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
+    """The middle blocks, all but the first two and last two, in other orders than their own."""
+    blocks = range(subject.n_layers)
+    head, middle, tail = blocks[:2], blocks[2:-2], blocks[-2:]
+    orders = {"left out": (), "reversed": middle[::-1], "run twice": (*middle, *middle)}
+    return {"schedules": {f"middle {name}": (*head, *order, *tail) for name, order in orders.items()}}
+
+
+@probe(SCHEDULES, summarise=_summarise_schedules, example=_orders)
+def run_schedules(
+    subject: Source,
+    texts: Texts,
+    schedules: Mapping[str, Schedule],
+    *,
+    positions: int | Sequence[int] | None = None,
+    out: str | Path | None = None,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """Run the blocks in any orders and compare with the intact model; metrics as in `layer_robustness`.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes.
+        schedules: name -> order of block numbers; blocks may be left out and repeated. `interp.model.schedules.plan` of
+            them tells what will run.
+        positions: see `layer_robustness`.
+        out: see `layer_robustness`.
+        bos: see `probes.logit_lens`.
+        truncate: see `probes.logit_lens`.
+
+    Returns:
+        One row per prompt, position and schedule.
+
+    Raises:
+        InputError: no schedules, or one that names a block that is not there.
+
+    >>> frame = run_schedules("reference", "prompts", {"reversed": range(7, -1, -1), "intact": range(8)}, positions=-1)
+    >>> bool(frame.query("schedule == 'intact'").top1_agrees.all())
+    True
+    """
+    if not isinstance(schedules, Mapping) or not schedules:
+        raise InputError("schedules is not a dict with at least one name -> order of blocks; pass {'mine': (0, 2, 1)}.")
+    subject = load(subject)
+    check_schedules(schedules.values(), subject.n_layers)
+    orders = {str(name): tuple(map(int, order)) for name, order in schedules.items()}
+    parameters = {"schedules": orders, "positions": positions}
+    run = Run(SCHEDULES, subject, texts, parameters=parameters, bos=bos, truncate=truncate, out=out)
+    check_positions(positions, min(map(len, run.tokens.ids)))
+    return run.frame(_schedule_rows(run, orders, positions))
+
+
+def _schedule_rows(
+    run: Run, orders: Mapping[str, Schedule], positions: int | Sequence[int] | None
+) -> Iterator[dict[str, np.ndarray]]:
+    made = plan(orders)
+    by_variant = {"schedule": np.array(list(orders), dtype=object)}
+    for batch in run.batches(states_per_layer(run.subject, len(orders))):
+        row, pos = select_positions(batch, positions)
+        yield metrics(run, batch, row, pos, made, lambda tape: {}, by_variant)

@@ -1,0 +1,248 @@
+"""Four stages of inference by depth, after Lad, Gurnee & Tegmark (arXiv 2406.19384): where they begin and end.
+
+Detokenization, feature engineering, prediction ensembling, residual sharpening: statistics of attention, of the lens,
+of MLPs and of neurons' weights by block; and in the summary what they say of each stage, or that they do not show it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interp.authoring import (
+    Batch,
+    Column,
+    InputError,
+    ModelError,
+    Run,
+    Schema,
+    Source,
+    Subject,
+    Texts,
+    columns,
+    probe,
+    select_positions,
+)
+from interp.model.readout import Readout
+from interp.model.sites import Site, SiteName, observing, recording
+from interp.model.tape import Tape
+from probes import papers
+from probes.layers import plots
+from probes.layers._stage_criteria import by_layer, stages_shown
+from probes.layers._stage_statistics import CrossMoments, locality, uniform
+from probes.neurons.neuron_kinds import TokenDirections, kinds
+
+T = TypeVar("T")
+_STATES = 3  # held per layer: the residual recorded, the rows picked of it, and those once more in float64
+
+STATISTICS = {
+    "prev5_entry": ("block", "0..1", "mean attention entry one to five tokens back"),
+    "prev5_mass": ("block", "0..1", "attention to the previous five tokens together, the first token left out"),
+    "first_mass": ("block", "0..1", "attention to the first token"),
+    "entropy": ("residual", "nats", "entropy of the logit lens"),
+    "kl_to_final": ("residual", "nats", "KL(model output || logit lens)"),
+    "agrees_final": ("residual", "0..1", "share of positions where the lens' argmax is the model's own"),
+    "mlp_norm": ("block", "norm", "length of what the MLP adds"),
+    "mlp_ratio": ("block", "ratio", "the same over the length of the residual entering the block"),
+    "n_prediction": ("block", "count", "prediction neurons, see `neuron_kinds`"),
+    "n_suppression": ("block", "count", "suppression neurons"),
+    "share_prediction": ("block", "0..1", "prediction neurons, share of the block's"),
+    "share_suppression": ("block", "0..1", "suppression neurons, share of the block's"),
+    "cka_next": ("residual", "0..1", "linear CKA of the residual with that of the next layer, over all prompts"),
+}
+"""Name -> what `layer` counts, unit, meaning."""
+
+STAGES = Schema(
+    probe="stages_of_inference",
+    paper=papers.STAGES_OF_INFERENCE,
+    rows="one per prompt, layer and statistic; those of the model or of all prompts together have no prompt",
+    columns=columns(
+        "model",
+        "run_id",
+        Column("prompt_id", "id", "which prompt; missing where a statistic is not of one prompt", low=0, missing=True),
+        Column("layer", "int", "a block, 0..L-1, or a residual, 0 enters the first block, L leaves the last: `at`"),
+        Column("at", "str", "'block' or 'residual': what `layer` counts"),
+        Column("statistic", "str", "; ".join(f"{name}: {meaning}" for name, (_, _, meaning) in STATISTICS.items())),
+        Column("value", "float", "the statistic, mean over positions from 1 on", "see unit", missing=True),
+        Column("unit", "str", "of the value"),
+        Column("control", "str", "'none', or 'uniform': attention that looks at all it can see alike"),
+    ),
+)
+
+
+def summarise_stages(frame: pd.DataFrame, by: str = "stage", **options: object) -> pd.DataFrame:
+    """Say where each stage begins and ends, or average.
+
+    Args:
+        frame: of `stages_of_inference`.
+        by: "stage": one row per model and stage with its first and last block, whether the evidence shows it, and the
+            evidence in a sentence; the criteria are in `probes.layers._stage_criteria`. "layer": means per statistic
+            and layer with 95 % bootstrap intervals over prompts, where there are prompts.
+        options: of `interp.stats.bootstrap_over_prompts`.
+
+    Raises:
+        InputError: another `by`.
+    """
+    if by not in ("stage", "layer"):
+        raise InputError(f"cannot sum stages up by {by!r}; choose 'stage' or 'layer'.")
+    return by_layer(frame, **options) if by == "layer" else stages_shown(frame, **options)
+
+
+@probe(STAGES, plot=plots.stages, summarise=summarise_stages)
+def stages_of_inference(
+    subject: Source, texts: Texts, *, bos: bool | None = None, truncate: bool = False
+) -> pd.DataFrame:
+    """Statistics by depth that tell stages of inference apart; `.interp.summary()` says where each begins and ends.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes, of two tokens or more each.
+        bos: see `probes.logit_lens`.
+        truncate: see `probes.logit_lens`.
+
+    Returns:
+        One row per prompt, layer and statistic, long form. Position 0 is left out throughout: as a query, as a residual
+        and, in "prev5_mass", as a key. Neuron counts (of the model) and CKA (of all prompts together) have no
+        `prompt_id`. Attention has control rows "uniform": what a head that looks at all it can see alike would give.
+        Where an architecture does not show its attention, or has no neurons (a mixture of experts), those statistics
+        are absent, and a warning says so. In gated MLPs the sign of an activation is not fixed: see `neuron_kinds`.
+
+    Raises:
+        InputError: a text that cannot be used, or of a single token.
+        ModelError: the model's replay is not exact.
+
+    CKA of fewer positions than d_model, or few more, is biased towards 1: give it thousands.
+
+    Cost: one forward pass with visible attention and L + 1 unembeddings per position, streamed; (2 L + 1) d_model²
+    float64 multiplications per position and twice as many numbers of memory for CKA; the cost of `neuron_kinds`.
+
+    >>> frame = stages_of_inference("reference", ["Once upon a time there was a cat", "The cat sat on the mat"])
+    >>> frame.query("statistic == 'agrees_final' and layer == 8").value.tolist()
+    [1.0, 1.0]
+    >>> frame.interp.summary()[["stage", "name", "shown"]].shape
+    (4, 3)
+    """
+    run = Run(STAGES, subject, texts, parameters={}, bos=bos, truncate=truncate)
+    for number, ids in zip(run.tokens.table["prompt_id"], run.tokens.ids, strict=True):
+        if len(ids) < 2:
+            raise InputError(f"prompt {number} has a single token, and position 0 is left out; give it two or more.")
+    first = run.tokens.ids[0][None, :16]
+    run.subject.run(first, lambda tape: tape.last)  # a model that cannot be studied at all is refused here
+    patterns = _attempt(lambda: _visible(run.subject, "pattern", first), "attention statistics")
+    mlps = _attempt(lambda: _visible(run.subject, "mlp_out", first), "norms of what MLPs add")
+    parts = _attempt(lambda: _neuron_counts(run.subject), "neuron counts")
+    total: CrossMoments | None = None
+    for batch in run.batches(_STATES):
+        rows, moments = _per_prompt(run, batch, patterns, mlps)
+        parts += rows
+        total = moments if total is None else total + moments
+    assert total is not None
+    return run.frame([*parts, _rows("cka_next", total.cka_next()[:, None])])
+
+
+def _attempt(make: Callable[[], list[T]], what: str) -> list[T]:
+    """What `make` returns; where the model refuses it, a warning to the probe's caller, and nothing."""
+    try:
+        return make()
+    except ModelError as error:
+        warnings.warn(f"no {what}: {error}", stacklevel=3)
+        return []
+
+
+def _visible(subject: Subject, name: SiteName, ids: Tensor) -> list[Site]:
+    """The site in every block, once a short pass has shown that values pass there."""
+    sites = [subject.site(name, layer) for layer in range(subject.n_layers)]
+    with subject.backend.showing_patterns(), recording(sites):
+        subject.run(ids, lambda tape: tape.last)
+    return sites
+
+
+def _neuron_counts(subject: Subject) -> list[dict[str, np.ndarray]]:
+    value_vectors = [subject.value_vectors(layer) for layer in range(subject.n_layers)]
+    directions = TokenDirections.of(subject)
+    found = [kinds(directions.moments(vectors)) for vectors in value_vectors]
+    parts = []
+    for kind in ("prediction", "suppression"):
+        flagged = [one == kind for one in found]
+        parts.append(_rows(f"n_{kind}", np.array([[one.sum()] for one in flagged])))
+        parts.append(_rows(f"share_{kind}", np.array([[one.mean()] for one in flagged])))
+    return parts
+
+
+def _per_prompt(
+    run: Run, batch: Batch, patterns: Sequence[Site], mlps: Sequence[Site]
+) -> tuple[list[dict[str, np.ndarray]], CrossMoments]:
+    """Rows of a batch, and the sums CKA is made of; in one pass, each attention pattern reduced as it passes."""
+    row, pos = select_positions(batch, None)
+    row, pos = row[pos > 0], pos[pos > 0]
+    read = run.subject.reader()
+
+    def program(tape: Tape) -> tuple[Readout, CrossMoments, Tensor]:
+        states = [tape.residual(layer)[row, pos] for layer in range(tape.n_layers + 1)]
+        lengths = torch.stack([state.double().norm(dim=1) for state in states[:-1]]).cpu()
+        return read(tape, states, states[-1]), CrossMoments.of(states), lengths
+
+    # Kept by layer, the last pass counts: whatever else a backend may run within.
+    looked: dict[int, dict[str, Tensor]] = {}
+    written: dict[int, Tensor] = {}
+
+    def look(layer: int, pattern: Tensor) -> None:
+        looked[layer] = {name: value.cpu() for name, value in locality(pattern, batch.lengths).items()}
+
+    def measure(layer: int, out: Tensor) -> None:
+        written[layer] = out.view(*batch.ids.shape, -1)[row, pos].double().norm(dim=1).cpu()
+
+    with ExitStack() as hooks:
+        if patterns:
+            hooks.enter_context(run.subject.backend.showing_patterns())
+        for sites, function in ((patterns, look), (mlps, measure)):
+            for layer, site in enumerate(sites):
+                hooks.enter_context(observing(site, partial(function, layer)))
+        readout, moments, lengths = run.subject.run(batch.ids, program)
+    assert readout.entropy is not None and readout.kl is not None
+    by_position = {
+        "entropy": readout.entropy,
+        "kl_to_final": readout.kl,
+        "agrees_final": readout.top_id[..., 0] == readout.reference_top1,
+    }
+    if mlps:
+        norms = torch.stack([written[layer] for layer in range(len(mlps))])
+        by_position |= {"mlp_norm": norms, "mlp_ratio": norms / lengths}
+    prompts = run.tokens.table["prompt_id"].to_numpy()[batch.prompts.numpy()]
+    rows = [_rows(name, _mean_by_prompt(values, row, batch), prompts) for name, values in by_position.items()]
+    if patterns:
+        chance = locality(uniform(batch.ids.shape[1]).expand(len(prompts), -1, -1, -1), batch.lengths)
+        for name, values in chance.items():
+            found = torch.stack([looked[layer][name] for layer in range(len(patterns))])
+            rows.append(_rows(name, found.numpy(), prompts))
+            rows.append(_rows(name, values.expand(len(patterns), -1).numpy(), prompts, control="uniform"))
+    return rows, moments
+
+
+def _mean_by_prompt(values: Tensor, row: Tensor, batch: Batch) -> np.ndarray:
+    """Means [layers, batch] over the chosen positions of each prompt, of values [layers, n]."""
+    totals = torch.zeros(len(values), len(batch.ids), dtype=torch.float64).index_add_(1, row, values.double())
+    return (totals / torch.bincount(row, minlength=len(batch.ids))).numpy()
+
+
+def _rows(
+    statistic: str, values: np.ndarray | Tensor, prompts: np.ndarray | None = None, control: str = "none"
+) -> dict[str, np.ndarray]:
+    """Columns of a statistic [layers, prompts]; without prompts, [layers, 1]."""
+    at, unit, _ = STATISTICS[statistic]
+    n_layers, n_prompts = values.shape
+    n = n_layers * n_prompts
+    said = {"at": at, "statistic": statistic, "unit": unit, "control": control}
+    return {
+        "prompt_id": np.tile(np.array([-1]) if prompts is None else prompts, n_layers),
+        "layer": np.repeat(np.arange(n_layers), n_prompts),
+        "value": np.asarray(values, dtype=float).ravel(),
+    } | {name: np.full(n, text, dtype=object) for name, text in said.items()}

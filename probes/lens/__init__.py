@@ -1,0 +1,4 @@
+"""What would the model say if it stopped at this layer?
+
+Probes: `logit_lens`, `top_tokens`; `tuned_lens` trains a lens.
+"""

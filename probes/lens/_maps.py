@@ -1,0 +1,133 @@
+"""A tuned lens: one affine map per layer, where it is kept, and for which model it may be used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interp.authoring import InputError, ModelError, Subject, shipped_path
+from interp.data import tensor_file
+from interp.data.tensor_file import require_same_weights
+
+_FORMAT = "interp tuned lens 1"
+
+
+@dataclass(frozen=True, eq=False)
+class TunedLens:
+    """Translators h -> h + W h + b of the residuals entering each block, to be read by the model's own head.
+
+    Attributes:
+        weight: W, float32 [L, d_model, d_model]; at zero the tuned lens is the logit lens.
+        bias: b, float32 [L, d_model].
+        model: name of the model it was trained for.
+        fingerprint: of that model, see `Subject.fingerprint`; None where the lens came without one.
+        training: how it was trained, as far as known.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    model: str
+    fingerprint: str | None
+    training: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Hash of the translators, 16 hex digits."""
+        digest = hashlib.blake2b(digest_size=8)
+        for part in (self.weight, self.bias):
+            digest.update(part.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def n_layers(self) -> int:
+        """How many layers are translated: 0..L-1."""
+        return len(self.weight)
+
+    def translate(self, residual: Tensor, layer: int) -> Tensor:
+        """What the residual [..., d_model] at `layer` stands for at the end; layer L is its own translation."""
+        if layer == self.n_layers:
+            return residual
+        return translate(residual, self.weight[layer].to(residual.device), self.bias[layer].to(residual.device))
+
+    def check(self, subject: Subject) -> None:
+        """Refuse any model but the one the lens was trained for.
+
+        Raises:
+            ModelError: it is another model, or the same one with other weights or processing.
+        """
+        shape = subject.n_layers, subject.d_model
+        if (self.n_layers, self.weight.shape[1]) != shape:
+            raise ModelError(
+                f"this tuned lens of {self.model!r} has {self.n_layers} layers of {self.weight.shape[1]} dimensions, "
+                f"{subject.name!r} has {shape[0]} of {shape[1]}; train one for it with probes.tuned_lens."
+            )
+        mend = "Train one for it with probes.tuned_lens."
+        require_same_weights("this tuned lens", self.model, self.fingerprint, subject, mend)
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as one safetensors file with its model's fingerprint.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        about = {"format": _FORMAT, "model": self.model, "fingerprint": self.fingerprint, "training": self.training}
+        return tensor_file.write(path, "a tuned lens", {"weight": self.weight, "bias": self.bias}, about)
+
+
+def translate(residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """H + W h + b of residuals [..., d_model], in float32, returned in the residuals' dtype."""
+    wide = residual.float()
+    return (wide + wide @ weight.T + bias).to(residual.dtype)
+
+
+def load_tuned_lens(path: str | Path) -> TunedLens:
+    """Read a tuned lens: a shipped one by its model's name, a file of `TunedLens.save`, or AlignmentResearch's folder.
+
+    `load_tuned_lens("reference")` is that of the shipped model, trained by the small recipe on the shipped stories from
+    the 61st on (`datasets/lenses`).
+
+    AlignmentResearch's folder holds `params.pt`, a state dict with `0.weight`, `0.bias`, `1.weight`, ... , and
+    `config.json`. Only tensors are read from it (`torch.load(weights_only=True)`): a pickle that holds anything else is
+    refused. It knows no fingerprint, so that only the sizes can be checked against a model; it is for raw weights.
+
+    Args:
+        path: of the file or folder, or the name of a shipped lens; the name goes first.
+
+    Raises:
+        InputError: there is no such lens, or it cannot be read.
+
+    >>> load_tuned_lens("reference").weight.shape
+    torch.Size([8, 256, 256])
+    """
+    shipped = {file.stem: file for file in shipped_path("lenses").glob("*.safetensors")}
+    path = shipped.get(str(path), Path(path))
+    if path.is_dir():
+        return _from_folder(path)
+    about, tensors = tensor_file.read(path, "tuned lens", _FORMAT, f"Shipped: {', '.join(shipped)}.")
+    return TunedLens(**tensors, model=about["model"], fingerprint=about["fingerprint"], training=about["training"])
+
+
+def _from_folder(folder: Path) -> TunedLens:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of an odd pickle, refused or read as tensors all the same
+            state = torch.load(folder / "params.pt", map_location="cpu", weights_only=True)
+        layers = range(int(config["num_hidden_layers"]))
+        weight = torch.stack([state[f"{layer}.weight"] for layer in layers]).float()
+        biases = [state.get(f"{layer}.bias", weight.new_zeros(weight.shape[1])) for layer in layers]
+    except Exception as error:  # unpickling raises its own kinds; whichever, the folder holds no lens
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"{str(folder)!r} holds no tuned lens in AlignmentResearch's format (config.json and params.pt, tensors "
+            f"only): {type(error).__name__}, {reason}"
+        ) from error
+    name = str(config.get("base_model_name_or_path", "unknown"))
+    return TunedLens(weight, torch.stack(biases).float(), name, None, {"source": "AlignmentResearch/tuned-lens"})

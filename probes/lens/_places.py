@@ -1,0 +1,95 @@
+"""What the logit lens and its top tokens share: which residuals are read, how, and the columns that say so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from torch import Tensor
+
+from interp.authoring import Batch, Column, Subject, whole_numbers
+from interp.model.readout import Readout
+from interp.model.tape import Tape
+from probes.lens._maps import TunedLens
+
+STATES = 2  # held per layer: the residual recorded, and the rows picked of it
+
+SUBLAYER = Column(
+    "sublayer", "str", "'pre': enters block `layer`; 'mid': between its attention and MLP; 'final': leaves the last"
+)
+AT = ("model", "run_id", "prompt_id", "pos", "token_id", "token", "layer", SUBLAYER)
+
+Place: TypeAlias = tuple[int, str, str]
+"""Where a residual is read and how: layer, sublayer and lens."""
+
+
+def places_of(subject: Subject, layers: int | Sequence[int] | None, sublayers: bool) -> list[Place]:
+    """Residuals of the layers asked for, all of them where that is None, in order.
+
+    Raises:
+        InputError: there is no such layer.
+    """
+    last = subject.n_layers
+    chosen = range(last + 1) if layers is None else whole_numbers(layers, "layers")
+    places = []
+    for layer in sorted({subject.check_layer(layer, last) for layer in chosen}):
+        places.append((layer, sublayer_of(layer, subject), "logit"))
+        if sublayers and layer < last:
+            places.append((layer, "mid", "logit"))
+    return places
+
+
+def sublayer_of(layer: int, subject: Subject) -> str:
+    """Where the residual of a layer stands: it enters a block, or leaves the last."""
+    return "final" if layer == subject.n_layers else "pre"
+
+
+def read_places(
+    subject: Subject,
+    batch: Batch,
+    row: Tensor,
+    pos: Tensor,
+    places: list[Place],
+    *,
+    final_norm: bool,
+    lens: TunedLens | None = None,
+    **wanted: Any,
+) -> Readout:
+    """Read residuals at (row, pos) [n] of a batch through the model's own head.
+
+    Args:
+        subject: the model.
+        batch: what it is run on.
+        row: which prompts of the batch.
+        pos: which positions of them.
+        places: which residuals, and through what.
+        final_norm: see `Subject.reader`.
+        lens: for the places read through a tuned lens.
+        wanted: see `Subject.reader`.
+
+    Returns:
+        Statistics [places, n, ...].
+    """
+    read = subject.reader(final_norm=final_norm, **wanted)
+
+    def program(tape: Tape) -> Readout:
+        at = row.to(tape.last.device), pos.to(tape.last.device)
+        final = tape.last[at]
+        states = []
+        for layer, where, kind in places:
+            state = final if where == "final" else (tape.mids[layer] if where == "mid" else tape.residual(layer))[at]
+            states.append(state if kind == "logit" or lens is None else lens.translate(state, layer))
+        return read(tape, states, final)
+
+    return subject.run(batch.ids, program, mids=any(where == "mid" for _, where, _ in places))
+
+
+def place_columns(places: list[Place]) -> dict[str, np.ndarray]:
+    """Columns that say which residual each number is of."""
+    layer, sublayer, lens = zip(*places, strict=True)
+    return {
+        "layer": np.array(layer),
+        "sublayer": np.array(sublayer, dtype=object),
+        "lens": np.array(lens, dtype=object),
+    }

@@ -1,0 +1,228 @@
+"""The logit lens (nostalgebraist, 2020): what would the model say if it stopped here?
+
+The residual at every layer is read through the model's own final norm and unembedding. Norm statistics are taken anew
+at every layer; the last layer is the model's own output, and that is checked, not assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interp.authoring import (
+    Column,
+    InputError,
+    Run,
+    Schema,
+    Source,
+    Subject,
+    Texts,
+    check_positions,
+    columns,
+    next_tokens,
+    probe,
+    rows_of_block,
+    select_positions,
+    single_token,
+    summarise_by_prompt,
+    whole_numbers,
+)
+from interp.model.readout import Readout
+from probes import papers
+from probes.lens import plots
+from probes.lens._maps import TunedLens, load_tuned_lens
+from probes.lens._places import AT, STATES, Place, place_columns, places_of, read_places, sublayer_of
+
+Targets: TypeAlias = str | int | Sequence[str | int]
+"""What to score: "next", "argmax", a token as text, an id, or a list of tokens and ids (one row each)."""
+
+LENS = Schema(
+    probe="logit_lens",
+    paper=papers.LOGIT_LENS,
+    rows="one per prompt, position, layer and target",
+    columns=columns(
+        *AT,
+        Column("lens", "str", "'logit', or 'tuned': through a trained affine map of its layer"),
+        "target_id",
+        "target",
+        "log_prob",
+        "rank",
+        "entropy",
+        Column("kl_to_final", "float", "KL(the model's output || the distribution here)", "nats", low=0.0),
+        Column("top1_id", "int", "the most probable next token here", low=0),
+        Column("top1", "str", "the same as it reads in a text"),
+        Column("top1_prob", "float", "its probability", "0..1", low=0.0, high=1.0),
+        Column("agrees_final", "bool", "whether it is the model's own most probable token"),
+    ),
+    summary_by=("layer", "sublayer", "lens"),
+    summary_of=("log_prob", "rank", "entropy", "kl_to_final", "agrees_final"),
+)
+
+
+def summarise_lens(frame: pd.DataFrame, by: str = "layer", **options: Any) -> pd.DataFrame:
+    """Sum a lens frame up.
+
+    Args:
+        frame: of `logit_lens`.
+        by: "layer": means over prompts with 95 % bootstrap intervals, position 0 left out, one row per layer and, where
+            several were scored, target. "position": one row per prompt and position with its convergence layer, the
+            first of the layers read from which on every argmax is the model's own; missing where the last is not.
+        options: of `interp.stats.bootstrap_over_prompts`.
+    """
+    if by == "position":
+        return _convergence(frame)
+    if by != "layer":
+        raise InputError(f"cannot sum a lens up by {by!r}; choose 'layer' or 'position'.")
+    several = frame.duplicated(["run_id", "prompt_id", "pos", "layer", "sublayer", "lens"]).any()
+    schema = replace(LENS, summary_by=(*LENS.summary_by, "target_id", "target")) if several else LENS
+    summary = summarise_by_prompt(schema, frame, **options)
+    depth = summary["sublayer"].map({"pre": 0, "mid": 1, "final": 0})
+    return summary.iloc[
+        np.lexsort((depth, summary["layer"], summary["lens"], summary["run_id"], summary["model"]))
+    ].reset_index(drop=True)
+
+
+def _convergence(frame: pd.DataFrame) -> pd.DataFrame:
+    keys = ["model", "run_id", "prompt_id", "pos", "lens"]
+    at = frame[frame["sublayer"] != "mid"].drop_duplicates([*keys, "layer"])
+    at = at.sort_values([*keys, "layer"], ascending=[True] * len(keys) + [False])
+    # Scanning down from the last layer, agreement holds as long as the running product stays 1.
+    unbroken = at["agrees_final"].astype(int).groupby([at[key] for key in keys]).cumprod().astype(bool)
+    converged = at["layer"].astype("Int64").where(unbroken)
+    result = at.assign(convergence_layer=converged).groupby([*keys, "token"])["convergence_layer"].min()
+    return result.reset_index().sort_values(keys, ignore_index=True)
+
+
+@probe(LENS, plot=plots.lens, summarise=summarise_lens)
+def logit_lens(
+    subject: Source,
+    texts: Texts,
+    *,
+    targets: Targets = "next",
+    positions: int | Sequence[int] | None = None,
+    layers: int | Sequence[int] | None = None,
+    sublayers: bool = False,
+    final_norm: bool = True,
+    lens: TunedLens | str | None = None,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """Read every layer's residual as a next-token distribution.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes.
+        targets: what to score at every position: "next" (the actual next token; missing at a prompt's last position),
+            "argmax" (the model's own most probable token), a token as text, an id, or a list of these last two.
+        positions: read only this one or these of every prompt, negative ones from its end; None reads all.
+        layers: read only this one or these, 0..L; None reads all.
+        sublayers: also read between attention and MLP of every block (rows with `sublayer` "mid").
+        final_norm: False skips the final norm, as LLM-Microscope's lens does; layer L is then not the model's output.
+        lens: of `probes.tuned_lens`, or what `load_tuned_lens` takes: "reference" is the shipped model's. The frame
+            then holds the tuned lens beside the logit lens, and always that of layer 0, which has read nothing but the
+            token itself: what it knows, the maps know and not the layers.
+        bos: True puts one start-of-text token first, False none, None does as the model's tokenizer does.
+        truncate: cut prompts longer than the context.
+
+    Returns:
+        One row per prompt, position, layer (and target): log-probability and rank of the target, entropy,
+        KL(model output || here) and the most probable token. Nats; ranks from 0, ties do not count.
+
+    Raises:
+        InputError: a text, position, layer or target that cannot be used.
+        ModelError: the model's own read-out cannot be reproduced from its residuals, or the lens is another model's.
+        NumericalError: NaN in the logits.
+
+    Cost: one forward pass and L + 1 unembeddings per position, streamed.
+
+    >>> frame = logit_lens("reference", ["Once upon a time there was a little"], positions=-1)
+    >>> frame.layer.tolist()
+    [0, 1, 2, 3, 4, 5, 6, 7, 8]
+    >>> frame.kl_to_final.iloc[-1], bool(frame.agrees_final.iloc[-1])
+    (np.float64(0.0), True)
+    """
+    if isinstance(lens, str):
+        lens = load_tuned_lens(lens)
+    parameters = {
+        "targets": targets,
+        "positions": positions,
+        "layers": layers,
+        "sublayers": sublayers,
+        "final_norm": final_norm,
+        **({} if lens is None else {"lens": lens.digest}),
+    }
+    run = Run(LENS, subject, texts, parameters=parameters, bos=bos, truncate=truncate)
+    chosen = _chosen_targets(targets, run.subject)
+    places = places_of(run.subject, layers, sublayers)
+    if lens is not None:
+        lens.check(run.subject)
+        tuned = sorted({0, *(layer for layer, where, _ in places if where != "mid")})
+        places += [(layer, sublayer_of(layer, run.subject), "tuned") for layer in tuned]
+    check_positions(positions, min(map(len, run.tokens.ids)))
+    parts = []
+    for batch in run.batches(STATES * (1 + sublayers)):
+        row, pos = select_positions(batch, positions)
+        scored = next_tokens(batch, row, pos) if chosen is None else chosen
+        if isinstance(scored, Tensor):
+            scored = scored.expand(len(row), -1)
+        given = scored.clamp(min=0) if isinstance(scored, Tensor) else scored
+        readout = read_places(run.subject, batch, row, pos, places, lens=lens, final_norm=final_norm, targets=given)
+        missing = scored < 0 if isinstance(scored, Tensor) else None
+        parts.append(_lens_columns(run.token_columns(batch, row, pos), places, readout, missing))
+    return run.frame(parts)
+
+
+def _chosen_targets(targets: Targets, subject: Subject) -> Tensor | str | None:
+    """Ids [t] of the targets named, or "argmax"; None for "next", which differs from batch to batch."""
+    if isinstance(targets, str) and targets in ("next", "argmax"):
+        return None if targets == "next" else "argmax"
+    if isinstance(targets, Tensor | np.ndarray):
+        targets = targets.tolist()
+    several = list(targets) if isinstance(targets, Iterable) and not isinstance(targets, str) else [targets]
+    if not several:
+        raise InputError("targets is empty; name at least one token, 'next' or 'argmax'.")
+    ids = [
+        single_token(one, subject.tokenizer) if isinstance(one, str) else whole_numbers(one, "target ids")[0]
+        for one in several
+    ]
+    for index in ids:
+        if not 0 <= index < subject.d_vocab:
+            raise InputError(f"target id {index} is outside the vocabulary of {subject.d_vocab}.")
+    return torch.tensor(list(dict.fromkeys(ids)))
+
+
+def _lens_columns(
+    at: Mapping[str, np.ndarray], places: list[Place], readout: Readout, missing: Tensor | None
+) -> dict[str, np.ndarray]:
+    assert readout.log_prob is not None and readout.rank is not None and readout.target_ids is not None
+    assert readout.entropy is not None and readout.kl is not None
+    log_prob = readout.log_prob.transpose(0, 1).numpy().astype(float)  # [row, place, target]
+    rank = readout.rank.transpose(0, 1).numpy()
+    target_id = readout.target_ids.numpy()[:, None, :]
+    if missing is not None:
+        absent = missing.numpy()[:, None, :]
+        log_prob, rank, target_id = (
+            np.where(absent, np.nan, log_prob),
+            np.where(absent, -1, rank),
+            np.where(absent, -1, target_id),
+        )
+    per_place = {
+        "entropy": readout.entropy,
+        "kl_to_final": readout.kl,
+        "top1_id": readout.top_id[..., 0],
+        "top1_prob": readout.top_log_prob[..., 0].exp(),
+        "agrees_final": readout.top_id[..., 0] == readout.reference_top1,
+    }
+    return rows_of_block(
+        log_prob.shape,
+        by_row=at,
+        by_place=place_columns(places),
+        full={"target_id": target_id, "log_prob": log_prob, "rank": rank}
+        | {name: value.numpy().T[:, :, None] for name, value in per_place.items()},
+    )

@@ -1,0 +1,103 @@
+"""The k most probable next tokens at every layer: the logit lens, read as words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from interp.authoring import (
+    Column,
+    InputError,
+    Run,
+    Schema,
+    Source,
+    Texts,
+    check_positions,
+    columns,
+    probe,
+    rows_of_block,
+    select_positions,
+    whole_numbers,
+)
+from probes import papers
+from probes.lens import plots
+from probes.lens._places import AT, STATES, place_columns, places_of, read_places
+
+TOP_TOKENS = Schema(
+    probe="top_tokens",
+    paper=papers.LOGIT_LENS,
+    rows="one per prompt, position, layer and k",
+    columns=columns(
+        *AT,
+        Column("k", "int", "place in the order of probability, 0 is the most probable", low=0),
+        Column("pred_id", "int", "the predicted token", low=0),
+        Column("pred", "str", "the same as it reads in a text"),
+        Column("log_prob", "float", "its log-probability", "nats", high=0.0),
+        Column("prob", "float", "its probability", "0..1", low=0.0, high=1.0),
+    ),
+    summary_by=("layer", "sublayer", "k"),
+    summary_of=("prob",),
+)
+
+
+@probe(TOP_TOKENS, plot=plots.top_tokens)
+def top_tokens(
+    subject: Source,
+    texts: Texts,
+    *,
+    k: int = 5,
+    positions: int | Sequence[int] | None = None,
+    layers: int | Sequence[int] | None = None,
+    sublayers: bool = False,
+    final_norm: bool = True,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """The k most probable next tokens at every layer; arguments and errors as in `logit_lens`.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes.
+        k: how many, 1 to the size of the vocabulary.
+        positions: see `logit_lens`.
+        layers: see `logit_lens`.
+        sublayers: see `logit_lens`.
+        final_norm: see `logit_lens`.
+        bos: see `logit_lens`.
+        truncate: see `logit_lens`.
+
+    Returns:
+        One row per prompt, position, layer and k (from 0, most probable first).
+
+    >>> frame = top_tokens("reference", ["Once upon a time"], k=3, positions=-1, layers=[8])
+    >>> frame.k.tolist(), bool((frame.prob.diff().dropna() <= 0).all())
+    ([0, 1, 2], True)
+    """
+    parameters = {"k": k, "positions": positions, "layers": layers, "sublayers": sublayers, "final_norm": final_norm}
+    run = Run(TOP_TOKENS, subject, texts, parameters=parameters, bos=bos, truncate=truncate)
+    (k,) = whole_numbers(k, "k")
+    if not 1 <= k <= run.subject.d_vocab:
+        raise InputError(f"k={k} is not between 1 and the vocabulary's {run.subject.d_vocab}.")
+    places = places_of(run.subject, layers, sublayers)
+    check_positions(positions, min(map(len, run.tokens.ids)))
+    parts = []
+    for batch in run.batches(STATES * (1 + sublayers)):
+        row, pos = select_positions(batch, positions)
+        readout = read_places(run.subject, batch, row, pos, places, final_norm=final_norm, entropy=False, kl=False, k=k)
+        log_prob = readout.top_log_prob.transpose(0, 1).numpy().astype(float)
+        parts.append(
+            rows_of_block(
+                log_prob.shape,
+                by_row=run.token_columns(batch, row, pos),
+                by_place=place_columns(places),
+                full={
+                    "k": np.arange(k),
+                    "pred_id": readout.top_id.transpose(0, 1).numpy(),
+                    "log_prob": log_prob,
+                    "prob": np.exp(log_prob),
+                },
+            )
+        )
+    return run.frame(parts)

@@ -1,0 +1,97 @@
+"""The controls of a steering experiment: what else, of the same size, could have been done to the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+
+from interp.authoring import InputError, Subject, UnknownName
+from probes.neurons._doses import AlphaUnit, Dose, Mode, Moments, doses_of
+
+Control: TypeAlias = Literal["random", "norm_matched", "sign_flip", "direction", "mean"]
+"""Random neurons, as many in each block; the same, matched on the length of the value vector and the mean activation;
+the neurons at minus alpha; the mean of their value vectors added instead, as long as their effect; the neurons at their
+own mean, which takes the information away and has no alpha."""
+
+_NEAREST = 5  # a matched neuron is drawn from among so many nearest
+
+
+def conditions(
+    subject: Subject,
+    by_layer: Mapping[int, Tensor],
+    alphas: Sequence[float],
+    controls: Sequence[Control],
+    known: Mapping[int, Moments],
+    *,
+    mode: Mode,
+    alpha_unit: AlphaUnit,
+    seed: int,
+) -> dict[str, list[Dose]]:
+    """A dose per alpha for the measurement ("none") and for each control; equal ones are the same object.
+
+    Raises:
+        UnknownName: there is no such control.
+        InputError: a block has too few other neurons to draw from.
+    """
+    for control in controls:
+        if control not in get_args(Control):
+            raise UnknownName("control", control, get_args(Control))
+
+    def doses(neurons: Mapping[int, Tensor], sign: float = 1.0) -> list[Dose]:
+        sd = {layer: known[layer].sd[of] for layer, of in neurons.items()} if alpha_unit == "sd" else None
+        return doses_of(neurons, [sign * alpha for alpha in alphas], mode=mode, alpha_unit=alpha_unit, sd=sd)
+
+    own = doses(by_layer)
+    found = {"none": own}
+    for control in dict.fromkeys(controls):
+        if control in ("random", "norm_matched"):
+            found[control] = doses(other_neurons(subject, by_layer, known, seed, matched=control == "norm_matched"))
+        elif control == "sign_flip":
+            flipped = doses(by_layer, -1.0)
+            found[control] = [
+                same if alpha == 0 else dose for alpha, same, dose in zip(alphas, own, flipped, strict=True)
+            ]
+        elif control == "direction":
+            found[control] = [replace(dose, along=True) for dose in own]
+        else:
+            at_mean = {layer: known[layer].mean[of] for layer, of in by_layer.items()}
+            nothing = {layer: torch.zeros(len(of)) for layer, of in by_layer.items()}
+            found[control] = [Dose(by_layer, nothing, at_mean)] * len(alphas)
+    return found
+
+
+def other_neurons(
+    subject: Subject, by_layer: Mapping[int, Tensor], known: Mapping[int, Moments], seed: int, *, matched: bool
+) -> dict[int, Tensor]:
+    """As many neurons in each block, none of them chosen: at random, or near the chosen ones, int64 [n] per block.
+
+    Near means by rank of the value vector's length and of the mean activation within the block.
+    """
+    others = {}
+    for layer, chosen in by_layer.items():
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + layer)
+        free = torch.ones(subject.d_mlp, dtype=torch.bool)
+        free[chosen] = False
+        if int(free.sum()) < len(chosen):
+            raise InputError(
+                f"{len(chosen)} of the {subject.d_mlp} neurons of block {layer} are chosen; too few are left to "
+                "compare with. Choose fewer, or leave out the controls 'random' and 'norm_matched'."
+            )
+        if not matched:
+            left = free.nonzero()[:, 0]
+            others[layer] = left[torch.randperm(len(left), generator=generator)[: len(chosen)]]
+            continue
+        norms = subject.value_vectors(layer).float().norm(dim=1).cpu()
+        ranks = torch.stack([norms.argsort().argsort(), known[layer].mean.argsort().argsort()], dim=1).double()
+        picked = []
+        for neuron in chosen.tolist():
+            distance = (ranks - ranks[neuron]).square().sum(dim=1).where(free, torch.inf)
+            nearest = distance.topk(min(_NEAREST, int(free.sum())), largest=False).indices
+            picked.append(int(nearest[torch.randint(len(nearest), (1,), generator=generator)]))
+            free[picked[-1]] = False
+        others[layer] = torch.tensor(picked)
+    return others

@@ -1,0 +1,238 @@
+"""Setting neurons to chosen values while a model runs (Häon et al., 2025).
+
+A `Dose` says what becomes of some neurons in one row of a batch; a batch of several doses runs them side by side. The
+local effect is exact: a neuron that goes from m to m' adds (m' - m) times its value vector to what its MLP writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+
+from interp.authoring import InputError, Subject, Tokens, UnknownName
+from interp.model.sites import Edit, Site, recording
+
+Mode: TypeAlias = Literal["override", "add", "scale"]
+"""A neuron at m becomes alpha (the paper's), m + alpha, or m · alpha."""
+
+AlphaUnit: TypeAlias = Literal["raw", "sd"]
+"""Alpha as it is, or in standard deviations of each neuron on a reference text."""
+
+Positions: TypeAlias = Literal["all", "generated", "last"]
+"""Every position; tokens that were generated; the prompt's last token, where generation starts, and those."""
+
+Where: TypeAlias = Callable[[Tensor], Tensor]
+"""Neurons [rows, pos, d_mlp] passing through -> positions to edit, bool [rows or 1, pos]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dose:
+    """What becomes of some neurons: an activation m turns into keep · m + put.
+
+    Attributes:
+        by_layer: the neurons, int64 [n] per block.
+        keep: [n] per block.
+        put: [n] per block.
+        along: leave the neurons alone, and add to what their MLP writes a vector as long as the edit's own effect would
+            be, along the mean of their value vectors: the concept as one direction.
+    """
+
+    by_layer: Mapping[int, Tensor]
+    keep: Mapping[int, Tensor]
+    put: Mapping[int, Tensor]
+    along: bool = False
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of each neuron of a block over the tokens of some texts: mean and standard deviation, float32 [d_mlp] each."""
+
+    mean: Tensor
+    sd: Tensor
+
+
+def doses_of(
+    by_layer: Mapping[int, Tensor],
+    alphas: Sequence[float],
+    *,
+    mode: Mode = "override",
+    alpha_unit: AlphaUnit = "raw",
+    sd: Mapping[int, Tensor] | None = None,
+) -> list[Dose]:
+    """One dose per alpha.
+
+    Args:
+        by_layer: neurons, int64 [n] per block.
+        alphas: see `Mode`.
+        mode: see `Mode`.
+        alpha_unit: see `AlphaUnit`.
+        sd: standard deviations, [n] per block, for alphas in them.
+
+    Raises:
+        UnknownName: there is no such mode or unit.
+        InputError: no alphas, one that is not finite, or a scale in standard deviations.
+    """
+    if mode not in get_args(Mode):
+        raise UnknownName("mode", mode, get_args(Mode))
+    if alpha_unit not in get_args(AlphaUnit):
+        raise UnknownName("alpha_unit", alpha_unit, get_args(AlphaUnit))
+    if mode == "scale" and alpha_unit == "sd":
+        raise InputError("mode='scale' multiplies, so alpha has no unit; leave alpha_unit='raw'.")
+    if not len(alphas) or not torch.tensor(list(alphas), dtype=torch.float64).isfinite().all():
+        raise InputError(f"alphas are {list(alphas)}; give at least one, and finite numbers.")
+    doses = []
+    for alpha in alphas:
+        unit = {layer: torch.ones(len(of)) if sd is None else sd[layer].cpu() for layer, of in by_layer.items()}
+        put = {layer: (0.0 if mode == "scale" else float(alpha)) * unit[layer] for layer in by_layer}
+        kept = {"override": 0.0, "add": 1.0, "scale": float(alpha)}[mode]
+        doses.append(Dose(by_layer, {layer: torch.full((len(of),), kept) for layer, of in by_layer.items()}, put))
+    return doses
+
+
+@contextmanager
+def steered(
+    subject: Subject, doses: Sequence[Dose], *, positions: Positions, skip_bos: bool, said: Mapping[str, Any]
+) -> Iterator[None]:
+    """Every pass of the subject within the block runs under one dose, or `generate` with one dose per text.
+
+    Raises:
+        UnknownName: there is no such choice of positions.
+        InputError: in a pass that does not fit: several doses, or positions="last", outside of `generate`.
+    """
+    if positions not in get_args(Positions):
+        raise UnknownName("positions", positions, get_args(Positions))
+    where = _wherever(subject, positions, skip_bos, len(doses))
+    with subject.edited(edits_of(subject, doses, where), said):
+        yield
+
+
+def edits_of(subject: Subject, doses: Sequence[Dose], where: Where) -> list[tuple[Site, Edit]]:
+    """The edits that give each row of a batch its dose, or every row the only one; all doses have as many neurons."""
+    edits: list[tuple[Site, Edit]] = []
+    for layer in doses[0].by_layer:
+        block = _Block(doses, layer, where, subject.value_vectors(layer))
+        edits.append((subject.site("neurons", layer), block.on_neurons))
+        if block.along.any():
+            edits.append((subject.site("mlp_out", layer), block.on_written))
+    return edits
+
+
+class _Block:
+    """The doses of one block, stacked: [doses, n]."""
+
+    def __init__(self, doses: Sequence[Dose], layer: int, where: Where, vectors: Tensor) -> None:
+        device = vectors.device
+        self.where = where
+        self.neurons = torch.stack([dose.by_layer[layer] for dose in doses]).to(device)
+        self.keep = torch.stack([dose.keep[layer] for dose in doses]).to(vectors)[:, None]
+        self.put = torch.stack([dose.put[layer] for dose in doses]).to(vectors)[:, None]
+        self.along = torch.tensor([dose.along for dose in doses], device=device)
+        self.values = vectors[self.neurons[self.along]]  # [doses along, n, d_model]
+        self.shift = vectors.new_zeros(0)  # what to add to what the MLP writes, [rows along, pos, d_model]
+
+    def on_neurons(self, value: Tensor) -> Tensor:
+        """Edit neurons [rows, pos, d_mlp], and note what rows along a direction get instead."""
+        where = self.where(value)[..., None]
+        at = self.neurons[:, None].expand(-1, value.shape[1], -1).expand(len(value), -1, -1)
+        own = value.gather(2, at)
+        changed = torch.where(where, self.keep * own + self.put, own)
+        if self.along.any():
+            along = self.along.expand(len(value))
+            self.shift = along_mean(changed[along] - own[along], self.values)
+            changed = torch.where(along[:, None, None], own, changed)
+        return value.scatter(2, at, changed)
+
+    def on_written(self, value: Tensor) -> Tensor:
+        """Add to what the MLP writes, [rows, pos, d_model], in the rows along a direction."""
+        along = self.along.expand(len(value)).nonzero()[:, 0]
+        return value.index_add(0, along, self.shift.to(value))
+
+
+def written(dose: Dose, layer: int, activations: Tensor, edited: Tensor, vectors: Tensor) -> Tensor:
+    """What a dose adds to what the MLP of a block writes, [batch, pos, d_model].
+
+    Args:
+        dose: what becomes of some neurons.
+        layer: the block.
+        activations: of its neurons, undosed, [batch, pos, d_mlp].
+        edited: where the dose is given, bool [batch, pos].
+        vectors: value vectors of the block, [d_mlp, d_model].
+    """
+    neurons = dose.by_layer[layer].to(vectors.device)
+    own = activations[..., neurons]
+    change = (dose.keep[layer].to(own) * own + dose.put[layer].to(own) - own) * edited[..., None]
+    return along_mean(change, vectors[neurons][None]) if dose.along else change @ vectors[neurons]
+
+
+def along_mean(change: Tensor, values: Tensor) -> Tensor:
+    """A change of neurons as a vector of the same length and sense along the mean of their value vectors.
+
+    Args:
+        change: of the activations, [rows, pos, n].
+        values: value vectors of the neurons of each row [rows, n, d_model], or of one for all [1, n, d_model].
+
+    Returns:
+        [rows, pos, d_model].
+    """
+    written = change @ values.expand(len(change), -1, -1)
+    direction = torch.nn.functional.normalize(values.mean(dim=1, keepdim=True), dim=2)
+    sense = (written * direction).sum(dim=2, keepdim=True).sign()
+    return written.norm(dim=2, keepdim=True) * sense * direction
+
+
+def moments(subject: Subject, tokens: Tokens, layers: Sequence[int]) -> dict[int, Moments]:
+    """Mean and standard deviation of every neuron of some blocks over the tokens of some texts, position 0 left out.
+
+    Raises:
+        InputError: no text has a second token.
+    """
+    sums = {layer: torch.zeros(2, subject.d_mlp, dtype=torch.float64) for layer in layers}
+    n_tokens = 0
+    states = 1 + ceil(len(layers) * subject.d_mlp / subject.d_model / subject.n_layers)
+    for batch in tokens.batches(subject.batch_tokens(states)):
+        place = torch.arange(batch.ids.shape[1])
+        counted = (place > 0) & (place < batch.lengths[:, None])
+        n_tokens += int(counted.sum())
+        with recording([subject.site("neurons", layer) for layer in layers]) as seen:
+            subject.run(batch.ids, lambda tape: tape.last[:, -1])
+        for layer, value in zip(layers, seen, strict=True):
+            assert value is not None  # `recording` sees to it
+            kept = value.reshape(*batch.ids.shape, -1)[counted.to(value.device)].double()
+            sums[layer] += torch.stack([kept.sum(dim=0), kept.square().sum(dim=0)]).cpu()
+    if not n_tokens:
+        raise InputError("no text has more than one token, and position 0 is left out; give longer texts.")
+    found = {}
+    for layer, (total, squares) in sums.items():
+        mean = total / n_tokens
+        found[layer] = Moments(mean.float(), (squares / n_tokens - mean.square()).clamp(min=0).sqrt().float())
+    return found
+
+
+def _wherever(subject: Subject, positions: Positions, skip_bos: bool, n_doses: int) -> Where:
+    """Positions to edit in whatever pass comes, told from where the subject stands in its texts."""
+
+    def where(value: Tensor) -> Tensor:
+        now = subject.generating
+        if now is None and n_doses > 1:
+            raise InputError("several alphas give one to each text of `generate`; other passes order texts by length.")
+        if now is None and positions == "last":
+            raise InputError("positions='last' needs to know where texts end: use `generate`, or `steer` on texts.")
+        if n_doses > 1 and len(value) != n_doses:
+            raise InputError(f"{n_doses} alphas were given for {len(value)} texts; give one each.")
+        start = 0 if now is None else now.start
+        place = torch.arange(start, start + value.shape[1], device=value.device)[None]
+        chosen = place >= (1 if skip_bos else 0)
+        if positions == "all":
+            return chosen
+        if now is None:
+            return torch.zeros_like(chosen)
+        first = now.prompt_lengths.to(value.device)[:, None] - (1 if positions == "last" else 0)
+        return chosen & (place >= first)
+
+    return where

@@ -1,0 +1,234 @@
+"""What steering does to the next-token distribution: all doses of a batch replayed side by side, and read out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from interp.authoring import Subject
+from interp.model.head import Head
+from interp.model.readout import Readout
+from interp.model.sites import editing, recording
+from interp.model.tape import Tape
+from probes.neurons._doses import Dose, edits_of, written
+
+Clean: TypeAlias = Mapping[int, tuple[Tensor, Tensor]]
+"""Of each edited block: its neurons and what its MLP writes, undosed, as they passed."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Beside the unsteered model, per place read, dose and row; float32 [places, doses, rows], on the CPU.
+
+    Attributes:
+        log_prob: change of the log-probability of the concept's tokens together, nats.
+        logit: change of their mean logit.
+        predicted: the same by the direct path to first order, at the output alone; NaN elsewhere, and where a norm
+            stands between the MLP and the stream.
+        kl: KL(unsteered || steered), nats.
+        loss: change of the actual next token's loss, nats; NaN where the text ends.
+    """
+
+    log_prob: Tensor
+    logit: Tensor
+    predicted: Tensor
+    kl: Tensor
+    loss: Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where a batch is edited and read.
+
+    Attributes:
+        edited: bool [batch, pos].
+        row, pos: what is read, int64 [rows] each.
+        following: the token after each, int64 [rows]; -1 where the text ends.
+    """
+
+    edited: Tensor
+    row: Tensor
+    pos: Tensor
+    following: Tensor
+
+
+def effect_of(
+    subject: Subject, ids: Tensor, doses: Sequence[Dose], rows: Rows, concept: Tensor, layers: Sequence[int]
+) -> Effect:
+    """Run every dose on a batch and compare it with the unsteered model.
+
+    One clean pass is recorded. The doses ride together, and only through the blocks behind the first edited one, whose
+    output they change by value vectors alone; where more stands behind its MLP, a norm say, it is run too.
+
+    Args:
+        subject: the model.
+        ids: int64 [batch, pos].
+        doses: with neurons in the same blocks.
+        rows: where to edit and read.
+        concept: tokens that measure the concept, int64 [t].
+        layers: residuals to read, ascending, the last of them the model's output.
+    """
+    blocks = list(doses[0].by_layer)
+    read = subject.reader(entropy=False)
+    riders = max(1, subject.batch_tokens() // ids.numel())
+
+    def program(tape: Tape) -> list[dict[str, Tensor]]:
+        # Taken before replays pass there too; the clean pass has filled every place.
+        clean: Clean = dict(zip(blocks, zip(seen[::2], seen[1::2], strict=True), strict=True))  # type: ignore[arg-type]
+        at = rows.row.to(tape.last.device), rows.pos.to(tape.last.device)
+        finals = _replayed(subject, tape, doses, clean, rows, at, layers, riders)
+        found = []
+        for place, layer in enumerate(layers):
+            base = tape.residual(layer)[at]
+            states = [base, *(states[place] for states in finals)]
+            measured = _measured(tape.head, states, read(tape, states, base), concept, rows.following)
+            if layer == tape.n_layers:
+                measured["predicted"] = _predicted(subject, doses, clean, rows, at, _slope(tape.head, base, concept))
+            found.append({name: value.cpu() for name, value in measured.items()})
+        return found
+
+    sites = [subject.site(name, layer) for layer in blocks for name in ("neurons", "mlp_out")]
+    with recording(sites) as seen:
+        found = subject.run(ids, program)
+    nothing = torch.full_like(found[0]["kl"], torch.nan)
+    return Effect(
+        **{
+            name: torch.stack([place.get(name, nothing) for place in found])
+            for name in ("log_prob", "logit", "predicted", "kl", "loss")
+        }
+    )
+
+
+def _replayed(
+    subject: Subject,
+    tape: Tape,
+    doses: Sequence[Dose],
+    clean: Clean,
+    rows: Rows,
+    at: tuple[Tensor, Tensor],
+    layers: Sequence[int],
+    riders: int,
+) -> list[list[Tensor]]:
+    """Residuals of each dose at each layer, [rows, d_model]."""
+    first = min(doses[0].by_layer, default=tape.n_layers)
+    n_batch = len(rows.edited)
+    edited = rows.edited.to(tape.last.device)
+    added = _added_behind(subject, tape, first, doses, clean, edited) if clean else None
+    start_at = first if added is None else first + 1
+    states: list[list[Tensor]] = []
+    for start in range(0, len(doses), riders):
+        some = slice(start, min(start + riders, len(doses)))
+        n = some.stop - some.start
+        residual = tape.residual(start_at).repeat(n, 1, 1)
+        residual = residual if added is None else residual + torch.cat(added[some])
+        kept: list[tuple[Tensor, ...]] = []
+        with _dosed(subject, [dose for dose in doses[some] for _ in range(n_batch)], start_at, edited.repeat(n, 1)):
+            for layer in range(tape.n_layers + 1):
+                if layer in layers:
+                    here = tape.residual(layer).repeat(n, 1, 1) if layer <= first else residual
+                    kept.append(here.view(n, n_batch, *here.shape[1:])[:, *at].unbind())
+                if start_at <= layer < tape.n_layers:
+                    residual = tape.run_block(layer, residual)
+        states += [list(of) for of in zip(*kept, strict=True)]
+    return states
+
+
+@contextmanager
+def _dosed(subject: Subject, doses: Sequence[Dose], start: int, edited: Tensor) -> Iterator[None]:
+    """Each row under its dose, in the blocks from `start` on."""
+    left = [
+        replace(dose, by_layer={layer: of for layer, of in dose.by_layer.items() if layer >= start}) for dose in doses
+    ]
+    with ExitStack() as active:
+        for site, edit in edits_of(subject, left, partial(_same, edited)):
+            active.enter_context(editing(site, edit))
+        yield
+
+
+def _added_behind(
+    subject: Subject, tape: Tape, first: int, doses: Sequence[Dose], clean: Clean, edited: Tensor
+) -> list[Tensor] | None:
+    """What each dose adds to the output of the first edited block, [batch, pos, d_model]; None if that is not all.
+
+    Up to that block's neurons nothing differs. Whether behind them nothing but a sum follows is tried on the largest.
+    """
+    vectors = subject.value_vectors(first)
+    activations = clean[first][0].reshape(*edited.shape, -1)
+    added = [written(dose, first, activations, edited, vectors) for dose in doses]
+    largest = max(range(len(doses)), key=lambda index: float(added[index].abs().max()))
+    only_here = replace(doses[largest], by_layer={first: doses[largest].by_layer[first]})
+    with _dosed(subject, [only_here] * len(edited), first, edited):
+        ran = tape.run_block(first, tape.residual(first))
+    # A few roundings of float32 sums over the neurons; in half precision the block is simply run.
+    close = (ran - tape.residual(first + 1) - added[largest]).abs().max() <= 1e-5 * ran.abs().max()
+    return added if close else None
+
+
+def _same(edited: Tensor, value: Tensor) -> Tensor:
+    return edited
+
+
+def _measured(
+    head: Head, states: Sequence[Tensor], readout: Readout, concept: Tensor, following: Tensor
+) -> dict[str, Tensor]:
+    """Changes of all states but the first, beside it, [doses, rows] each."""
+    assert readout.kl is not None
+    device = states[0].device
+    n_rows = len(following)
+    after = following.clamp(min=0).to(device)[:, None]
+    ids = torch.cat([concept.to(device).expand(n_rows, -1), after], dim=1)
+    log_prob, logit, loss = [], [], []
+    for state, top, top_log_prob in zip(states, readout.top_id, readout.top_log_prob, strict=True):
+        logits = logits_of(head, state, torch.cat([ids, top.to(device)], dim=1))
+        # The normaliser by way of the most probable token, whose logit and log-probability are both known.
+        log_total = logits[:, -1] - top_log_prob[:, 0].to(device)
+        log_prob.append(logits[:, : len(concept)].logsumexp(dim=1) - log_total)
+        logit.append(logits[:, : len(concept)].mean(dim=1))
+        loss.append((log_total - logits[:, -2]).where(following.to(device) >= 0, torch.nan))
+    changes = {"log_prob": log_prob, "logit": logit, "loss": loss}
+    return {name: torch.stack(of[1:]) - of[0] for name, of in changes.items()} | {"kl": readout.kl[1:].to(device)}
+
+
+def logits_of(head: Head, state: Tensor, ids: Tensor) -> Tensor:
+    """Logits of chosen tokens alone, float32: residuals [rows, d_model], tokens [rows, t] -> [rows, t]."""
+    assert head.weight is not None  # missing on NDIF alone, where no neuron can be edited
+    logits = torch.einsum("rd,rtd->rt", head.norm(state), head.weight[ids])
+    return head.transform(logits if head.bias is None else logits + head.bias[ids]).float()
+
+
+def _slope(head: Head, base: Tensor, concept: Tensor) -> Tensor:
+    """Gradient of the concept's mean logit by the residual, [rows, d_model]."""
+    with torch.enable_grad():
+        state = base.detach().requires_grad_()
+        logits = logits_of(head, state, concept.to(base.device).expand(len(base), -1))
+        (slope,) = torch.autograd.grad(logits.mean(dim=1).sum(), state)
+    return slope.float()
+
+
+def _predicted(
+    subject: Subject, doses: Sequence[Dose], clean: Clean, rows: Rows, at: tuple[Tensor, Tensor], slope: Tensor
+) -> Tensor:
+    """What doses change by the direct path given the unsteered activations, [doses, rows]; NaN behind a norm."""
+    total = torch.zeros(len(doses), len(slope), device=slope.device)
+    edited = rows.edited.to(slope.device)[at][None]
+    for layer, passed in clean.items():
+        activations, mlp_out = (value.reshape(*rows.edited.shape, -1)[at].float() for value in passed)
+        vectors = subject.value_vectors(layer).float()
+        if not _adds_value_vectors(activations, mlp_out, vectors):
+            return torch.full_like(total, torch.nan)
+        for index, dose in enumerate(doses):
+            total[index] += (written(dose, layer, activations[None], edited, vectors)[0] * slope).sum(dim=1)
+    return total
+
+
+def _adds_value_vectors(activations: Tensor, written: Tensor, vectors: Tensor, n_rows: int = 4) -> bool:
+    """Whether what the MLP writes is its activations times its value vectors, and a bias: no norm in between."""
+    products = activations[:n_rows] @ vectors
+    bias = written[:n_rows] - products
+    return bool((bias - bias[:1]).norm() <= 0.05 * products.norm())

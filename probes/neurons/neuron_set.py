@@ -1,0 +1,134 @@
+"""A set of neurons that stands for a concept: where they are, which words measure them, how to steer with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interp.authoring import InputError, Subject, Texts, whole_numbers
+from probes.neurons._concept_words import ConceptWords, concept_words
+from probes.neurons._doses import AlphaUnit, Mode, Positions, doses_of, moments, steered
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NeuronSet:
+    """Neurons of a model under one name; made by `concept_neurons`, or by `NeuronSet.of` from neurons you chose.
+
+    Attributes:
+        concept: the name.
+        words: those that chose the neurons, those held out to measure them, and those dropped.
+        by_layer: neurons of each block, int64 [n] each.
+        frame: what the choice was made from, with its provenance; None where you chose.
+    """
+
+    concept: str
+    words: ConceptWords
+    by_layer: Mapping[int, Tensor]
+    frame: pd.DataFrame | None = None
+
+    @classmethod
+    def of(
+        cls,
+        subject: Subject,
+        neurons: Mapping[int, Sequence[int]],
+        words: Sequence[str] | ConceptWords,
+        *,
+        concept: str | None = None,
+        frame: pd.DataFrame | None = None,
+    ) -> NeuronSet:
+        """Neurons by block, and the words that measure what they do.
+
+        Raises:
+            InputError: a block, neuron or word that is not there, or a neuron named twice.
+        """
+        split = words if isinstance(words, ConceptWords) else concept_words(subject, words, held_out=1)
+        by_layer = {}
+        for layer in sorted(neurons):
+            chosen = whole_numbers(neurons[layer], f"neurons of block {layer}") if len(neurons[layer]) else []
+            subject.check_layer(layer, subject.n_layers - 1)
+            for neuron in chosen:
+                if not 0 <= neuron < subject.d_mlp:
+                    raise InputError(
+                        f"neuron {neuron} is not in block {layer}: neurons run from 0 to {subject.d_mlp - 1}."
+                    )
+            if len(set(chosen)) < len(chosen):
+                raise InputError(f"the neurons of block {layer} name one twice: {chosen}.")
+            if chosen:
+                by_layer[layer] = torch.tensor(chosen)
+        return cls(concept or (*split.seeds, *split.held_out)[0], split, by_layer, frame)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.by_layer.values()))
+
+    def __repr__(self) -> str:
+        blocks = ", ".join(map(str, self.by_layer)) or "none"
+        dropped = f", dropped: {', '.join(self.words.dropped)}" if self.words.dropped else ""
+        return (
+            f"NeuronSet({self.concept!r}, {len(self)} neurons in blocks {blocks}, "
+            f"held out: {', '.join(self.words.held_out) or 'none'}{dropped})"
+        )
+
+    @contextmanager
+    def steering(
+        self,
+        subject: Subject,
+        alpha: float | Sequence[float],
+        *,
+        mode: Mode = "override",
+        alpha_unit: AlphaUnit = "raw",
+        positions: Positions = "all",
+        skip_bos: bool = True,
+        reference: Texts = "prompts",
+    ) -> Iterator[None]:
+        """While within, every pass of the subject runs with these neurons set: logits, `generate`, every probe.
+
+        Frames made within say so in their provenance.
+
+        Args:
+            subject: the loaded model.
+            alpha: what the neurons are set to (mode "override", the paper's), get added ("add") or are multiplied with
+                ("scale"); a list gives one for each text of `generate`, and serves nothing else.
+            mode: see `alpha`.
+            alpha_unit: "raw", or "sd": multiples of each neuron's standard deviation on `reference`, which makes
+                neurons and layers comparable.
+            positions: "all"; "generated": tokens that `generate` added; "last": the prompt's last token and those.
+            skip_bos: leave position 0 as it is, on which attention leans.
+            reference: texts for `alpha_unit="sd"`; position 0 is left out.
+
+        Raises:
+            InputError: an argument that cannot be used.
+            ModelError: the block was left without any pass, so that nothing was steered.
+
+        >>> import interp
+        >>> from probes import concept_neurons
+        >>> subject = interp.load("reference")
+        >>> neurons = concept_neurons(subject, ["time", "day", "moment", "hour", "night", "week"], n=5, min_hits=2)
+        >>> with neurons.steering(subject, alpha=4):
+        ...     text = subject.generate("Once upon a time", max_new_tokens=5)
+        >>> text.startswith("Once upon a time")
+        True
+        """
+        alphas = [float(one) for one in np.atleast_1d(alpha)]
+        sd = None
+        if alpha_unit == "sd":
+            known = moments(subject, subject.tokens(reference, truncate=True), list(self.by_layer))
+            sd = {layer: known[layer].sd[neurons] for layer, neurons in self.by_layer.items()}
+        doses = doses_of(self.by_layer, alphas, mode=mode, alpha_unit=alpha_unit, sd=sd)
+        said: dict[str, Any] = {
+            "steering": self.concept,
+            "neurons": {layer: neurons.tolist() for layer, neurons in self.by_layer.items()},
+            "alpha": alphas if len(alphas) > 1 else alphas[0],
+            "mode": mode,
+            "alpha_unit": alpha_unit,
+            "positions": positions,
+            "skip_bos": skip_bos,
+        }
+        with steered(subject, doses, positions=positions, skip_bos=skip_bos, said=said):
+            yield

@@ -1,0 +1,26 @@
+"""Every paper that a probe or a claim comes from, once: authors, year, title, where to find it."""
+
+BIGRAM_SUBNETWORKS = (
+    "Chang & Bergen (2025), Bigram Subnetworks: Mapping to Next Tokens in Transformer Language Models, arXiv 2504.15471"
+)
+CHARACTERS = (
+    "Kaushal & Mahowald (2022), What do tokens know about their characters and how do they know it?, arXiv 2206.02608"
+)
+CHARBENCH = "after Uzan & Pinter (2025), CharBench: the role of tokenization in character-level tasks, arXiv 2508.02591"
+ERASER = "DeYoung et al. (2020), ERASER, arXiv 1911.03429"
+ITERATIVE_INFERENCE = "Brothers et al. (2024), Uncovering Uncertainty in Transformer Inference, arXiv 2412.05768"
+KEY_VALUE_MEMORIES = "Geva et al. (2022), arXiv 2203.14680"
+LLM_MICROSCOPE = "Razzhigaev et al. (2025), LLM-Microscope, arXiv 2502.15007"
+LOGIT_LENS = "nostalgebraist (2020), interpreting GPT: the logit lens, LessWrong AcKRB8wDpdaN6v6ru"
+NEXT_TOKEN_LAW = "He & Su (2024), A Law of Next-Token Prediction in Large Language Models, arXiv 2408.13442"
+NORMXLOGIT = "Abbasi et al. (2025), NormXLogit: the head-on-top never lies, arXiv 2411.16252"
+REAGENT = "Zhao & Shan (2024), ReAGent: a model-agnostic feature attribution method, arXiv 2402.00794"
+STAGES_OF_INFERENCE = (
+    "Lad, Gurnee & Tegmark (2024), The Remarkable Robustness of LLMs: Stages of Inference?, arXiv 2406.19384"
+)
+TOKEN_BASIS = "Häon et al. (2025), arXiv 2509.00328"
+TUNED_LENS = (
+    "Belrose et al. (2023), Eliciting Latent Predictions from Transformers with the Tuned Lens, arXiv 2303.08112"
+)
+FAITHFULNESS = f"{ERASER}; {REAGENT}"
+VALUE_VECTORS = f"{KEY_VALUE_MEMORIES}; {TOKEN_BASIS}"

@@ -1,0 +1,99 @@
+"""Counting adjacent tokens of texts that need not fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+from interp.authoring import InputError, Subject, UnknownName, adds_bos, read_texts, text_dataset_names
+
+_PIECE = 1 << 20  # characters tokenised at once
+_PENDING = 1 << 22  # pairs collected before they are added up
+
+
+def texts_of(corpus: str | Path | Iterable[str]) -> tuple[Iterator[Iterator[str]], str]:
+    """Documents as pieces of text, and what to call the corpus.
+
+    Raises:
+        InputError: a folder without texts.
+        UnknownName: neither a path nor a shipped dataset.
+    """
+    if isinstance(corpus, str) and corpus in text_dataset_names():
+        return ((iter([text])) for text in read_texts(corpus)["text"]), corpus
+    if not isinstance(corpus, str | Path):
+        return (_pieces_of(text) for text in corpus), "texts"
+    path = Path(corpus)
+    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"the folder {str(path)!r} has no .txt file; put the texts there as .txt.")
+    if not files[0].is_file():
+        raise UnknownName("corpus", str(corpus), ["shipped", *text_dataset_names()], "A path of .txt files works too.")
+    return (_pieces_of_file(file) for file in files), path.name
+
+
+def _pieces_of(text: Any) -> Iterator[str]:
+    if not isinstance(text, str):
+        raise InputError(f"a corpus is made of texts, not of {type(text).__name__}.")
+    yield text
+
+
+def _pieces_of_file(path: Path) -> Iterator[str]:
+    """Whole lines, about a million characters at a time."""
+    with path.open(encoding="utf-8") as file:
+        while lines := file.readlines(_PIECE):
+            yield "".join(lines)
+
+
+def counted_texts(documents: Iterable[Iterable[str]], subject: Subject) -> sparse.csr_array:
+    """Every adjacent pair within each document, float64 CSR [V, V].
+
+    Raises:
+        InputError: the model has no tokenizer.
+    """
+    if subject.tokenizer is None:
+        raise InputError("this model came without a tokenizer: pass token ids, or load it with tokenizer=.")
+    start = [subject.tokenizer.bos_token_id] if adds_bos(subject.tokenizer) else []
+    return _summed(_pairs_of_documents(documents, subject.tokenizer, start), subject.d_vocab)
+
+
+def counted_ids(prompts: Iterable[Tensor], d_vocab: int) -> sparse.csr_array:
+    """Every adjacent pair within each prompt, float64 CSR [V, V]."""
+    arrays = (prompt.numpy() for prompt in prompts)
+    return _summed(((ids[:-1], ids[1:]) for ids in arrays), d_vocab)
+
+
+def _pairs_of_documents(
+    documents: Iterable[Iterable[str]], tokenizer: Any, start: list[int]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    for pieces in documents:
+        last = start
+        for piece in pieces:
+            ids = tokenizer(piece, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+            joined = np.array([*last, *ids], dtype=np.int64)
+            yield joined[:-1], joined[1:]
+            last = joined[-1:].tolist()
+
+
+def _summed(pairs: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]], d_vocab: int) -> sparse.csr_array:
+    """Add pairs up as they come; what is held is bounded by the number of different pairs."""
+    total = sparse.csr_array((d_vocab, d_vocab), dtype=np.float64)
+    waiting: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    n_waiting = 0
+    for pair in pairs:
+        waiting.append(pair)
+        n_waiting += len(pair[0])
+        if n_waiting >= _PENDING:
+            total, waiting, n_waiting = total + _counted(waiting, d_vocab), [], 0
+    return sparse.csr_array(total + _counted(waiting, d_vocab)) if waiting else total
+
+
+def _counted(pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]], d_vocab: int) -> sparse.csr_array:
+    current, following = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    ones = np.ones(len(current))
+    return sparse.csr_array(sparse.coo_array((ones, (current, following)), shape=(d_vocab, d_vocab)))

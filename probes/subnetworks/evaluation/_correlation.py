@@ -1,0 +1,103 @@
+"""Correlation of two surprisals, alone and given a third, with intervals over prompts."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from interp.authoring import InputError, UnknownName
+
+Infinite: TypeAlias = Literal["max", "drop"]
+"""What becomes of tokens a count has never seen, whose surprisal is infinite: the largest finite value, or left out."""
+
+_NAMES = ("r", "partial_r", "baseline_r")
+# A squared correlation this near 1 is 1: what the third variable leaves over is rounding.
+_DETERMINED = 1 - 1e-12
+
+
+def finite(surprisals: NDArray[np.float64], rule: Infinite) -> NDArray[np.float64]:
+    """Surprisals with infinite ones replaced by the largest finite one, or by NaN where they are to be dropped.
+
+    >>> finite(np.array([1.0, np.inf, 3.0]), "max").tolist(), finite(np.array([1.0, np.inf]), "drop").tolist()
+    ([1.0, 3.0, 3.0], [1.0, nan])
+
+    Raises:
+        UnknownName: another rule.
+        InputError: none is finite.
+    """
+    if rule not in ("max", "drop"):
+        raise UnknownName("rule for infinite surprisals", str(rule), ("max", "drop"))
+    known = np.isfinite(surprisals)
+    if not known.any():
+        raise InputError("no token's bigram surprisal is finite: the bigram model has seen none of these pairs.")
+    return np.where(known, surprisals, surprisals[known].max() if rule == "max" else np.nan)
+
+
+def correlate(
+    prompts: NDArray[np.int64],
+    measured: NDArray[np.float64],
+    bigram: NDArray[np.float64],
+    unigram: NDArray[np.float64],
+    *,
+    level: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Pearson correlations over all tokens [n] together, and percentile intervals over resampled prompts.
+
+    Frequent tokens are unsurprising to every model: that alone correlates any two of them. `partial_r` is what is left
+    of the correlation once the unigram surprisal is known, and `baseline_r` what the unigram surprisal itself reaches.
+
+    Args:
+        prompts: which prompt each token is of.
+        measured: surprisals of the model in question.
+        bigram: of the bigram model; tokens where it is NaN are left out.
+        unigram: of the unigram model.
+        level: of the intervals, which need two prompts.
+        n_resamples: bootstrap draws.
+        seed: of the draws.
+
+    Returns:
+        `r`, `partial_r`, `baseline_r`, each with `_low` and `_high`, and `n`, the tokens counted. NaN where undefined:
+        no variance, or nothing left given the unigram surprisal.
+    """
+    kept = ~np.isnan(bigram)
+    _, which = np.unique(prompts[kept], return_inverse=True)
+    sums = _sums_by_prompt(which, np.stack([measured[kept], bigram[kept], unigram[kept]]))
+    n_prompts = len(sums)
+    draws = np.random.default_rng(seed).integers(0, n_prompts, size=(n_resamples, n_prompts))
+    counts = np.stack([np.bincount(draw, minlength=n_prompts) for draw in draws])
+    whole, resampled = _coefficients(sums.sum(0)[None]), _coefficients(counts @ sums)
+    found: dict[str, float] = {"n": int(kept.sum())}
+    tail = (1 - level) / 2
+    for name in _NAMES:
+        found[name] = float(whole[name][0])
+        ends = [np.nan, np.nan]
+        if n_prompts > 1 and not np.isnan(found[name]):
+            ends = np.nanquantile(resampled[name], [tail, 1 - tail]).tolist()
+        found[f"{name}_low"], found[f"{name}_high"] = ends
+    return found
+
+
+def _sums_by_prompt(which: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Per prompt the number of tokens, three sums and nine sums of products, [prompts, 13]."""
+    centred = values - values.mean(axis=1, keepdims=True)  # the mean itself would cost digits in the products
+    products = (centred[:, None] * centred[None]).reshape(9, -1)
+    terms = [np.ones(values.shape[1]), *centred, *products]
+    return np.stack([np.bincount(which, weights=term) for term in terms], axis=1)
+
+
+def _coefficients(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Correlations from rows of sums [resamples, 13]."""
+    n, means = sums[:, :1], sums[:, 1:4] / sums[:, :1]
+    covariance = (sums[:, 4:] / n).reshape(-1, 3, 3) - means[:, :, None] * means[:, None]
+    spread = np.sqrt(np.clip(np.diagonal(covariance, axis1=1, axis2=2), 0, None))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = covariance / (spread[:, :, None] * spread[:, None])
+        with_bigram, with_unigram, baseline = r[:, 0, 1], r[:, 0, 2], r[:, 1, 2]
+        left = (1 - with_unigram**2) * (1 - baseline**2)
+        partial = (with_bigram - with_unigram * baseline) / np.sqrt(left)
+    determined = np.maximum(with_unigram**2, baseline**2) > _DETERMINED
+    return {"r": with_bigram, "partial_r": np.where(determined, np.nan, partial), "baseline_r": baseline}

@@ -1,0 +1,66 @@
+"""The simplest bigram model of all: one linear map between a model's own embedding and unembedding, no block run."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from interp.authoring import Subject
+from probes.subnetworks.bigram_model import BigramModel
+
+N_STEPS = 200
+BATCH = 512
+# Of Adam. Inputs have unit variance in every direction and unembedding vectors unit length on average, so that one
+# rate, over the width, holds for models of any size.
+_RATE = 13.0
+_BETAS = (0.9, 0.99)
+_NO_VARIANCE = 1e-6  # of embedding directions, as a share of the largest
+
+
+def linear_states(subject: Subject, bigrams: BigramModel, seed: int, n_steps: int) -> Tensor:
+    """What a linear map of the embeddings hands to the unembedding, fitted to the bigram distributions.
+
+    Minimises the cross-entropy of `bigrams` against softmax(W_U (A e_w + b) + b_U) over tokens w as frequent as in its
+    corpus: a convex problem, solved by Adam on batches of tokens drawn from that frequency.
+
+    Args:
+        subject: whose embedding and unembedding.
+        bigrams: the target.
+        seed: of the batches.
+        n_steps: of Adam, its rate falling linearly to 0.
+
+    Returns:
+        States of every token before the unembedding, float32 [tokens of `bigrams`, d_model].
+    """
+    length = subject.W_U.float().norm(dim=0).square().mean().sqrt()
+    # A model can have more tokens than the corpus's tokenizer; those are never asked for.
+    vocabulary = slice(bigrams.d_vocab)
+    unembedding, bias = subject.W_U[:, vocabulary].float() / length, subject.b_U[vocabulary].float()
+    frequency = torch.as_tensor(bigrams.current, dtype=torch.float64, device=subject.device)
+    inputs = _whitened(subject.W_E[vocabulary].double(), frequency / frequency.sum()).float()
+    d_in, d_out = inputs.shape[1], len(unembedding)
+    weights = torch.zeros(d_in + 1, d_out, device=subject.device)  # the last row is b
+    inputs = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], dim=1)
+    first, second = torch.zeros_like(weights), torch.zeros_like(weights)
+    generator = torch.Generator().manual_seed(seed)
+    for step in range(n_steps):
+        drawn = torch.multinomial(frequency.cpu(), BATCH, replacement=True, generator=generator)
+        ids, counts = torch.unique(drawn, return_counts=True)
+        x, share = inputs[ids], (counts / BATCH).to(inputs)
+        predicted = (x @ weights @ unembedding + bias).softmax(dim=1)
+        error = (predicted - bigrams.probs(ids).to(predicted)) * share[:, None]
+        gradient = x.T @ (error @ unembedding.T)
+        first.lerp_(gradient, 1 - _BETAS[0])
+        second.lerp_(gradient.square(), 1 - _BETAS[1])
+        size = (second / (1 - _BETAS[1] ** (step + 1))).sqrt_().clamp_(min=1e-12)
+        rate = _RATE / d_in * (1 - step / n_steps)
+        weights -= rate * first / (1 - _BETAS[0] ** (step + 1)) / size
+    return inputs @ weights / length
+
+
+def _whitened(embedding: Tensor, share: Tensor) -> Tensor:
+    """Embeddings [d_vocab, d] centred and turned so that tokens as frequent as `share` have unit covariance."""
+    centred = embedding - share @ embedding
+    values, vectors = torch.linalg.eigh((centred * share[:, None]).T @ centred)
+    kept = values > _NO_VARIANCE * values[-1]
+    return centred @ (vectors[:, kept] * values[kept].rsqrt())

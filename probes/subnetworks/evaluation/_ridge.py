@@ -1,0 +1,98 @@
+"""Linear maps between residual states, the angles they turn by, and how alike two layers' covariances are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interp.authoring import NumericalError
+from interp.stats.least_squares import Moments
+
+
+@dataclass(frozen=True)
+class RidgeMap:
+    """An affine map, x -> (x - before) @ coefficients + after, all float64.
+
+    Attributes:
+        coefficients: [p, q].
+        before, after: mean states, [p] and [q].
+    """
+
+    coefficients: Tensor
+    before: Tensor
+    after: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map states [..., p] to [..., q]."""
+        return (x.double() - self.before) @ self.coefficients + self.after
+
+
+def ridge_maps(moments: Moments, widths: list[int], alpha: float) -> list[RidgeMap]:
+    """Ridge regressions of several responses, side by side in y with these widths, on x; intercepts go unpunished."""
+    scatter = moments.centred()
+    ridge = alpha * torch.eye(len(scatter.xx), dtype=torch.float64, device=scatter.xx.device)
+    coefficients = torch.linalg.solve(scatter.xx + ridge, scatter.xy)
+    before, after = moments.x / moments.n, moments.y / moments.n
+    pairs = zip(torch.split(coefficients, widths, dim=1), torch.split(after, widths), strict=True)
+    return [RidgeMap(slope, before, end) for slope, end in pairs]
+
+
+def median_angle(coefficients: Tensor) -> float:
+    """Median over all eigenvalues of a square map of the angle they turn by, degrees 0..180.
+
+    A positive real eigenvalue turns by 0, a negative one by 180. A map of no structure has its eigenvalues all around
+    and a median of about 90: 90 says that there is no rotation to speak of, not that there is one by 90 degrees.
+
+    >>> median_angle(torch.eye(3)), median_angle(-torch.eye(3))
+    (0.0, 180.0)
+
+    Raises:
+        NumericalError: NaN or infinity in the map.
+    """
+    if not torch.isfinite(coefficients).all():
+        raise NumericalError("a map between layers holds NaN or infinity: check the model's residuals.")
+    eigenvalues = torch.linalg.eigvals(coefficients.double().cpu())
+    return float(np.degrees(np.median(eigenvalues.angle().abs().numpy())))
+
+
+def unrelated_map(xx: Tensor, yy: Tensor, n: int, alpha: float, generator: torch.Generator) -> Tensor:
+    """The ridge map [p, q] that random pairing of the same states would give.
+
+    Pairing n centred rows of x and y in random order gives products of mean 0 and of covariance xx ⊗ yy / (n - 1);
+    they are drawn from the normal distribution of that covariance, the limit, so that no state need be kept.
+
+    Args:
+        xx: products of centred x, [p, p].
+        yy: of centred y, [q, q].
+        n: rows.
+        alpha: ridge.
+        generator: of the draw, on the CPU.
+    """
+    noise = torch.randn(len(xx), len(yy), generator=generator, dtype=torch.float64).to(xx.device)
+    products = _root(xx) @ noise @ _root(yy) / (n - 1) ** 0.5
+    ridge = alpha * torch.eye(len(xx), dtype=torch.float64, device=xx.device)
+    return torch.linalg.solve(xx + ridge, products)
+
+
+def without_largest(scatter: Tensor, n_dropped: int = 1) -> Tensor:
+    """A scatter matrix [d, d] without its directions of largest variance, over its own Frobenius norm.
+
+    Inner products of such are the similarities of `covariance_similarity`; NaN where nothing is left.
+    """
+    values, vectors = torch.linalg.eigh(scatter)
+    kept = vectors[:, : len(values) - n_dropped]
+    rest = (kept * values[: len(values) - n_dropped].clamp(min=0.0)) @ kept.T
+    return rest / rest.norm()
+
+
+def similarity(one: Tensor, other: Tensor) -> float:
+    """Frobenius inner product of two scatter matrices of norm 1."""
+    return min(float((one * other).sum()), 1.0)
+
+
+def _root(scatter: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(scatter)
+    return (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T

@@ -1,0 +1,89 @@
+"""Surprisals of next tokens gathered over batches, under one condition after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from interp.authoring import Batch, Run, Subject, followed, options
+from interp.model.head import Head
+from interp.model.readout import read_out
+from interp.model.tape import Tape
+from interp.stats.least_squares import Accumulate, add_products
+from probes.subnetworks.bigram_model import BigramModel
+from probes.subnetworks.evaluation._conditions import Condition
+
+_BITS = 1 / log(2)
+
+
+@dataclass(frozen=True)
+class SurprisalStream:
+    """Reads a condition's surprisals off its model's output.
+
+    Attributes:
+        run: whose prompts.
+        condition: what the rows say of it.
+        model: it is run with.
+        parts: where the rows go.
+    """
+
+    run: Run
+    condition: Condition
+    model: Subject
+    parts: list[dict[str, Any]]
+
+    def add(self, tape: Tape, batch: Batch, accumulate: Accumulate = add_products) -> None:
+        """Take in a batch."""
+        at, following = followed(batch)
+        row, pos = (one.to(tape.last.device) for one in at)
+        final = tape.last[row, pos]
+        found = self.model.read_out(tape, [final], final, targets=following[:, None], entropy=False, kl=False)
+        assert found.log_prob is not None
+        self.parts.append(_columns(self.run, self.condition.columns(), batch, -_BITS * found.log_prob[0, :, 0].numpy()))
+
+
+def states_surprisals(run: Run, said: Mapping[str, Any], states: Tensor) -> Iterator[dict[str, Any]]:
+    """Rows of a predictor that looks at the current token alone: its states before the unembedding [d_vocab, d]."""
+    weight, bias = run.subject.W_U.float(), run.subject.b_U.float()
+    head = Head(lambda rows: rows @ weight + bias, weight.T, bias)
+    for batch in run.batches():
+        (row, pos), following = followed(batch)
+        rows = states[batch.ids[row, pos].to(states.device)]
+        found = read_out(
+            head, [rows], rows, d_vocab=run.subject.d_vocab, memory=options.memory // 2, targets=following[:, None],
+            entropy=False, kl=False,
+        )  # fmt: skip
+        assert found.log_prob is not None
+        yield _columns(run, said, batch, -_BITS * found.log_prob[0, :, 0].numpy())
+
+
+def unigram_surprisals(run: Run, said: Mapping[str, Any], bigrams: BigramModel) -> Iterator[dict[str, Any]]:
+    """Rows of the unigram model."""
+    for batch in run.batches():
+        _, following = followed(batch)
+        yield _columns(run, said, batch, np.asarray(bigrams.unigram_surprisal(following)))
+
+
+def with_counts(parts: Sequence[dict[str, Any]], bigrams: BigramModel) -> Iterator[dict[str, Any]]:
+    """The parts with what the bigram and the unigram model make of the same tokens."""
+    for part in parts:
+        current, following = torch.from_numpy(part["token_id"]), torch.from_numpy(part["target_id"])
+        yield part | {
+            "bigram_surprisal": np.asarray(bigrams.surprisal(current, following)),
+            "unigram_surprisal": np.asarray(bigrams.unigram_surprisal(following)),
+        }
+
+
+def _columns(run: Run, said: Mapping[str, Any], batch: Batch, surprisal: NDArray[np.floating]) -> dict[str, Any]:
+    (row, pos), following = followed(batch)
+    columns: dict[str, Any] = {**run.token_columns(batch, row, pos), "target_id": following.numpy()}
+    columns |= {name: np.full(len(row), value) for name, value in said.items()}
+    # A float32 sum of exponentials can come out a rounding above 1 - and so a surprisal a rounding below 0.
+    return columns | {"surprisal": np.maximum(surprisal.astype(float), 0.0)}

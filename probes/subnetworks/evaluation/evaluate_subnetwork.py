@@ -1,0 +1,135 @@
+"""Everything Chang and Bergen (2025) ask of a bigram subnetwork, from shared passes, and which of it is evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from interp.authoring import Source, Stream, Texts, collect
+from probes.subnetworks.bigram_model import BigramModel
+from probes.subnetworks.evaluation._conditions import RandomModels, Subnetworks, by_sparsity
+from probes.subnetworks.evaluation._evidence import evidence
+from probes.subnetworks.evaluation._linear_bigrams import N_STEPS
+from probes.subnetworks.evaluation._state_moments import StateMoments
+from probes.subnetworks.evaluation._surprisals import SurprisalStream, with_counts
+from probes.subnetworks.evaluation.kept_weights import kept_weights
+from probes.subnetworks.evaluation.subnetwork_covariance import covariance_columns, covariance_run
+from probes.subnetworks.evaluation.subnetwork_overlap import subnetwork_overlap
+from probes.subnetworks.evaluation.subnetwork_rotation import held_out_of, is_rotated, rotation_columns, rotation_run
+from probes.subnetworks.evaluation.subnetwork_surprisal import surprisal_conditions, surprisal_run, without_blocks
+from probes.subnetworks.subnetwork import Subnetwork
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The frames of an evaluation, each as its probe alone gives it, with `.interp.summary()` and `.interp.plot()`.
+
+    Attributes:
+        surprisal: of `subnetwork_surprisal`: what the subnetwork says, what is lost without it, all controls.
+        kept: of `kept_weights`, by component.
+        rotation: of `subnetwork_rotation`.
+        covariance: of `subnetwork_covariance`.
+        overlap: of `subnetwork_overlap`; None where there was no other subnetwork to compare with.
+    """
+
+    surprisal: pd.DataFrame
+    kept: pd.DataFrame
+    rotation: pd.DataFrame
+    covariance: pd.DataFrame
+    overlap: pd.DataFrame | None = None
+
+    def summary(self) -> pd.DataFrame:
+        """One row per subnetwork and claim: the number, that of the control it must beat, and whether it is evidence.
+
+        `evidence` is "yes" where the interval is clear of the control, "no" where it is not, "not measured" where the
+        control was not run, and "description" for numbers without an interval.
+        """
+        return evidence(self.surprisal, self.rotation, self.covariance, self.overlap)
+
+    def selected(self, margin: float = 0.04) -> float:
+        """The sparsity the paper would report: the fewest weights within `margin` of the best correlation."""
+        summary = self.surprisal.interp.summary()
+        alone = summary[(summary["condition"] == "only") & (summary["control"] == "none")]
+        near = alone[alone["r"] >= alone["r"].max() - margin]
+        return float(near.loc[near["kept"].idxmin(), "sparsity"])
+
+
+def evaluate_subnetwork(
+    subject: Source,
+    subnetwork: Subnetworks,
+    texts: Texts,
+    *,
+    bigrams: BigramModel | None = None,
+    optimal: Subnetwork | None = None,
+    random_models: RandomModels | None = None,
+    linear_steps: int = N_STEPS,
+    tokens_per_dim: float = 20.0,
+    seed: int = 0,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> Evaluation:
+    """Run every evaluation of a subnetwork, one forward pass for all that can share it.
+
+    Args:
+        subject: anything `interp.load` takes.
+        subnetwork: a `Subnetwork`, a result of `find_subnetwork`, or subnetworks by their sparsity.
+        texts: anything `Subject.tokens` takes; two prompts or more.
+        bigrams: the bigram model to compare with; None is that of the reference model's corpus.
+        optimal: the subnetwork found with target="model", to measure the overlap with.
+        random_models: see `subnetwork_surprisal`. Not trained here: finding a subnetwork in an untrained model takes as
+            long as finding this one did, and what a short run falls short of says nothing. Without it the summary says
+            that what a mask can be trained to do in an untrained model was not measured.
+        linear_steps: see `subnetwork_surprisal`.
+        tokens_per_dim: see `subnetwork_rotation`.
+        seed: of all controls and of the prompts held out.
+        bos: see `interp.model.tokens.tokenise`.
+        truncate: likewise.
+
+    Returns:
+        An `Evaluation`.
+
+    Raises:
+        InputError: too few tokens or prompts, or an argument that cannot be used.
+        ModelError: a subnetwork or a bigram model of another model.
+
+    Cost: see the probes: their passes are shared but for one over the held-out prompts.
+
+    >>> import interp, torch
+    >>> from interp.planted.bigrams import bigram
+    >>> planted = bigram(vocab=6)
+    >>> subject, bigrams = interp.load(planted.model), BigramModel.from_transition(planted.truth.transition)
+    >>> ids = torch.randint(6, (10, 20), generator=torch.Generator().manual_seed(0))
+    >>> evaluation = evaluate_subnetwork(subject, Subnetwork.full(subject), ids, bigrams=bigrams, linear_steps=1)
+    >>> evaluation.summary().value.round(3).tolist()[0]
+    1.0
+    """
+    found = by_sparsity(subnetwork)
+    common: dict[str, Any] = {"seed": seed, "bos": bos, "truncate": truncate}
+    run, bigrams = surprisal_run(
+        subject, found, texts, bigrams=bigrams, random_models=random_models, linear_steps=linear_steps, **common
+    )
+    rotation = rotation_run(run.subject, found, run.tokens, tokens_per_dim=tokens_per_dim, **common)
+    covariance = covariance_run(run.subject, found, run.tokens, **common)
+    kept = kept_weights(run.subject, found)
+    overlap = None if optimal is None else subnetwork_overlap(run.subject, found, optimal)
+    parts: dict[str, list[dict[str, Any]]] = {"surprisal": [], "rotation": [], "covariance": []}
+    for condition in surprisal_conditions(run.subject, found, random_models, seed):
+        with condition.applied() as model:
+            streams: list[Stream] = [SurprisalStream(run, condition, model, parts["surprisal"])]
+            if not is_rotated(condition):
+                collect(run, streams, model)
+                continue
+            moments = StateMoments(rotation, held_out_of(rotation))
+            collect(run, [*streams, moments], model)
+            parts["rotation"].append(rotation_columns(rotation, condition, model, moments))
+            parts["covariance"].append(covariance_columns(covariance, condition, moments))
+    parts["surprisal"] += without_blocks(run, bigrams)
+    return Evaluation(
+        run.frame(with_counts(parts["surprisal"], bigrams)),
+        kept,
+        rotation.frame(parts["rotation"]),
+        covariance.frame(parts["covariance"]),
+        overlap,
+    )

@@ -1,0 +1,126 @@
+"""How alike the covariances of different layers' residuals are: where the first block changes the space."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from interp.authoring import Column, InputError, Run, Schema, Source, Texts, Tokens, collect, columns, probe
+from probes import papers
+from probes.subnetworks import plots
+from probes.subnetworks._examples import with_subnetwork
+from probes.subnetworks.evaluation._conditions import Condition, Subnetworks, by_sparsity, digests
+from probes.subnetworks.evaluation._ridge import similarity, without_largest
+from probes.subnetworks.evaluation._state_moments import StateMoments
+from probes.subnetworks.evaluation.subnetwork_rotation import rotation_conditions
+from probes.subnetworks.evaluation.subnetwork_surprisal import CONDITION, KEPT, SPARSITY
+from probes.subnetworks.subnetwork import Subnetwork
+
+COVARIANCE = Schema(
+    probe="subnetwork_covariance",
+    paper=papers.BIGRAM_SUBNETWORKS,
+    rows="one per condition, control and pair of layers",
+    columns=columns(
+        "model",
+        "run_id",
+        CONDITION,
+        "control",
+        SPARSITY,
+        KEPT,
+        "layer",
+        Column("other_layer", "int", "the layer it is compared with, 0..L", low=0),
+        Column("similarity", "float", "Frobenius cosine of the two covariances", "0..1", -1e-9, 1.0, True),
+    ),
+)
+
+
+def summarise(frame: pd.DataFrame) -> pd.DataFrame:
+    """Similarity of each layer with the next; `.pivot` the frame itself for all pairs."""
+    return frame[frame["other_layer"] == frame["layer"] + 1].reset_index(drop=True)
+
+
+@probe(COVARIANCE, plot=plots.subnetwork_covariance, summarise=summarise, example=with_subnetwork)
+def subnetwork_covariance(
+    subject: Source,
+    subnetwork: Subnetworks,
+    texts: Texts,
+    *,
+    n_dropped: int = 1,
+    seed: int = 0,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """Similarity of the covariance of residuals between every two layers.
+
+    The directions of largest variance are dropped of each, which a single massive dimension would else decide. A fall
+    between layers 0 and 1 with high similarity after it is the paper's "first layer transition"; a random subnetwork,
+    whose blocks change little, is similar throughout.
+
+    Args:
+        subject: anything `interp.load` takes.
+        subnetwork: a `Subnetwork`, a result of `find_subnetwork`, or subnetworks by their sparsity.
+        texts: anything `Subject.tokens` takes; all tokens but first ones are pooled.
+        n_dropped: directions of largest variance dropped of each layer.
+        seed: of random subnetworks.
+        bos: see `interp.model.tokens.tokenise`.
+        truncate: likewise.
+
+    Returns:
+        One row per condition ("full", "only"), control ("random": another subnetwork of as many weights in every
+        matrix) and pair of layers 0..L, both ways round.
+
+    Raises:
+        InputError: `n_dropped` leaves nothing, or an argument that cannot be used.
+        ModelError: a subnetwork of another model.
+
+    Cost: one forward pass for every condition, 3 d² float64 multiplications per token and layer, L + 1 eigenvalue
+    problems of size d.
+
+    >>> import interp
+    >>> subject = interp.load("reference")
+    >>> empty = Subnetwork.full(subject, keep=False)
+    >>> frame = subnetwork_covariance(subject, empty, ["Once upon a time there was a cat", "A dog sat on the mat"])
+    >>> bool(((frame.query("layer == other_layer").similarity - 1).abs() < 1e-9).all())
+    True
+    """
+    found = by_sparsity(subnetwork)
+    run = covariance_run(subject, found, texts, n_dropped=n_dropped, seed=seed, bos=bos, truncate=truncate)
+    parts = []
+    for condition in rotation_conditions(run.subject, found, seed):
+        with condition.applied() as model:
+            moments = StateMoments(run, torch.zeros(len(run.tokens), dtype=torch.bool))
+            collect(run, [moments], model)
+        parts.append(covariance_columns(run, condition, moments))
+    return run.frame(parts)
+
+
+def covariance_run(
+    subject: Source,
+    found: Mapping[float, Subnetwork],
+    texts: Texts | Tokens,
+    *,
+    n_dropped: int = 1,
+    seed: int = 0,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> Run:
+    """The run of a `subnetwork_covariance`, its arguments checked."""
+    parameters = {"n_dropped": n_dropped, "subnetworks": digests(found)}
+    run = Run(COVARIANCE, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
+    if not 0 <= n_dropped < run.subject.d_model:
+        raise InputError(f"n_dropped={n_dropped} of {run.subject.d_model} dimensions; leave at least one.")
+    return run
+
+
+def covariance_columns(run: Run, condition: Condition, moments: StateMoments) -> dict[str, Any]:
+    """Rows of one condition."""
+    layers = range(len(moments.fitted))
+    rest = [without_largest(moments.covariance(layer), run.parameters["n_dropped"]) for layer in layers]
+    values = np.array([[similarity(one, other) for other in rest] for one in rest])
+    said = {name: np.full(values.size, value) for name, value in condition.columns().items()}
+    places = {"layer": np.repeat(layers, len(layers)), "other_layer": np.tile(layers, len(layers))}
+    return said | places | {"similarity": values.ravel()}

@@ -1,0 +1,190 @@
+"""By how much each layer's residuals are turned away from the embeddings, and towards the output.
+
+Chang and Bergen see a rotation in the first block, which bigram subnetworks keep. The angle is the median over the
+eigenvalues of a linear map between layers, and a map without any structure has 90 degrees: the controls tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interp.authoring import (
+    Column,
+    InputError,
+    Run,
+    Schema,
+    Source,
+    Subject,
+    Texts,
+    Tokens,
+    collect,
+    columns,
+    held_out_prompts,
+    probe,
+    require_fitted,
+    running_text,
+    whole_frame,
+)
+from probes import papers
+from probes.subnetworks import plots
+from probes.subnetworks._examples import with_subnetwork
+from probes.subnetworks.evaluation._conditions import Condition, Subnetworks, alone, by_sparsity, digests, full
+from probes.subnetworks.evaluation._ridge import median_angle
+from probes.subnetworks.evaluation._state_moments import Reading, StateMoments
+from probes.subnetworks.evaluation.subnetwork_surprisal import CONDITION, KEPT, SPARSITY
+from probes.subnetworks.subnetwork import Subnetwork
+
+TARGETS = ("in", "out", "second_last")
+_OTHER = ("lens_r", "recall_1", "recall_5", "recall_10")
+
+ROTATION = Schema(
+    probe="subnetwork_rotation",
+    paper=papers.BIGRAM_SUBNETWORKS,
+    rows="one per condition, control, layer and target",
+    columns=columns(
+        "model",
+        "run_id",
+        CONDITION,
+        "control",
+        SPARSITY,
+        KEPT,
+        "layer",
+        Column("target", "str", "in: the token's embedding; out: the last layer's residual; second_last: one before"),
+        Column("angle", "float", "median over eigenvalues of the map to it; 90 is what no structure gives", "degrees"),
+        Column("lens_r", "float", "out: surprisals read through the map and the output's, Pearson", missing=True),
+        Column("recall_1", "float", "in: tokens told from the mapped state", "0..1", 0.0, 1.0, True),
+        Column("recall_5", "float", "in: tokens among the nearest 5", "0..1", 0.0, 1.0, True),
+        Column("recall_10", "float", "in: among the nearest 10", "0..1", 0.0, 1.0, True),
+    ),
+)
+
+
+def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
+    return {**with_subnetwork(subject, texts), **running_text(subject, texts)}
+
+
+@probe(ROTATION, plot=plots.subnetwork_rotation, summarise=whole_frame, example=_example)
+def subnetwork_rotation(
+    subject: Source,
+    subnetwork: Subnetworks,
+    texts: Texts,
+    *,
+    alpha: float = 1.0,
+    held_out: float = 0.2,
+    tokens_per_dim: float = 20.0,
+    seed: int = 0,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """Angles of the linear maps from each layer to the embedding and to the last layers, and what can be read by them.
+
+    Args:
+        subject: anything `interp.load` takes.
+        subnetwork: a `Subnetwork`, a result of `find_subnetwork`, or subnetworks by their sparsity.
+        texts: anything `Subject.tokens` takes; all tokens but first ones are pooled.
+        alpha: of the ridge regressions, in units of the residuals' sum of squares; intercepts go unpunished.
+        held_out: share of the prompts, drawn by `seed`, on which lens and recall are measured.
+        tokens_per_dim: the fewest tokens in the fit per dimension of the residual stream.
+        seed: of held-out prompts and controls.
+        bos: see `interp.model.tokens.tokenise`.
+        truncate: likewise.
+
+    Returns:
+        One row per condition ("full", "only"), layer 0..L, target and control. Controls: "random", another subnetwork
+        of as many weights in every matrix; "unrelated", the same states and targets paired at random: the angle that
+        no relation gives at all.
+
+    Raises:
+        InputError: too few tokens or prompts, or an argument that cannot be used.
+        ModelError: a subnetwork of another model, or a token embedding of another width than the residual stream.
+
+    Cost: one forward pass for every condition, another over the held-out prompts with 2 L + 2 unembeddings; 3 d²
+    float64 multiplications per token and layer, and 4 d² numbers of memory per layer.
+
+    >>> import interp
+    >>> from interp.planted.bigrams import bigram
+    >>> subject = interp.load(bigram(vocab=6).model)
+    >>> ids = torch.randint(6, (10, 20), generator=torch.Generator().manual_seed(0))
+    >>> frame = subnetwork_rotation(subject, Subnetwork.full(subject), ids)
+    >>> frame.query("target == 'out' and layer == 1 and control == 'none'").angle.tolist()
+    [0.0, 0.0]
+    """
+    found = by_sparsity(subnetwork)
+    run = rotation_run(
+        subject, found, texts, alpha=alpha, held_out=held_out, tokens_per_dim=tokens_per_dim, seed=seed, bos=bos,
+        truncate=truncate,
+    )  # fmt: skip
+    parts: list[dict[str, Any]] = []
+    for condition in rotation_conditions(run.subject, found, seed):
+        with condition.applied() as model:
+            moments = StateMoments(run, held_out_of(run))
+            collect(run, [moments], model)
+            parts.append(rotation_columns(run, condition, model, moments))
+    return run.frame(parts)
+
+
+def rotation_run(
+    subject: Source,
+    found: Mapping[float, Subnetwork],
+    texts: Texts | Tokens,
+    *,
+    seed: int = 0,
+    bos: bool | None = None,
+    truncate: bool = False,
+    **parameters: Any,
+) -> Run:
+    """The run of a `subnetwork_rotation`, its arguments checked; missing ones are the probe's defaults."""
+    parameters = {"alpha": 1.0, "held_out": 0.2, "tokens_per_dim": 20.0} | parameters
+    said = parameters | {"subnetworks": digests(found)}
+    run = Run(ROTATION, subject, texts, parameters=said, bos=bos, truncate=truncate, seed=seed)
+    if not parameters["alpha"] >= 0 or not 0 < parameters["held_out"] < 1:
+        raise InputError(
+            f"alpha={parameters['alpha']}, held_out={parameters['held_out']}: give a ridge of 0 or more, and a share "
+            "between 0 and 1."
+        )
+    require_fitted(run, seed)
+    return run
+
+
+def rotation_conditions(subject: Subject, found: Mapping[float, Subnetwork], seed: int) -> Iterator[Condition]:
+    """The model, its subnetworks, and random ones."""
+    yield full(subject)
+    yield from alone(subject, found, seed, structured=False)
+
+
+def is_rotated(condition: Condition) -> bool:
+    """Whether a condition is among them."""
+    return condition.name == "full" or (condition.name == "only" and condition.control in ("none", "random"))
+
+
+def held_out_of(run: Run) -> Tensor:
+    """The prompts that no map is fitted to, bool [n_prompts]."""
+    return held_out_prompts(len(run.tokens), run.parameters["held_out"], run.seed or 0)
+
+
+def rotation_columns(run: Run, condition: Condition, model: Subject, moments: StateMoments) -> dict[str, Any]:
+    """Rows of one condition, from its moments and another pass over the held-out prompts."""
+    alpha, layers = run.parameters["alpha"], range(len(moments.fitted))
+    maps = [moments.maps(layer, alpha) for layer in layers]
+    read = Reading(model, maps).collect(run, held_out_of(run))
+    rows = []
+    for layer in layers:
+        for target in TARGETS:
+            shown = [name for name in _OTHER if name.startswith({"in": "recall", "out": "lens"}.get(target, "none"))]
+            values = dict.fromkeys(_OTHER, np.nan) | {name: float(read[name][layer]) for name in shown}
+            angle = median_angle(maps[layer][target].coefficients)
+            rows.append(condition.columns() | {"layer": layer, "target": target, "angle": angle} | values)
+    if condition.control == "none":
+        generator = torch.Generator().manual_seed(run.seed or 0)
+        for layer in layers:
+            for target in TARGETS:
+                angle = median_angle(moments.unrelated(layer, target, alpha, generator))
+                said = condition.columns() | {"control": "unrelated", "layer": layer, "target": target}
+                rows.append(said | {"angle": angle} | dict.fromkeys(_OTHER, np.nan))
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}

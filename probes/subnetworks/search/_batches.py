@@ -1,0 +1,85 @@
+"""What a mask is trained on: batches of sequences, the same ones at the same step whoever asks."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from interp.authoring import InputError, Tokens
+from probes.subnetworks.bigram_model import BigramModel
+
+
+class Contexts(Protocol):
+    """Batches by number."""
+
+    def batch(self, step: int) -> Tensor:
+        """Token ids [batch, pos] of a step, counted from 0; -1 is for measuring, and is no training step's."""
+
+
+class DrawnContexts:
+    """Sequences drawn from a bigram model, without end: its own frequencies, and contexts that tell nothing more.
+
+    The first token of each is `first`, or where there is none one drawn by the unigram distribution.
+    """
+
+    def __init__(self, bigrams: BigramModel, shape: tuple[int, int], *, first: int | None, seed: int) -> None:
+        self._bigrams, self._shape, self._first, self._seed = bigrams, shape, first, seed
+        self._cumulated = np.concatenate([[0.0], np.cumsum(bigrams.seen.data)])
+        self._unigram = np.cumsum(bigrams.unigram_probs)
+
+    def batch(self, step: int) -> Tensor:
+        """See `Contexts`."""
+        generator = np.random.default_rng([self._seed, step + 1])
+        n, length = self._shape
+        ids = np.empty((n, length), dtype=np.int64)
+        first = self._by_unigram(generator.random(n))
+        ids[:, 0] = first if self._first is None else self._first
+        for pos in range(1, length):
+            ids[:, pos] = self._following(ids[:, pos - 1], generator.random(n), generator.random(n))
+        return torch.from_numpy(ids)
+
+    def _following(
+        self, current: NDArray[np.int64], draws: NDArray[np.float64], backs: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        starts, stops = (self._bigrams.seen.indptr[current + one] for one in (0, 1))
+        low, high = self._cumulated[starts], self._cumulated[stops]
+        place = np.searchsorted(self._cumulated, low + draws * (high - low), side="right") - 1
+        place = np.minimum(place, np.maximum(stops - 1, starts)).clip(max=max(0, len(self._bigrams.seen.indices) - 1))
+        backed = backs < self._bigrams.backoff[current]
+        seen = self._bigrams.seen.indices[place] if len(self._bigrams.seen.indices) else 0
+        following: NDArray[np.int64] = np.where(backed, self._by_unigram(draws), seen)
+        return following
+
+    def _by_unigram(self, draws: NDArray[np.float64]) -> NDArray[np.int64]:
+        place: NDArray[np.int64] = np.searchsorted(self._unigram, draws * self._unigram[-1], side="right")
+        return place.clip(max=len(self._unigram) - 1)
+
+
+class TextContexts:
+    """Windows of texts laid end to end, each used once before any comes again; one batch is kept for measuring."""
+
+    def __init__(self, tokens: Tokens, shape: tuple[int, int], *, seed: int) -> None:
+        n, length = shape
+        ids = torch.cat(tokens.ids)
+        self._windows = ids[: len(ids) // length * length].view(-1, length)
+        self._n, self._seed = n, seed
+        if len(self._windows) < 2 * n:
+            raise InputError(
+                f"the texts have {len(ids):,} tokens; {2 * n} windows of {length} need {2 * n * length:,}. Give more "
+                "texts, or smaller batches."
+            )
+
+    def batch(self, step: int) -> Tensor:
+        """See `Contexts`."""
+        order = np.random.default_rng(self._seed).permutation(len(self._windows))
+        if step < 0:
+            return self._windows[torch.from_numpy(order[: self._n])]
+        training = order[self._n :]
+        per_pass = len(training) // self._n
+        turn = np.random.default_rng([self._seed, step // per_pass]).permutation(training)
+        chosen = turn[step % per_pass * self._n : (step % per_pass + 1) * self._n]
+        return self._windows[torch.from_numpy(chosen)]

@@ -1,0 +1,106 @@
+"""The frames of `find_subnetwork`: how training went, and where the kept weights lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from interp.authoring import Column, Schema, columns
+from probes import papers
+from probes.subnetworks.search._groups import decided
+from probes.subnetworks.subnetwork import Subnetwork, shares
+
+_TARGET = Column("target", "str", "what the subnetwork is to predict: bigram, unigram, model or a function's name")
+_SPARSITY = Column("sparsity", "float", "lambda: the weight of the mean soft mask in the loss", low=0.0)
+_LAYER = Column("layer", "int", "block of the matrix", low=0)
+_COMPONENT = Column("component", "str", "its matrix: q, k, v, o, mlp_in, mlp_gate or mlp_out")
+
+LOG = Schema(
+    probe="subnetwork_log",
+    paper=papers.BIGRAM_SUBNETWORKS,
+    rows="one per sparsity, attempt and every tenth step, the last one included",
+    columns=columns(
+        "model",
+        "run_id",
+        _SPARSITY,
+        _TARGET,
+        Column("attempt", "int", "from 0; a run that proved unstable is made again", low=0),
+        Column("step", "int", "training step, from 0", low=0),
+        Column(
+            "xent", "float", "cross-entropy of the softly masked model with the target, on the batch", "nats", low=0.0
+        ),
+        Column("entropy", "float", "of the target on the batch: no cross-entropy is lower", "nats", low=0.0),
+        Column("soft_kept", "float", "mean soft mask over all weights", "0..1", low=0.0, high=1.0),
+        Column("inverse_temperature", "float", "T of the soft mask sigmoid(T m)", low=1.0),
+        Column("n_mid", "int", "mask parameters whose soft mask is between 0.1 and 0.9", low=0),
+        Column("n_hi", "int", "mask parameters whose soft mask is above 0.9", low=0),
+        Column("seconds", "float", "training time so far, all attempts", "s", low=0.0),
+    ),
+)
+
+COMPONENTS = Schema(
+    probe="bigram_subnetwork",
+    paper=papers.BIGRAM_SUBNETWORKS,
+    rows="one per sparsity, block and weight matrix; for the control, as many weights spread evenly over all matrices",
+    columns=columns(
+        "model",
+        "run_id",
+        _SPARSITY,
+        _TARGET,
+        _LAYER,
+        _COMPONENT,
+        Column("kept_count", "float", "weights kept; for the control their expected number", low=0.0),
+        Column("total_count", "int", "weights of the matrix", low=1),
+        Column("kept_fraction", "float", "kept_count / total_count", "0..1", low=0.0, high=1.0),
+        Column("share_of_kept", "float", "of all weights the subnetwork keeps", "0..1", low=0.0, high=1.0),
+        "control",
+    ),
+)
+
+
+def log_columns(log: Sequence[Mapping[str, float]], sparsity: float, target: str) -> dict[str, np.ndarray]:
+    """Columns of `LOG` from a training's own rows."""
+    values = {name: np.array([row[name] for row in log]) for name in log[0]}
+    return values | _of_search(sparsity, target, len(log))
+
+
+def component_columns(found: Mapping[float, Subnetwork], target: str) -> list[dict[str, np.ndarray]]:
+    """Columns of `COMPONENTS`, a part per sparsity and control."""
+    parts = []
+    for sparsity, subnetwork in found.items():
+        counts = subnetwork.counts()
+        total = counts["total_count"].to_numpy()
+        evenly = total * subnetwork.kept_fraction
+        for control, kept in (("none", counts["kept_count"].to_numpy(dtype=float)), ("size", evenly)):
+            parts.append(
+                {name: counts[name].to_numpy() for name in ("layer", "component")}
+                | _of_search(sparsity, target, len(counts))
+                | shares(subnetwork, kept, total)
+                | {"control": np.full(len(counts), control, dtype=object)}
+            )
+    return parts
+
+
+def summarise_components(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per sparsity and block: weights kept, and the share of attention and MLP, beside an even spread's."""
+    by = ["model", "run_id", "sparsity", "target", "layer"]
+    parts = np.where(frame["component"].str.startswith("mlp"), "mlp", "attn")
+    shares = frame.assign(part=parts).pivot_table("share_of_kept", by, ["control", "part"], aggfunc="sum")
+    own = frame[frame["control"] == "none"].groupby(by)[["kept_count", "total_count"]].sum()
+    summary = own.assign(kept_fraction=own["kept_count"] / own["total_count"])
+    for part in ("attn", "mlp"):
+        summary[f"{part}_share"] = shares["none", part]
+        summary[f"{part}_share_by_size"] = shares["size", part]
+    return summary.reset_index()
+
+
+def summarise_log(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per sparsity: its last step, and whether the masks were decided by then."""
+    last = frame.groupby(["model", "run_id", "sparsity", "target"], as_index=False).tail(1)
+    return last.assign(decided=decided(last["n_mid"], last["n_hi"])).reset_index(drop=True)
+
+
+def _of_search(sparsity: float, target: str, n_rows: int) -> dict[str, np.ndarray]:
+    return {"sparsity": np.full(n_rows, sparsity), "target": np.full(n_rows, target, dtype=object)}

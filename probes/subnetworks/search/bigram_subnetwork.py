@@ -1,0 +1,61 @@
+"""`find_subnetwork` in one call, from a corpus of bigrams: where the kept weights lie, and how the training went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from interp.authoring import Source, load, probe
+from probes.subnetworks._examples import pilot
+from probes.subnetworks.bigram_model import bigram_model
+from probes.subnetworks.search._frames import COMPONENTS, LOG, summarise_components, summarise_log
+from probes.subnetworks.search.find_subnetwork import FoundSubnetworks, find_subnetwork
+
+
+@probe(COMPONENTS, summarise=summarise_components, example=pilot)
+def bigram_subnetwork(
+    subject: Source, *, corpus: str = "shipped", sparsity: float | Sequence[float] = 10, **settings: Any
+) -> pd.DataFrame:
+    """Where the weights lie that find_subnetwork keeps: kept weights by block and matrix, in one call.
+
+    Args:
+        subject: anything `interp.load` takes.
+        corpus: of `bigram_model`.
+        sparsity: of `find_subnetwork`.
+        settings: all further arguments of `find_subnetwork`.
+
+    Returns:
+        `find_subnetwork(...).components`.
+
+    >>> frame = bigram_subnetwork("reference", unit="head", steps=2, batch=1, length=8)
+    >>> bool((frame.groupby("control")["share_of_kept"].sum().round(9) <= 1).all())
+    True
+    """
+    return _found(subject, corpus=corpus, sparsity=sparsity, **settings).components
+
+
+@probe(LOG, summarise=summarise_log, example=pilot)
+def subnetwork_log(subject: Source, **settings: Any) -> pd.DataFrame:
+    """How the training of masks went, in one call.
+
+    Args:
+        subject: anything `interp.load` takes.
+        settings: all further arguments of `bigram_subnetwork`.
+
+    Returns:
+        `find_subnetwork(...).log`.
+
+    >>> frame = subnetwork_log("reference", unit="head", steps=2, batch=1, length=8)
+    >>> frame["step"].tolist()
+    [0, 1]
+    """
+    return _found(subject, **settings).log
+
+
+def _found(
+    subject: Source, *, corpus: str = "shipped", sparsity: float | Sequence[float] = 10, **settings: Any
+) -> FoundSubnetworks:
+    loaded = load(subject)
+    return find_subnetwork(loaded, bigram_model(loaded, corpus), sparsity=sparsity, **settings)

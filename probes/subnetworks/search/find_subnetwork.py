@@ -1,0 +1,249 @@
+"""Bigram subnetworks (Chang & Bergen, arXiv 2504.15471): the few weights by which a model would say what bigrams say.
+
+A mask over every weight of attention and MLP is trained by continuous sparsification, until the model restricted to
+what it keeps predicts as a target does: the bigram distribution of the current token, or another. That masks can be
+found says little by itself, for they can in a random network too: correlation is no evidence, ablation is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from interp.authoring import InputError, Run, Source, Store, Subject, Texts, UnknownName, adds_bos, load, options
+from probes.subnetworks.bigram_model import BigramModel
+from probes.subnetworks.search._batches import Contexts, DrawnContexts, TextContexts
+from probes.subnetworks.search._frames import COMPONENTS, LOG, component_columns, log_columns
+from probes.subnetworks.search._parameters import Unit
+from probes.subnetworks.search._targets import BigramTarget, Distributions, GivenTarget, ModelTarget, Target
+from probes.subnetworks.search._training import Logged, MaskTraining, Schedule
+from probes.subnetworks.subnetwork import Subnetwork
+
+Recipe: TypeAlias = Literal["fast", "paper", "pilot"]
+TargetName: TypeAlias = Literal["bigram", "unigram", "model"]
+
+RECIPES: Mapping[Recipe, Schedule] = {
+    "fast": Schedule(lr=3e-3, growth=1.01, steps=800, batch=4, length=128, retries=0),
+    "paper": Schedule(lr=5e-5, growth=1.001, steps=15_000, batch=32, length=128, retries=3),
+    "pilot": Schedule(lr=1e-1, growth=1.15, steps=60, batch=4, length=64, retries=0),
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FoundSubnetworks(Mapping[float, Subnetwork]):
+    """Subnetworks by sparsity: `found[10]`.
+
+    Attributes:
+        log: of the training, see `probes.subnetworks.search._frames.LOG`.
+        components: kept weights by block and matrix, see `probes.subnetworks.search._frames.COMPONENTS`.
+    """
+
+    subnetworks: Mapping[float, Subnetwork]
+    log: pd.DataFrame
+    components: pd.DataFrame
+
+    def __getitem__(self, sparsity: float) -> Subnetwork:
+        if sparsity not in self.subnetworks:
+            raise UnknownName("sparsity", f"{sparsity:g}", [f"{one:g}" for one in self.subnetworks])
+        return self.subnetworks[sparsity]
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.subnetworks)
+
+    def __len__(self) -> int:
+        return len(self.subnetworks)
+
+    def __repr__(self) -> str:
+        return f"FoundSubnetworks({{{', '.join(f'{key:g}: {value!r}' for key, value in self.subnetworks.items())}}})"
+
+
+def find_subnetwork(
+    subject: Source,
+    bigrams: BigramModel,
+    *,
+    sparsity: float | Sequence[float] = (1, 10, 100),
+    target: TargetName | Distributions = "bigram",
+    unit: Unit = "weight",
+    recipe: Recipe = "fast",
+    steps: int | None = None,
+    batch: int | None = None,
+    length: int | None = None,
+    lr: float | None = None,
+    texts: Texts | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+) -> FoundSubnetworks:
+    """Train a mask over all weights of attention and MLP for each sparsity, all on the same batches.
+
+    The loss is the cross-entropy with the target distribution, mean over batch and positions, plus `sparsity` times the
+    mean soft mask sigmoid(T m). m starts at 0, and far below it for weights that are 0; T starts at 1 and grows with
+    every step; AdamW. Training ends when fewer than one soft mask between 0.1 and 0.9 is left per hundred above, or
+    with the steps. Kept is then what has m > 0. The model runs in evaluation mode (the paper's runs with its dropout).
+
+    Args:
+        subject: anything `interp.load` takes; a loaded one is never changed.
+        bigrams: of `bigram_model`, for the same tokenizer.
+        sparsity: lambda, 0 or more; one or several.
+        target: "bigram": row of the current token; "unigram"; "model": what the full model says (the paper's "optimal"
+            subnetworks); or a function from ids [batch, pos] to probabilities [batch, pos, V].
+        unit: what is kept or dropped together: "weight" (the paper's); "row": the weights into an output of a matrix;
+            "neuron": MLP neurons and attention heads; "head": attention heads and whole MLPs.
+        recipe: "fast" (ours, for a laptop): AdamW at 3e-3, T times 1.01 each of at most 800 steps of 4 sequences of 128
+            tokens. "paper": 5e-5, 1.001, 15,000, 32 and 128; a run that proved unstable is made again, thrice at most.
+            "pilot" (ours, for a first look at coarse units): 1e-1, 1.15, 60, 4 and 64.
+        steps: instead of the recipe's, for an earlier answer: annealing is squeezed in, at a learning rate and growth
+            of T that are larger in proportion.
+        batch: sequences per step, instead of the recipe's.
+        length: tokens per sequence, instead of the recipe's.
+        lr: instead of the recipe's.
+        texts: what to train on, in windows of `length` tokens; the paper's is web text. None draws sequences from
+            `bigrams`: the target depends on the current token alone, and these have its frequencies.
+        out: a folder where the state is kept every minute and at the end; a call that was interrupted goes on there.
+        seed: of batches.
+
+    Returns:
+        `FoundSubnetworks`: `found[10]` is a `Subnetwork`, `found.log` and `found.components` are frames.
+
+    Raises:
+        InputError: an argument that cannot be used.
+        UnknownName: no such target, unit or recipe.
+        ModelError: bigrams of another tokenizer, or a model whose weight matrices cannot be told apart.
+        NumericalError: the loss is no longer finite.
+
+    Cost: per step and sparsity a forward and a backward pass, and beyond the model and them four float32 copies of the
+    masked weights. A step of the "fast" recipe takes the shipped model a quarter of a second on two idle cores.
+
+    >>> from probes import bigram_model
+    >>> bigrams = bigram_model("reference")
+    >>> found = find_subnetwork("reference", bigrams, sparsity=10, unit="head", steps=2, batch=1, length=8)
+    >>> found[10].n_total, len(found.log), sorted(found.components["control"].unique())
+    (6291456, 2, ['none', 'size'])
+    """
+    loaded = load(subject)
+    bigrams.check(loaded)
+    chosen = _sparsities(sparsity)
+    schedule = _schedule(loaded, recipe, steps, batch, length, lr)
+    if unit not in get_args(Unit):
+        raise UnknownName("unit", str(unit), get_args(Unit))
+    wanted, name = _target(loaded, bigrams, target)
+    parameters = {"target": name, "unit": unit, "schedule": asdict(schedule), "bigrams": bigrams.digest}
+    run = Run(LOG, loaded, texts, parameters=parameters | {"sparsity": chosen}, seed=seed, truncate=True)
+    tokens = None if texts is None else run.tokens
+    shape = schedule.batch, schedule.length
+
+    def contexts(attempt: int) -> Contexts:
+        if tokens is not None:
+            return TextContexts(tokens, shape, seed=seed + attempt)
+        return DrawnContexts(bigrams, shape, first=_first_token(loaded, bigrams), seed=seed + attempt)
+
+    contexts(0)  # refuses texts that are too short before anything is trained
+    found: dict[float, Subnetwork] = {}
+    logs = []
+    for one in chosen:
+        # By what decides this training alone, so that a call for more sparsities finds those that are done.
+        key = Run(LOG, loaded, tokens, parameters=parameters | {"sparsity": one}, seed=seed)
+        checkpoint = _checkpoint(out, key.provenance()["run_id"])
+        training = MaskTraining(
+            loaded, wanted, contexts, sparsity=one, unit=unit, schedule=schedule, checkpoint=checkpoint
+        )
+        with _bar(one, schedule, training) as report:
+            training.run(report)
+        said = parameters | {"sparsity": one, "seed": seed, "data_sha256": key.provenance()["data_sha256"]}
+        found[one] = _subnetwork(loaded, training, contexts(0), said)
+        logs.append(log_columns(training.progress.log, one, name))
+    log = run.frame(logs)
+    parts = Run(COMPONENTS, loaded, tokens, parameters=run.parameters, seed=seed)
+    return FoundSubnetworks(found, log, parts.frame(component_columns(found, name)))
+
+
+def _sparsities(given: float | Sequence[float]) -> list[float]:
+    several = [float(one) for one in np.atleast_1d(np.asarray(given, dtype=float))]
+    if not several or not all(0 <= one < float("inf") for one in several) or len(set(several)) < len(several):
+        raise InputError(f"sparsity is {given!r}; give one number of 0 or more, or several different ones.")
+    return several
+
+
+def _schedule(
+    subject: Subject, recipe: Recipe, steps: int | None, batch: int | None, length: int | None, lr: float | None
+) -> Schedule:
+    if recipe not in RECIPES:
+        raise UnknownName("recipe", str(recipe), RECIPES)
+    schedule = RECIPES[recipe]
+    given = {"steps": steps, "batch": batch, "length": length, "lr": lr}
+    for name, value in given.items():
+        if value is not None and not value > 0:
+            raise InputError(f"{name} is {value}; give a number above 0.")
+    if length is not None and length > subject.n_ctx:
+        raise InputError(f"length is {length}, more than the context of {subject.n_ctx}; give at most that.")
+    if steps is not None:
+        schedule = schedule.within(steps)
+    return replace(
+        schedule,
+        batch=batch or schedule.batch,
+        length=length or min(schedule.length, subject.n_ctx),
+        lr=lr or schedule.lr,
+    )
+
+
+def _target(subject: Subject, bigrams: BigramModel, target: TargetName | Distributions) -> tuple[Target, str]:
+    if callable(target):
+        return GivenTarget(target, bigrams.d_vocab), getattr(target, "__qualname__", repr(target))
+    if target == "model":
+        return ModelTarget(subject), target
+    if target not in get_args(TargetName):
+        raise UnknownName("target", str(target), get_args(TargetName), "A function works too.")
+    return BigramTarget(bigrams, subject.device, unigram=target == "unigram"), target
+
+
+def _first_token(subject: Subject, bigrams: BigramModel) -> int | None:
+    """The start-of-text token where the model's tokenizer puts one and the bigrams know it."""
+    tokenizer = subject.tokenizer
+    first = tokenizer.bos_token_id if tokenizer is not None and adds_bos(tokenizer) else None
+    return first if first is not None and first < bigrams.d_vocab else None
+
+
+def _checkpoint(out: str | Path | None, run_id: str) -> Path | None:
+    return None if out is None else Store(Path(out), run_id).folder / f"{run_id}.masks.pt"
+
+
+@contextmanager
+def _bar(sparsity: float, schedule: Schedule, training: MaskTraining) -> Iterator[Callable[[Logged], None]]:
+    """Steps with loss, kept fraction and an estimate; it ends early where the masks are decided before."""
+    hidden = None if options.progress is None else not options.progress
+    label = f"find_subnetwork, sparsity {sparsity:g}"
+    with tqdm(total=schedule.steps, initial=training.progress.step, unit="step", desc=label, disable=hidden) as bar:
+
+        def report(logged: Logged) -> None:
+            if logged.step < bar.n:  # another attempt
+                bar.reset()
+            bar.set_postfix(xent=f"{logged.xent:.3f}", bound=f"{logged.entropy:.3f}", kept=f"{logged.soft_kept:.3%}")
+            bar.update()
+
+        yield report
+
+
+def _subnetwork(
+    subject: Subject, training: MaskTraining, contexts: Contexts, parameters: Mapping[str, Any]
+) -> Subnetwork:
+    """The hard masks, with their loss and the full model's on sequences that no step saw."""
+    progress, ids = training.progress, contexts.batch(-1)
+    full, entropy = training.measure(ids)
+    said = dict(parameters) | {
+        "steps": progress.step,
+        "decided": progress.stopped,
+        "attempt": progress.attempt,
+        "stable": training.stable,
+        "seconds": round(progress.seconds, 1),
+    }
+    masked = Subnetwork(training.masks.hard(), subject.name, subject.fingerprint, {"made": "find_subnetwork", **said})
+    with masked.applied(subject):
+        kept, _ = training.measure(ids)
+    held_out = {"entropy": entropy, "xent": kept, "xent_full_model": full}
+    return replace(masked, origin={**masked.origin, "held_out_nats": held_out})

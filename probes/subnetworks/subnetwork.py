@@ -1,0 +1,273 @@
+"""A subnetwork: which weights of attention and MLP a model keeps, where all others are set to 0.
+
+Biases, norms, embeddings and the unembedding are always kept, so that an empty subnetwork still predicts something.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from interp.authoring import InputError, ModelError, Subject
+from interp.data import tensor_file
+from interp.data.tensor_file import require_same_weights
+from interp.model.weights import COMPONENTS, Component, WeightMatrix, replaced
+
+_FORMAT = "interp subnetwork 1"
+
+
+@dataclass(frozen=True)
+class Maskable:
+    """A weight matrix that a subnetwork keeps some weights of.
+
+    Attributes:
+        name: such as "blocks.3.mlp.in.weight".
+        layer: its block.
+        component: q, k, v, o, mlp_in, mlp_gate or mlp_out.
+        shape: [out, in].
+    """
+
+    name: str
+    layer: int
+    component: Component
+    shape: tuple[int, int]
+
+
+def maskable(subject: Subject) -> tuple[Maskable, ...]:
+    """Every weight matrix of attention and MLP, block by block; nothing else is ever masked.
+
+    Raises:
+        ModelError: a block has no single MLP.
+
+    >>> import interp
+    >>> [one.component for one in maskable(interp.load("reference"))[:6]]
+    ['q', 'k', 'v', 'o', 'mlp_in', 'mlp_out']
+    """
+    return tuple(Maskable(one.name, one.layer, one.component, one.shape) for one in subject.weight_matrices())
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Subnetwork:
+    """A mask per weight matrix of one model.
+
+    Attributes:
+        masks: by the names of `maskable`, bool [out, in], on the CPU; True keeps the weight. Of every matrix.
+        model: name of the model.
+        fingerprint: of that model, see `Subject.fingerprint`; None where the masks came without one.
+        origin: how it was made, JSON.
+    """
+
+    masks: Mapping[str, Tensor]
+    model: str
+    fingerprint: str | None
+    origin: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for name, mask in self.masks.items():
+            if mask.dtype != torch.bool or mask.ndim != 2:
+                raise InputError(f"the mask of {name} is {mask.dtype} {list(mask.shape)}; give bool [out, in].")
+        object.__setattr__(self, "masks", MappingProxyType(dict(self.masks)))
+
+    @classmethod
+    def full(cls, subject: Subject, keep: bool = True) -> Subnetwork:
+        """The whole model, or with `keep=False` the empty subnetwork."""
+        masks = {one.name: torch.full(one.shape, keep) for one in maskable(subject)}
+        return cls(masks, subject.name, subject.fingerprint, {"made": "full" if keep else "empty"})
+
+    def __repr__(self) -> str:
+        return f"Subnetwork({self.model!r}, {self.n_kept:,} of {self.n_total:,} weights, {self.kept_fraction:.2%})"
+
+    @cached_property
+    def n_kept(self) -> int:
+        """How many weights it keeps."""
+        return sum(int(mask.sum()) for mask in self.masks.values())
+
+    @property
+    def n_total(self) -> int:
+        """How many weights could be kept."""
+        return sum(mask.numel() for mask in self.masks.values())
+
+    @property
+    def kept_fraction(self) -> float:
+        """`n_kept` / `n_total`."""
+        return self.n_kept / self.n_total
+
+    @property
+    def digest(self) -> str:
+        """Hash of the masks, 16 hex digits."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, mask in sorted(self.masks.items()):
+            digest.update(f"{name} {tuple(mask.shape)}".encode() + _packed(mask).tobytes())
+        return digest.hexdigest()
+
+    def counts(self) -> pd.DataFrame:
+        """One row per matrix: `layer`, `component`, `kept_count`, `total_count`, `kept_fraction`, `share_of_kept`."""
+        rows = []
+        for name, mask in self.masks.items():
+            layer, component = _place(name)
+            rows.append((layer, component, int(mask.sum()), mask.numel()))
+        frame = pd.DataFrame(rows, columns=["layer", "component", "kept_count", "total_count"])
+        frame["kept_fraction"] = frame["kept_count"] / frame["total_count"]
+        frame["share_of_kept"] = frame["kept_count"] / max(1, self.n_kept)
+        return frame
+
+    def complement(self) -> Subnetwork:
+        """The model without this subnetwork."""
+        return self._made("complement", lambda name, mask: ~mask)
+
+    def random_like(self, seed: int, *, structured: bool = False) -> Subnetwork:
+        """A random subnetwork with the same number of weights of every matrix.
+
+        Args:
+            seed: of the draw.
+            structured: shuffle whole rows (outputs) of each matrix, so that what is kept within a row stays together; a
+                stronger control than weights drawn one by one.
+        """
+        generator = torch.Generator().manual_seed(seed)
+
+        def drawn(name: str, mask: Tensor) -> Tensor:
+            if structured:
+                return mask[torch.randperm(len(mask), generator=generator)]
+            return mask.flatten()[torch.randperm(mask.numel(), generator=generator)].view(mask.shape)
+
+        return self._made("random rows" if structured else "random weights", drawn, seed=seed)
+
+    def __and__(self, other: Subnetwork) -> Subnetwork:
+        """The weights both keep."""
+        self._require_same_model(other)
+        return self._made("and", lambda name, mask: mask & other.masks[name], other=dict(other.origin))
+
+    def __or__(self, other: Subnetwork) -> Subnetwork:
+        """The weights either keeps."""
+        self._require_same_model(other)
+        return self._made("or", lambda name, mask: mask | other.masks[name], other=dict(other.origin))
+
+    @contextmanager
+    def applied(self, subject: Subject) -> Iterator[Subject]:
+        """Within, the subject multiplies by the weights kept and by 0 for all others; every frame made in it says so.
+
+        The model's own tensors are not written to: other ones take their place, and go when the block is left.
+
+        Args:
+            subject: the loaded model the masks are of; what is yielded is it.
+
+        Raises:
+            ModelError: it is another model.
+
+        >>> import interp
+        >>> subject = interp.load("reference")
+        >>> whole = subject.logits(["Once upon a time"])[0]
+        >>> with Subnetwork.full(subject, keep=False).applied(subject) as empty:
+        ...     bool((empty.logits(["Once upon a time"])[0] == whole).all())
+        False
+        >>> bool((subject.logits(["Once upon a time"])[0] == whole).all())
+        True
+        """
+        self.check(subject)
+        said = {"subnetwork": self.digest, "kept_count": self.n_kept, "total_count": self.n_total}
+        with subject.edited([], said), replaced(_masked(subject.weight_matrices(), self.masks)):
+            yield subject
+
+    def check(self, subject: Subject) -> None:
+        """Refuse any model but the one the masks are of.
+
+        Raises:
+            ModelError: its matrices have other names or sizes, or its weights are others.
+        """
+        theirs = {one.name: one.shape for one in maskable(subject)}
+        ours = {name: tuple(mask.shape) for name, mask in self.masks.items()}
+        differing = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+        if differing:
+            name = differing[0]
+            raise ModelError(
+                f"this subnetwork of {self.model!r} has {name} {ours.get(name, 'not at all')}, {subject.name!r} has it "
+                f"{theirs.get(name, 'not at all')}: it is of another model."
+            )
+        mend = "Find one for it with probes.find_subnetwork."
+        require_same_weights("this subnetwork", self.model, self.fingerprint, subject, mend)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the masks as one safetensors file, a bit per weight, with the model's fingerprint and the origin.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        tensors = {name: torch.from_numpy(_packed(mask)) for name, mask in self.masks.items()}
+        about = {
+            "format": _FORMAT,
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+            "origin": dict(self.origin),
+            "shapes": {name: list(mask.shape) for name, mask in self.masks.items()},
+        }
+        return tensor_file.write(path, "a subnetwork", tensors, about)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Subnetwork:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: there is no such file, or it holds something else.
+        """
+        about, packed = tensor_file.read(path, "subnetwork", _FORMAT)
+        masks = {name: _unpacked(packed[name], shape) for name, shape in about["shapes"].items()}
+        return cls(masks, about["model"], about["fingerprint"], about["origin"])
+
+    def _made(self, how: str, change: Callable[[str, Tensor], Tensor], **said: Any) -> Subnetwork:
+        masks = {name: change(name, mask) for name, mask in self.masks.items()}
+        return Subnetwork(masks, self.model, self.fingerprint, {"made": how, "of": dict(self.origin), **said})
+
+    def _require_same_model(self, other: Subnetwork) -> None:
+        shapes, theirs = ({name: mask.shape for name, mask in one.masks.items()} for one in (self, other))
+        known = None not in (self.fingerprint, other.fingerprint)
+        if shapes != theirs or (known and self.fingerprint != other.fingerprint):
+            raise ModelError(f"these are subnetworks of different models: {self!r} and {other!r}.")
+
+
+def _masked(matrices: list[WeightMatrix], masks: Mapping[str, Tensor]) -> dict[nn.Module, nn.Parameter]:
+    """A parameter per module, with what the masks drop set to 0."""
+    weights: dict[nn.Module, nn.Parameter] = {}
+    for matrix in matrices:
+        if matrix.module not in weights:
+            copied = matrix.module.weight.detach().clone()  # type: ignore[operator]
+            weights[matrix.module] = nn.Parameter(copied, requires_grad=False)
+        part = matrix.view(weights[matrix.module].detach())
+        # Filled in rather than multiplied: 0 times an infinite weight would be no 0.
+        part.masked_fill_(~masks[matrix.name].to(part.device).view(part.shape), 0)
+    return weights
+
+
+def _place(name: str) -> tuple[int, Component]:
+    _, layer, part, which, _ = name.split(".")
+    component = which if part == "attn" else f"mlp_{which}"
+    return int(layer), COMPONENTS[COMPONENTS.index(component)]  # type: ignore[arg-type]
+
+
+def _packed(mask: Tensor) -> np.ndarray:
+    return np.packbits(mask.flatten().numpy())
+
+
+def _unpacked(packed: Tensor, shape: tuple[int, int]) -> Tensor:
+    bits = np.unpackbits(packed.numpy(), count=int(np.prod(shape)))
+    return torch.from_numpy(bits.astype(bool)).view(*shape)
+
+
+def shares(subnetwork: Subnetwork, kept: np.ndarray, total: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns on parts of a subnetwork that keep so many of so many weights each."""
+    return {
+        "kept_count": kept,
+        "total_count": total,
+        "kept_fraction": kept / total,
+        "share_of_kept": kept / max(1, subnetwork.n_kept),
+    }

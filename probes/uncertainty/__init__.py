@@ -1,0 +1,4 @@
+"""Does the model know that it is wrong?
+
+Probe: `iterative_inference`.
+"""

@@ -1,0 +1,176 @@
+"""Iterative inference (Brothers et al., arXiv 2412.05768): does the way to an answer tell whether it is wrong?
+
+Every layer's residual at the end of a prompt is read as a next-token distribution. The loss of the generated and of the
+true token along the layers is the trajectory; scores of uncertainty are made of the generated token's, and judged by
+how well they tell wrong answers from right ones. The paper's detector is the last layer's loss of the generated token,
+which is confidence in other words: what the trajectory adds is the difference in AUC between it and the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from interp.authoring import (
+    Batch,
+    Column,
+    InputError,
+    Run,
+    Schema,
+    Source,
+    Subject,
+    Texts,
+    columns,
+    load,
+    probe,
+    read_texts,
+    rows_of_block,
+    select_positions,
+    text_dataset_names,
+)
+from interp.model.tape import Tape
+from probes import papers
+from probes.uncertainty import plots
+from probes.uncertainty._detection import compare_scores, uncertainty_scores
+
+TRAJECTORY = Schema(
+    probe="iterative_inference",
+    paper=papers.ITERATIVE_INFERENCE,
+    rows="one per prompt and layer, at the prompt's last token",
+    columns=columns(
+        "model",
+        "run_id",
+        "prompt_id",
+        "pos",
+        "token_id",
+        "token",
+        "layer",
+        Column("true_id", "int", "the first token of the expected continuation", low=0),
+        Column("true", "str", "the same as it reads in a text"),
+        Column("generated_id", "int", "the model's most probable token", low=0),
+        Column("generated", "str", "the same as it reads in a text"),
+        Column("correct", "bool", "whether the two are the same"),
+        Column("loss_true", "float", "residual cross-entropy of the true token here", "nats", low=0.0),
+        Column("loss_generated", "float", "residual cross-entropy of the generated token here", "nats", low=0.0),
+        Column("entropy", "float", "of the distribution here", "nats", low=0.0),
+        Column("margin", "float", "log-probability of the most probable token, over the second's", "nats", low=0.0),
+        Column("kl_to_final", "float", "KL(the model's output || the distribution here)", "nats", low=0.0),
+        Column("agrees_final", "bool", "whether the generated token is the most probable here"),
+    ),
+    summary_by=("layer",),
+    summary_of=("loss_true", "loss_generated"),
+)
+
+
+def summarise(frame: pd.DataFrame, by: str = "score", **options: Any) -> pd.DataFrame:
+    """Judge scores of uncertainty, or list them.
+
+    Args:
+        frame: of `iterative_inference`.
+        by: "score": per score its AUC for telling wrong from right answers, and how much it is above the AUC of the
+            model's own confidence, both with intervals from one bootstrap over prompts, and how often a random
+            assignment of right and wrong does as well; "prompt": the scores themselves, one row per prompt.
+        options: `n_resamples` (1000), `level` (0.95), `seed` (0) for "score"; `kl_below` (0.1 nats) and `loss_below`
+            (0.69 nats, a probability of one half) for both, what counts as converged.
+    """
+    thresholds = {name: options.pop(name) for name in ("kl_below", "loss_below") if name in options}
+    scores = uncertainty_scores(frame, **thresholds)
+    if by == "prompt" and not options:
+        return scores
+    if by != "score":
+        raise InputError(f"cannot sum trajectories up by {by!r} with {options}; choose 'score' or 'prompt'.")
+    return compare_scores(scores, **options)
+
+
+@probe(TRAJECTORY, plot=plots.iterative_inference, summarise=summarise)
+def iterative_inference(
+    subject: Source, texts: Texts, *, bos: bool | None = None, truncate: bool = False
+) -> pd.DataFrame:
+    """Read the last token's residual at every layer, where the right continuation is known.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: the name of a shipped dataset, or a frame, with columns `text` and `expected`; prompts without an
+            expected continuation are left out. An answer is right where the model's most probable token is the first
+            token of the expected text.
+        bos: see `probes.logit_lens`.
+        truncate: see `probes.logit_lens`.
+
+    Returns:
+        One row per prompt and layer 0..L: losses of the true and of the generated token, entropy, margin, divergence
+        from the model's output. `.interp.summary()` compares uncertainty scores.
+
+    Raises:
+        InputError: no expected continuations, or one without tokens.
+
+    Cost: one forward pass and L + 1 unembeddings per prompt.
+
+    >>> prompts = pd.DataFrame({"text": ["Once upon a", "He opened the"], "expected": [" time", " door"]})
+    >>> frame = iterative_inference("reference", prompts)
+    >>> int(frame.layer.max()), bool((frame[frame.correct].loss_true == frame[frame.correct].loss_generated).all())
+    (8, True)
+    """
+    loaded = load(subject)
+    answered = _answered(texts)
+    true = torch.tensor([_first_token(text, loaded) for text in answered["expected"]])
+    run = Run(TRAJECTORY, loaded, answered, parameters={}, bos=bos, truncate=truncate)
+    if run.tokens.n_cut.any():
+        raise InputError("a prompt is longer than the model's context, and its continuation not where it was cut.")
+    return run.frame([_trajectories(run, batch, true[batch.prompts]) for batch in run.batches(2)])
+
+
+def _answered(texts: Texts) -> pd.DataFrame:
+    """The prompts whose continuation is known."""
+    if isinstance(texts, str) and texts in text_dataset_names():
+        texts = read_texts(texts)
+    if not isinstance(texts, pd.DataFrame) or "expected" not in texts.columns:
+        raise InputError(
+            "iterative_inference needs to know right from wrong: pass a frame with columns 'text' and 'expected', "
+            "or the name of a dataset that has them, such as 'prompts'."
+        )
+    known = texts[texts["expected"].notna()]
+    if known.empty:
+        raise InputError("no prompt has an expected continuation; fill the column 'expected'.")
+    return known.reset_index(drop=True)
+
+
+def _first_token(text: Any, subject: Subject) -> int:
+    if not isinstance(text, str) or not text:
+        raise InputError(f"expected continuation {text!r} is no text; give one, or leave it missing.")
+    return int(subject.tokens([text], bos=False).ids[0][0])
+
+
+def _trajectories(run: Run, batch: Batch, true: Tensor) -> dict[str, np.ndarray]:
+    row, pos = select_positions(batch, -1)
+    subject = run.subject
+    argmax, n_states = subject.reader(entropy=False, kl=False), subject.n_layers + 1
+
+    def program(tape: Tape) -> tuple[Any, Tensor]:
+        at = row.to(tape.last.device), pos.to(tape.last.device)
+        states = [tape.residual(layer)[at] for layer in range(n_states)]
+        generated = argmax(tape, states[-1:], states[-1]).reference_top1
+        targets = torch.stack([true, generated], dim=1)
+        return subject.read_out(tape, states, states[-1], targets=targets, k=2), generated
+
+    readout, generated = subject.run(batch.ids, program)
+    assert readout.log_prob is not None and readout.entropy is not None and readout.kl is not None
+    losses = -readout.log_prob.clamp(max=0.0)
+    full = {
+        "loss_true": losses[..., 0],
+        "loss_generated": losses[..., 1],
+        "entropy": readout.entropy,
+        "margin": (readout.top_log_prob[..., 0] - readout.top_log_prob[..., 1]).clamp(min=0.0),
+        "kl_to_final": readout.kl,
+        "agrees_final": readout.top_id[..., 0] == generated,
+    }
+    by_prompt = {"true_id": true, "generated_id": generated, "correct": true == generated}
+    return rows_of_block(
+        (len(row), n_states, 1),
+        by_row=run.token_columns(batch, row, pos) | {name: value.numpy() for name, value in by_prompt.items()},
+        by_place={"layer": np.arange(n_states)},
+        full={name: value.numpy().T[:, :, None] for name, value in full.items()},
+    )

@@ -1,0 +1,57 @@
+"""Trajectories of right and wrong answers, and what each uncertainty score tells of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from interp.display.plotting import BLUE, RED, require_one
+from interp.stats import bootstrap_over_prompts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_RIGHT, _WRONG = BLUE, RED
+
+
+def iterative_inference(frame: pd.DataFrame) -> Figure:
+    """Left: loss of the generated token by layer, right and wrong answers apart. Right: AUC of every score.
+
+    Args:
+        frame: of `iterative_inference`, one model.
+    """
+    import matplotlib.pyplot as plt
+
+    require_one(frame, "run_id")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.8), layout="constrained")
+    for correct, colour, mark, name in ((True, _RIGHT, "o", "right"), (False, _WRONG, "s", "wrong")):
+        of = frame[frame["correct"] == correct]
+        if of.empty:
+            continue
+        curve = bootstrap_over_prompts(of, ["layer"], ["loss_generated"])
+        label = f"{name} answers ({of['prompt_id'].nunique()})"
+        left.plot(curve["layer"], curve["loss_generated"], marker=mark, color=colour, label=label, markersize=4)
+        band = curve["loss_generated_low"], curve["loss_generated_high"]
+        left.fill_between(curve["layer"], *band, color=colour, alpha=0.18, linewidth=0)
+    left.set_xticks(sorted(frame["layer"].unique()))
+    left.set_xlabel("layer (0 enters the first block)")
+    left.set_ylabel("loss of the generated token (nats)")
+    left.legend(frameon=False, fontsize=9)
+    left.grid(alpha=0.25)
+    _draw_scores(right, frame.interp.summary())
+    figure.suptitle(f"{frame['model'].iat[0]}: bands and bars 95 % over prompts", fontsize=10)
+    plt.close(figure)  # a notebook shows the returned figure once, not twice
+    return figure
+
+
+def _draw_scores(axes: object, summary: pd.DataFrame) -> None:
+    heights = range(len(summary))[::-1]
+    spread = [summary["auc"] - summary["auc_low"], summary["auc_high"] - summary["auc"]]
+    axes.errorbar(summary["auc"], heights, xerr=spread, fmt="o", color=_RIGHT, capsize=3, label="score")  # type: ignore[attr-defined]
+    axes.plot(summary["control_high"], heights, "|", color="0.4", markersize=12, label="answers shuffled, 97.5 %")  # type: ignore[attr-defined]
+    axes.axvline(0.5, color="0.6", linewidth=1)  # type: ignore[attr-defined]
+    axes.set_yticks(heights, summary["score"])  # type: ignore[attr-defined]
+    axes.set_xlabel("AUC: a wrong answer scores above a right one")  # type: ignore[attr-defined]
+    # Above the points: every row of the scores may reach to either side.
+    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)  # type: ignore[attr-defined]

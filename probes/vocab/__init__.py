@@ -1,0 +1,4 @@
+"""What are the rows of the vocabulary?
+
+Probe: `vocabulary`.
+"""

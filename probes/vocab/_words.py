@@ -1,0 +1,129 @@
+"""Which tokens are words of an alphabet, and which are special."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import regex
+
+from interp.authoring import InputError, Subject, UnknownName
+
+Letters: TypeAlias = str | Sequence[str]
+"""An alphabet by name, "ascii" or a Unicode script such as "Cyrillic", or a list of letters of one alphabet."""
+
+_ASCII = "abcdefghijklmnopqrstuvwxyz"
+
+_SCRIPTS = (  # tried in turn for letters given one by one; any other script is taken by its name
+    *("Latin", "Greek", "Cyrillic", "Armenian", "Hebrew", "Arabic", "Devanagari", "Bengali", "Tamil", "Thai"),
+    *("Georgian", "Hangul", "Hiragana", "Katakana", "Han"),
+)
+
+_GLITCH = 5.0  # robust standard deviations of the log norm
+
+
+@dataclass(frozen=True)
+class Alphabet:
+    """Letters and the words made of them.
+
+    Attributes:
+        letters: those asked about; None for every one that occurs in enough tokens.
+        word: what a whole word matches.
+    """
+
+    letters: tuple[str, ...] | None
+    word: regex.Pattern[str]
+
+
+def alphabet(letters: Letters) -> Alphabet:
+    """The alphabet that `letters` names or belongs to.
+
+    Raises:
+        InputError: no such script, or letters of several alphabets.
+
+    >>> bool(alphabet("Greek").word.fullmatch("λόγος")), bool(alphabet("ascii").word.fullmatch("don't"))
+    (True, False)
+    """
+    if isinstance(letters, str):
+        if letters == "ascii":
+            return Alphabet(tuple(_ASCII), regex.compile("[A-Za-z]+"))
+        return Alphabet(None, _word_of_script(letters))
+    given = tuple(dict.fromkeys(letters))
+    if not given or not all(isinstance(letter, str) and len(letter) == 1 for letter in given):
+        raise InputError(
+            f"letters={letters!r}: give 'ascii', a script such as 'Cyrillic', or a list of single letters."
+        )
+    if all(letter.isascii() and letter.isalpha() for letter in given):
+        return Alphabet(given, regex.compile("[A-Za-z]+"))
+    for script in _SCRIPTS:
+        word = _word_of_script(script)
+        if all(word.fullmatch(letter) for letter in given):
+            return Alphabet(given, word)
+    raise InputError(f"the letters {list(given)} are not of one script; ask about each script's letters on their own.")
+
+
+def _word_of_script(script: str) -> regex.Pattern[str]:
+    try:
+        # The extensions bring in marks that several scripts share; punctuation is left out by the general category.
+        return regex.compile(rf"[\p{{Script_Extensions={script}}}&&[\p{{L}}\p{{M}}]]+", regex.VERSION1)
+    except regex.error:
+        raise UnknownName("script", script, ("ascii", *_SCRIPTS), "To name letters, pass them as a list.") from None
+
+
+def word_in(text: str, word: regex.Pattern[str]) -> str | None:
+    """The word a token consists of, its one space in front or behind taken off; None where it is anything else.
+
+    >>> pattern = alphabet("ascii").word
+    >>> [word_in(text, pattern) for text in (" the", "the ", "3D", " don't", " ")]
+    ['the', 'the', None, None, None]
+    """
+    bare = unicodedata.normalize("NFC", text.removeprefix(" ").removesuffix(" "))
+    return bare if word.fullmatch(bare) else None
+
+
+def kinds_of_tokens(subject: Subject, word: regex.Pattern[str]) -> tuple[np.ndarray, np.ndarray]:
+    """What each row of the vocabulary is, and its word.
+
+    Returns:
+        kind, object [d_vocab]: "word"; "single_letter"; "other", a string that is no word of the alphabet; "special";
+        "unused", a row the tokenizer has no token for. And the word, object [d_vocab], "" where there is none.
+
+    Raises:
+        InputError: the model came without a tokenizer.
+    """
+    tokenizer = subject.tokenizer
+    if tokenizer is None:
+        raise InputError(f"{subject.name!r} came without a tokenizer: its tokens have no letters; pass tokenizer=.")
+    special = special_ids(tokenizer)
+    known = set(tokenizer.get_vocab().values())
+    kind = np.full(subject.d_vocab, "unused", dtype=object)
+    words = np.full(subject.d_vocab, "", dtype=object)
+    for index, text in enumerate(subject.token_strings):
+        if index in special:
+            kind[index] = "special"
+        elif index in known:
+            found = word_in(text, word)
+            words[index] = found or ""
+            kind[index] = "other" if found is None else "word" if len(found) > 1 else "single_letter"
+    return kind, words
+
+
+def special_ids(tokenizer: Any) -> set[int]:
+    """Ids of tokens that are not text: start, end, padding and whatever else the tokenizer marks so."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    return set(tokenizer.all_special_ids) | {index for index, token in added.items() if token.special}
+
+
+def outlying_norms(norms: np.ndarray, typical: np.ndarray) -> np.ndarray:
+    """Which norms [n] are far from those of the tokens marked `typical` [n], as those of untrained rows are: bool [n].
+
+    Far is five standard deviations of the log norm, estimated from the median absolute deviation. A norm of 0 is far.
+    """
+    with np.errstate(divide="ignore"):
+        logs = np.log(norms)
+    centre = np.median(logs[typical])
+    spread = 1.4826 * np.median(np.abs(logs[typical] - centre))
+    return np.abs(logs - centre) > max(_GLITCH * spread, 1e-6)

@@ -1,0 +1,62 @@
+"""What kind of token each row of the vocabulary is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from interp.authoring import Column, InputError, Run, Schema, Source, columns
+from interp.authoring import probe as mark_probe
+from probes import papers
+from probes.vocab._words import Letters, alphabet, kinds_of_tokens, outlying_norms
+
+VOCABULARY = Schema(
+    probe="vocabulary",
+    paper=papers.CHARACTERS,
+    rows="one per row of the embedding",
+    columns=columns(
+        "model",
+        "run_id",
+        "token_id",
+        "token",
+        Column("kind", "str", "word; single_letter; other (no word); special; unused (no token, as in padding rows)"),
+        Column("word", "str", "the token without the space around it; empty where it is no word"),
+        Column("norm", "float", "length of its embedding", low=0.0),
+        Column("glitch", "bool", "whether that length is an outlier among words, as of tokens training never showed"),
+    ),
+)
+
+
+def _count_kinds(frame: pd.DataFrame) -> pd.DataFrame:
+    """How many rows of the vocabulary are of each kind, and how many of them are flagged."""
+    groups = frame.groupby(["model", "run_id", "kind"], sort=True)
+    return groups.agg(n_tokens=("token_id", "size"), n_glitch=("glitch", "sum")).reset_index()
+
+
+@mark_probe(VOCABULARY, summarise=_count_kinds)
+def vocabulary(subject: Source, *, letters: Letters = "ascii") -> pd.DataFrame:
+    """What every row of the vocabulary is: the words that `character_content` asks about, and what it leaves out.
+
+    Args:
+        subject: anything `interp.load` takes.
+        letters: see `character_content`.
+
+    Returns:
+        One row per token; `.interp.summary()` counts them by kind.
+
+    Raises:
+        InputError: an unknown alphabet, no words of it, or a model without a tokenizer.
+
+    >>> frame = vocabulary("reference")
+    >>> frame.interp.summary()[["kind", "n_tokens"]].values.tolist()
+    [['other', 280], ['single_letter', 102], ['special', 1], ['word', 7809]]
+    """
+    run = Run(VOCABULARY, subject, None, parameters={"letters": letters})
+    kind, words = kinds_of_tokens(run.subject, alphabet(letters).word)
+    norms = run.subject.W_E.float().norm(dim=1).double().cpu().numpy()
+    typical = kind == "word"
+    if not typical.any():
+        raise InputError(f"no token of {run.subject.name!r} is a word of {letters!r}; choose another alphabet.")
+    glitch = outlying_norms(norms, typical) & (kind != "special")
+    part = {"token_id": np.arange(len(kind)), "kind": kind, "word": words, "norm": norms, "glitch": glitch}
+    return run.frame([part])

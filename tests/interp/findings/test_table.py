@@ -1,0 +1,429 @@
+"""Verdicts decided by intervals: the rule as a law, coverage by simulation, Holm, and the table of many claims."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest, ttest_1samp
+from typer.testing import CliRunner
+
+import interp
+from interp import findings as package
+from interp.cli import app
+from interp.errors import InputError, ModelError, UnknownName
+from interp.findings import FINDINGS, Claim, Comparison, NotApplicable, findings, judge
+from interp.findings import table as table_module
+from interp.frames.schema import Column, Schema, columns
+from interp.stats.corrections import holm
+from interp.stats.jackknife import pseudo_values
+
+VALUES = st.lists(st.floats(-5, 5, allow_nan=False, width=32), min_size=1, max_size=25)
+SIDES = ("at_least", "above", "at_most", "below")
+
+
+@settings(max_examples=60, deadline=None)
+@given(VALUES, st.floats(-5, 5, width=32), st.sampled_from(SIDES))
+def test_the_interval_decides_and_not_the_point(values, bound, side):
+    found = judge(values, **{side: bound}, n_resamples=199)
+    assert found.n == len(values) and found.effect == pytest.approx(np.mean(values), abs=1e-6)
+    if found.state == "undecided":
+        # The interval spans (or touches) the bound, or too few prompts can refute nothing at this level.
+        assert len(values) < 6 or found.p > 0.05 or found.low <= bound <= found.high
+    else:
+        upper = side in ("at_least", "above")
+        beyond = found.low >= bound if (found.state == "holds") == upper else found.high <= bound
+        assert beyond and found.p <= 0.05 and len(values) >= 6
+
+
+@settings(max_examples=40, deadline=None)
+@given(VALUES, st.floats(-5, 5, width=32))
+def test_a_claim_and_its_opposite_never_both_hold(values, bound):
+    above, below = judge(values, above=bound, n_resamples=199), judge(values, at_most=bound, n_resamples=199)
+    opposite = {"holds": "fails", "fails": "holds", "undecided": "undecided"}
+    assert below.state == opposite[above.state]
+    np.testing.assert_equal(below.p, above.p)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(0, 1, width=32), min_size=8, max_size=25), st.floats(-3, 3, width=16))
+def test_a_control_is_compared_prompt_by_prompt(values, shift):
+    """Against a control that is the values themselves, moved, all that is left to scatter is the noise of the shift."""
+    values = np.array(values, dtype=float)
+    noise = 1e-3 * (-1.0) ** np.arange(len(values))
+    found = judge(values, control=values - shift + noise, above="control", n_resamples=199)
+    assert found.difference == pytest.approx(shift - noise.mean(), abs=1e-6)
+    assert found.threshold == found.control_effect
+    if abs(shift) > 2e-3:
+        assert found.state == ("holds" if shift > 0 else "fails")
+
+
+def test_a_control_decides_only_where_it_is_asked_to():
+    values, control = [0.80, 0.82] * 10, [0.90, 0.93] * 10
+    assert judge(values, control=control, at_least=0.72).state == "holds"
+    assert judge(values, control=control, above="control").state == "fails"
+    assert judge(values, control=control, at_least=0.72).control_effect == pytest.approx(0.915)
+
+
+def test_a_range_holds_within_fails_outside_and_is_undecided_across():
+    values = np.linspace(0.4, 0.6, 20)
+    assert judge(values, between=(0.3, 0.7)).state == "holds"
+    assert judge(values, between=(0.7, 0.9)).state == "fails"
+    assert judge(values, between=(0.5, 0.9)).state == "undecided"
+    assert judge(values, between=(0.3, 0.7)).p < 0.001 and np.isnan(judge(values, between=(0.3, 0.7)).threshold)
+
+
+def test_missing_values_are_skipped_and_counted():
+    values = pd.Series([1.0, 1.1] * 6 + [np.nan] * 3)
+    found = judge(values, above=0.5)
+    assert (found.n, found.n_skipped, found.state) == (12, 3, "holds")
+    paired = judge(values, control=pd.Series([np.nan, 0.0] + [0.1, 0.0] * 6 + [0.0]), above="control")
+    assert (paired.n, paired.n_skipped) == (11, 4)  # prompts with both
+    assert judge([np.nan] * 9, above=0.0).state == "undecided"
+
+
+def test_series_are_matched_by_index_and_anything_else_by_place():
+    values = pd.Series([1.0, 2.0, 3.0] * 4, index=range(12))
+    control = (values - 1.5 + np.linspace(-0.01, 0.01, 12)).sample(frac=1, random_state=0)
+    assert judge(values, control=control, above="control").difference_low == pytest.approx(1.5, abs=0.01)
+    assert judge(values, control=control.to_numpy(), above="control").difference_low < 1.4
+    with pytest.raises(InputError, match="different prompts"):
+        judge(values, control=control.rename({0: 99}), above="control")
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_few_prompts_decide_nothing(n):
+    """n values agree in sign by chance with probability 2^(1 - n), above 0.05 below six: whatever their size."""
+    assert judge(np.full(n, 100.0) + np.arange(n), above=0.0).state == "undecided"
+    assert judge(np.full(6, 100.0) + np.arange(6), above=0.0).state == "holds"
+
+
+def test_hits_have_wilsons_interval():
+    """20 hits of 20, resampled, would have no width; scipy's Wilson interval is the reference."""
+    for hits in (0, 7, 20):
+        values = np.arange(20) < hits
+        found = judge(values, above=0.5, bounds=(0, 1))
+        expected = binomtest(hits, 20).proportion_ci(method="wilson")
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert judge(np.ones(20), at_least=0.9, bounds=(0, 1)).state == "undecided"
+    assert judge(np.ones(60), at_least=0.9, bounds=(0, 1)).state == "holds"
+
+
+@pytest.mark.parametrize("share", [0.03, 0.3, 0.97])
+def test_intervals_of_hits_cover_the_truth_whether_or_not_any_differ(share):
+    """Of 40 units that nearly all agree, three studies in ten see no other: resampled, those would never cover it."""
+    random, inside = np.random.default_rng(5), 0
+    for _ in range(2000):
+        found = judge((random.random(40) < share).astype(float), above=share, bounds=(0, 1), n_resamples=99)
+        inside += found.low <= share <= found.high
+    # Wilson's coverage oscillates with the share, 0.93 to 0.98 at n = 40; two standard errors of 2000 studies are 0.01.
+    assert 0.92 < inside / 2000 < 0.99
+
+
+def test_equal_values_are_no_evidence_that_the_next_is_equal():
+    """Without bounds they decide nothing; with them, what could not be seen counts as far as it can reach."""
+    unseen = binomtest(0, 24).proportion_ci(method="wilson").high
+    bare = judge([1.0] * 24, at_least=0.9)
+    assert bare.state == "undecided" and np.isnan([bare.low, bare.high, bare.p]).all() and bare.n == 24
+    assert bare.reason == "all 24 values are equal, and no bounds say how far another can lie"
+    correlation = judge([1.0] * 24, at_least=0.9, bounds=(-1, 1))
+    assert (correlation.low, correlation.high) == (pytest.approx(1 - 2 * unseen), 1.0)
+    assert correlation.state == "undecided" and judge([1.0] * 24, at_least=0.5, bounds=(-1, 1)).state == "holds"
+    within = judge([0.25] * 24, above=0.5, bounds=(0, 1))
+    assert (within.low, within.high) == (pytest.approx(0.25 * (1 - unseen)), pytest.approx(0.25 + 0.75 * unseen))
+    assert within.state == "fails"
+    # A rounding of equal values is not scatter.
+    assert judge([0.1 + 0.2, 0.3] * 12, above=0.2).reason.startswith("all 24 values are equal")
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("bound", [0.1, 0.3, 0.9])
+def test_an_interval_of_equal_values_and_its_p_value_agree(value, bound):
+    for n in (6, 20, 60, 400):
+        found = judge([value] * n, above=bound, bounds=(0, 1))
+        assert (found.p <= 0.05) == (not found.low <= bound <= found.high)
+
+
+def test_differences_of_shares_reach_from_minus_one_to_one():
+    unseen = binomtest(0, 30).proportion_ci(method="wilson").high
+    found = judge([1.0] * 30, control=[0.0] * 30, above="control", bounds=(0, 1))
+    assert (found.difference_low, found.difference_high) == (pytest.approx(1 - 2 * unseen), 1.0)
+    same = judge([0.5, 0.7] * 15, control=[0.5, 0.7] * 15, above="control", bounds=(0, 1))
+    assert same.state == "undecided" and same.p == 1.0 and same.difference_low == pytest.approx(-unseen)
+
+
+DISTRIBUTIONS = {
+    "normal": (lambda random, size: random.normal(3.0, 2.0, size), 3.0),
+    "uniform": (lambda random, size: random.random(size), 0.5),
+    "share of ten tokens": (lambda random, size: random.binomial(10, 0.85, size) / 10, 0.85),
+    "skewed share": (lambda random, size: random.beta(8, 2, size), 0.8),
+    "hit or miss": (lambda random, size: random.binomial(1, 0.7, size).astype(float), 0.7),
+    "difference of hits": (lambda random, size: random.choice([-1.0, 0.0, 1.0], size, p=[0.1, 0.6, 0.3]), 0.2),
+}
+
+
+@pytest.mark.parametrize("n", [24, 60])
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_intervals_cover_the_truth_as_often_as_they_say(name, n):
+    """Simulated studies of n prompts. A plain percentile interval covers 0.92 of normal values at n = 24."""
+    draw, truth = DISTRIBUTIONS[name]
+    random, studies = np.random.default_rng(1), 1000
+    inside = 0
+    for study in range(studies):
+        bounds = (0, 1) if name == "hit or miss" else None
+        found = judge(draw(random, n), above=truth, bounds=bounds, n_resamples=399, seed=study)
+        inside += found.low <= truth <= found.high
+    # 0.93 to 0.97, and two standard errors of 1000 studies (0.014) for the simulation's own scatter.
+    assert 0.93 - 0.014 < inside / studies < 0.97 + 0.014
+
+
+def test_p_values_are_students_where_students_hold():
+    """Normal values: the inverted interval against the t-test, over the range that decisions are made in."""
+    values = np.random.default_rng(2).normal(size=30)
+    for bound in (-0.8, -0.4, 0.3, 0.5):
+        expected = ttest_1samp(values, bound).pvalue
+        # The bootstrap has the sample's own skew, which for 30 normal values moves a p-value by a factor of some 1.5.
+        assert judge(values, above=bound).p == pytest.approx(expected, rel=0.6, abs=2e-4)
+
+
+def test_pseudo_values_make_a_correlation_a_mean():
+    """Pearson's r of 40 pairs: the interval of the pseudo-values' mean covers the true correlation."""
+    random, studies, inside = np.random.default_rng(3), 150, 0
+    truth = 0.8 / np.sqrt(0.8**2 + 1)
+    for _ in range(studies):
+        x = random.normal(size=40)
+        rows = pd.DataFrame({"x": x, "y": 0.8 * x + random.normal(size=40)})
+        values = pseudo_values(rows, lambda some: np.corrcoef(some["x"], some["y"])[0, 1])
+        found = judge(values, above=0.0, n_resamples=299)
+        assert found.effect == pytest.approx(rows["x"].corr(rows["y"]), abs=0.05)  # a bias of order 1 / n
+        inside += found.low <= truth <= found.high
+    # Some 0.93: r is skewed and the interval is not. 150 studies scatter by 0.02; four of them below.
+    assert inside / studies > 0.85
+
+
+def test_a_verdict_in_one_line():
+    assert str(judge([0.8, 0.9] * 10 + [np.nan], control=[0.1] * 21, above="control", statement="more than none")) == (
+        "holds: more than none: 0.85 [0.825, 0.875] > control (n = 20, 1 skipped, control 0.1)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "exactly one"),
+        ({"at_least": 1.0, "below": 2.0}, "exactly one"),
+        ({"above": "random"}, "neither a finite number nor 'control'"),
+        ({"above": float("nan")}, "finite number"),
+        ({"above": "control"}, r"no control="),
+        ({"between": (2.0, 1.0)}, "smaller"),
+        ({"between": 3.0}, "no pair"),
+        ({"above": 0.0, "bounds": (0, 1)}, r"a value of 2 lies outside bounds=\(0, 1\)"),
+        ({"above": 0.0, "bounds": (1, 0)}, "no pair of finite numbers"),
+        ({"above": 0.0, "level": 95}, "level in 0..1"),
+        ({"above": 0.0, "control": [1.0, 2.0]}, "3 values, but 2"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(InputError, match=message):
+        judge([1.0, 2.0, 3.0], **arguments)
+
+
+def test_bad_values():
+    with pytest.raises(InputError, match="one number per prompt"):
+        judge(["a", "b"], above=0.0)
+    with pytest.raises(InputError, match="infinity"):
+        judge([1.0, np.inf], above=0.0)
+
+
+# The table -----------------------------------------------------------------------------------------------------------
+
+TOY = Schema(
+    "toy", "nobody (2020)", "one per prompt", columns("model", "run_id", "prompt_id", Column("x", "float", ""))
+)
+
+
+class Toy:
+    """A measurement that counts its calls and can be interrupted or refused."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.stop_at: str | None = None
+
+
+@pytest.fixture
+def toy(monkeypatch) -> Toy:
+    state = Toy()
+
+    def measure(subject, *, centre, n=30):
+        name = f"{subject.name} {centre}"
+        state.calls.append(name)
+        if state.stop_at == name:
+            raise KeyboardInterrupt
+        if centre == "nowhere":
+            raise ModelError("this model has no such part.")
+        return pd.DataFrame({"run_id": "toyrun", "prompt_id": range(n), "x": centre + np.linspace(-1, 1, n)})
+
+    state.measure = measure  # type: ignore[attr-defined]
+    return state
+
+
+def claim_of(toy: Toy, id: str, centre: object = 1.0, statistic=None, **comparison: object) -> Claim:
+    return Claim(
+        id=id, statement=f"{id} is so", paper="Nobody (2020)", says="It is said, against no control.", probe="toy",
+        measure=toy.measure, parameters={"centre": centre}, statistic=statistic or by_prompt,
+        comparison=Comparison(**(comparison or {"above": 0.0})),
+    )  # fmt: skip
+
+
+def by_prompt(frame: pd.DataFrame) -> pd.Series:
+    return frame.groupby("prompt_id")["x"].mean()
+
+
+def not_here(frame: pd.DataFrame) -> pd.Series:
+    raise NotApplicable("there is nothing to compare.")
+
+
+@pytest.fixture(scope="module")
+def subject() -> interp.Subject:
+    return interp.load("reference")
+
+
+def test_the_table_says_holds_fails_undecided_and_skipped(toy, subject):
+    claims = [
+        claim_of(toy, "a.holds"),
+        claim_of(toy, "a.fails", below=0.0),
+        claim_of(toy, "a.undecided", above=1.0),
+        claim_of(toy, "b.refused", centre="nowhere"),
+        claim_of(toy, "b.unfit", statistic=not_here),
+    ]
+    frame = findings(subject, claims, n_resamples=999)
+    FINDINGS.validate(frame)
+    assert frame["state"].tolist() == ["holds", "fails", "undecided", "skipped", "skipped"]
+    assert frame["reason"].tolist()[3:] == ["this model has no such part.", "there is nothing to compare."]
+    assert frame["n"].tolist() == [30, 30, 30, 0, 0] and frame["effect"].tolist()[:3] == pytest.approx([1.0] * 3)
+    assert frame["probe_run_id"].tolist() == ["toyrun"] * 3 + ["", "toyrun"]
+    assert toy.calls == ["reference 1.0", "reference nowhere"]  # a run is shared
+    assert frame["model"].unique().tolist() == ["reference"] and frame["run_id"].nunique() == 1
+
+
+def test_holm_is_over_the_claims_run_together(toy, subject):
+    """One claim of p = 0.02 or so holds alone, and is undecided beside twenty others."""
+    weak = claim_of(toy, "weak", centre=0.25)
+    assert findings(subject, [weak])["state"].tolist() == ["holds"]
+    many = [weak, *(claim_of(toy, f"other{index}", centre=0.0) for index in range(20))]
+    frame = findings(subject, many)
+    assert (
+        frame["state"].iloc[0] == "undecided"
+        and frame["reason"].iloc[0] == "holds alone, not after Holm over 21 claims"
+    )
+    np.testing.assert_array_equal(frame["p_holm"], holm(frame["p"].to_numpy()))
+
+
+def test_an_interrupted_call_goes_on_where_it_stopped(toy, subject, tmp_path):
+    claims = [claim_of(toy, f"claim{centre}", centre=centre) for centre in (1.0, 2.0, 3.0)]
+    toy.stop_at = "reference 3.0"
+    with pytest.raises(KeyboardInterrupt):
+        findings(subject, claims, out=tmp_path / "parts")
+    toy.stop_at, toy.calls = None, []
+    resumed = findings(subject, claims, out=tmp_path / "parts")
+    assert toy.calls == ["reference 3.0"]
+    pd.testing.assert_frame_equal(resumed, findings(subject, claims))
+    toy.calls = []
+    findings(subject, [claim_of(toy, "claim1.0", above=5.0)], out=tmp_path / "parts")
+    assert toy.calls == ["reference 1.0"]  # the same id with another bound is another claim
+    toy.calls = []
+    findings(subject, claims, out=tmp_path / "parts", seed=1)
+    assert len(toy.calls) == 3  # another seed is another call
+
+
+def test_skipped_claims_are_tried_again(toy, subject, tmp_path):
+    claims = [claim_of(toy, "x", centre="nowhere")]
+    for _ in range(2):
+        assert findings(subject, claims, out=tmp_path)["state"].tolist() == ["skipped"]
+    assert len(toy.calls) == 2
+
+
+def test_a_bug_in_a_claim_is_not_hidden(toy, subject):
+    with pytest.raises(KeyError):
+        findings(subject, [claim_of(toy, "typo", statistic=lambda frame: frame["not_a_column"])])
+
+
+def test_several_models_make_a_matrix(toy, small_subject):
+    first, second = small_subject("gpt2", "bridge"), small_subject("llama", "bridge")
+    claims = [claim_of(toy, "a.one"), claim_of(toy, "a.two", below=0.0)]
+    frame = findings([first, second], claims)
+    matrix = frame.interp.summary()
+    assert matrix["claim"].tolist() == ["a.one", "a.two"] and len(matrix.columns) == 5
+    assert matrix.iloc[:, 3].tolist() == matrix.iloc[:, 4].tolist() == ["holds", "fails"]
+    figure = frame.interp.plot()
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a.one is so", "a.two is so"]
+    said = [text.get_text() for text in figure.axes[0].texts]
+    assert sum("1 [0.7" in text for text in said) == 4 and said.count("✓") == said.count("✗") == 2
+
+
+def test_own_texts_take_the_place_of_the_stories_only(subject):
+    def measure(subject, texts, *, truncate, seed):
+        assert truncate is True and seed == 5
+        return texts.assign(x=texts["text"].str.len(), prompt_id=range(len(texts)))
+
+    story = Claim(
+        "s", "s", "p", "s", "toy", by_prompt, Comparison(above=0.0), texts="stories", n_texts=7, measure=measure
+    )
+    prompt = Claim("q", "s", "p", "s", "toy", by_prompt, Comparison(above=0.0), texts="prompts", measure=measure)
+    frame = findings(subject, [story, prompt], seed=5)
+    assert frame["data"].tolist() == ["stories (7)", "prompts (120)"] and frame["n"].tolist() == [7, 120]
+    own = findings(subject, [story, prompt], seed=5, texts=["ab", "cde"])
+    assert own["data"].tolist() == ["your own (2)", "prompts (120)"] and own["effect"].iloc[0] == 2.5
+
+
+def test_bad_calls(toy, subject):
+    with pytest.raises(UnknownName, match=r"unknown claim 'robustness.delet'; did you mean 'robustness.delete'"):
+        findings(subject, "robustness.delet")
+    with pytest.raises(InputError, match="two claims have the id 'a'"):
+        findings(subject, [claim_of(toy, "a"), claim_of(toy, "a", below=1.0)])
+    with pytest.raises(InputError, match="no models"):
+        findings([], [claim_of(toy, "a")])
+    with pytest.raises(InputError, match="no claims"):
+        findings(subject, [])
+    with pytest.raises(InputError, match="has no paper"):
+        Claim("a", "b", " ", "c", "toy", by_prompt, Comparison(above=0.0))
+
+
+# The command ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def offered(toy, monkeypatch):
+    """The command meets two toy claims instead of the installed ones."""
+    claims = {one.id: one for one in (claim_of(toy, "a.one"), claim_of(toy, "b.gone", centre="nowhere"))}
+    monkeypatch.setattr(package.claim, "_claims", lambda: claims)
+    return claims
+
+
+def test_the_command_prints_writes_and_leaves_nothing_behind(offered, tmp_path):
+    out = tmp_path / "findings.parquet"
+    result = CliRunner().invoke(app, ["findings", "--out", str(out)], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert "a.one" in result.output and "holds" in result.output and "this model has no such part" in result.output
+    assert pd.read_parquet(out)["state"].tolist() == ["holds", "skipped"]
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_the_command_prints_json(offered):
+    result = CliRunner().invoke(app, ["findings", "--claim", "a.*", "--json"])
+    (row,) = json.loads(result.stdout)
+    assert row["claim"] == "a.one" and row["state"] == "holds" and row["low"] < 1.0 < row["high"]
+
+
+def test_the_command_refuses_in_one_sentence(offered):
+    result = CliRunner().invoke(app, ["findings", "--claim", "zzz"])
+    assert result.exit_code == 2 and "unknown claim 'zzz'" in result.output
+
+
+def test_findings_are_no_probe_but_their_frames_are_known():
+    assert "findings" not in interp.runs.registry.names()
+    assert interp.runs.registry.get("findings").schema is FINDINGS is table_module.FINDINGS

@@ -1,0 +1,44 @@
+"""`import interp` is light: what needs a model library comes when it is asked for, and nobody can tell otherwise."""
+
+import subprocess
+import sys
+
+import pytest
+
+import interp
+
+HEAVY = ("torch", "transformers", "transformer_lens", "nnsight", "matplotlib", "scipy", "sklearn")
+
+
+def run(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_importing_it_imports_no_model_library():
+    code = (
+        "import sys, interp, interp.pytest_plugin, pandas\n"
+        f"print(*[name for name in {HEAVY} if name in sys.modules] or ['none'])\n"
+        "print(hasattr(pandas.DataFrame, 'interp'), 'load' in dir(interp), 'load' in vars(interp))"
+    )
+    assert run(code) == ["none", "True", "True", "False"]
+
+
+def test_every_public_name_is_there_and_listed():
+    assert set(interp.__all__) <= set(dir(interp))
+    names: dict[str, object] = {}
+    exec("from interp import *", names)
+    assert set(interp.__all__) <= set(names)
+    assert interp.load is interp.model.loading.load and interp.Tape is interp.model.tape.Tape
+
+
+def test_submodules_do_not_hide_names():
+    """`interp.options` is the settings, though a module of that name exists."""
+    import interp.options
+
+    assert isinstance(interp.options.memory, int)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'interp' has no attribute 'laod'"):
+        getattr(interp, "laod")  # noqa: B009  written out, it would be a useless expression

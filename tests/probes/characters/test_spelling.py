@@ -1,0 +1,127 @@
+"""Spelling questions: right and wrong letters as the strings say, scores as the model's own logits do."""
+
+from __future__ import annotations
+
+import importlib
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import interp
+from interp.data.shipped import shipped_path
+from interp.errors import InputError
+from probes import spelling
+
+WORDS = ["little", "window", "cat", "unwearied"]
+
+
+@pytest.fixture(scope="module")
+def subject() -> interp.Subject:
+    return interp.load("reference")
+
+
+@pytest.fixture(scope="module")
+def frame(subject) -> pd.DataFrame:
+    return spelling(subject, WORDS, shots=2)
+
+
+def test_every_letter_is_asked_once_and_again_of_another_word(frame):
+    own = frame[frame["control"] == "none"]
+    for word, rows in own[own["task"] == "spelling"].groupby("word"):
+        assert "".join(rows["letter"]) == word and rows["letter_pos"].tolist() == list(range(len(word)))
+    for word, rows in own[own["task"] == "membership"].groupby("word"):
+        assert rows["letter"].tolist() == list(dict.fromkeys(word))
+    assert (own["shown"] == own["word"]).all() and (frame["chance"] == 0.25).all()
+    control = frame[frame["control"] == "length_matched"]
+    assert len(control) == len(own)
+    assert (control["shown"].str.len() == control["n_letters"]).all()
+    for row in control.itertuples():
+        if row.task == "membership":
+            assert row.letter not in row.shown
+        else:
+            assert row.shown[row.letter_pos] != row.letter
+
+
+def test_tokens_of_a_word_and_the_one_that_holds_a_letter(subject, frame):
+    for word, rows in frame[(frame["task"] == "spelling") & (frame["control"] == "none")].groupby("word"):
+        ids = subject.tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
+        texts = [subject.tokenizer.decode([index]).strip() for index in ids]
+        assert (rows["n_tokens"] == len(ids)).all() and "".join(texts) == word
+        expected = [place for place, text in enumerate(texts) for _ in text]
+        assert rows["token_pos"].tolist() == expected
+    assert frame["n_tokens"].max() > 1  # the test has a word of several
+
+
+def test_scores_are_the_models_own(subject, monkeypatch):
+    """Log-probability of each letter behind its prompt, from Hugging Face's model, text by text."""
+    module = importlib.import_module("probes.characters.spelling")
+    asked = []
+    score = module._score
+    monkeypatch.setattr(
+        module, "_score", lambda subject, questions: asked.extend(questions) or score(subject, questions)
+    )
+    frame = spelling(subject, ["cat", "mother"], shots=3)
+    assert len(asked) == len(frame)
+    path = shipped_path("reference")
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    for question, row in list(zip(asked, frame.itertuples(), strict=True))[::4]:
+        found = []
+        prompt = tokenizer(question.prompt)["input_ids"]
+        for candidate in question.candidates:
+            (letter,) = tokenizer(candidate, add_special_tokens=False)["input_ids"]
+            with torch.no_grad():
+                logits = model(torch.tensor([prompt])).logits[0, -1]
+            found.append(float(logits.log_softmax(0)[letter]))
+        # Attention by other kernels and in batches; log-probabilities of about 10 in float32.
+        assert row.log_prob == pytest.approx(found[0], abs=1e-3)
+        assert row.margin == pytest.approx(found[0] - max(found[1:]), abs=1e-3)
+        assert row.correct == (row.margin > 0)
+        assert question.candidates[0].strip() == row.letter and len(set(question.candidates)) == 4
+        wrong = [candidate.strip() for candidate in question.candidates[1:]]
+        assert not set(wrong) & set(row.word if row.task == "membership" else row.letter)
+        assert question.prompt.splitlines()[-1].startswith(row.shown) and len(question.prompt.splitlines()) == 4
+
+
+def test_backends_and_batches_agree(subject, frame):
+    with interp.options.local(memory=1 << 22):
+        small = spelling(subject, WORDS, shots=2)
+    pd.testing.assert_frame_equal(small, frame, atol=1e-3)
+    other = spelling(interp.load("reference", backend="nnsight"), WORDS[:2], shots=2)
+    assert other["log_prob"].notna().all()
+
+
+def test_a_task_alone_asks_the_same(subject, frame):
+    alone = spelling(subject, WORDS, tasks=["membership"], shots=2)
+    together = frame[frame["task"] == "membership"].reset_index(drop=True)
+    columns = ["word", "control", "shown", "letter"]
+    pd.testing.assert_frame_equal(alone[columns], together[columns])
+    assert spelling(subject, WORDS, tasks=["membership"], shots=2, seed=1)["shown"].tolist() != alone["shown"].tolist()
+
+
+def test_summary_is_over_words(frame):
+    summary = frame.interp.summary()
+    assert summary[["task", "control"]].values.tolist() == [
+        [task, control] for task in ("membership", "spelling") for control in ("length_matched", "none")
+    ]
+    assert (summary["n_prompts"] == len(WORDS)).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "message"),
+    [
+        ([], {}, "words: give at least one"),
+        (["cat", "cat"], {}, "each once"),
+        (["Cat"], {}, "'Cat' is not a lower-case ASCII word"),
+        (["a"], {}, "two letters or more"),
+        (["cat"], {"tasks": "spelling"}, "give a list of 'spelling' and 'membership'"),
+        (["cat"], {"tasks": ["count"]}, "give a list of"),
+        (["cat"], {"n_wrong": 0}, "n_wrong=0, shots=4: give 1 to 10"),
+        (["cat"], {"shots": 99}, "0 to 8 examples"),
+    ],
+)
+def test_bad_input_is_one_sentence(subject, words, options, message):
+    with pytest.raises(InputError, match=message):
+        spelling(subject, words, **options)

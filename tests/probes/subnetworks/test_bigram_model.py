@@ -1,0 +1,127 @@
+"""Counts and their distributions against plain Python, and each way of backing off."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+import interp
+from interp.data.bigram_counts import load_counts
+from interp.errors import InputError, ModelError, UnknownName
+from interp.planted import bigram
+from probes import BigramModel, bigram_model
+from probes.subnetworks import _counting as counting
+
+V = 6
+
+
+def model_of(pairs, unigram=None, current=None):
+    pairs = np.asarray(pairs, dtype=float)
+    unigram = pairs.sum(axis=0) if unigram is None else np.asarray(unigram, dtype=float)
+    current = pairs.sum(axis=1) if current is None else np.asarray(current, dtype=float)
+    return BigramModel(sparse.csr_array(pairs), unigram, current, "test")
+
+
+@given(st.lists(st.lists(st.integers(0, V - 1), min_size=1, max_size=9), min_size=1, max_size=5))
+@settings(deadline=None, max_examples=30)
+def test_counts_and_distributions_are_those_of_plain_python(documents):
+    prompts = [torch.tensor(document) for document in documents]
+    pairs = counting.counted_ids(prompts, V)
+    counted = Counter(pair for one in documents for pair in pairwise(one))
+    assert pairs.sum() == sum(counted.values())
+    model = model_of(pairs.toarray())
+    probs = model.probs(range(V))
+    following = Counter(after for _, after in counted.elements())
+    total = sum(counted.values())
+    for current in range(V):
+        n = sum(count for (before, _), count in counted.items() if before == current)
+        for after in range(V):
+            backoff = following[after] / total if total else 1 / V
+            expected = counted[current, after] / n if n else backoff
+            assert float(probs[current, after]) == pytest.approx(expected, abs=1e-12)
+            bits = float(model.surprisal([current], [after])[0])
+            assert bits == pytest.approx(-math.log2(expected) if expected else math.inf, abs=1e-9)
+    torch.testing.assert_close(probs.sum(dim=1), torch.ones(V).double(), atol=1e-12, rtol=0)
+
+
+def test_backoff_to_unigram_then_uniform():
+    model = model_of([[1, 3, 0], [0, 0, 0], [2, 2, 0]])
+    assert model.probs([1])[0].tolist() == pytest.approx([3 / 8, 5 / 8, 0])  # an unseen context: the unigram's
+    assert model.surprisal([1, 0], [0, 2]).tolist() == pytest.approx([math.log2(8 / 3), math.inf])
+    assert model.backoff.tolist() == [0, 1, 0]
+    nothing = model_of(np.zeros((4, 4)))
+    assert nothing.probs([2]).tolist() == [[0.25] * 4] and nothing.unigram_surprisal([1]).tolist() == [2.0]
+
+
+def test_dropped_pairs_are_spread_as_the_unigram():
+    model = model_of([[6, 0], [2, 2]], unigram=[10, 4], current=[10, 4])  # four pairs after token 0 were not kept
+    assert model.probs([0])[0].tolist() == pytest.approx([0.6 + 0.4 * 10 / 14, 0.4 * 4 / 14])
+    assert float(model.surprisal([0], [1])[0]) == pytest.approx(-math.log2(0.4 * 4 / 14))
+
+
+def test_entropy_is_the_planted_one():
+    truth = bigram(vocab=9, seed=2).truth
+    model = BigramModel.from_transition(truth.transition)
+    torch.testing.assert_close(model.entropy(), truth.entropy(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(model.probs(range(9)), truth.transition, atol=1e-12, rtol=0)
+
+
+def test_shipped_counts_of_the_reference_model():
+    model, counts = bigram_model("reference"), load_counts()
+    row = counts.pairs[[40]].toarray()[0] / counts.current[40]
+    np.testing.assert_allclose(model.probs([40])[0].numpy(), row, atol=1e-12)
+    alien = interp.load("reference", tokenizer=bigram(vocab=12).tokenizer)
+    with pytest.raises(ModelError, match="counted with another tokenizer"):
+        bigram_model(alien)
+
+
+def test_a_folder_is_read_piece_by_piece(tmp_path, small_subject, monkeypatch):
+    """Pieces of a line and sums of a few pairs give the counts of whole documents; none crosses a document's end."""
+    subject = small_subject("gpt2", "bridge")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.txt").write_text("w3 w4\nw5 w3\nw4 w4\n" * 5)
+    (tmp_path / "sub" / "b.txt").write_text("w6 w3")
+    whole = bigram_model(subject, tmp_path)
+    monkeypatch.setattr(counting, "_PIECE", 5)
+    monkeypatch.setattr(counting, "_PENDING", 2)
+    pieces = bigram_model(subject, tmp_path)
+    assert (pieces.pairs != whole.pairs).nnz == 0 and pieces.digest == whole.digest
+    texts = bigram_model(subject, (path.read_text() for path in (tmp_path / "a.txt", tmp_path / "sub" / "b.txt")))
+    assert texts.digest == whole.digest
+    assert whole.pairs[4, 6] == 0 and whole.pairs[6, 3] == 1 and whole.pairs[1, 6] == 1  # <s> w6 w3
+
+
+def test_saved_and_loaded_is_the_same(tmp_path):
+    model = model_of([[1, 3], [0, 0]])
+    again = BigramModel.load(model.save(tmp_path / "counts"))
+    assert again.digest == model.digest and again.corpus == "test" and again.tokenizer_sha256 is None
+    with pytest.raises(InputError, match="no bigram model can be read"):
+        BigramModel.load(tmp_path / "absent.npz")
+
+
+def test_bad_input_is_named(tmp_path, small_subject):
+    subject = small_subject("gpt2", "bridge")
+    with pytest.raises(ModelError, match=r"more tokens than the 61|counted with another tokenizer"):
+        bigram_model(subject)
+    with pytest.raises(UnknownName, match="unknown corpus"):
+        bigram_model(subject, "nowhere")
+    with pytest.raises(InputError, match=r"has no \.txt file"):
+        bigram_model(subject, tmp_path)
+    with pytest.raises(InputError, match="no two adjacent tokens"):
+        bigram_model(subject, torch.tensor([[5]]))
+    with pytest.raises(InputError, match="token ids run from 0 to 9"):
+        model_of(np.eye(3)).probs([0, 9])
+    with pytest.raises(InputError, match="negative or infinite"):
+        model_of([[-1, 0], [0, 1]], unigram=[1, 1], current=[1, 1])
+    with pytest.raises(InputError, match="sums to more"):
+        model_of([[5, 0], [0, 1]], unigram=[5, 1], current=[1, 1])
+    with pytest.raises(InputError, match="do not sum to 1"):
+        BigramModel.from_transition(torch.ones(2, 2))

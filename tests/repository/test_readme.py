@@ -1,0 +1,76 @@
+"""What the README shows is run as it stands there."""
+
+import re
+from pathlib import Path
+
+# Imported here, as the runs below are in this process and forget what they were the first to import.
+import pandera.pandas  # noqa: F401
+import pytest
+
+import interp.findings
+import interp.model.backends.bridge
+import probes  # noqa: F401
+from interp.runs import registry
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[2]
+GUIDES = ROOT / "docs" / "pages"
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def snippets(text: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_python_snippets_run():
+    names: dict[str, object] = {}
+    for snippet in snippets(README):
+        exec(compile(snippet, "README.md", "exec"), names)
+    assert "kl_to_final" in names["frame"].columns
+    assert names["sureness"](names["subject"], ["Once upon a time"])["prob"].between(0, 1).all()
+
+
+def test_the_claim_of_the_guide_is_one():
+    names: dict[str, object] = {}
+    exec(compile(snippets((GUIDES / "findings.md").read_text("utf-8"))[0], "findings.md", "exec"), names)
+    claim = names["SURE"]
+    frame = registry.get(claim.probe).function("reference", ["Once upon a time"], **claim.parameters)
+    assert claim.statistic(frame).between(0, 1).all()
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", GUIDES / "findings.md"], ids=lambda path: path.name)
+def test_findings_shown_as_tests_pass_as_tests(pytester, page):
+    (snippet,) = (one for one in snippets(page.read_text("utf-8")) if "mark.finding" in one)
+    pytester.makepyfile(test_shown=snippet)
+    pytester.runpytest_inprocess("-p", "no:cacheprovider", "--interp-update").assert_outcomes(passed=1)
+
+
+def test_the_probe_shown_is_the_example_plugins():
+    (shown,) = (one for one in snippets(README) if "@interp.probe" in one)
+    lines = [line for line in (ROOT / "tests/example_plugin/example_plugin.py").read_text("utf-8").splitlines() if line]
+    asked = [line for line in shown.splitlines() if line]
+    assert [line for line in lines if line in asked] == asked
+    assert len(asked) <= 20
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE))
+    assert set(re.findall(r"make ([a-z-]+)", README)) <= targets
+
+
+def test_every_installed_probe_of_ours_is_in_the_table():
+    table = set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))
+    ours = {name for name in registry.names() if registry.get(name).function.__module__.startswith("probes.")}
+    assert table == ours
+
+
+def test_every_claim_of_ours_is_in_the_matrix():
+    rows = re.findall(r"^\| ([^|`]+) \| [^|]*\| [<>]=? .* \|$", README, flags=re.MULTILINE)
+    assert sorted(rows) == sorted(interp.findings.get(id).statement for id in interp.findings.names())
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *GUIDES.glob("*.md")], ids=lambda path: path.name)
+def test_linked_files_exist(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), target
