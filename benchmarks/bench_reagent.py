@@ -126,7 +126,7 @@ def forward_seconds(subject: interp.Subject, ids: torch.Tensor, n_sequences: int
     n_batches = min(8, -(-n_sequences // 51))
     start = time.process_time()
     for _ in range(n_batches):
-        subject.run_ends(batch, ends, lambda logits: logits)
+        subject.next_token_logits(batch, ends, lambda logits: logits)
     return (time.process_time() - start) * n_sequences / (51 * n_batches)
 
 

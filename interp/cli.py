@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from interp.data.shipped import read_data, shipped_path
-from interp.display.text import cited
+from interp.display.text import short_citation
 from interp.errors import InputError, InterpError
 from interp.runs import arguments, registry
 
@@ -202,7 +202,7 @@ def _verdicts(frame: pd.DataFrame) -> pd.DataFrame:
         {
             "claim": frame["claim"],
             "statement": frame["statement"],
-            "paper": frame["paper"].map(cited),
+            "paper": frame["paper"].map(short_citation),
             "effect": frame["effect"],
             "95 % interval": [
                 "" if pd.isna(low) else f"{low:.3f} .. {high:.3f}"

@@ -61,5 +61,5 @@ def _alternative(figure: Figure, name: str) -> str:
         legend = axes.get_legend()
         if legend is not None:
             parts.append("legend: " + ", ".join(text.get_text() for text in legend.get_texts()))
-    said = "; ".join(dict.fromkeys(part for part in parts if part))
-    return visible(" ".join(said.split())) + ". The table below holds the numbers."
+    words = "; ".join(dict.fromkeys(part for part in parts if part))
+    return visible(" ".join(words.split())) + ". The table below holds the numbers."

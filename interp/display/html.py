@@ -13,7 +13,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from interp.display import token_map as heat_map
-from interp.display.text import cited, said, visible
+from interp.display.text import format_value, short_citation, visible
 from interp.errors import InterpError
 
 
@@ -51,17 +51,17 @@ def table(frame: pd.DataFrame, caption: str, *, units: Mapping[str, str] | None 
 
 
 def _head(name: str, unit: str, interval: bool) -> Markup:
-    said = ", ".join(part for part in (unit, "with 95 % interval" if interval else "") if part)
-    small = Markup(" <small>({})</small>").format(said) if said else Markup("")
+    format_value = ", ".join(part for part in (unit, "with 95 % interval" if interval else "") if part)
+    small = Markup(" <small>({})</small>").format(format_value) if format_value else Markup("")
     return Markup('<th scope="col">{}{}</th>').format(visible(name), small)
 
 
 def _cells(row: Mapping[Any, Any], names: Sequence[str], numeric: Sequence[bool]) -> Iterator[Markup]:
     for place, (name, number) in enumerate(zip(names, numeric, strict=True)):
-        text = said(row[name])
+        text = format_value(row[name])
         low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
         if low is not None and not (pd.isna(low) and pd.isna(high)):
-            text = f"{text} [{said(low)}, {said(high)}]"
+            text = f"{text} [{format_value(low)}, {format_value(high)}]"
         tag = Markup('<th scope="row">{}</th>') if place == 0 else Markup("<td{}>{}</td>")
         align = Markup(' style="text-align:right;white-space:nowrap"') if number else Markup("")
         yield tag.format(text) if place == 0 else tag.format(align, text)
@@ -82,7 +82,7 @@ def findings(frame: pd.DataFrame) -> Markup:
     shown = frame[[name for name in wanted if name in frame and (name != "model" or several)]]
     shown = shown.rename(columns={"low": "effect_low", "high": "effect_high"})
     shown = shown.assign(
-        state=shown["state"].map(lambda state: _STATES.get(state, state)), paper=shown["paper"].map(cited)
+        state=shown["state"].map(lambda state: _STATES.get(state, state)), paper=shown["paper"].map(short_citation)
     )
     rendered = str(table(shown, "Claims put to the test", max_rows=500))
     for state, text in _STATES.items():  # whole cells only, and those hold nothing that came from elsewhere

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from interp.display.text import visible
 from interp.errors import InputError
 
 BLUE, RED, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -29,8 +30,12 @@ def one_prompt(frame: pd.DataFrame, prompt_id: int | None) -> pd.DataFrame:
     return one
 
 
-def legible(token: str, width: int = 9) -> str:
-    """A token in a few characters: what cannot be printed spelled out, `$` kept from starting a formula."""
-    text = token if token.isprintable() else repr(token)[1:-1]
+def token_label(token: str, width: int = 9) -> str:
+    r"""Return a token in a few characters, hidden ones spelled out, with `$` kept from starting a formula.
+
+    >>> token_label("a\n"), token_label(" understanding")
+    ('a↵', ' underst…')
+    """
+    text = visible(token)
     text = text if len(text) <= width else text[: width - 1] + "…"
     return text.replace("$", r"\$")

@@ -32,17 +32,17 @@ def _code(character: str) -> str:
     return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
 
 
-def cited(paper: str) -> str:
+def short_citation(paper: str) -> str:
     """Authors and year of a paper; all that is given where no year is.
 
-    >>> cited("Belrose et al. (2023), Eliciting Latent Predictions, arXiv 2303.08112"), cited("an example")
+    >>> short_citation("Belrose et al. (2023), Eliciting Latent Predictions, arXiv 2303.08112"), short_citation("an example")
     ('Belrose et al. 2023', 'an example')
     """
     found = re.match(r"(.*?)[ (,]+((?:19|20)\d\d)\b", paper)
     return f"{found[1]} {found[2]}" if found else paper
 
 
-def said(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as a table shows it: four digits, `–` for what is missing, strings with their outer spaces in quotes."""
     if isinstance(value, str):
         return visible(repr(value) if value != value.strip() else value)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from interp.display.text import said, visible
+from interp.display.text import format_value, visible
 from interp.errors import InputError, UnknownName
 from interp.frames.schema import Schema
 
@@ -68,7 +68,7 @@ def token_map(
     body = []
     for key, line in lines[:max_lines]:
         most = _largest(line, value) if by_method else largest
-        label = ", ".join(f"{name} {said(part)}" for name, part in zip(keys, key, strict=True))
+        label = ", ".join(f"{name} {format_value(part)}" for name, part in zip(keys, key, strict=True))
         body.append(_line(line, value, unit, most, f"{label}, scale ±{most:.3g}" if by_method else label))
     more = f" The first {max_lines} of {len(lines)} lines." if len(lines) > max_lines else ""
     target = one["target"].dropna().unique().tolist() if "target" in one else []
@@ -100,7 +100,7 @@ def _line(line: pd.DataFrame, value: str, unit: str, largest: float, label: str)
         missing = pd.isna(score)
         tip = f"position {pos}: {'missing' if missing else f'{score:.4g} {unit}'.strip()}"
         if not pd.isna(target):
-            tip += f", of {said(target)}"
+            tip += f", of {format_value(target)}"
         style = "border-bottom:1px dotted" if missing else shade(float(score) / largest)
         spans.append(_TOKEN.format(tip, style, visible(str(token))))
     if len(line) > _MAX_TOKENS:

@@ -70,8 +70,8 @@ class Claim:
 
     def digest(self) -> str:
         """Changes with whatever decides the verdict: the run, the statistic's source and the comparison."""
-        said = (self.id, self.run_key(), _source(self.statistic), str(self.comparison), self.bounds, self.unit)
-        return sha256(repr(said).encode()).hexdigest()[:12]
+        identity = (self.id, self.run_key(), _source(self.statistic), str(self.comparison), self.bounds, self.unit)
+        return sha256(repr(identity).encode()).hexdigest()[:12]
 
     def run_key(self) -> str:
         """Equal for claims that share one run."""

@@ -29,7 +29,7 @@ def findings(frame: pd.DataFrame) -> Figure:
         raise InputError("the frame has no rows to draw.")
     claims, runs = frame["claim"].unique().tolist(), frame["run_id"].unique().tolist()
     names = frame.drop_duplicates("run_id").set_index("run_id")["model"]
-    said = frame.drop_duplicates("claim").set_index("claim")["statement"]
+    statements = frame.drop_duplicates("claim").set_index("claim")["statement"]
     width, height = 4.6 + 2.9 * len(runs), 0.9 + 0.3 * len(claims)
     figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
     for row in frame.itertuples():
@@ -41,7 +41,7 @@ def findings(frame: pd.DataFrame) -> Figure:
     axes.set_xlim(-0.5, len(runs) - 0.5)
     axes.set_ylim(len(claims) - 0.5, -0.5)
     axes.set_xticks(range(len(runs)), [names[run] for run in runs], fontsize=9)
-    axes.set_yticks(range(len(claims)), [said[claim] for claim in claims], fontsize=8)
+    axes.set_yticks(range(len(claims)), [statements[claim] for claim in claims], fontsize=8)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

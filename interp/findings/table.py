@@ -82,8 +82,8 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     labels = [f"{name} {run}" if name in several else name for name, run in zip(frame.model, frame.run_id, strict=True)]
     matrix = frame.assign(label=labels).pivot(index="claim", columns="label", values="state")
     matrix = matrix.reindex(index=frame["claim"].unique(), columns=list(dict.fromkeys(labels)))
-    said = frame.drop_duplicates("claim").set_index("claim")[["statement", "paper"]]
-    joined = said.join(matrix).reset_index()
+    facts = frame.drop_duplicates("claim").set_index("claim")[["statement", "paper"]]
+    joined = facts.join(matrix).reset_index()
     joined.columns.name = None
     return joined
 
@@ -250,7 +250,11 @@ def _judged(claim: Claim, frame: pd.DataFrame, data: str, settings: Mapping[str,
     except InterpError as error:
         return _skipped(claim, settings["level"], data, str(error)) | {"probe_run_id": run_id}
     numbers = {name: getattr(found, name) for name in (*_NUMBERS, "n", "n_skipped", "level")}
-    return _said(claim) | numbers | {"state": found.state, "reason": found.reason, "probe_run_id": run_id, "data": data}
+    return (
+        _claim_columns(claim)
+        | numbers
+        | {"state": found.state, "reason": found.reason, "probe_run_id": run_id, "data": data}
+    )
 
 
 _NUMBERS = (
@@ -260,13 +264,13 @@ _NUMBERS = (
 
 def _skipped(claim: Claim, level: float, data: str, reason: str) -> dict[str, Any]:
     numbers = dict.fromkeys(_NUMBERS, float("nan")) | {"n": 0, "n_skipped": 0, "level": level}
-    return _said(claim) | numbers | {"state": "skipped", "reason": reason, "probe_run_id": "", "data": data}
+    return _claim_columns(claim) | numbers | {"state": "skipped", "reason": reason, "probe_run_id": "", "data": data}
 
 
-def _said(claim: Claim) -> dict[str, str]:
+def _claim_columns(claim: Claim) -> dict[str, str]:
     names = ("statement", "paper", "says", "unit", "note", "probe")
-    said = {name: re.sub(r"\s+", " ", getattr(claim, name)) for name in names}
-    return said | {"claim": claim.id, "comparison": str(claim.comparison)}
+    facts = {name: re.sub(r"\s+", " ", getattr(claim, name)) for name in names}
+    return facts | {"claim": claim.id, "comparison": str(claim.comparison)}
 
 
 def _after_holm(rows: Sequence[Mapping[str, Any]], level: float) -> dict[str, np.ndarray]:

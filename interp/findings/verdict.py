@@ -155,10 +155,10 @@ class Verdict:
         """
         beside = "" if np.isnan(self.control_effect) else f", control {self.control_effect:.3g}"
         skipped = f", {self.n_skipped} skipped" if self.n_skipped else ""
-        said = f"{self.statement}: " if self.statement else ""
+        statement = f"{self.statement}: " if self.statement else ""
         interval = f"{self.effect:.3g} [{self.low:.3g}, {self.high:.3g}]"
         why = f"; {self.reason}" if self.reason else ""
-        return f"{self.state}: {said}{interval} {self.comparison} (n = {self.n}{skipped}{beside}{why})"
+        return f"{self.state}: {statement}{interval} {self.comparison} (n = {self.n}{skipped}{beside}{why})"
 
 
 def judge(

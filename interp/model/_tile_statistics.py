@@ -11,7 +11,7 @@ from interp.errors import NumericalError
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Requested:
     """Which statistics to keep; `ids` are the targets of each row, [rows, t]."""
 
     entropy: bool
@@ -21,7 +21,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Step:
+class TileStep:
     """What a tile did to the sums of the reference, as those compared with it need to know."""
 
     exponentials: Tensor  # [rows, width]
@@ -29,7 +29,7 @@ class Step:
     total_before: Tensor  # [rows], the sum of exponentials before this tile, decayed
 
 
-class Running:
+class TileStatistics:
     """One state's statistics, tile by tile.
 
     Sums of exponentials are relative to the largest logit so far and rescaled when it grows: nothing overflows, and a
@@ -43,7 +43,9 @@ class Running:
         device: where the rows are.
     """
 
-    def __init__(self, n_rows: int, wanted: Wanted, bounds: tuple[Tensor, Tensor] | None, device: torch.device) -> None:
+    def __init__(
+        self, n_rows: int, wanted: Requested, bounds: tuple[Tensor, Tensor] | None, device: torch.device
+    ) -> None:
         self._wanted, self._bounds = wanted, bounds
         self._peak = torch.full((n_rows,), -torch.inf, device=device)
         self._base, self._total, self._weighted, self._cross = torch.zeros(4, n_rows, device=device)
@@ -60,8 +62,8 @@ class Running:
         scratch: Tensor,
         *,
         exponentials: Tensor | None = None,
-        reference: Step | None = None,
-    ) -> Step:
+        reference: TileStep | None = None,
+    ) -> TileStep:
         """Take in float32 logits [rows, width] of the tokens from `start` on; they are written over.
 
         Args:
@@ -88,7 +90,7 @@ class Running:
             cross = torch.where(reference.decay == 0, 0.0, reference.decay * self._cross)
             added = _total(torch.mul(reference.exponentials, logits, out=scratch))
             self._cross = cross - grown * reference.total_before + added
-        return Step(powers, decay, before)
+        return TileStep(powers, decay, before)
 
     def recount(self, logits: Tensor) -> None:
         """Count a tile once more, for rows whose targets' logits did not lie within their bounds."""
@@ -107,7 +109,7 @@ class Running:
         self._near.clear()
         return True
 
-    def statistics(self, reference: Running) -> dict[str, Tensor]:
+    def statistics(self, reference: TileStatistics) -> dict[str, Tensor]:
         """What was wanted, after the last tile; `reference` may be this one.
 
         Raises:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.model._tile_statistics import Running, Wanted
+from interp.model._tile_statistics import Requested, TileStatistics
 from interp.model.head import Head
 
 # Tiles of 512 x 2,048 float32 logits (4 MiB) keep the products large enough to be efficient and every pass over a tile
@@ -103,7 +103,7 @@ def read_out(
         ids = targets[rows].to(reference.device) if isinstance(targets, Tensor) else None
         if targets == "argmax":
             ids = compared.argmax()
-        own, *found = _read(compared, others, Wanted(entropy, kl, k, ids))
+        own, *found = _read(compared, others, Requested(entropy, kl, k, ids))
         rest = iter(found)
         results = [own if known else next(rest) for known in same]
         for name in own:
@@ -116,7 +116,7 @@ def read_out(
     return Readout(**joined)
 
 
-def _read(compared: _Rows, others: Sequence[_Rows], wanted: Wanted) -> list[dict[str, Tensor]]:
+def _read(compared: _Rows, others: Sequence[_Rows], wanted: Requested) -> list[dict[str, Tensor]]:
     """Statistics of the rows compared with and of the others, tile by tile."""
     reference = compared.running(wanted)
     states = [rows.running(wanted) for rows in others]
@@ -182,14 +182,16 @@ class _Rows:
         aliased = logits.untyped_storage().data_ptr() == self.residual.untyped_storage().data_ptr()
         return logits.clone() if aliased else logits
 
-    def running(self, wanted: Wanted) -> Running:
+    def running(self, wanted: Requested) -> TileStatistics:
         """Fresh statistics of these rows."""
         bounds = None if self.whole or wanted.ids is None else self.head.bounds(self.normed, wanted.ids)
-        return Running(len(self.residual), wanted, bounds, self.residual.device)
+        return TileStatistics(len(self.residual), wanted, bounds, self.residual.device)
 
     def argmax(self) -> Tensor:
         """The most probable token of each row, [rows, 1]."""
-        top = Running(len(self.residual), Wanted(entropy=False, kl=False, k=1, ids=None), None, self.residual.device)
+        top = TileStatistics(
+            len(self.residual), Requested(entropy=False, kl=False, k=1, ids=None), None, self.residual.device
+        )
         for tile in self.tiling.tiles():
             top.keep_top(self.logits(tile), tile.start)
         return top.top_id

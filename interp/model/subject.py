@@ -164,7 +164,7 @@ class Subject:
         self._check(ids)
         return self.backend.run(ids, program, mids=mids, graph=graph)
 
-    def run_ends(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
+    def next_token_logits(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
         """Run a program on the model's own logits [batch, d_vocab] after one position of each row.
 
         For many short texts: no block is recorded, so that the pass costs what the model does, and of each text one
@@ -180,11 +180,11 @@ class Subject:
 
         >>> from interp import load
         >>> ids, ends = torch.tensor([[0, 5, 9], [0, 7, 0]]), torch.tensor([2, 1])
-        >>> load("reference").run_ends(ids, ends, lambda logits: tuple(logits.shape))
+        >>> load("reference").next_token_logits(ids, ends, lambda logits: tuple(logits.shape))
         (2, 8192)
         """
         self._check(ids)
-        return self.backend.run_ends(ids, ends, program)
+        return self.backend.next_token_logits(ids, ends, program)
 
     def reader(self, *, final_norm: bool = True, **wanted: Any) -> Callable[[Tape, Sequence[Tensor], Tensor], Readout]:
         """How to read residuals [rows, d_model] through the model's own head, for use in a program.
@@ -254,20 +254,20 @@ class Subject:
         return continued(self, prompts, max_new_tokens, temperature=temperature, seed=seed)
 
     @contextmanager
-    def edited(self, edits: Sequence[tuple[Site, Edit]], said: Mapping[str, Any]) -> Iterator[None]:
+    def edited(self, edits: Sequence[tuple[Site, Edit]], note: Mapping[str, Any]) -> Iterator[None]:
         """Every pass within the block runs with these values replaced, and every frame made in it says so.
 
         Args:
             edits: where, and by what; see `interp.model.sites.editing`. Edits may be nested: the inner ones see what
                 the outer ones made.
-            said: what the provenance of frames tells of them; JSON.
+            note: what the provenance of frames tells of them; JSON.
 
         Raises:
             ModelError: the model cannot be studied, or no pass was made within the block, so that nothing was edited.
         """
         if not self._verified:  # now, for a model that is being edited may well not be the one that was loaded
             self._check(torch.arange(min(8, self.n_ctx)).remainder(self.d_vocab).expand(2, -1))
-        self.edits.append(dict(said))
+        self.edits.append(dict(note))
         try:
             with ExitStack() as active:
                 for site, edit in edits:

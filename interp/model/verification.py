@@ -38,7 +38,7 @@ def verify(subject: Subject, ids: Tensor) -> None:
         original = subject.backend.original_logits(ids)
         replayed, in_tiles = subject.backend.run(ids, lambda tape: (_replayed(tape), _in_tiles(tape)), mids=False)
         earlier = subject.backend.logits(changed)[:, :-1]
-        at_ends = subject.backend.run_ends(ids, ends, lambda logits: logits)
+        at_ends = subject.backend.next_token_logits(ids, ends, lambda logits: logits)
     except (InterpError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a library trips over in an architecture it does not know

@@ -1,7 +1,7 @@
 """Models whose answer is known in closed form, on which every probe is proved.
 
 `bias_ladder`  every block lifts one token's logit; log-prob, rank, entropy and KL at every layer by formula
-`copy`         uniform attention; the logits are the counts of the tokens so far
+`copying`      uniform attention; the logits are the counts of the tokens so far
 `bigram`       an MLP that holds a whole transition matrix
 `cue`          one token, wherever it stands, decides what is said from then on
 `two_step`     the second block reads what the first one wrote; deleting or swapping them has known answers
@@ -14,7 +14,7 @@ can be imported.
 
 from interp.planted._build import Planted
 from interp.planted.bigrams import BigramTruth, bigram
-from interp.planted.copying import CopyTruth, copy
+from interp.planted.copies import CopyTruth, copying
 from interp.planted.cues import CueTruth, cue
 from interp.planted.ladder import LadderTruth, bias_ladder
 from interp.planted.tokenizer import word_tokenizer
@@ -29,7 +29,7 @@ __all__ = [
     "TwoStepTruth",
     "bias_ladder",
     "bigram",
-    "copy",
+    "copying",
     "cue",
     "two_step",
     "word_tokenizer",

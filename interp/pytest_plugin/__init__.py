@@ -33,7 +33,7 @@ from interp.pytest_plugin import marker, records
 from interp.pytest_plugin import summary as ledger
 from interp.pytest_plugin.finding import Finding
 from interp.pytest_plugin.session import Session
-from interp.pytest_plugin.summary import Ledger
+from interp.pytest_plugin.summary import FindingsSummary
 
 _SESSION = pytest.StashKey[Session]()
 _COLLECTED = pytest.StashKey[dict[str, list[str]]]()
@@ -66,7 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         picked = any("::" in str(argument) for argument in config.args)
         picked |= config.option.collectonly or bool(config.getoption("lf", False))
-        config.pluginmanager.register(Ledger(update, not picked, config.rootpath), "interp-ledger")
+        config.pluginmanager.register(FindingsSummary(update, not picked, config.rootpath), "interp-ledger")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -k and -m take tests out
@@ -107,10 +107,10 @@ def finding(request: pytest.FixtureRequest) -> Finding:
             pytrace=False,
         )
     try:
-        question = marker.question(reversed(markers))
+        finding_spec = marker.finding_spec(reversed(markers))
     except InterpError as error:
         pytest.fail(str(error), pytrace=False)
-    made = Finding(question, item.config.stash[_SESSION], item.path, _test_name(item))
+    made = Finding(finding_spec, item.config.stash[_SESSION], item.path, _test_name(item))
     item.stash[_FINDING] = made
     return made
 

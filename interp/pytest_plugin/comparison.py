@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from interp.errors import InputError, UnknownName
-from interp.pytest_plugin.records import Cell, Record, Row, key_of, said
+from interp.pytest_plugin.records import Cell, Record, Row, describe_key, key_of
 
 Rule: TypeAlias = float | Literal["interval"]
 """Largest absolute difference, in the column's own unit; or "interval": `v_low`..`v_high` then and now must overlap."""
@@ -50,14 +50,14 @@ def differences(recorded: Record, by: Sequence[str], rows: Sequence[Row], tolera
     lines = [f"column {name!r} was recorded and is gone" for name in before if name not in now]
     lines += [f"column {name!r} is new" for name in now if name not in before]
     was, has = ({key_of(row, by): row for row in some} for some in (recorded["rows"], rows))
-    lines += [f"row {said(by, key)} was recorded and is gone" for key in was if key not in has]
-    lines += [f"row {said(by, key)} is new" for key in has if key not in was]
+    lines += [f"row {describe_key(by, key)} was recorded and is gone" for key in was if key not in has]
+    lines += [f"row {describe_key(by, key)} is new" for key in has if key not in was]
     shared = [name for name in now if name in before and name in rules]
     for key in (key for key in was if key in has):
         for name in shared:
             change = _change(name, was[key], has[key], rules[name])
             if change:
-                lines.append(" ".join(filter(None, (said(by, key), f"{name}: {change}"))))
+                lines.append(" ".join(filter(None, (describe_key(by, key), f"{name}: {change}"))))
     return lines
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from interp.errors import InputError
 from interp.pytest_plugin import comparison, records
-from interp.pytest_plugin.marker import Question
-from interp.pytest_plugin.outcome import Checked, Compared, Outcome
+from interp.pytest_plugin.marker import FindingSpec
+from interp.pytest_plugin.outcome import Checked, Compared, TestOutcome
 from interp.pytest_plugin.session import Session, read_texts_of
 
 if TYPE_CHECKING:
@@ -41,18 +41,18 @@ class Finding:
         outcome: what was found so far; sent to the terminal summary, from a worker too.
     """
 
-    def __init__(self, question: Question, session: Session, module: Path, test: str) -> None:
-        self.question = question
+    def __init__(self, finding_spec: FindingSpec, session: Session, module: Path, test: str) -> None:
+        self.finding_spec = finding_spec
         self._session = session
         self._module = module
-        self.outcome = Outcome(str(records.file_of(module)), test)
+        self.outcome = TestOutcome(str(records.file_of(module)), test)
 
     @cached_property
     def subject(self) -> Subject:
         """The model of the marker, or of `--interp-model`; loaded once per process of the test run."""
         if self._session.model is not None:
             return self._session.subject(self._session.model)
-        source = self.question.model
+        source = self.finding_spec.model
         if isinstance(source, str) and (self._module.parent / source / "config.json").is_file():
             source = str(self._module.parent / source)
         return self._session.subject(source)
@@ -64,9 +64,9 @@ class Finding:
         Raises:
             InputError: the marker names no data.
         """
-        if self.question.data is None:
+        if self.finding_spec.data is None:
             raise InputError('@pytest.mark.finding names no data: say data="stories", a file or texts.')
-        return read_texts_of(self.question.data, self.question.n, self._module.parent)
+        return read_texts_of(self.finding_spec.data, self.finding_spec.n, self._module.parent)
 
     def run(self, probe: str, /, **parameters: Any) -> pd.DataFrame:
         """The frame of a probe, by the name `interp probes` lists; measured once per process for all tests that ask.
@@ -79,7 +79,7 @@ class Finding:
             UnknownName: no such probe or parameter.
             InputError: it reads texts and none are named.
         """
-        texts = None if self.question.data is None else self.texts
+        texts = None if self.finding_spec.data is None else self.texts
         return self._session.run(probe, self.subject, texts, parameters)
 
     def check(self, statement: str, values: Any, *, expect: State = "holds", **criteria: Any) -> Verdict:
@@ -156,7 +156,7 @@ class Finding:
 
     def _on_another_model(self, was: records.Record | None) -> bool:
         """Whether the command line names a model that the record is not of."""
-        if self._session.model in (None, self.question.model):
+        if self._session.model in (None, self.finding_spec.model):
             return False
         return was is None or was["fingerprint"] != self.subject.fingerprint
 

@@ -17,7 +17,7 @@ _ARGUMENTS = ("model", "data", "n")
 
 
 @dataclass(frozen=True)
-class Question:
+class FindingSpec:
     """Which model a test asks, about which texts.
 
     Attributes:
@@ -32,28 +32,28 @@ class Question:
     n: int | None = None
 
 
-def question(markers: Iterable[tuple[tuple[Any, ...], dict[str, Any]]]) -> Question:
+def finding_spec(markers: Iterable[tuple[tuple[Any, ...], dict[str, Any]]]) -> FindingSpec:
     """The arguments of a test's markers, those of its module and class first, put together.
 
     Raises:
         InputError: what a marker says cannot be used.
 
-    >>> question([((), {"model": "reference"}), ((), {"data": "stories", "n": 5})])
-    Question(model='reference', data='stories', n=5)
+    >>> finding_spec([((), {"model": "reference"}), ((), {"data": "stories", "n": 5})])
+    FindingSpec(model='reference', data='stories', n=5)
     """
-    said: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     for positional, named in markers:
         if positional:
             raise InputError(f"@pytest.mark.finding takes its arguments by name: say model={positional[0]!r}.")
         for name in named:
             if name not in _ARGUMENTS:
                 raise UnknownName("argument of @pytest.mark.finding", name, _ARGUMENTS)
-        said |= named
-    if "model" not in said:
+        given |= named
+    if "model" not in given:
         raise InputError('@pytest.mark.finding names no model: say @pytest.mark.finding(model="reference").')
-    n = said.get("n")
+    n = given.get("n")
     if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
         raise InputError(f"@pytest.mark.finding(n={n!r}): give a whole number of texts, at least 1.")
-    if n is not None and said.get("data") is None:
+    if n is not None and given.get("data") is None:
         raise InputError(f"@pytest.mark.finding(n={n!r}) names no data to take texts from: say data= too.")
-    return Question(**said)
+    return FindingSpec(**given)

@@ -46,7 +46,7 @@ class Compared:
 
 
 @dataclass
-class Outcome:
+class TestOutcome:
     """All of one test: which file its records are in, and under which name."""
 
     file: str
@@ -59,8 +59,8 @@ class Outcome:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, said: dict[str, Any]) -> Outcome:
+    def from_json(cls, recorded: dict[str, Any]) -> TestOutcome:
         """What `as_json` made."""
-        checked = [Checked(**one) for one in said["checked"]]
-        compared = [Compared(**one) for one in said["compared"]]
-        return cls(said["file"], said["test"], checked, compared)
+        checked = [Checked(**one) for one in recorded["checked"]]
+        compared = [Compared(**one) for one in recorded["compared"]]
+        return cls(recorded["file"], recorded["test"], checked, compared)

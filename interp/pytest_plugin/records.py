@@ -146,7 +146,7 @@ def _sorted_rows(frame: pd.DataFrame, keys: list[str]) -> list[Row]:
         raise InputError(f"a key in {keys} is missing in some row; fill it in or record by other columns.")
     twice = next((key for key in found if found.count(key) > 1), None) if len(set(found)) < len(found) else None
     if twice is not None:
-        raise InputError(f"several rows have {said(keys, twice)}; add the columns that tell them apart to by=.")
+        raise InputError(f"several rows have {describe_key(keys, twice)}; add the columns that tell them apart to by=.")
     order = sorted(range(len(rows)), key=lambda index: [(isinstance(cell, str), cell) for cell in found[index]])
     return [rows[index] for index in order]
 
@@ -156,10 +156,10 @@ def key_of(row: Mapping[str, Cell], keys: Sequence[str]) -> tuple[Any, ...]:
     return tuple(row.get(key) for key in keys)
 
 
-def said(keys: Sequence[str], key: Sequence[Cell]) -> str:
+def describe_key(keys: Sequence[str], key: Sequence[Cell]) -> str:
     """A key as it is said in messages.
 
-    >>> said(["layer", "control"], (3, "none"))
+    >>> describe_key(["layer", "control"], (3, "none"))
     "layer=3, control='none'"
     """
     return ", ".join(f"{name}={cell!r}" for name, cell in zip(keys, key, strict=True))

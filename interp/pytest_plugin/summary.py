@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from interp.pytest_plugin import records
-from interp.pytest_plugin.outcome import Compared, Outcome
+from interp.pytest_plugin.outcome import Compared, TestOutcome
 
 COLLECTED = "interp_findings_collected"  # in a worker's output
 OUTCOME = "interp_finding"  # attribute of a report
@@ -22,7 +22,7 @@ _COLOURS = {"holds": "green", "fails": "red", "undecided": "yellow"}
 
 
 @dataclass(eq=False)  # a plugin is told by which one it is
-class Ledger:
+class FindingsSummary:
     """Outcomes of a test run.
 
     Attributes:
@@ -34,7 +34,7 @@ class Ledger:
     update: bool
     whole: bool
     root: Path
-    _outcomes: list[Outcome] = field(default_factory=list)
+    _outcomes: list[TestOutcome] = field(default_factory=list)
     _complete: set[tuple[str, str]] = field(default_factory=set)
     _collected: dict[str, set[str]] = field(default_factory=dict)
     _unused: list[tuple[str, str, str]] = field(default_factory=list)
@@ -49,10 +49,10 @@ class Ledger:
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a finished test's outcome off its report."""
-        said = getattr(report, OUTCOME, None)
-        if said is None:
+        recorded = getattr(report, OUTCOME, None)
+        if recorded is None:
             return
-        outcome = Outcome.from_json(said)
+        outcome = TestOutcome.from_json(recorded)
         self._outcomes.append(outcome)
         if report.passed:  # one that failed or was skipped may have stopped before it came to a record
             self._complete.add((outcome.file, outcome.test))
@@ -65,7 +65,7 @@ class Ledger:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
         """Find unused records and files, and bring the files up to date if asked to."""
-        measured: dict[str, list[Outcome]] = {}
+        measured: dict[str, list[TestOutcome]] = {}
         for outcome in self._outcomes:
             measured.setdefault(outcome.file, []).append(outcome)
         for name in sorted(self._collected.keys() | measured.keys()):
@@ -84,7 +84,7 @@ class Ledger:
                 if self.update:
                     file.unlink()
 
-    def _settle(self, file: Path, outcomes: list[Outcome]) -> None:
+    def _settle(self, file: Path, outcomes: list[TestOutcome]) -> None:
         recorded = records.read(file)
         unused = self._unused_in(str(file), recorded, outcomes)
         self._unused += [(str(file), test, name) for test, name in unused]
@@ -97,7 +97,7 @@ class Ledger:
             del recorded[test][name]
         records.write(file, recorded)
 
-    def _unused_in(self, file: str, recorded: records.Recorded, outcomes: list[Outcome]) -> list[tuple[str, str]]:
+    def _unused_in(self, file: str, recorded: records.Recorded, outcomes: list[TestOutcome]) -> list[tuple[str, str]]:
         """Records of tests that passed without asking for them, or that are not there any more."""
         asked = {(outcome.test, one.name) for outcome in outcomes for one in outcome.compared}
         known = self._collected.get(file, set())

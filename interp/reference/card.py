@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from interp.data.bigram_counts import vocabulary
 from interp.reference.baselines import Baselines, fit_baselines
 from interp.reference.corpus import END_OF_TEXT, HELD_OUT_BOOKS, HELD_OUT_STORIES, TokenStream, encode, read_corpus
-from interp.reference.sample import TEMPERATURE, TOP_P, Passage, load_trained, passages, weights_sha256
+from interp.reference.sample import TEMPERATURE, TOP_P, PlantedPassage, load_trained, passages, weights_sha256
 from interp.reference.train import held_out_losses, saved_tokenizer
 
 SAMPLE_SEED = 0
@@ -109,7 +109,7 @@ def loss_table(held_out: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def card(evaluation: dict[str, Any], training: dict[str, Any], books: list[str], sample: Passage) -> str:
+def card(evaluation: dict[str, Any], training: dict[str, Any], books: list[str], sample: PlantedPassage) -> str:
     """The model's README: `books` are the corpus's file names, the held-out ones included."""
     recipe = training["recipe"]
     passes = training["tokens_seen"] / training["training_tokens"]

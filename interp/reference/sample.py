@@ -41,7 +41,7 @@ MIN_TOKENS, MAX_TOKENS = 60, 200
 
 
 @dataclass(frozen=True)
-class Passage:
+class PlantedPassage:
     """A sampled text; `n_tokens` without start-of-text, counted by tokenising `text` again."""
 
     prompt_id: int
@@ -51,19 +51,19 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplePlan:
     """What a seed decides before the model is asked: `draws` [tokens] in 0..1 choose each token after the opening."""
 
     opening: str
     draws: Tensor
 
 
-def plan(seed: int, shortest: int = MIN_TOKENS, longest: int = MAX_TOKENS) -> Plan:
+def plan(seed: int, shortest: int = MIN_TOKENS, longest: int = MAX_TOKENS) -> SamplePlan:
     """Opening, length (`shortest` to `longest` tokens) and random numbers of the passage with this seed."""
     generator = torch.Generator().manual_seed(seed)
     opening = OPENINGS[int(torch.randint(len(OPENINGS), (), generator=generator))]
     length = int(torch.randint(shortest, longest + 1, (), generator=generator))
-    return Plan(opening, torch.rand(length, generator=generator, dtype=torch.float64))
+    return SamplePlan(opening, torch.rand(length, generator=generator, dtype=torch.float64))
 
 
 def nucleus(logits: Tensor, draws: Tensor, temperature: float = TEMPERATURE, top_p: float = TOP_P) -> Tensor:
@@ -129,7 +129,7 @@ def passages(
     shortest: int = MIN_TOKENS,
     longest: int = MAX_TOKENS,
     batch_size: int = 50,
-) -> Iterator[Passage]:
+) -> Iterator[PlantedPassage]:
     """Passages of `shortest` to `longest` tokens, by rising seed, without end.
 
     A seed is passed over when the story ended too early, when the text was cut inside a character, or when tokenising
@@ -144,7 +144,7 @@ def passages(
         barren += 1
         for seed, (text, n_tokens) in zip(seeds, sample_seeds(model, tokenizer, seeds, shortest, longest), strict=True):
             if shortest <= n_tokens <= longest and "\N{REPLACEMENT CHARACTER}" not in text:
-                yield Passage(prompt_id, text, seed, n_tokens)
+                yield PlantedPassage(prompt_id, text, seed, n_tokens)
                 prompt_id, barren = prompt_id + 1, 0
         if barren == 20:
             raise ModelError(f"none of {20 * batch_size} samples had {shortest} to {longest} tokens; train longer.")
@@ -163,7 +163,7 @@ def weights_sha256(folder: str | Path) -> str:
     return hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
 
 
-def card(stories: list[Passage], weights: str) -> str:
+def card(stories: list[PlantedPassage], weights: str) -> str:
     """The dataset's README, with its numbers."""
     lengths = sorted(story.n_tokens for story in stories)
     openings = "\n".join(f"- `{opening}`" for opening in OPENINGS if opening)

@@ -27,7 +27,7 @@ from interp.reference.muon import Muon
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """Everything that decides the weights, besides the corpus."""
 
     n_layers: int = 8
@@ -43,7 +43,7 @@ class Recipe:
     seed: int = 0
 
 
-def new_model(recipe: Recipe, tokenizer: Tokenizer) -> Any:
+def new_model(recipe: TrainingRecipe, tokenizer: Tokenizer) -> Any:
     """A freshly initialised `GPT2LMHeadModel` of the recipe's shape."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -65,7 +65,7 @@ def new_model(recipe: Recipe, tokenizer: Tokenizer) -> Any:
     return GPT2LMHeadModel(config)
 
 
-def new_optimisers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def new_optimisers(model: Any, recipe: TrainingRecipe) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices; AdamW for embeddings, norms and biases."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ".h." in name]
     chosen = {id(p) for p in matrices}
@@ -76,12 +76,12 @@ def new_optimisers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
     ]
 
 
-def learning_rate_factor(step: int, steps: int, recipe: Recipe) -> float:
+def learning_rate_factor(step: int, steps: int, recipe: TrainingRecipe) -> float:
     """Warm-up, constant, linear decay to zero over the last `decay_fraction` of `steps`."""
     return min(1.0, (step + 1) / recipe.warmup_steps, (steps - step) / max(1, steps * recipe.decay_fraction))
 
 
-def batches(stream: TokenStream, recipe: Recipe, bos: int, first_step: int) -> Iterator[NDArray[np.int32]]:
+def batches(stream: TokenStream, recipe: TrainingRecipe, bos: int, first_step: int) -> Iterator[NDArray[np.int32]]:
     """Endless passes over the text, each cut and shuffled by its own seed; begins at the batch of `first_step`."""
     skip, epoch = first_step, 0
     while True:
@@ -125,7 +125,9 @@ def held_out_losses(model: Any, stream: TokenStream, context: int, bos: int) -> 
     return torch.cat(losses).numpy()
 
 
-def train(corpus: Path, out: Path, steps: int, recipe: Recipe, *, device: str, bf16: bool, save_every: int) -> Path:
+def train(
+    corpus: Path, out: Path, steps: int, recipe: TrainingRecipe, *, device: str, bf16: bool, save_every: int
+) -> Path:
     """Train or resume in `out`; returns the folder of the finished Hugging Face model, `out/model`."""
     out.mkdir(parents=True, exist_ok=True)
     text = read_corpus(corpus)
@@ -176,14 +178,14 @@ def _head(stream: TokenStream, n: int) -> TokenStream:
     return TokenStream(stream.ids[:n], stream.starts, stream.begins_document, stream.n_bytes)
 
 
-def _tokenizer(path: Path, documents: list[list[str]], recipe: Recipe) -> Tokenizer:
+def _tokenizer(path: Path, documents: list[list[str]], recipe: TrainingRecipe) -> Tokenizer:
     if not path.exists():
         train_tokenizer(documents, recipe.vocab_size).save(str(path))
     return Tokenizer.from_file(str(path))
 
 
 def _resume(
-    path: Path, model: Any, optimisers: list[torch.optim.Optimizer], recipe: Recipe, digest: str
+    path: Path, model: Any, optimisers: list[torch.optim.Optimizer], recipe: TrainingRecipe, digest: str
 ) -> tuple[int, float]:
     if not path.exists():
         return 0, 0.0
@@ -200,7 +202,7 @@ def _save(
     path: Path,
     model: Any,
     optimisers: list[torch.optim.Optimizer],
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     digest: str,
     step: int,
     seconds: float,
@@ -219,7 +221,13 @@ def _save(
 
 
 def _export(
-    folder: Path, model: Any, tokenizer_file: Path, recipe: Recipe, steps: int, stream: TokenStream, seconds: float
+    folder: Path,
+    model: Any,
+    tokenizer_file: Path,
+    recipe: TrainingRecipe,
+    steps: int,
+    stream: TokenStream,
+    seconds: float,
 ) -> Path:
     model.half().save_pretrained(folder)
     _save_tokenizer(folder, Tokenizer.from_file(str(tokenizer_file)), recipe.context)
@@ -270,7 +278,7 @@ def main(
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 50,
 ) -> None:
     """Train the reference model and export it as a float16 Hugging Face folder."""
-    folder = train(corpus, out, steps, Recipe(seed=seed), device=device, bf16=bf16, save_every=save_every)
+    folder = train(corpus, out, steps, TrainingRecipe(seed=seed), device=device, bf16=bf16, save_every=save_every)
     typer.echo(f"Finished model: {folder}")
 
 

@@ -26,7 +26,7 @@ from interp.runs.run import versions
 
 
 @dataclass(frozen=True)
-class Entry:
+class ProbeResult:
     """What became of one probe.
 
     Attributes:
@@ -44,9 +44,9 @@ class Entry:
     kept: bool = False
 
 
-def survey(
+def run_every_probe(
     source: Source, texts: pd.DataFrame, *, probes: Sequence[str] | None = None, folder: str | Path
-) -> Iterator[Entry]:
+) -> Iterator[ProbeResult]:
     """Run probes one after another, with a progress bar and an estimate of what is left.
 
     A probe runs with its own defaults and the arguments of its `example`; one that needs more is absent, and so is one
@@ -64,7 +64,7 @@ def survey(
         UnknownName: there is no such model or probe.
     """
     chosen = [registry.get(name) for name in (registry.names() if probes is None else probes)]
-    folder = _made(Path(folder))
+    folder = _make_folder(Path(folder))
     subject = load(source)
     digest = subject.tokens(texts, truncate=True).digest  # refuses texts that cannot be used before any probe runs
     hidden = None if options.progress is None else not options.progress
@@ -73,7 +73,7 @@ def survey(
             progress.set_description(probe.name)
             file = folder / f"{probe.name}-{_key(probe, subject, digest)}.parquet"
             if file.is_file():
-                yield Entry(probe, pd.read_parquet(file), kept=True)
+                yield ProbeResult(probe, pd.read_parquet(file), kept=True)
                 continue
             entry = _run(probe, subject, texts)
             if entry.frame is not None:
@@ -104,14 +104,14 @@ def some_texts(texts: str | Sequence[str] | pd.DataFrame, n: int) -> pd.DataFram
     return table.iloc[places].reset_index(drop=True)
 
 
-def _run(probe: Probe, subject: Subject, texts: pd.DataFrame) -> Entry:
+def _run(probe: Probe, subject: Subject, texts: pd.DataFrame) -> ProbeResult:
     try:
         arguments = _arguments(probe, subject, texts)
-        return Entry(probe, probe.function(subject, **arguments))
+        return ProbeResult(probe, probe.function(subject, **arguments))
     except InterpError as error:
-        return Entry(probe, absent=str(error))
+        return ProbeResult(probe, absent=str(error))
     except Exception as error:  # anyone's probe may fail; the others' frames are not lost for it
-        return Entry(probe, absent=f"{type(error).__name__}: {error}", failed=True)
+        return ProbeResult(probe, absent=f"{type(error).__name__}: {error}", failed=True)
 
 
 def _arguments(probe: Probe, subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
@@ -134,11 +134,11 @@ def _key(probe: Probe, subject: Subject, digest: str) -> str:
     module = inspect.getmodule(probe.function)
     code = inspect.getsource(module) if module else ""
     model = [subject.name, subject.fingerprint, subject.backend.kind, str(subject.dtype), str(subject.device)]
-    said = [probe.name, code, *model, subject.edits, digest, versions()]
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    identity = [probe.name, code, *model, subject.edits, digest, versions()]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
-def _made(folder: Path) -> Path:
+def _make_folder(folder: Path) -> Path:
     if folder.is_file() or not folder.resolve().parent.is_dir():
         raise InputError(f"{str(folder)!r} is no folder and none can be made there; name another.")
     folder.mkdir(exist_ok=True)

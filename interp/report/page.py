@@ -19,7 +19,7 @@ from interp.display import token_map as heat_map
 from interp.display.figures import image
 from interp.errors import InputError, InterpError
 from interp.model.loading import Source, load
-from interp.report.every_probe import Entry, some_texts, survey
+from interp.report.every_probe import ProbeResult, run_every_probe, some_texts
 from interp.runs import registry
 from interp.runs.registry import Probe
 
@@ -90,7 +90,7 @@ def report(
         subject = load(frames)
         table = some_texts(texts, n_prompts)
         folder = out.with_name(f"{out.stem}_frames")
-        entries = list(survey(subject, table, probes=probes, folder=folder))
+        entries = list(run_every_probe(subject, table, probes=probes, folder=folder))
         facts = [
             f"{subject.architecture}, {subject.n_layers} layers of {subject.d_model}, {subject.n_heads} heads, "
             f"vocabulary {subject.d_vocab:,}; {subject.backend.kind}, {subject.dtype}, "
@@ -103,13 +103,13 @@ def report(
     return out
 
 
-def _given(frames: Sequence[pd.DataFrame]) -> list[Entry]:
+def _given(frames: Sequence[pd.DataFrame]) -> list[ProbeResult]:
     if not frames:
         raise InputError("no frames were given; pass a model, or at least one frame.")
     for frame in frames:
         if not isinstance(frame, pd.DataFrame):
             raise InputError(f"a {type(frame).__name__} is no frame; pass a model, or frames of probes.")
-    return [Entry(registry.get(frame.interp.schema.probe), frame) for frame in frames]
+    return [ProbeResult(registry.get(frame.interp.schema.probe), frame) for frame in frames]
 
 
 def _found(source: Source, folder: Path) -> pd.DataFrame:
@@ -118,7 +118,7 @@ def _found(source: Source, folder: Path) -> pd.DataFrame:
     return findings(source, out=folder)
 
 
-def _page(title: str, facts: Sequence[str], entries: Sequence[Entry], verdicts: pd.DataFrame | None) -> str:
+def _page(title: str, facts: Sequence[str], entries: Sequence[ProbeResult], verdicts: pd.DataFrame | None) -> str:
     environment = Environment(
         loader=PackageLoader("interp.report"),
         autoescape=True,
@@ -138,7 +138,7 @@ def _page(title: str, facts: Sequence[str], entries: Sequence[Entry], verdicts: 
     )
 
 
-def _section(number: int, entry: Entry) -> Section:
+def _section(number: int, entry: ProbeResult) -> Section:
     probe, frame = entry.probe, entry.frame
     assert frame is not None
     picture, notes = _picture(probe, frame)
@@ -182,12 +182,12 @@ def _picture(probe: Probe, frame: pd.DataFrame) -> tuple[Markup, list[str]]:
         return Markup(""), [f"No figure: {error}"]
 
 
-def _absent_table(absent: Sequence[Entry]) -> Markup:
+def _absent_table(absent: Sequence[ProbeResult]) -> Markup:
     rows = [(one.probe.name, f"{'It failed: ' if one.failed else ''}{one.absent}") for one in absent]
     return html.table(pd.DataFrame(rows, columns=["probe", "why"]), "Installed probes without a section", max_rows=200)
 
 
-def _provenance(entries: Iterable[Entry]) -> Iterable[tuple[str, Markup]]:
+def _provenance(entries: Iterable[ProbeResult]) -> Iterable[tuple[str, Markup]]:
     for entry in entries:
         if entry.frame is None:
             continue

@@ -147,18 +147,18 @@ class Run:
             "model": subject.name,
             "backend": subject.backend.kind,
             "device": str(subject.device),
-            "parameters": json.loads(json.dumps(self.parameters, default=_plain)),
+            "parameters": json.loads(json.dumps(self.parameters, default=_to_json)),
             "fingerprint": subject.fingerprint,
             "dtype": str(subject.dtype).removeprefix("torch."),
             "data_sha256": None if self._tokens is None else self._tokens.digest,
             "seed": self.seed,
-            "edits": json.loads(json.dumps(subject.edits, default=_plain)),
+            "edits": json.loads(json.dumps(subject.edits, default=_to_json)),
         }
         run_id = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
         return (
             {"run_id": run_id}
             | identity
-            | _said_of(self._tokens)
+            | _token_facts(self._tokens)
             | {
                 "paper": self.schema.paper,
                 "weights": subject.backend.weights,
@@ -180,7 +180,7 @@ def in_batches(tokens: Tokens, max_tokens: int, label: str, *, skip: Collection[
             progress.update(int(batch.lengths.sum()))
 
 
-def _said_of(tokens: Tokens | None) -> dict[str, Any]:
+def _token_facts(tokens: Tokens | None) -> dict[str, Any]:
     if tokens is None:
         return {}
     return {
@@ -191,7 +191,7 @@ def _said_of(tokens: Tokens | None) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """JSON for what parameters may hold besides plain values."""
     if hasattr(value, "tolist"):
         return value.tolist()

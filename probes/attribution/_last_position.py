@@ -21,7 +21,7 @@ EditEmbedding: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 _LIVE_COPIES = 4  # of a chunk of logits: as computed, as float32, and two of what `reduce` makes of them
 
 
-def read_ends(
+def read_last(
     subject: Subject, ids: Tensor, lengths: Tensor, reduce: Reduce, *, edit: EditEmbedding | None = None
 ) -> Tensor:
     """Run sequences and reduce the distribution that follows the last token of each.
@@ -72,4 +72,4 @@ def _read_batch(
     with ExitStack() as active:
         if edit is not None:
             active.enter_context(editing(subject.site("embed"), lambda value: edit(value, rows)))
-        return subject.run_ends(ids, ends, lambda logits: reduce(logits.float(), rows)).cpu()
+        return subject.next_token_logits(ids, ends, lambda logits: reduce(logits.float(), rows)).cpu()

@@ -128,9 +128,9 @@ def _shared(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _own_predictions(subject: Subject, ids: Tensor) -> Replacements:
     """What the model itself would say at each position after the intact tokens before it; the first token stays."""
-    said = subject.run(ids[None], lambda tape: tape.head(tape.last[0, :-1]).argmax(dim=-1)).cpu().numpy()
+    argmax = subject.run(ids[None], lambda tape: tape.head(tape.last[0, :-1]).argmax(dim=-1)).cpu().numpy()
     certain = np.array([1.0])
-    tokens = np.concatenate([ids[:1].numpy(), said])
+    tokens = np.concatenate([ids[:1].numpy(), argmax])
     return Replacements([np.array([token]) for token in tokens], [certain] * len(tokens))
 
 

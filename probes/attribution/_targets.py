@@ -262,17 +262,17 @@ def _check_lengths(subject: Subject, tokens: Tokens, n_more: Sequence[int]) -> N
 def _greedy(subject: Subject, tokens: Tokens, n: int) -> list[Tensor]:
     """The model's n most probable next tokens, one at a time; nothing after its end-of-text token."""
     end = getattr(subject.tokenizer, "eos_token_id", None)
-    said: list[list[int]] = [[] for _ in tokens.ids]
+    new: list[list[int]] = [[] for _ in tokens.ids]
     for _ in range(n):
-        going = [index for index, ids in enumerate(said) if not ids or ids[-1] != end]
+        going = [index for index, ids in enumerate(new) if not ids or ids[-1] != end]
         if not going:
             break
-        read = [torch.cat([tokens.ids[index], torch.tensor(said[index], dtype=torch.long)]) for index in going]
+        read = [torch.cat([tokens.ids[index], torch.tensor(new[index], dtype=torch.long)]) for index in going]
         last = torch.tensor([len(ids) - 1 for ids in read])
         growing = Targets(as_tokens(read, tokens.bos), torch.arange(len(read)), last, torch.full_like(last, -1))
         for index, token in zip(going, _argmax(subject, growing).tolist(), strict=True):
-            said[index].append(token)
-    return [torch.tensor(ids) for ids in said]
+            new[index].append(token)
+    return [torch.tensor(ids) for ids in new]
 
 
 def _argmax(subject: Subject, targets: Targets) -> Tensor:

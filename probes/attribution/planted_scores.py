@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from interp.authoring import InputError
-from interp.planted import bigram, copy, cue, two_step
+from interp.planted import bigram, copying, cue, two_step
 from probes.attribution.attribute import METHODS, Methods, attribute
 
 VOCAB = 12
@@ -26,7 +26,7 @@ _TIE = 0.01  # of a prompt's largest absolute score: closer ones are not told ap
 
 
 @dataclass(frozen=True)
-class Case:
+class PlantedCase:
     """Prompts of one length on one planted model.
 
     Attributes:
@@ -47,7 +47,7 @@ def planted_scores(
 ) -> pd.DataFrame:
     """Ask every method for the token that matters, on models where it is known.
 
-    `copy`: the target is a token that stands once in the prompt; the cause is where. `cue`: a token at a random
+    `copying`: the target is a token that stands once in the prompt; the cause is where. `cue`: a token at a random
     position makes every later position say the target; it is the cause. `bigram` and `two_step` have no attention,
     so only the last position can matter. `attention_free` is `bigram` on prompts in which an earlier token would
     predict the target more surely than the last: NormXLogit cannot but name that one.
@@ -85,7 +85,7 @@ def hit_rates(frame: pd.DataFrame) -> pd.DataFrame:
     return rates.reindex(columns=list(CASES))
 
 
-def _hits(frame: pd.DataFrame, case: Case) -> pd.DataFrame:
+def _hits(frame: pd.DataFrame, case: PlantedCase) -> pd.DataFrame:
     rows = []
     for (method, prompt), scores in frame.groupby(["method", "prompt_id"], sort=False):
         values = scores["score"].to_numpy()
@@ -100,35 +100,35 @@ def _distinct(rng: np.random.Generator, n_prompts: int, length: int) -> np.ndarr
     return np.stack([rng.permutation(VOCAB)[:length] for _ in range(n_prompts)])
 
 
-def _copy(rng: np.random.Generator, n_prompts: int, length: int) -> Case:
+def _copy(rng: np.random.Generator, n_prompts: int, length: int) -> PlantedCase:
     ids = _distinct(rng, n_prompts, length)
     cause = rng.integers(0, length - 1, n_prompts)
     target = ids[np.arange(n_prompts), cause]
-    return Case(copy(vocab=VOCAB).model, torch.tensor(ids), target.tolist(), cause)
+    return PlantedCase(copying(vocab=VOCAB).model, torch.tensor(ids), target.tolist(), cause)
 
 
-def _cue(rng: np.random.Generator, n_prompts: int, length: int) -> Case:
+def _cue(rng: np.random.Generator, n_prompts: int, length: int) -> PlantedCase:
     planted = cue(vocab=VOCAB)
     ids = rng.integers(2, VOCAB, (n_prompts, length))  # neither cue nor answer
     cause = rng.integers(0, length - 1, n_prompts)
     ids[np.arange(n_prompts), cause] = planted.truth.cue
-    return Case(planted.model, torch.tensor(ids), [planted.truth.answer] * n_prompts, cause)
+    return PlantedCase(planted.model, torch.tensor(ids), [planted.truth.answer] * n_prompts, cause)
 
 
-def _bigram(rng: np.random.Generator, n_prompts: int, length: int) -> Case:
+def _bigram(rng: np.random.Generator, n_prompts: int, length: int) -> PlantedCase:
     planted = bigram(vocab=VOCAB)
     ids = torch.tensor(_distinct(rng, n_prompts, length))
     target = planted.truth.transition[ids[:, -1]].argmax(dim=-1)
-    return Case(planted.model, ids, target.tolist(), np.full(n_prompts, length - 1))
+    return PlantedCase(planted.model, ids, target.tolist(), np.full(n_prompts, length - 1))
 
 
-def _two_step(rng: np.random.Generator, n_prompts: int, length: int) -> Case:
+def _two_step(rng: np.random.Generator, n_prompts: int, length: int) -> PlantedCase:
     planted = two_step(vocab=VOCAB)
     ids = torch.tensor(_distinct(rng, n_prompts, length))
-    return Case(planted.model, ids, planted.truth.answer(ids)[:, -1].tolist(), np.full(n_prompts, length - 1))
+    return PlantedCase(planted.model, ids, planted.truth.answer(ids)[:, -1].tolist(), np.full(n_prompts, length - 1))
 
 
-def _attention_free(rng: np.random.Generator, n_prompts: int, length: int) -> Case:
+def _attention_free(rng: np.random.Generator, n_prompts: int, length: int) -> PlantedCase:
     planted = bigram(vocab=VOCAB)
     transition = planted.truth.transition.numpy()
     likeliest = transition.argmax(axis=1)
@@ -139,11 +139,11 @@ def _attention_free(rng: np.random.Generator, n_prompts: int, length: int) -> Ca
         others = rng.permutation([token for token in range(VOCAB) if token not in (last, surest[last])])
         ids.append([*rng.permutation([surest[last], *others[: length - 2]]), last])
     target = likeliest[np.array(ids)[:, -1]]
-    return Case(planted.model, torch.tensor(np.array(ids)), target.tolist(), np.full(n_prompts, length - 1))
+    return PlantedCase(planted.model, torch.tensor(np.array(ids)), target.tolist(), np.full(n_prompts, length - 1))
 
 
-CASES: dict[str, Callable[[np.random.Generator, int, int], Case]] = {
-    "copy": _copy,
+CASES: dict[str, Callable[[np.random.Generator, int, int], PlantedCase]] = {
+    "copying": _copy,
     "cue": _cue,
     "bigram": _bigram,
     "two_step": _two_step,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from interp.authoring import InputError
-from interp.display.plotting import BLACK, BLUE, GREEN, PINK, RED, SKY, YELLOW, legible, one_prompt, require_one
+from interp.display.plotting import BLACK, BLUE, GREEN, PINK, RED, SKY, YELLOW, one_prompt, require_one, token_label
 from interp.stats import bootstrap_over_prompts
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def attribution(frame: pd.DataFrame, prompt_id: int | None = None, target: int =
             axes.text(x, y, f"{round(share)}", ha="center", va="center", fontsize=6.5, color=_ink(share))
         axes.set_xlim(-0.5, widest - 0.5)
         axes.spines[:].set_visible(False)
-        names = [legible(text) for text in tokens.reindex(line.columns)]
+        names = [token_label(text) for text in tokens.reindex(line.columns)]
         axes.set_xticks(range(len(names)), names, fontsize=8, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(table)), table.index, fontsize=8)
     first = one.iloc[0]
@@ -58,7 +58,7 @@ def attribution(frame: pd.DataFrame, prompt_id: int | None = None, target: int =
         f", first {sum(line.shape[1] for line in lines)} of {table.shape[1]} tokens" if len(lines) == _MAX_LINES else ""
     )
     figure.suptitle(
-        f"{first['model']}: what speaks for “{legible(str(first['target']), 20)}” after position "
+        f"{first['model']}: what speaks for “{token_label(str(first['target']), 20)}” after position "
         f"{first['target_pos']}, prompt {first['prompt_id']}{cut}",
         fontsize=10,
     )

@@ -51,7 +51,7 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Fit:
+class MLPFit:
     """One network: what it learns from and what it is asked.
 
     Attributes:
@@ -67,7 +67,7 @@ class Fit:
     draw: int
 
 
-def fit_mlps(table: Tensor, fits: Sequence[Fit], training: Training, *, memory: int, seed: int) -> list[np.ndarray]:
+def fit_mlps(table: Tensor, fits: Sequence[MLPFit], training: Training, *, memory: int, seed: int) -> list[np.ndarray]:
     """Train one network per fit and return its logits on the test examples, float32 [n_test] each.
 
     Args:
@@ -91,7 +91,7 @@ def fit_mlps(table: Tensor, fits: Sequence[Fit], training: Training, *, memory: 
     return logits
 
 
-def _train(table: Tensor, fits: Sequence[Fit], training: Training, seed: int) -> list[Tensor]:
+def _train(table: Tensor, fits: Sequence[MLPFit], training: Training, seed: int) -> list[Tensor]:
     """Weights and biases of all networks; `fits` are ordered by falling number of examples."""
     size = training.batch
     n_batches = torch.tensor([ceil(len(fit.labels) / size) for fit in fits])
@@ -174,7 +174,7 @@ def _padded(examples: Sequence[Examples], width: int, device: torch.device) -> t
 
 
 @torch.no_grad()
-def _evaluate(table: Tensor, fits: Sequence[Fit], weights: Sequence[Tensor]) -> list[np.ndarray]:
+def _evaluate(table: Tensor, fits: Sequence[MLPFit], weights: Sequence[Tensor]) -> list[np.ndarray]:
     lengths = np.array([len(fit.test.rows) for fit in fits])
     rows, scale = _padded([fit.test for fit in fits], int(lengths.max()), table.device)
     logits = torch.empty(rows.shape)

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from interp.authoring import UnknownName
-from probes.characters._batched_mlp import Examples, Fit, Training, fit_mlps
+from probes.characters._batched_mlp import Examples, MLPFit, Training, fit_mlps
 from probes.characters._lemma_splits import Split, balanced
 from probes.characters._letters import Asked
 from probes.characters._linear_probes import fit_logistic, fit_ridge
@@ -34,7 +34,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Condition:
+class ProbeCondition:
     """Features of every word [n], and whether the labels to learn are shuffled.
 
     Attributes:
@@ -57,7 +57,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Scores:
+class FitScores:
     """What one probe said of one letter's test words; positive says yes."""
 
     control: str
@@ -89,10 +89,10 @@ class Conditions:
         self.of_length = _one_hot(lengths.clip(max=_BINS) - 1).to(matrix.device)
         self.of_frequency = _one_hot((rankdata(frequencies) - 1).astype(np.int64) * _BINS // self.n).to(matrix.device)
 
-    def of_seed(self, seed: int) -> list[Condition]:
+    def of_seed(self, seed: int) -> list[ProbeCondition]:
         """The measurement and its controls; those of an earlier seed are void afterwards."""
         every, ones = np.arange(self.n), np.ones(self.n, dtype=np.float32)
-        own = Condition("none", self.table, Examples(every, ones))
+        own = ProbeCondition("none", self.table, Examples(every, ones))
         conditions = [own]
         if len(self.table) > self.n:
             twin = self.table[self.n :]
@@ -111,7 +111,7 @@ class Conditions:
             else:
                 examples = own.examples
             table = {"length_only": self.of_length, "frequency_only": self.of_frequency}.get(control, self.table)
-            conditions.append(Condition(control, table, examples, control == "shuffled_labels"))
+            conditions.append(ProbeCondition(control, table, examples, control == "shuffled_labels"))
         return conditions
 
 
@@ -134,7 +134,7 @@ def draw_samples(asked: Asked, split: Split, seed: int, *, cut: bool) -> dict[in
 
 def score(
     probe: ProbeKind,
-    conditions: Sequence[Condition],
+    conditions: Sequence[ProbeCondition],
     asked: Asked,
     split: Split,
     samples: dict[int, Sample],
@@ -142,7 +142,7 @@ def score(
     seed: int,
     training: Training,
     memory: int,
-) -> Iterator[Scores]:
+) -> Iterator[FitScores]:
     """Fit the probe to every letter under every condition and score its test words."""
     if probe == "ridge":
         yield from _score_ridge(conditions, asked, split, samples, seed)
@@ -174,22 +174,22 @@ def score(
             found |= dict(zip(jobs, logits, strict=True))
     for (control, letter), scores in found.items():
         sample = samples[letter]
-        yield Scores(control, letter, len(sample.train), asked.answer[letter, sample.test], scores)
+        yield FitScores(control, letter, len(sample.train), asked.answer[letter, sample.test], scores)
 
 
-def _fit(condition: Condition, sample: Sample, labels: np.ndarray, draw: int) -> Fit:
+def _fit(condition: ProbeCondition, sample: Sample, labels: np.ndarray, draw: int) -> MLPFit:
     rows, scale = condition.examples.rows, condition.examples.scale
     train, test = (Examples(rows[part], scale[part]) for part in (sample.train, sample.test))
-    return Fit(train, labels, test, draw)
+    return MLPFit(train, labels, test, draw)
 
 
 def _score_ridge(
-    conditions: Sequence[Condition], asked: Asked, split: Split, samples: dict[int, Sample], seed: int
-) -> Iterator[Scores]:
+    conditions: Sequence[ProbeCondition], asked: Asked, split: Split, samples: dict[int, Sample], seed: int
+) -> Iterator[FitScores]:
     place_in_test = np.empty(asked.answer.shape[1], dtype=np.int64)
     place_in_test[split.test] = np.arange(len(split.test))
     pool = np.sort(np.concatenate(split.folds))
-    alike: dict[tuple[int, int], list[Condition]] = {}
+    alike: dict[tuple[int, int], list[ProbeCondition]] = {}
     for condition in conditions:  # those with the same features share their Gram matrices
         alike.setdefault((id(condition.table), id(condition.examples)), []).append(condition)
     for together in alike.values():
@@ -199,7 +199,7 @@ def _score_ridge(
             for letter, sample in samples.items():
                 n_train = int(asked.eligible[letter, pool].sum())
                 of_sample = of_condition[letter, place_in_test[sample.test]]
-                yield Scores(condition.control, letter, n_train, asked.answer[letter, sample.test], of_sample)
+                yield FitScores(condition.control, letter, n_train, asked.answer[letter, sample.test], of_sample)
 
 
 def _answers(asked: Asked, pool: np.ndarray, shuffled: bool, seed: int) -> np.ndarray:
@@ -225,13 +225,13 @@ def _seed_of(seed: int, letter: str) -> int:
     return int(np.random.SeedSequence([seed, 4, *_key(letter)]).generate_state(1)[0])
 
 
-def macro_f1(answer: np.ndarray, said: np.ndarray) -> float:
+def macro_f1(answer: np.ndarray, answered: np.ndarray) -> float:
     """Mean of the F1 of both answers; a constant answer scores 1/3 where both are equally frequent.
 
     >>> macro_f1(np.array([True, False]), np.array([True, True]))
     0.3333333333333333
     """
-    right_yes, right_no = np.sum(answer & said), np.sum(~answer & ~said)
+    right_yes, right_no = np.sum(answer & answered), np.sum(~answer & ~answered)
     wrong = len(answer) - right_yes - right_no
     return float(right_yes / (2 * right_yes + wrong or 1) + right_no / (2 * right_no + wrong or 1))
 

@@ -11,7 +11,7 @@ from interp.authoring import InputError, UnknownName
 from probes.vocab._words import Alphabet
 
 Task: TypeAlias = Literal["contains", "first", "last", "position", "count", "length"]
-Case: TypeAlias = Literal["oblivious", "sensitive"]
+LetterCase: TypeAlias = Literal["oblivious", "sensitive"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Asked:
 
 
 def questions(
-    words: np.ndarray, alphabet: Alphabet, task: Task, case: Case, *, index: int = 1, label_bug: bool = False
+    words: np.ndarray, alphabet: Alphabet, task: Task, case: LetterCase, *, index: int = 1, label_bug: bool = False
 ) -> Asked:
     """The labels of every word [n] for every letter, or for every length.
 
@@ -60,7 +60,7 @@ def questions(
     >>> asked.answer.tolist()
     [[True, False], [False, True]]
     """
-    for what, given, known in (("task", task, get_args(Task)), ("case", case, get_args(Case))):
+    for what, given, known in (("task", task, get_args(Task)), ("case", case, get_args(LetterCase))):
         if given not in known:
             raise UnknownName(what, str(given), known)
     if label_bug and task != "contains":

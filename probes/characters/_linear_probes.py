@@ -107,8 +107,8 @@ def _balanced_accuracies(x: Tensor, members: Tensor, directions: Tensor, thresho
     """Of each solution on words x [n, d] left out, for each letter: float32 [penalty, k], on the CPU."""
     who = members.to(x)
     n_of = who.sum(dim=2).clamp(min=1)
-    said_yes = (directions.mT.to(x) @ x.T > thresholds.to(x)[:, :, None]).to(x)  # [penalty, k, n]
-    n_yes = torch.einsum("akn,pkn->apk", who, said_yes)  # said yes among negatives, and among positives
+    answered_yes = (directions.mT.to(x) @ x.T > thresholds.to(x)[:, :, None]).to(x)  # [penalty, k, n]
+    n_yes = torch.einsum("akn,pkn->apk", who, answered_yes)  # said yes among negatives, and among positives
     return (1 - n_yes[0] / n_of[0] + n_yes[1] / n_of[1]).cpu() / 2
 
 

@@ -35,7 +35,7 @@ from probes.characters import plots
 from probes.characters._batched_mlp import Training
 from probes.characters._fits import CONTROLS, Conditions, ProbeKind, auroc, draw_samples, macro_f1, score
 from probes.characters._lemma_splits import SplitRule, group_words, split_groups
-from probes.characters._letters import Case, Task, questions
+from probes.characters._letters import LetterCase, Task, questions
 from probes.characters._summary import summarise_letters
 from probes.characters._token_vectors import Layers, Where, layers_to_read, token_vectors
 from probes.vocab._words import Letters, alphabet
@@ -79,7 +79,7 @@ def character_content(
     layers: Layers = None,
     task: Task = "contains",
     index: int = 1,
-    case: Case = "oblivious",
+    case: LetterCase = "oblivious",
     probe: ProbeKind = "mlp",
     seeds: int | Sequence[int] = 5,
     controls: Sequence[str] = CONTROLS,
@@ -219,13 +219,13 @@ def _frequencies(subject: Subject, frequencies: Sequence[float] | None) -> np.nd
 
 
 def _measures(n_train: int, answer: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    said = scores > 0
+    answered = scores > 0
     return {
         "n_train": n_train,
         "n_test": len(answer),
         "n_positive": int(answer.sum()),
-        "macro_f1": macro_f1(answer, said),
-        "accuracy": float(np.mean(answer == said)),
+        "macro_f1": macro_f1(answer, answered),
+        "accuracy": float(np.mean(answer == answered)),
         "auroc": auroc(answer, scores),
     }
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from interp.display.plotting import BLACK, BLUE, GREEN, PINK, RED, SKY, YELLOW, legible, require_one
+from interp.display.plotting import BLACK, BLUE, GREEN, PINK, RED, SKY, YELLOW, require_one, token_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +52,7 @@ def _by_letter(frame: pd.DataFrame) -> Figure:
         spread = [own["mean"] - own["min"], own["max"] - own["mean"]]
         label = "the vectors (range of seeds)"
         axes.errorbar(places, own["mean"], spread, fmt="o", color=_COLOURS["none"], label=label, markersize=6, zorder=3)
-    axes.set_xticks(places, [legible(letter) for letter in letters])
+    axes.set_xticks(places, [token_label(letter) for letter in letters])
     axes.set_xlabel("letter" if frame["task"].iat[0] != "length" else "at least so many letters")
     return _finish(figure, axes, frame)
 

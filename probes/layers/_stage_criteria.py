@@ -33,7 +33,7 @@ NAMES = {
 }
 
 
-class Verdict(NamedTuple):
+class StageVerdict(NamedTuple):
     """One stage: its blocks, first and last, or None; whether the evidence shows it; and the evidence."""
 
     blocks: tuple[int, int] | None
@@ -63,7 +63,7 @@ def stages_shown(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names).astype({"first_block": "Int64", "last_block": "Int64"})
 
 
-def _verdicts(frame: pd.DataFrame, options: dict[str, Any]) -> dict[int, Verdict]:
+def _verdicts(frame: pd.DataFrame, options: dict[str, Any]) -> dict[int, StageVerdict]:
     mass = _beside_mean(frame, "prev5_mass", options)
     ratio = _beside_mean(frame, "mlp_ratio", options, mean_from=1)
     falls, neurons = _entropy_change(frame, options), _neurons(frame)
@@ -71,45 +71,45 @@ def _verdicts(frame: pd.DataFrame, options: dict[str, Any]) -> dict[int, Verdict
     return {1: first, 2: _between(first, third), 3: third, 4: _sharpening(ratio, neurons)}
 
 
-def _detokenization(mass: pd.DataFrame) -> Verdict:
+def _detokenization(mass: pd.DataFrame) -> StageVerdict:
     if mass.empty:
-        return Verdict(None, False, "not measured: the attention to the previous five tokens is not there.")
+        return StageVerdict(None, False, "not measured: the attention to the previous five tokens is not there.")
     above = (mass["difference_low"] > 0).tolist()
     length = above.index(False) if False in above else len(above)
     told = f"attention to the previous five tokens is {mass['mean'].iat[0]:.3f} on average over blocks"
     if not length:
         others = ", ".join(str(block) for block in np.flatnonzero(above)) or "none"
-        said = f"{told}; block 0 differs from that by {_interval(mass.iloc[0])}; blocks above it: {others}."
-        return Verdict(None, False, said)
+        evidence = f"{told}; block 0 differs from that by {_interval(mass.iloc[0])}; blocks above it: {others}."
+        return StageVerdict(None, False, evidence)
     weakest = mass.iloc[:length]["difference"].idxmin()
-    said = f"{told}; blocks 0 to {length - 1} are above it, the least by {_interval(mass.loc[weakest])}."
-    return Verdict((0, length - 1), True, said)
+    evidence = f"{told}; blocks 0 to {length - 1} are above it, the least by {_interval(mass.loc[weakest])}."
+    return StageVerdict((0, length - 1), True, evidence)
 
 
-def _ensembling(falls: pd.DataFrame, neurons: pd.DataFrame) -> Verdict:
+def _ensembling(falls: pd.DataFrame, neurons: pd.DataFrame) -> StageVerdict:
     n_falls = int((falls["difference_high"] < 0).sum())
     told = f"the entropy of the lens falls in {n_falls} of {len(falls)} blocks"
     if neurons.empty:
-        return Verdict(None, False, f"{told}, but neurons were not measured.")
+        return StageVerdict(None, False, f"{told}, but neurons were not measured.")
     more = (neurons["side"] > 0).to_numpy()
     both = (falls["difference_high"] < 0).to_numpy() & more
     counts = f"{_counts(neurons, 'prediction')} of all neurons"
     if not both.any():
-        return Verdict(
+        return StageVerdict(
             None, False, f"{told}; more prediction than suppression neurons in {more.sum()} of them ({counts})."
         )
     first, last = _longest_run(both)
     inside, change = neurons.iloc[first : last + 1], falls["difference"].iloc[first : last + 1]
-    said = (
+    evidence = (
         f"the entropy of the lens falls by {-change.sum():.2f} nats over blocks {first} to {last}, in every one of "
         f"them, and they have {_counts(inside, 'prediction')}."
     )
-    return Verdict((first, last), True, said)
+    return StageVerdict((first, last), True, evidence)
 
 
-def _sharpening(ratio: pd.DataFrame, neurons: pd.DataFrame) -> Verdict:
+def _sharpening(ratio: pd.DataFrame, neurons: pd.DataFrame) -> StageVerdict:
     if ratio.empty and neurons.empty:
-        return Verdict(None, False, "not measured: neither MLP outputs nor neurons are there.")
+        return StageVerdict(None, False, "not measured: neither MLP outputs nor neurons are there.")
     by_ratio = (ratio["difference_low"] > 0).to_numpy() if len(ratio) else np.zeros(len(neurons), dtype=bool)
     by_neurons = (neurons["side"] < 0).to_numpy() if len(neurons) else np.zeros(len(ratio), dtype=bool)
     either = by_ratio | by_neurons
@@ -125,17 +125,19 @@ def _sharpening(ratio: pd.DataFrame, neurons: pd.DataFrame) -> Verdict:
     if len(neurons):
         where = f"blocks {first} to {last} have" if length else "the last block has"
         told.append(f"{where} {_counts(neurons.iloc[first:], 'suppression')}")
-    return Verdict((first, last) if length else None, bool(length), "; ".join(told) + ".")
+    return StageVerdict((first, last) if length else None, bool(length), "; ".join(told) + ".")
 
 
-def _between(first: Verdict, third: Verdict) -> Verdict:
-    said = "nothing measured here is evidence of it (the paper's is probing accuracy)"
+def _between(first: StageVerdict, third: StageVerdict) -> StageVerdict:
+    evidence = "nothing measured here is evidence of it (the paper's is probing accuracy)"
     if first.blocks is None or third.blocks is None:
-        return Verdict(None, False, f"{said}, and stages 1 and 3 are not both shown, so it has no place either.")
+        return StageVerdict(
+            None, False, f"{evidence}, and stages 1 and 3 are not both shown, so it has no place either."
+        )
     start, end = first.blocks[1] + 1, third.blocks[0] - 1
     if start > end:
-        return Verdict(None, False, f"{said}, and no block lies between stages 1 and 3.")
-    return Verdict((start, end), False, f"{said}; blocks {start} to {end} lie between stages 1 and 3.")
+        return StageVerdict(None, False, f"{evidence}, and no block lies between stages 1 and 3.")
+    return StageVerdict((start, end), False, f"{evidence}; blocks {start} to {end} lie between stages 1 and 3.")
 
 
 def _beside_mean(frame: pd.DataFrame, statistic: str, options: dict[str, Any], mean_from: int = 0) -> pd.DataFrame:

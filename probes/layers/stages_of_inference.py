@@ -240,9 +240,9 @@ def _rows(
     at, unit, _ = STATISTICS[statistic]
     n_layers, n_prompts = values.shape
     n = n_layers * n_prompts
-    said = {"at": at, "statistic": statistic, "unit": unit, "control": control}
+    labels = {"at": at, "statistic": statistic, "unit": unit, "control": control}
     return {
         "prompt_id": np.tile(np.array([-1]) if prompts is None else prompts, n_layers),
         "layer": np.repeat(np.arange(n_layers), n_prompts),
         "value": np.asarray(values, dtype=float).ravel(),
-    } | {name: np.full(n, text, dtype=object) for name, text in said.items()}
+    } | {name: np.full(n, text, dtype=object) for name, text in labels.items()}

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from interp.authoring import InputError
-from interp.display.plotting import BLUE, GREY, RED, legible, one_prompt, require_one
+from interp.display.plotting import BLUE, GREY, RED, one_prompt, require_one, token_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,9 +83,9 @@ def _grid(frame: pd.DataFrame, prompt_id: int | None, *, token: str, prob: str, 
         for x in range(n_columns):
             # viridis is dark below its middle: white letters there, black above.
             colour = "white" if float(probs.iat[y, x]) < 0.6 else "black"
-            axes.text(x, y, legible(str(names.iat[y, x])), ha="center", va="center", fontsize=8, color=colour)
+            axes.text(x, y, token_label(str(names.iat[y, x])), ha="center", va="center", fontsize=8, color=colour)
     inputs = one.drop_duplicates("pos").set_index("pos")["token"].reindex(probs.columns)
-    axes.set_xticks(range(n_columns), [legible(text) for text in inputs], fontsize=8, rotation=40, ha="right")
+    axes.set_xticks(range(n_columns), [token_label(text) for text in inputs], fontsize=8, rotation=40, ha="right")
     axes.set_yticks(range(n_rows), [_height_label(height, one) for height in probs.index], fontsize=8)
     axes.set_xlabel("input token")
     axes.set_ylabel("layer read")

@@ -19,7 +19,7 @@ from interp.model.tape import Tape
 from interp.stats.least_squares import Moments
 from probes.lens._maps import TunedLens, load_tuned_lens, translate
 
-Recipe = Literal["small", "paper"]
+LensRecipe = Literal["small", "paper"]
 # Steps, tokens per step, learning rate, weight decay. The paper's step of 2**18 tokens and lr 1 x (1 - momentum 0.9).
 _RECIPES: dict[str, tuple[int, int, float, float]] = {
     "small": (40, 512, 1e-3, 0.0),
@@ -34,7 +34,7 @@ def tuned_lens(
     subject: Source,
     corpus: Texts,
     *,
-    recipe: Recipe = "small",
+    recipe: LensRecipe = "small",
     steps: int | None = None,
     tokens_per_step: int | None = None,
     held_out: float = 0.1,
@@ -79,8 +79,8 @@ def tuned_lens(
     """
     loaded = load(subject)
     tokens = loaded.tokens(corpus, bos=bos, truncate=truncate)
-    if recipe not in get_args(Recipe):
-        raise UnknownName("recipe", recipe, get_args(Recipe))
+    if recipe not in get_args(LensRecipe):
+        raise UnknownName("recipe", recipe, get_args(LensRecipe))
     n_steps, per_step, rate, decay = _RECIPES[recipe]
     n_steps = n_steps if steps is None else steps
     per_step = per_step if tokens_per_step is None else tokens_per_step

@@ -34,7 +34,7 @@ def texts_under(
     text = np.empty((len(prompts), len(rows)), dtype=object)
     frequency = np.zeros(text.shape)
     for index, prompt in enumerate(prompts):
-        with steered(subject, rows, positions=positions, skip_bos=skip_bos, said={"steering": "steer"}):
+        with steered(subject, rows, positions=positions, skip_bos=skip_bos, note={"steering": "steer"}):
             found = subject.continue_ids([prompt] * len(rows), max_new_tokens, temperature=temperature, seed=seed)
         text[index] = [continuation(subject.tokenizer, prompt, ids) for ids in found]
         added = [ids[len(prompt) :] for ids in found]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from interp.authoring import InputError, Subject, UnknownName
-from probes.neurons._doses import AlphaUnit, Dose, Mode, Moments, doses_of
+from probes.neurons._doses import AlphaUnit, Dose, Mode, NeuronMoments, doses_of
 
 Control: TypeAlias = Literal["random", "norm_matched", "sign_flip", "direction", "mean"]
 """Random neurons, as many in each block; the same, matched on the length of the value vector and the mean activation;
@@ -25,7 +25,7 @@ def conditions(
     by_layer: Mapping[int, Tensor],
     alphas: Sequence[float],
     controls: Sequence[Control],
-    known: Mapping[int, Moments],
+    known: Mapping[int, NeuronMoments],
     *,
     mode: Mode,
     alpha_unit: AlphaUnit,
@@ -65,7 +65,7 @@ def conditions(
 
 
 def other_neurons(
-    subject: Subject, by_layer: Mapping[int, Tensor], known: Mapping[int, Moments], seed: int, *, matched: bool
+    subject: Subject, by_layer: Mapping[int, Tensor], known: Mapping[int, NeuronMoments], seed: int, *, matched: bool
 ) -> dict[int, Tensor]:
     """As many neurons in each block, none of them chosen: at random, or near the chosen ones, int64 [n] per block.
 

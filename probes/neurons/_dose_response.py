@@ -149,8 +149,8 @@ def _linearity(alphas: np.ndarray, measured: np.ndarray, predicted: np.ndarray) 
     r = float(np.corrcoef(measured.ravel(), predicted.ravel())[0, 1]) if varies else float("nan")
     until = float("nan")
     for index in np.argsort(np.abs(alphas), kind="stable"):
-        mean, said = measured[:, index].mean(), predicted[:, index].mean()
-        if abs(mean - said) > max(_SHARE * abs(said), _LOGITS):
+        mean, note = measured[:, index].mean(), predicted[:, index].mean()
+        if abs(mean - note) > max(_SHARE * abs(note), _LOGITS):
             break
         until = float(abs(alphas[index]))
     return {"slope": slope, "r": r, "linear_until": until}

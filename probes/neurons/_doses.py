@@ -50,7 +50,7 @@ class Dose:
 
 
 @dataclass(frozen=True)
-class Moments:
+class NeuronMoments:
     """Of each neuron of a block over the tokens of some texts: mean and standard deviation, float32 [d_mlp] each."""
 
     mean: Tensor
@@ -97,7 +97,7 @@ def doses_of(
 
 @contextmanager
 def steered(
-    subject: Subject, doses: Sequence[Dose], *, positions: Positions, skip_bos: bool, said: Mapping[str, Any]
+    subject: Subject, doses: Sequence[Dose], *, positions: Positions, skip_bos: bool, note: Mapping[str, Any]
 ) -> Iterator[None]:
     """Every pass of the subject within the block runs under one dose, or `generate` with one dose per text.
 
@@ -108,7 +108,7 @@ def steered(
     if positions not in get_args(Positions):
         raise UnknownName("positions", positions, get_args(Positions))
     where = _wherever(subject, positions, skip_bos, len(doses))
-    with subject.edited(edits_of(subject, doses, where), said):
+    with subject.edited(edits_of(subject, doses, where), note):
         yield
 
 
@@ -186,7 +186,7 @@ def along_mean(change: Tensor, values: Tensor) -> Tensor:
     return written.norm(dim=2, keepdim=True) * sense * direction
 
 
-def moments(subject: Subject, tokens: Tokens, layers: Sequence[int]) -> dict[int, Moments]:
+def moments(subject: Subject, tokens: Tokens, layers: Sequence[int]) -> dict[int, NeuronMoments]:
     """Mean and standard deviation of every neuron of some blocks over the tokens of some texts, position 0 left out.
 
     Raises:
@@ -210,7 +210,7 @@ def moments(subject: Subject, tokens: Tokens, layers: Sequence[int]) -> dict[int
     found = {}
     for layer, (total, squares) in sums.items():
         mean = total / n_tokens
-        found[layer] = Moments(mean.float(), (squares / n_tokens - mean.square()).clamp(min=0).sqrt().float())
+        found[layer] = NeuronMoments(mean.float(), (squares / n_tokens - mean.square()).clamp(min=0).sqrt().float())
     return found
 
 

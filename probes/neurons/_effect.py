@@ -43,7 +43,7 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Rows:
+class EffectRows:
     """Where a batch is edited and read.
 
     Attributes:
@@ -59,7 +59,7 @@ class Rows:
 
 
 def effect_of(
-    subject: Subject, ids: Tensor, doses: Sequence[Dose], rows: Rows, concept: Tensor, layers: Sequence[int]
+    subject: Subject, ids: Tensor, doses: Sequence[Dose], rows: EffectRows, concept: Tensor, layers: Sequence[int]
 ) -> Effect:
     """Run every dose on a batch and compare it with the unsteered model.
 
@@ -110,7 +110,7 @@ def _replayed(
     tape: Tape,
     doses: Sequence[Dose],
     clean: Clean,
-    rows: Rows,
+    rows: EffectRows,
     at: tuple[Tensor, Tensor],
     layers: Sequence[int],
     riders: int,
@@ -212,7 +212,7 @@ def _slope(head: Head, base: Tensor, concept: Tensor) -> Tensor:
 
 
 def _predicted(
-    subject: Subject, doses: Sequence[Dose], clean: Clean, rows: Rows, at: tuple[Tensor, Tensor], slope: Tensor
+    subject: Subject, doses: Sequence[Dose], clean: Clean, rows: EffectRows, at: tuple[Tensor, Tensor], slope: Tensor
 ) -> Tensor:
     """What doses change by the direct path given the unsteered activations, [doses, rows]; NaN behind a norm."""
     total = torch.zeros(len(doses), len(slope), device=slope.device)

@@ -46,7 +46,7 @@ NEURON_KINDS = Schema(
 
 
 @dataclass(frozen=True)
-class Moments:
+class CosineMoments:
     """Of each vector's cosines over the vocabulary, float64 [n]; NaN for a vector of zeros."""
 
     variance: Tensor
@@ -106,7 +106,7 @@ class TokenDirections:
                 units -= units.mean(dim=1, keepdim=True)
             yield torch.nn.functional.normalize(units, dim=1) - self.mean.float()
 
-    def moments(self, vectors: Tensor) -> Moments:
+    def moments(self, vectors: Tensor) -> CosineMoments:
         """Moments of the cosines between vectors [n, d_model] and all tokens, over the vocabulary.
 
         The variance is closed form; third and fourth moments are float64 sums over the vocabulary, streamed.
@@ -128,7 +128,7 @@ class TokenDirections:
                 fourths += squares.square_().sum(dim=1, dtype=torch.float64)
         d_vocab = self.columns.shape[1]
         skew, kurtosis = third / d_vocab / variance**1.5, fourth / d_vocab / variance**2
-        return Moments(variance.cpu(), skew.cpu(), kurtosis.cpu())
+        return CosineMoments(variance.cpu(), skew.cpu(), kurtosis.cpu())
 
 
 def summarise_kinds(frame: pd.DataFrame) -> pd.DataFrame:
@@ -184,7 +184,7 @@ def neuron_kinds(subject: Source, *, layers: int | Sequence[int] | None = None, 
     return run.frame([*parts, _rows(directions.moments(drawn), -1, CONTROL)])
 
 
-def _rows(moments: Moments, layer: int, control: str) -> dict[str, np.ndarray]:
+def _rows(moments: CosineMoments, layer: int, control: str) -> dict[str, np.ndarray]:
     n = len(moments.variance)
     return {
         "layer": np.full(n, layer),
@@ -197,7 +197,7 @@ def _rows(moments: Moments, layer: int, control: str) -> dict[str, np.ndarray]:
     }
 
 
-def kinds(moments: Moments) -> np.ndarray:
+def kinds(moments: CosineMoments) -> np.ndarray:
     """What each neuron is: "prediction", "suppression" or "neither", object [n]."""
     long_tailed = moments.kurtosis > KURTOSIS  # never so for NaN
     named = np.where(moments.skew > 0, "prediction", "suppression")

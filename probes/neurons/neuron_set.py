@@ -121,7 +121,7 @@ class NeuronSet:
             known = moments(subject, subject.tokens(reference, truncate=True), list(self.by_layer))
             sd = {layer: known[layer].sd[neurons] for layer, neurons in self.by_layer.items()}
         doses = doses_of(self.by_layer, alphas, mode=mode, alpha_unit=alpha_unit, sd=sd)
-        said: dict[str, Any] = {
+        note: dict[str, Any] = {
             "steering": self.concept,
             "neurons": {layer: neurons.tolist() for layer, neurons in self.by_layer.items()},
             "alpha": alphas if len(alphas) > 1 else alphas[0],
@@ -130,5 +130,5 @@ class NeuronSet:
             "positions": positions,
             "skip_bos": skip_bos,
         }
-        with steered(subject, doses, positions=positions, skip_bos=skip_bos, said=said):
+        with steered(subject, doses, positions=positions, skip_bos=skip_bos, note=note):
             yield

@@ -37,7 +37,7 @@ from probes.neurons._continuations import texts_under
 from probes.neurons._controls import Control, conditions
 from probes.neurons._dose_response import summarise_steering
 from probes.neurons._doses import AlphaUnit, Mode, Positions, moments
-from probes.neurons._effect import Effect, Rows, effect_of
+from probes.neurons._effect import Effect, EffectRows, effect_of
 from probes.neurons.concept_neurons import concept_neurons
 from probes.neurons.neuron_set import NeuronSet
 
@@ -236,20 +236,20 @@ def _layer_group(subject: Subject, neurons: NeuronSet) -> str:
     return {(): "none", (False,): "early", (True,): "late"}.get(tuple(late), "full")
 
 
-def _rows(batch: Batch, positions: str, skip_bos: bool) -> Rows:
+def _rows(batch: Batch, positions: str, skip_bos: bool) -> EffectRows:
     place = torch.arange(batch.ids.shape[1]).expand(len(batch.ids), -1)
     ends = batch.lengths[:, None]
     edited = {"all": place < ends, "last": place == ends - 1, "generated": torch.zeros_like(place, dtype=torch.bool)}
     read = (place == ends - 1) if positions == "last" else (place > 0) & (place < ends)
     row, pos = read.nonzero(as_tuple=True)
     following = batch.ids[row, (pos + 1).clamp(max=batch.ids.shape[1] - 1)].where(pos + 1 < batch.lengths[row], -1)
-    return Rows(edited[positions] & ((place > 0) | (not skip_bos)), row, pos, following)
+    return EffectRows(edited[positions] & ((place > 0) | (not skip_bos)), row, pos, following)
 
 
 def _columns(
     run: Run,
     batch: Batch,
-    rows: Rows,
+    rows: EffectRows,
     effect: Effect,
     written: Mapping[str, np.ndarray],
     which: np.ndarray,

@@ -272,15 +272,19 @@ def bigram_model(subject: Source, corpus: Corpus = "shipped") -> BigramModel:
         model.check(loaded)
         return model
     if isinstance(corpus, Tensor):
-        pairs, said, digest = counted_ids(loaded.tokens(corpus, truncate=True).ids, loaded.d_vocab), "token ids", None
+        pairs, counted_from, digest = (
+            counted_ids(loaded.tokens(corpus, truncate=True).ids, loaded.d_vocab),
+            "token ids",
+            None,
+        )
     else:
-        texts, said = texts_of(corpus)
+        texts, counted_from = texts_of(corpus)
         pairs = counted_texts(texts, loaded)
         digest = tokens_sha256(vocabulary(loaded.tokenizer))
     if not pairs.nnz:
-        raise InputError(f"the corpus {said!r} holds no two adjacent tokens; give it some text.")
+        raise InputError(f"the corpus {counted_from!r} holds no two adjacent tokens; give it some text.")
     unigram, current = (np.asarray(pairs.sum(axis=axis), dtype=np.float64) for axis in (0, 1))
-    return BigramModel(pairs, unigram, current, said, digest)
+    return BigramModel(pairs, unigram, current, counted_from, digest)
 
 
 def _bits(probs: NDArray[np.float64]) -> Tensor:

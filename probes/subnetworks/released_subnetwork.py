@@ -52,5 +52,5 @@ def released_subnetwork(subject: Subject, path: str | Path) -> Subnetwork:
             shape = list(whole.shape) if isinstance(whole, Tensor) else "none"
             raise InputError(f"the mask of {names[id(weight)]!r} is {shape}; {list(weight.shape)} is wanted.")
         masks[matrix.name] = matrix.view(whole.bool()).reshape(matrix.shape).contiguous()
-    said = {"made": "released", "file": Path(path).name, "orig_model_name": str(released.get("orig_model_name", ""))}
-    return Subnetwork(masks, subject.name, None, said)
+    note = {"made": "released", "file": Path(path).name, "orig_model_name": str(released.get("orig_model_name", ""))}
+    return Subnetwork(masks, subject.name, None, note)

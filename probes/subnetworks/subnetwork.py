@@ -80,10 +80,16 @@ class Subnetwork:
         object.__setattr__(self, "masks", MappingProxyType(dict(self.masks)))
 
     @classmethod
-    def full(cls, subject: Subject, keep: bool = True) -> Subnetwork:
-        """The whole model, or with `keep=False` the empty subnetwork."""
-        masks = {one.name: torch.full(one.shape, keep) for one in maskable(subject)}
-        return cls(masks, subject.name, subject.fingerprint, {"made": "full" if keep else "empty"})
+    def full(cls, subject: Subject) -> Subnetwork:
+        """Return the subnetwork that keeps every weight."""
+        masks = {one.name: torch.ones(one.shape, dtype=torch.bool) for one in maskable(subject)}
+        return cls(masks, subject.name, subject.fingerprint, {"made": "full"})
+
+    @classmethod
+    def empty(cls, subject: Subject) -> Subnetwork:
+        """Return the subnetwork that keeps no weight."""
+        masks = {one.name: torch.zeros(one.shape, dtype=torch.bool) for one in maskable(subject)}
+        return cls(masks, subject.name, subject.fingerprint, {"made": "empty"})
 
     def __repr__(self) -> str:
         return f"Subnetwork({self.model!r}, {self.n_kept:,} of {self.n_total:,} weights, {self.kept_fraction:.2%})"
@@ -168,15 +174,15 @@ class Subnetwork:
         >>> import interp
         >>> subject = interp.load("reference")
         >>> whole = subject.logits(["Once upon a time"])[0]
-        >>> with Subnetwork.full(subject, keep=False).applied(subject) as empty:
+        >>> with Subnetwork.empty(subject).applied(subject) as empty:
         ...     bool((empty.logits(["Once upon a time"])[0] == whole).all())
         False
         >>> bool((subject.logits(["Once upon a time"])[0] == whole).all())
         True
         """
         self.check(subject)
-        said = {"subnetwork": self.digest, "kept_count": self.n_kept, "total_count": self.n_total}
-        with subject.edited([], said), replaced(_masked(subject.weight_matrices(), self.masks)):
+        note = {"subnetwork": self.digest, "kept_count": self.n_kept, "total_count": self.n_total}
+        with subject.edited([], note), replaced(_masked(subject.weight_matrices(), self.masks)):
             yield subject
 
     def check(self, subject: Subject) -> None:
@@ -224,9 +230,9 @@ class Subnetwork:
         masks = {name: _unpacked(packed[name], shape) for name, shape in about["shapes"].items()}
         return cls(masks, about["model"], about["fingerprint"], about["origin"])
 
-    def _made(self, how: str, change: Callable[[str, Tensor], Tensor], **said: Any) -> Subnetwork:
+    def _made(self, how: str, change: Callable[[str, Tensor], Tensor], **note: Any) -> Subnetwork:
         masks = {name: change(name, mask) for name, mask in self.masks.items()}
-        return Subnetwork(masks, self.model, self.fingerprint, {"made": how, "of": dict(self.origin), **said})
+        return Subnetwork(masks, self.model, self.fingerprint, {"made": how, "of": dict(self.origin), **note})
 
     def _require_same_model(self, other: Subnetwork) -> None:
         shapes, theirs = ({name: mask.shape for name, mask in one.masks.items()} for one in (self, other))

@@ -10,7 +10,7 @@ from interp.authoring import probe as mark_probe
 from probes import papers
 from probes.vocab._words import Letters, alphabet, kinds_of_tokens, outlying_norms
 
-VOCABULARY = Schema(
+VOCABULARY_SCHEMA = Schema(
     probe="vocabulary",
     paper=papers.CHARACTERS,
     rows="one per row of the embedding",
@@ -33,7 +33,7 @@ def _count_kinds(frame: pd.DataFrame) -> pd.DataFrame:
     return groups.agg(n_tokens=("token_id", "size"), n_glitch=("glitch", "sum")).reset_index()
 
 
-@mark_probe(VOCABULARY, summarise=_count_kinds)
+@mark_probe(VOCABULARY_SCHEMA, summarise=_count_kinds)
 def vocabulary(subject: Source, *, letters: Letters = "ascii") -> pd.DataFrame:
     """What every row of the vocabulary is: the words that `character_content` asks about, and what it leaves out.
 
@@ -51,7 +51,7 @@ def vocabulary(subject: Source, *, letters: Letters = "ascii") -> pd.DataFrame:
     >>> frame.interp.summary()[["kind", "n_tokens"]].values.tolist()
     [['other', 280], ['single_letter', 102], ['special', 1], ['word', 7809]]
     """
-    run = Run(VOCABULARY, subject, None, parameters={"letters": letters})
+    run = Run(VOCABULARY_SCHEMA, subject, None, parameters={"letters": letters})
     kind, words = kinds_of_tokens(run.subject, alphabet(letters).word)
     norms = run.subject.W_E.float().norm(dim=1).double().cpu().numpy()
     typical = kind == "word"

@@ -249,7 +249,7 @@ def test_normxlogit_finds_causes_where_its_own_stream_is_what_is_copied():
     for _ in range(24):  # one word five times among five others, and last, so that the argmax is clear
         words = random.permutation(12)
         texts.append(" ".join(f"w{word}" for word in [*random.permutation([*[words[0]] * 4, *words[1:6]]), words[0]]))
-    copying = interp.load(planted.copy().model)
+    copying = interp.load(planted.copying().model)
     assert state_of(copying, "normxlogit.finds_causes", texts) == "holds"
 
 

@@ -61,7 +61,7 @@ class Backend(Protocol):
         With `graph` the tape's residuals carry their autograd graph, and the pass runs here, not in a trace.
         """
 
-    def run_ends(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
+    def next_token_logits(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
         """What `program` makes of the model's own logits [batch, d_vocab] after position ends [batch] of each row.
 
         Nothing is recorded, and nothing else is unembedded.

@@ -92,7 +92,7 @@ class BridgeBackend:
         with torch.set_grad_enabled(graph), self._evaluating():
             return program(self._record(ids.to(self.device), mids))
 
-    def run_ends(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
+    def next_token_logits(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
         """See `Backend.run_ends`; by the model as it was, which is faster, while nothing was done to the bridge."""
         if self._rebuilt and self._untouched():
             with structure.unembedding_only(ends, self._source.get_output_embeddings()):

@@ -138,7 +138,7 @@ class NNsightBackend:
             raw = Head(lambda residual: transform(unembed(residual)))
             return program(Tape([], final[0], [], [], head, raw))
 
-    def run_ends(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
+    def next_token_logits(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
         """See `Backend.run_ends`; on another machine a recorded pass, where the program can go along."""
         if self.remote:
             return self.run(ids, lambda tape: program(tape.head(tape.last[range(len(ends)), ends])), mids=False)

@@ -52,8 +52,8 @@ def context_length(config: Any) -> int:
 
 def deciding_config(config: Any) -> dict[str, Any]:
     """What a Hugging Face config says beside its class's defaults, as far as it can decide the numbers."""
-    said: Mapping[str, Any] = config.to_diff_dict()
-    return {key: value for key, value in said.items() if not key.startswith("_") and key not in _NOT_NUMBERS}
+    differing: Mapping[str, Any] = config.to_diff_dict()
+    return {key: value for key, value in differing.items() if not key.startswith("_") and key not in _NOT_NUMBERS}
 
 
 def shared_copy(model: nn.Module) -> nn.Module:

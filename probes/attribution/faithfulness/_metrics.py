@@ -14,7 +14,7 @@ from torch import Tensor
 
 from interp.authoring import InputError, Subject
 from probes.attribution._draws import generator_for
-from probes.attribution._last_position import log_prob_and_rank, read_ends
+from probes.attribution._last_position import log_prob_and_rank, read_last
 from probes.attribution._replacements import Replacements, replacements
 from probes.attribution.faithfulness._attributions import Attribution, Scored
 from probes.attribution.faithfulness._deletion import (
@@ -75,7 +75,7 @@ class Measurement:
         ids = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(one.ids) for one in passages], batch_first=True)
         lengths = torch.tensor([len(one.ids) for one in passages])
         reduce = log_prob_and_rank(torch.tensor([one.target_id for one in passages]))
-        read = read_ends(self.subject, ids, lengths, reduce).double().numpy()
+        read = read_last(self.subject, ids, lengths, reduce).double().numpy()
         return np.stack([np.exp(read[:, 0]), read[:, 1]], axis=1)
 
     def measure(self, index: int) -> Iterator[Measured]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from interp.authoring import ModelError, Subject
 from interp.model.sites import recording
 from probes.attribution._draws import generator_for
-from probes.attribution._last_position import log_prob_and_rank, read_ends
+from probes.attribution._last_position import log_prob_and_rank, read_last
 from probes.attribution._replacements import Replacements
 from probes.attribution.faithfulness._deletion import SetFunction
 
@@ -88,7 +88,7 @@ def set_function(
                 return torch.where(stays[rows].to(value.device)[..., None], value, fill_row.to(value))
 
         targets = torch.full((len(sequences),), passage.target_id)
-        log_prob = read_ends(subject, sequences, lengths, log_prob_and_rank(targets), edit=edit)[:, 0].double()
+        log_prob = read_last(subject, sequences, lengths, log_prob_and_rank(targets), edit=edit)[:, 0].double()
         if log:
             odds = log_prob - torch.log(-torch.expm1(log_prob.clamp(max=-1e-12)))
             return odds.view(len(sets), -1).mean(dim=1).numpy()
@@ -152,7 +152,7 @@ def soft_distances(
         return difference.square().sum(dim=-1, keepdim=True) / 2
 
     distances = (
-        read_ends(subject, ids.expand(len(which), -1), torch.full((len(which),), n), reduce, edit=edit)[:, 0]
+        read_last(subject, ids.expand(len(which), -1), torch.full((len(which),), n), reduce, edit=edit)[:, 0]
         .double()
         .numpy()
     )

@@ -34,7 +34,7 @@ from probes.attribution.faithfulness._removal import REPLACEMENTS, Replacement
 __all__ = ["faithfulness"]
 
 Normaliser: TypeAlias = Literal["min_max", "none"]
-Unit: TypeAlias = Literal["token", "word"]
+RemovalUnit: TypeAlias = Literal["token", "word"]
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SMALLER_IS_BETTER = ("sufficiency", "aopc_sufficiency", "naopc_sufficiency")
 
@@ -125,7 +125,7 @@ def faithfulness(
     replacement: Replacement = "unigram",
     fractions: Sequence[float] = FRACTIONS,
     normalise: Normaliser = "min_max",
-    unit: Unit = "token",
+    unit: RemovalUnit = "token",
     absolute: bool = False,
     log_odds: bool = False,
     protect_last: bool = False,
@@ -233,7 +233,7 @@ def _check(
     choices = {
         "replacement": (replacement, REPLACEMENTS),
         "normaliser": (normalise, get_args(Normaliser)),
-        "unit": (unit, get_args(Unit)),
+        "unit": (unit, get_args(RemovalUnit)),
     }
     if isinstance(metrics, str) or not metrics:
         raise InputError(f"metrics={metrics!r}; give a list of one or more of {list(METRICS)}.")

@@ -10,7 +10,7 @@ import torch
 
 from interp.authoring import InputError, Subject
 from probes.attribution._checks import free_positions
-from probes.attribution._last_position import log_prob_and_rank, read_ends
+from probes.attribution._last_position import log_prob_and_rank, read_last
 from probes.attribution._replacements import OwnSampler, Replacements, replacements
 from probes.attribution._targets import Targets
 from probes.attribution.reagent._recursion import Case, Read
@@ -25,7 +25,7 @@ def cases_of(subject: Subject, targets: Targets, sampler: Any, *, protect_bos: b
     else:
         tables = replacements(sampler, subject, contexts)
     ids = torch.nn.utils.rnn.pad_sequence(contexts, batch_first=True)
-    intact = read_ends(subject, ids, targets.pos + 1, log_prob_and_rank(targets.ids)).double().numpy()
+    intact = read_last(subject, ids, targets.pos + 1, log_prob_and_rank(targets.ids)).double().numpy()
     frees = [free_positions(subject, one.numpy(), protect_bos=protect_bos) for one in contexts]
     cases = [
         Case(one.numpy(), free, table, float(prob))
@@ -41,7 +41,7 @@ def reader_of(subject: Subject, targets: Targets) -> Read:
     def read(ids: np.ndarray, case: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         which = torch.from_numpy(case)
         reduce = log_prob_and_rank(targets.ids[which])
-        log_prob, rank = read_ends(subject, torch.from_numpy(ids), lengths[which], reduce).double().numpy().T
+        log_prob, rank = read_last(subject, torch.from_numpy(ids), lengths[which], reduce).double().numpy().T
         return np.exp(log_prob), rank
 
     return read

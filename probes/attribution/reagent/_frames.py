@@ -15,7 +15,7 @@ from interp.stats import bootstrap_over_prompts
 from probes import papers
 from probes.attribution._targets import ATTRIBUTION, TARGET_POS, Scores, Targets
 from probes.attribution.reagent._cases import spread
-from probes.attribution.reagent._recursion import Case, Outcome
+from probes.attribution.reagent._recursion import Case, ProbeOutcome
 
 Implementation: TypeAlias = Literal["paper", "inseq", "original"]
 AT_ONCE = 3  # a prompt whose probes stop within so many steps: its scores are mostly their random start
@@ -69,7 +69,7 @@ def summarise_reagent(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
     return bootstrap_over_prompts(table.reset_index(), by, REAGENT.summary_of, **options)
 
 
-def scores_of(outcomes: Sequence[Outcome], targets: Targets, implementation: Implementation) -> Scores:
+def scores_of(outcomes: Sequence[ProbeOutcome], targets: Targets, implementation: Implementation) -> Scores:
     """The mean over the probes that stopped, or over all where none did and the implementation takes those."""
     score, score_se, converged, stop_step = [], [], [], []
     for outcome in outcomes:
@@ -85,7 +85,7 @@ def scores_of(outcomes: Sequence[Outcome], targets: Targets, implementation: Imp
     return Scores(score, score_se, extra)
 
 
-def probe_columns(targets: Targets, cases: Sequence[Case], outcomes: Sequence[Outcome]) -> dict[str, np.ndarray]:
+def probe_columns(targets: Targets, cases: Sequence[Case], outcomes: Sequence[ProbeOutcome]) -> dict[str, np.ndarray]:
     """The columns of `REAGENT_PROBES` for `Run.frame`."""
     n_probes = len(outcomes[0].stop_step)
     importance = [outcome.importance for outcome in outcomes]

@@ -50,7 +50,7 @@ class Recursion:
     n_probes: int
     seed: int
 
-    def run(self, cases: Sequence[Case], read: Read, *, tokens_per_round: int) -> list[Outcome]:
+    def run(self, cases: Sequence[Case], read: Read, *, tokens_per_round: int) -> list[ProbeOutcome]:
         """Run every probe of every case until it stops, or to `max_steps`.
 
         Args:
@@ -94,7 +94,7 @@ class Recursion:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class ProbeOutcome:
     """What the probes of one case came to.
 
     Attributes:
@@ -163,8 +163,8 @@ def softmax(logit: np.ndarray, free: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _outcome(probes: list[_Probe]) -> Outcome:
-    return Outcome(
+def _outcome(probes: list[_Probe]) -> ProbeOutcome:
+    return ProbeOutcome(
         importance=np.stack([softmax(probe.logit, probe.case.free) for probe in probes]),
         stop_step=np.array([probe.stop_step for probe in probes]),
         prob_kept=np.array([probe.prob_kept for probe in probes]),

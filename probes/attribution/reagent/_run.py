@@ -8,7 +8,7 @@ from interp.authoring import Subject
 from probes.attribution._replacements import OwnSampler, SamplerName
 from probes.attribution._targets import Targets
 from probes.attribution.reagent._cases import cases_of, reader_of
-from probes.attribution.reagent._recursion import Case, Outcome, Recursion
+from probes.attribution.reagent._recursion import Case, ProbeOutcome, Recursion
 from probes.attribution.reagent.masked_lm import MaskedLM
 
 # On a CPU larger batches gain nothing, and steps taken ahead of a stop are lost.
@@ -23,7 +23,7 @@ def explain(
     implementation: str,
     *,
     protect_bos: bool,
-) -> tuple[list[Case], list[Outcome]]:
+) -> tuple[list[Case], list[ProbeOutcome]]:
     """Run all probes of all targets, and warn where their scores will not be worth much.
 
     Args:

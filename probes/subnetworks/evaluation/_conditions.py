@@ -21,7 +21,7 @@ RandomModels: TypeAlias = Mapping[str, tuple[Source, Subnetworks]]
 
 
 @dataclass(frozen=True)
-class Condition:
+class SubnetworkCondition:
     """A model to measure.
 
     Attributes:
@@ -68,14 +68,14 @@ def digests(found: Mapping[float, Subnetwork]) -> list[list[object]]:
     return [[str(sparsity), one.digest] for sparsity, one in found.items()]
 
 
-def full(subject: Subject) -> Condition:
+def full(subject: Subject) -> SubnetworkCondition:
     """The model itself."""
-    return Condition("full", "none", np.nan, 1.0, lambda: nullcontext(subject))
+    return SubnetworkCondition("full", "none", np.nan, 1.0, lambda: nullcontext(subject))
 
 
 def alone(
     subject: Subject, found: Mapping[float, Subnetwork], seed: int, structured: bool = True
-) -> Iterator[Condition]:
+) -> Iterator[SubnetworkCondition]:
     """Each subnetwork, and random ones of as many weights in every matrix, by themselves."""
     for sparsity, subnetwork in found.items():
         yield _only(subject, "none", sparsity, subnetwork)
@@ -84,7 +84,7 @@ def alone(
             yield _only(subject, "random_structured", sparsity, subnetwork.random_like(seed, structured=True))
 
 
-def ablations(subject: Subject, found: Mapping[float, Subnetwork], seed: int) -> Iterator[Condition]:
+def ablations(subject: Subject, found: Mapping[float, Subnetwork], seed: int) -> Iterator[SubnetworkCondition]:
     """The model without each subnetwork, and without random ones of as many weights in every matrix."""
     for sparsity, subnetwork in found.items():
         removed = {
@@ -94,15 +94,15 @@ def ablations(subject: Subject, found: Mapping[float, Subnetwork], seed: int) ->
         }
         for control, one in removed.items():
             left = one.complement()
-            yield Condition("minus", control, sparsity, left.kept_fraction, partial(left.applied, subject))
+            yield SubnetworkCondition("minus", control, sparsity, left.kept_fraction, partial(left.applied, subject))
 
 
-def empty(subject: Subject) -> Condition:
+def empty(subject: Subject) -> SubnetworkCondition:
     """No weight kept: what embeddings, norms and biases say by themselves."""
-    return _only(subject, "empty", np.nan, Subnetwork.full(subject, keep=False))
+    return _only(subject, "empty", np.nan, Subnetwork.empty(subject))
 
 
-def untrained(models: RandomModels) -> Iterator[Condition]:
+def untrained(models: RandomModels) -> Iterator[SubnetworkCondition]:
     """Subnetworks found in untrained models, alone there."""
     for name, (source, given) in models.items():
         subject = load(source)
@@ -110,6 +110,6 @@ def untrained(models: RandomModels) -> Iterator[Condition]:
             yield _only(subject, name, sparsity, subnetwork)
 
 
-def _only(subject: Subject, control: str, sparsity: float, subnetwork: Subnetwork) -> Condition:
+def _only(subject: Subject, control: str, sparsity: float, subnetwork: Subnetwork) -> SubnetworkCondition:
     applied = partial(subnetwork.applied, subject)
-    return Condition("only", control, sparsity, subnetwork.kept_fraction, applied)
+    return SubnetworkCondition("only", control, sparsity, subnetwork.kept_fraction, applied)

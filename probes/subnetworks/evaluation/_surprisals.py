@@ -18,7 +18,7 @@ from interp.model.readout import read_out
 from interp.model.tape import Tape
 from interp.stats.least_squares import Accumulate, add_products
 from probes.subnetworks.bigram_model import BigramModel
-from probes.subnetworks.evaluation._conditions import Condition
+from probes.subnetworks.evaluation._conditions import SubnetworkCondition
 
 _BITS = 1 / log(2)
 
@@ -35,7 +35,7 @@ class SurprisalStream:
     """
 
     run: Run
-    condition: Condition
+    condition: SubnetworkCondition
     model: Subject
     parts: list[dict[str, Any]]
 
@@ -49,7 +49,7 @@ class SurprisalStream:
         self.parts.append(_columns(self.run, self.condition.columns(), batch, -_BITS * found.log_prob[0, :, 0].numpy()))
 
 
-def states_surprisals(run: Run, said: Mapping[str, Any], states: Tensor) -> Iterator[dict[str, Any]]:
+def states_surprisals(run: Run, facts: Mapping[str, Any], states: Tensor) -> Iterator[dict[str, Any]]:
     """Rows of a predictor that looks at the current token alone: its states before the unembedding [d_vocab, d]."""
     weight, bias = run.subject.W_U.float(), run.subject.b_U.float()
     head = Head(lambda rows: rows @ weight + bias, weight.T, bias)
@@ -61,14 +61,14 @@ def states_surprisals(run: Run, said: Mapping[str, Any], states: Tensor) -> Iter
             entropy=False, kl=False,
         )  # fmt: skip
         assert found.log_prob is not None
-        yield _columns(run, said, batch, -_BITS * found.log_prob[0, :, 0].numpy())
+        yield _columns(run, facts, batch, -_BITS * found.log_prob[0, :, 0].numpy())
 
 
-def unigram_surprisals(run: Run, said: Mapping[str, Any], bigrams: BigramModel) -> Iterator[dict[str, Any]]:
+def unigram_surprisals(run: Run, facts: Mapping[str, Any], bigrams: BigramModel) -> Iterator[dict[str, Any]]:
     """Rows of the unigram model."""
     for batch in run.batches():
         _, following = followed(batch)
-        yield _columns(run, said, batch, np.asarray(bigrams.unigram_surprisal(following)))
+        yield _columns(run, facts, batch, np.asarray(bigrams.unigram_surprisal(following)))
 
 
 def with_counts(parts: Sequence[dict[str, Any]], bigrams: BigramModel) -> Iterator[dict[str, Any]]:
@@ -81,9 +81,9 @@ def with_counts(parts: Sequence[dict[str, Any]], bigrams: BigramModel) -> Iterat
         }
 
 
-def _columns(run: Run, said: Mapping[str, Any], batch: Batch, surprisal: NDArray[np.floating]) -> dict[str, Any]:
+def _columns(run: Run, facts: Mapping[str, Any], batch: Batch, surprisal: NDArray[np.floating]) -> dict[str, Any]:
     (row, pos), following = followed(batch)
     columns: dict[str, Any] = {**run.token_columns(batch, row, pos), "target_id": following.numpy()}
-    columns |= {name: np.full(len(row), value) for name, value in said.items()}
+    columns |= {name: np.full(len(row), value) for name, value in facts.items()}
     # A float32 sum of exponentials can come out a rounding above 1 - and so a surprisal a rounding below 0.
     return columns | {"surprisal": np.maximum(surprisal.astype(float), 0.0)}

@@ -13,7 +13,7 @@ from interp.authoring import Column, InputError, Run, Schema, Source, Texts, Tok
 from probes import papers
 from probes.subnetworks import plots
 from probes.subnetworks._examples import with_subnetwork
-from probes.subnetworks.evaluation._conditions import Condition, Subnetworks, by_sparsity, digests
+from probes.subnetworks.evaluation._conditions import SubnetworkCondition, Subnetworks, by_sparsity, digests
 from probes.subnetworks.evaluation._ridge import similarity, without_largest
 from probes.subnetworks.evaluation._state_moments import StateMoments
 from probes.subnetworks.evaluation.subnetwork_rotation import rotation_conditions
@@ -82,7 +82,7 @@ def subnetwork_covariance(
 
     >>> import interp
     >>> subject = interp.load("reference")
-    >>> empty = Subnetwork.full(subject, keep=False)
+    >>> empty = Subnetwork.empty(subject)
     >>> frame = subnetwork_covariance(subject, empty, ["Once upon a time there was a cat", "A dog sat on the mat"])
     >>> bool(((frame.query("layer == other_layer").similarity - 1).abs() < 1e-9).all())
     True
@@ -116,11 +116,11 @@ def covariance_run(
     return run
 
 
-def covariance_columns(run: Run, condition: Condition, moments: StateMoments) -> dict[str, Any]:
+def covariance_columns(run: Run, condition: SubnetworkCondition, moments: StateMoments) -> dict[str, Any]:
     """Rows of one condition."""
     layers = range(len(moments.fitted))
     rest = [without_largest(moments.covariance(layer), run.parameters["n_dropped"]) for layer in layers]
     values = np.array([[similarity(one, other) for other in rest] for one in rest])
-    said = {name: np.full(values.size, value) for name, value in condition.columns().items()}
+    facts = {name: np.full(values.size, value) for name, value in condition.columns().items()}
     places = {"layer": np.repeat(layers, len(layers)), "other_layer": np.tile(layers, len(layers))}
-    return said | places | {"similarity": values.ravel()}
+    return facts | places | {"similarity": values.ravel()}

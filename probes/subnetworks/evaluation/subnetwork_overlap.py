@@ -79,7 +79,7 @@ def subnetwork_overlap(subject: Source, subnetwork: Subnetworks, other: Subnetwo
 
     >>> import interp
     >>> subject = interp.load("reference")
-    >>> empty = Subnetwork.full(subject, keep=False)
+    >>> empty = Subnetwork.empty(subject)
     >>> frame = subnetwork_overlap(subject, empty, empty.complement())
     >>> frame.interp.summary().observed.tolist()
     [0, 0, 0]

@@ -34,7 +34,14 @@ from interp.authoring import (
 from probes import papers
 from probes.subnetworks import plots
 from probes.subnetworks._examples import with_subnetwork
-from probes.subnetworks.evaluation._conditions import Condition, Subnetworks, alone, by_sparsity, digests, full
+from probes.subnetworks.evaluation._conditions import (
+    SubnetworkCondition,
+    Subnetworks,
+    alone,
+    by_sparsity,
+    digests,
+    full,
+)
 from probes.subnetworks.evaluation._ridge import median_angle
 from probes.subnetworks.evaluation._state_moments import Reading, StateMoments
 from probes.subnetworks.evaluation.subnetwork_surprisal import CONDITION, KEPT, SPARSITY
@@ -141,8 +148,8 @@ def rotation_run(
 ) -> Run:
     """The run of a `subnetwork_rotation`, its arguments checked; missing ones are the probe's defaults."""
     parameters = {"alpha": 1.0, "held_out": 0.2, "tokens_per_dim": 20.0} | parameters
-    said = parameters | {"subnetworks": digests(found)}
-    run = Run(ROTATION, subject, texts, parameters=said, bos=bos, truncate=truncate, seed=seed)
+    parameters = parameters | {"subnetworks": digests(found)}
+    run = Run(ROTATION, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
     if not parameters["alpha"] >= 0 or not 0 < parameters["held_out"] < 1:
         raise InputError(
             f"alpha={parameters['alpha']}, held_out={parameters['held_out']}: give a ridge of 0 or more, and a share "
@@ -152,13 +159,15 @@ def rotation_run(
     return run
 
 
-def rotation_conditions(subject: Subject, found: Mapping[float, Subnetwork], seed: int) -> Iterator[Condition]:
+def rotation_conditions(
+    subject: Subject, found: Mapping[float, Subnetwork], seed: int
+) -> Iterator[SubnetworkCondition]:
     """The model, its subnetworks, and random ones."""
     yield full(subject)
     yield from alone(subject, found, seed, structured=False)
 
 
-def is_rotated(condition: Condition) -> bool:
+def is_rotated(condition: SubnetworkCondition) -> bool:
     """Whether a condition is among them."""
     return condition.name == "full" or (condition.name == "only" and condition.control in ("none", "random"))
 
@@ -168,7 +177,7 @@ def held_out_of(run: Run) -> Tensor:
     return held_out_prompts(len(run.tokens), run.parameters["held_out"], run.seed or 0)
 
 
-def rotation_columns(run: Run, condition: Condition, model: Subject, moments: StateMoments) -> dict[str, Any]:
+def rotation_columns(run: Run, condition: SubnetworkCondition, model: Subject, moments: StateMoments) -> dict[str, Any]:
     """Rows of one condition, from its moments and another pass over the held-out prompts."""
     alpha, layers = run.parameters["alpha"], range(len(moments.fitted))
     maps = [moments.maps(layer, alpha) for layer in layers]
@@ -185,6 +194,6 @@ def rotation_columns(run: Run, condition: Condition, model: Subject, moments: St
         for layer in layers:
             for target in TARGETS:
                 angle = median_angle(moments.unrelated(layer, target, alpha, generator))
-                said = condition.columns() | {"control": "unrelated", "layer": layer, "target": target}
-                rows.append(said | {"angle": angle} | dict.fromkeys(_OTHER, np.nan))
+                facts = condition.columns() | {"control": "unrelated", "layer": layer, "target": target}
+                rows.append(facts | {"angle": angle} | dict.fromkeys(_OTHER, np.nan))
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}

@@ -22,8 +22,8 @@ from probes.subnetworks import plots
 from probes.subnetworks._examples import with_subnetwork
 from probes.subnetworks.bigram_model import BigramModel, bigram_model
 from probes.subnetworks.evaluation._conditions import (
-    Condition,
     RandomModels,
+    SubnetworkCondition,
     Subnetworks,
     ablations,
     alone,
@@ -206,7 +206,7 @@ def surprisal_run(
 
 def surprisal_conditions(
     subject: Subject, found: Mapping[float, Subnetwork], random_models: RandomModels | None, seed: int
-) -> Iterator[Condition]:
+) -> Iterator[SubnetworkCondition]:
     """Every model that is run, the subject itself first."""
     yield full(subject)
     yield from alone(subject, found, seed)
@@ -217,7 +217,7 @@ def surprisal_conditions(
 
 def without_blocks(run: Run, bigrams: BigramModel) -> Iterator[dict[str, Any]]:
     """Rows of the controls that run no block: one linear map, and the unigram model."""
-    said = {"condition": "only", "sparsity": np.nan, "kept": np.nan}
+    facts = {"condition": "only", "sparsity": np.nan, "kept": np.nan}
     states = linear_states(run.subject, bigrams, run.seed or 0, run.parameters["linear_steps"])
-    yield from states_surprisals(run, said | {"control": "linear_map"}, states)
-    yield from unigram_surprisals(run, said | {"control": "unigram"}, bigrams)
+    yield from states_surprisals(run, facts | {"control": "linear_map"}, states)
+    yield from unigram_surprisals(run, facts | {"control": "unigram"}, bigrams)

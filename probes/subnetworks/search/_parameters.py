@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from interp.model.weights import WeightMatrix, replaced
 from probes.subnetworks.search._groups import Counts, Group, Member
 
-Unit: TypeAlias = Literal["weight", "row", "neuron", "head"]
+MaskUnit: TypeAlias = Literal["weight", "row", "neuron", "head"]
 """What is kept or dropped together.
 
 "weight": every weight by itself. "row": the weights into one output of a matrix. "neuron": an MLP neuron, its weights
@@ -41,7 +41,7 @@ class MaskParameters:
     """
 
     def __init__(
-        self, matrices: Sequence[WeightMatrix], *, unit: Unit, n_heads: int, sparsity: float, lr: float
+        self, matrices: Sequence[WeightMatrix], *, unit: MaskUnit, n_heads: int, sparsity: float, lr: float
     ) -> None:
         self.sparsity, self.inverse_temperature = sparsity, 1.0
         self.n_weights = sum(matrix.weight.numel() for matrix in matrices)
@@ -186,7 +186,7 @@ def _n_groups_of_heads(matrices: Sequence[WeightMatrix], n_heads: int) -> int:
     return rows["k"] // (rows["q"] // n_heads)
 
 
-def _place(matrix: WeightMatrix, unit: Unit, n_groups: int) -> tuple[str, Literal[0, 1] | None, int]:
+def _place(matrix: WeightMatrix, unit: MaskUnit, n_groups: int) -> tuple[str, Literal[0, 1] | None, int]:
     """Name of the units that mask a matrix, the axis they lie along, and how many there are."""
     if unit == "weight":
         return matrix.name, None, 0

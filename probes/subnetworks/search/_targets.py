@@ -19,7 +19,7 @@ Distributions: TypeAlias = Callable[[Tensor], Tensor]
 """Token ids [batch, pos] -> distributions of the next token [batch, pos, V], each summing to 1."""
 
 
-class Rows(Protocol):
+class TargetRows(Protocol):
     """Target distributions of some positions [n]."""
 
     def expect(self, values: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ class Rows(Protocol):
         """Nats, [n]."""
 
 
-class Target(Protocol):
+class MaskTarget(Protocol):
     """What a subnetwork is to predict.
 
     Attributes:
@@ -41,11 +41,11 @@ class Target(Protocol):
 
     d_vocab: int
 
-    def begin(self, ids: Tensor) -> Callable[[slice], Rows]:
+    def begin(self, ids: Tensor) -> Callable[[slice], TargetRows]:
         """For a batch ids [batch, pos]: the target rows of some of its sequences, [sequences * pos]."""
 
 
-def cross_entropy(logits: Tensor, rows: Rows, d_vocab: int) -> tuple[Tensor, Tensor]:
+def cross_entropy(logits: Tensor, rows: TargetRows, d_vocab: int) -> tuple[Tensor, Tensor]:
     """Cross-entropy of logits [n, V or more] with target rows, nats [n], and its gradient, shaped as the logits."""
     log_q = logits[:, :d_vocab].float().log_softmax(dim=-1)
     losses = -rows.expect(log_q)
@@ -73,8 +73,8 @@ class BigramTarget:
         entropy = whole.expand(self.d_vocab) if unigram else bigrams.entropy()
         self._entropy = entropy.float().to(device)
 
-    def begin(self, ids: Tensor) -> Callable[[slice], Rows]:
-        """See `Target`."""
+    def begin(self, ids: Tensor) -> Callable[[slice], TargetRows]:
+        """See `MaskTarget`."""
         if int(ids.max()) >= self.d_vocab:
             raise InputError(f"a text holds token {int(ids.max())}, outside the target's vocabulary of {self.d_vocab}.")
         return lambda sequences: _SparseRows(self, ids[sequences].flatten())
@@ -116,15 +116,15 @@ class ModelTarget:
         self._subject = subject
         self.d_vocab = subject.d_vocab
 
-    def begin(self, ids: Tensor) -> Callable[[slice], Rows]:
-        """See `Target`; one pass of the full model, whose residuals are read out as they are asked for."""
+    def begin(self, ids: Tensor) -> Callable[[slice], TargetRows]:
+        """See `MaskTarget`; one pass of the full model, whose residuals are read out as they are asked for."""
 
         def rest(tape: Any) -> tuple[Any, Tensor]:
             return tape.head, tape.last.detach()
 
         head, last = self._subject.run(ids, rest, graph=True)
 
-        def rows(sequences: slice) -> Rows:
+        def rows(sequences: slice) -> TargetRows:
             with torch.no_grad():
                 return _DenseRows(head(last[sequences].flatten(0, 1)).float().softmax(dim=-1))
 
@@ -138,10 +138,10 @@ class GivenTarget:
         self._function = function
         self.d_vocab = d_vocab
 
-    def begin(self, ids: Tensor) -> Callable[[slice], Rows]:
-        """See `Target`."""
+    def begin(self, ids: Tensor) -> Callable[[slice], TargetRows]:
+        """See `MaskTarget`."""
 
-        def rows(sequences: slice) -> Rows:
+        def rows(sequences: slice) -> TargetRows:
             given = self._function(ids[sequences])
             wanted = (*ids[sequences].shape, self.d_vocab)
             if not isinstance(given, Tensor) or given.shape != wanted:

@@ -15,8 +15,8 @@ from interp.authoring import NumericalError, Subject
 from interp.model.tape import Tape
 from probes.subnetworks.search._batches import Contexts
 from probes.subnetworks.search._groups import decided
-from probes.subnetworks.search._parameters import MaskParameters, Unit
-from probes.subnetworks.search._targets import Target, cross_entropy
+from probes.subnetworks.search._parameters import MaskParameters, MaskUnit
+from probes.subnetworks.search._targets import MaskTarget, cross_entropy
 
 _ROWS = 512  # positions whose logits are alive at once on a CPU; more leave its cache
 _CHECKPOINT_SECONDS = 60.0
@@ -24,7 +24,7 @@ _LOG_EVERY = 10
 
 
 @dataclass(frozen=True)
-class Schedule:
+class MaskSchedule:
     """How masks are annealed.
 
     Attributes:
@@ -43,10 +43,10 @@ class Schedule:
     length: int
     retries: int
 
-    def within(self, steps: int) -> Schedule:
+    def within(self, steps: int) -> MaskSchedule:
         """The same annealing squeezed into fewer steps, or drawn out over more: T ends where it would have."""
         ratio = self.steps / steps
-        return Schedule(self.lr * ratio, self.growth**ratio, steps, self.batch, self.length, self.retries)
+        return MaskSchedule(self.lr * ratio, self.growth**ratio, steps, self.batch, self.length, self.retries)
 
 
 @dataclass(frozen=True)
@@ -86,19 +86,19 @@ class MaskTraining:
         contexts: batches for an attempt.
         sparsity: lambda.
         unit: see `probes.subnetworks.search._parameters.Unit`.
-        schedule: see `Schedule`.
+        schedule: see `MaskSchedule`.
         checkpoint: file that the state is kept in now and then, and gone on from; None keeps none.
     """
 
     def __init__(
         self,
         subject: Subject,
-        target: Target,
+        target: MaskTarget,
         contexts: Callable[[int], Contexts],
         *,
         sparsity: float,
-        unit: Unit,
-        schedule: Schedule,
+        unit: MaskUnit,
+        schedule: MaskSchedule,
         checkpoint: Path | None,
     ) -> None:
         self.subject, self.target, self.schedule, self.sparsity = subject, target, schedule, sparsity

@@ -21,18 +21,18 @@ from interp.authoring import InputError, Run, Source, Store, Subject, Texts, Unk
 from probes.subnetworks.bigram_model import BigramModel
 from probes.subnetworks.search._batches import Contexts, DrawnContexts, TextContexts
 from probes.subnetworks.search._frames import COMPONENTS, LOG, component_columns, log_columns
-from probes.subnetworks.search._parameters import Unit
-from probes.subnetworks.search._targets import BigramTarget, Distributions, GivenTarget, ModelTarget, Target
-from probes.subnetworks.search._training import Logged, MaskTraining, Schedule
+from probes.subnetworks.search._parameters import MaskUnit
+from probes.subnetworks.search._targets import BigramTarget, Distributions, GivenTarget, MaskTarget, ModelTarget
+from probes.subnetworks.search._training import Logged, MaskSchedule, MaskTraining
 from probes.subnetworks.subnetwork import Subnetwork
 
-Recipe: TypeAlias = Literal["fast", "paper", "pilot"]
+MaskRecipe: TypeAlias = Literal["fast", "paper", "pilot"]
 TargetName: TypeAlias = Literal["bigram", "unigram", "model"]
 
-RECIPES: Mapping[Recipe, Schedule] = {
-    "fast": Schedule(lr=3e-3, growth=1.01, steps=800, batch=4, length=128, retries=0),
-    "paper": Schedule(lr=5e-5, growth=1.001, steps=15_000, batch=32, length=128, retries=3),
-    "pilot": Schedule(lr=1e-1, growth=1.15, steps=60, batch=4, length=64, retries=0),
+RECIPES: Mapping[MaskRecipe, MaskSchedule] = {
+    "fast": MaskSchedule(lr=3e-3, growth=1.01, steps=800, batch=4, length=128, retries=0),
+    "paper": MaskSchedule(lr=5e-5, growth=1.001, steps=15_000, batch=32, length=128, retries=3),
+    "pilot": MaskSchedule(lr=1e-1, growth=1.15, steps=60, batch=4, length=64, retries=0),
 }
 
 
@@ -70,8 +70,8 @@ def find_subnetwork(
     *,
     sparsity: float | Sequence[float] = (1, 10, 100),
     target: TargetName | Distributions = "bigram",
-    unit: Unit = "weight",
-    recipe: Recipe = "fast",
+    unit: MaskUnit = "weight",
+    recipe: MaskRecipe = "fast",
     steps: int | None = None,
     batch: int | None = None,
     length: int | None = None,
@@ -130,8 +130,8 @@ def find_subnetwork(
     bigrams.check(loaded)
     chosen = _sparsities(sparsity)
     schedule = _schedule(loaded, recipe, steps, batch, length, lr)
-    if unit not in get_args(Unit):
-        raise UnknownName("unit", str(unit), get_args(Unit))
+    if unit not in get_args(MaskUnit):
+        raise UnknownName("unit", str(unit), get_args(MaskUnit))
     wanted, name = _target(loaded, bigrams, target)
     parameters = {"target": name, "unit": unit, "schedule": asdict(schedule), "bigrams": bigrams.digest}
     run = Run(LOG, loaded, texts, parameters=parameters | {"sparsity": chosen}, seed=seed, truncate=True)
@@ -155,8 +155,8 @@ def find_subnetwork(
         )
         with _bar(one, schedule, training) as report:
             training.run(report)
-        said = parameters | {"sparsity": one, "seed": seed, "data_sha256": key.provenance()["data_sha256"]}
-        found[one] = _subnetwork(loaded, training, contexts(0), said)
+        origin = parameters | {"sparsity": one, "seed": seed, "data_sha256": key.provenance()["data_sha256"]}
+        found[one] = _subnetwork(loaded, training, contexts(0), origin)
         logs.append(log_columns(training.progress.log, one, name))
     log = run.frame(logs)
     parts = Run(COMPONENTS, loaded, tokens, parameters=run.parameters, seed=seed)
@@ -171,8 +171,8 @@ def _sparsities(given: float | Sequence[float]) -> list[float]:
 
 
 def _schedule(
-    subject: Subject, recipe: Recipe, steps: int | None, batch: int | None, length: int | None, lr: float | None
-) -> Schedule:
+    subject: Subject, recipe: MaskRecipe, steps: int | None, batch: int | None, length: int | None, lr: float | None
+) -> MaskSchedule:
     if recipe not in RECIPES:
         raise UnknownName("recipe", str(recipe), RECIPES)
     schedule = RECIPES[recipe]
@@ -192,7 +192,7 @@ def _schedule(
     )
 
 
-def _target(subject: Subject, bigrams: BigramModel, target: TargetName | Distributions) -> tuple[Target, str]:
+def _target(subject: Subject, bigrams: BigramModel, target: TargetName | Distributions) -> tuple[MaskTarget, str]:
     if callable(target):
         return GivenTarget(target, bigrams.d_vocab), getattr(target, "__qualname__", repr(target))
     if target == "model":
@@ -214,7 +214,7 @@ def _checkpoint(out: str | Path | None, run_id: str) -> Path | None:
 
 
 @contextmanager
-def _bar(sparsity: float, schedule: Schedule, training: MaskTraining) -> Iterator[Callable[[Logged], None]]:
+def _bar(sparsity: float, schedule: MaskSchedule, training: MaskTraining) -> Iterator[Callable[[Logged], None]]:
     """Steps with loss, kept fraction and an estimate; it ends early where the masks are decided before."""
     hidden = None if options.progress is None else not options.progress
     label = f"find_subnetwork, sparsity {sparsity:g}"
@@ -235,14 +235,14 @@ def _subnetwork(
     """The hard masks, with their loss and the full model's on sequences that no step saw."""
     progress, ids = training.progress, contexts.batch(-1)
     full, entropy = training.measure(ids)
-    said = dict(parameters) | {
+    origin = dict(parameters) | {
         "steps": progress.step,
         "decided": progress.stopped,
         "attempt": progress.attempt,
         "stable": training.stable,
         "seconds": round(progress.seconds, 1),
     }
-    masked = Subnetwork(training.masks.hard(), subject.name, subject.fingerprint, {"made": "find_subnetwork", **said})
+    masked = Subnetwork(training.masks.hard(), subject.name, subject.fingerprint, {"made": "find_subnetwork", **origin})
     with masked.applied(subject):
         kept, _ = training.measure(ids)
     held_out = {"entropy": entropy, "xent": kept, "xent_full_model": full}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interp.display import html
-from interp.display.text import said, visible
+from interp.display.text import format_value, visible
 from interp.display.token_map import luminance, shade, token_map
 from interp.errors import InputError, UnknownName
 from interp.frames.schema import Schema, columns
@@ -107,7 +107,7 @@ def test_an_empty_table_has_its_heads():
      (np.inf, "inf"), ([1, 2], "[1, 2]")],
 )  # fmt: skip
 def test_values_in_few_characters(value, text):
-    assert said(value) == text
+    assert format_value(value) == text
 
 
 @given(st.floats(-1, 1))

@@ -17,7 +17,7 @@ import interp
 from interp.data.shipped import shipped_path
 from interp.errors import InputError, ModelError, UnknownName
 from probes import layer_robustness, logit_lens
-from probes.attribution._last_position import log_prob_and_rank, read_ends
+from probes.attribution._last_position import log_prob_and_rank, read_last
 
 # A bridge computes attention with other kernels than transformers: float32 rounding, 6e-8 relative, in four blocks.
 CLOSE = {"atol": 3e-5, "rtol": 1e-4}
@@ -109,13 +109,13 @@ def test_a_bridge(small_model, word_level, own_logits):
 
 
 def test_a_native_bridge():
-    from interp.planted import copy
+    from interp.planted import copying
 
-    planted = copy()
+    planted = copying()
     subject = interp.load(planted.model)
     ids = torch.tensor([[3, 0, 2, 3]])
     torch.testing.assert_close(subject.logits(ids)[0].double(), planted.truth.logits(ids)[0], atol=1e-5, rtol=0)
-    assert subject.name == "planted/copy"
+    assert subject.name == "planted/copying"
     assert len(subject.fingerprint) == 16
 
 
@@ -350,7 +350,7 @@ def test_the_ends_of_texts_are_read_remotely_too(as_if_remote, folder):
     ids = torch.randint(3, 61, (3, 9), generator=torch.Generator().manual_seed(0))
     lengths = torch.tensor([9, 2, 6])
     read = [
-        read_ends(source, ids, lengths, log_prob_and_rank(ids[:, 0])) for source in (as_if_remote, interp.load(folder))
+        read_last(source, ids, lengths, log_prob_and_rank(ids[:, 0])) for source in (as_if_remote, interp.load(folder))
     ]
     torch.testing.assert_close(*read, atol=1e-4, rtol=0)
 

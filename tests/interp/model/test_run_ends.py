@@ -12,7 +12,7 @@ import interp
 from interp.errors import ModelError
 from interp.model.sites import editing
 from interp.model.weights import replaced
-from interp.planted import copy
+from interp.planted import copying
 
 # A bridge computes attention with other kernels than transformers: float32 rounding, 6e-8 relative, in four blocks.
 CLOSE = {"atol": 3e-5, "rtol": 1e-4}
@@ -21,7 +21,7 @@ ENDS = torch.tensor([13, 0, 6, 9])  # what stands behind them is padding; ids eq
 
 
 def ends_of(subject: interp.Subject) -> Tensor:
-    return subject.run_ends(IDS, ENDS, lambda logits: logits)
+    return subject.next_token_logits(IDS, ENDS, lambda logits: logits)
 
 
 def recorded(subject: interp.Subject) -> Tensor:
@@ -112,10 +112,10 @@ def test_a_passed_bridge_keeps_its_hooks(small_model):
 
 
 def test_a_native_model():
-    planted = copy()
+    planted = copying()
     ids = torch.tensor([[3, 0, 2, 3], [1, 1, 2, 0]])
     truth = planted.truth.logits(ids)[torch.arange(2), torch.tensor([3, 1])]
-    logits = interp.load(planted.model).run_ends(ids, torch.tensor([3, 1]), lambda logits: logits)
+    logits = interp.load(planted.model).next_token_logits(ids, torch.tensor([3, 1]), lambda logits: logits)
     torch.testing.assert_close(logits.double(), truth.double(), atol=1e-5, rtol=0)
 
 

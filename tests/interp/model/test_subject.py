@@ -78,7 +78,7 @@ def probe_it(model: Any, *, backend: str | None = None) -> None:
     subject = interp.load(model, backend=backend)
     logit_lens(subject, ids)
     subject.logits(ids)
-    subject.run_ends(ids, torch.tensor([3]), lambda logits: logits)
+    subject.next_token_logits(ids, torch.tensor([3]), lambda logits: logits)
     subject.run(ids, lambda tape: tape.replay((0, 2, 1, 3)))
 
     def fails_at_once(read: object) -> Tensor:
@@ -91,7 +91,7 @@ def probe_it(model: Any, *, backend: str | None = None) -> None:
     with pytest.raises(ZeroDivisionError, match="midway"):
         subject.run(ids, fails_at_once, mids=subject.architecture != "GPTNeoXForCausalLM")
     with pytest.raises(ZeroDivisionError, match="midway"):
-        subject.run_ends(ids, torch.tensor([3]), fails_at_once)
+        subject.next_token_logits(ids, torch.tensor([3]), fails_at_once)
     with pytest.raises(InputError, match="block 9 is not in a model of 4 blocks"):
         subject.run(ids, fails_late)
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from interp.errors import InputError
-from interp.planted import bias_ladder, bigram, copy, cue, two_step
+from interp.planted import bias_ladder, bigram, copying, cue, two_step
 
-MODELS = [bias_ladder, copy, bigram, cue, two_step]
+MODELS = [bias_ladder, copying, bigram, cue, two_step]
 IDS = torch.tensor([[3, 0, 0, 3, 7, 3], [11, 5, 4, 3, 2, 1]])
 
 # float64 rounds at 2e-16; a logit here is at most 10 and the sum of a few terms.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from interp.reference.corpus import END_OF_TEXT, HELD_OUT_BOOKS, HELD_OUT_STORIES
-from interp.reference.train import Recipe, train
+from interp.reference.train import TrainingRecipe, train
 
 N_TRAINING_STORIES = 40
 WORDS = [
@@ -52,14 +52,14 @@ def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_recipe() -> Recipe:
-    return Recipe(
+def tiny_recipe() -> TrainingRecipe:
+    return TrainingRecipe(
         n_layers=1, d_model=16, n_heads=2, context=32, vocab_size=320, windows_per_step=4, warmup_steps=2, seed=3
     )
 
 
 @pytest.fixture(scope="session")
-def tiny_run(corpus_folder: Path, tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_run(corpus_folder: Path, tiny_recipe: TrainingRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a finished training run: checkpoint.pt, log.jsonl, tokenizer.json, model/."""
     out = tmp_path_factory.mktemp("run")
     train(corpus_folder, out, 12, tiny_recipe, device="cpu", bf16=False, save_every=4)

@@ -10,7 +10,7 @@ from interp.reference import card as cards
 from interp.reference.baselines import fit_baselines
 from interp.reference.card import HeldOut, main, pooled, title, wrapped
 from interp.reference.corpus import END_OF_TEXT, encode, read_corpus
-from interp.reference.sample import Passage, load_trained, weights_sha256
+from interp.reference.sample import PlantedPassage, load_trained, weights_sha256
 from interp.reference.train import held_out_losses, saved_tokenizer
 
 
@@ -19,7 +19,7 @@ def written(corpus_folder: Path, tiny_model: Path, tmp_path_factory: pytest.Temp
     out = tmp_path_factory.mktemp("card")
     with pytest.MonkeyPatch.context() as patch:
         # A passage of sixty tokens does not fit the tiny model's context.
-        patch.setattr(cards, "passages", lambda *_, **__: iter([Passage(0, "The fox.\nIt ran.", 0, 6)]))
+        patch.setattr(cards, "passages", lambda *_, **__: iter([PlantedPassage(0, "The fox.\nIt ran.", 0, 6)]))
         main(corpus_folder, tiny_model, out)
     return out
 

@@ -11,7 +11,7 @@ import torch
 from interp.errors import ModelError
 from interp.reference.sample import (
     OPENINGS,
-    Passage,
+    PlantedPassage,
     continue_openings,
     load_trained,
     main,
@@ -135,4 +135,4 @@ def test_the_command_writes_passages_and_card(
 
 
 def fixed_passages(model: Any, tokenizer: Any, first_seed: int) -> Any:
-    return (Passage(i, f'"Tale" {i} –\nend', first_seed + 2 * i, 70 + i) for i in range(10))
+    return (PlantedPassage(i, f'"Tale" {i} –\nend', first_seed + 2 * i, 70 + i) for i in range(10))

@@ -16,7 +16,7 @@ from interp.reference.corpus import END_OF_TEXT, TokenStream, encode, read_corpu
 from interp.reference.muon import Muon, orthogonalise
 from interp.reference.sample import load_trained
 from interp.reference.train import (
-    Recipe,
+    TrainingRecipe,
     batches,
     held_out_losses,
     learning_rate_factor,
@@ -33,7 +33,7 @@ ODD_TEXTS = [
 ]
 
 
-def run(corpus: Path, out: Path, recipe: Recipe, steps: int = 12) -> Path:
+def run(corpus: Path, out: Path, recipe: TrainingRecipe, steps: int = 12) -> Path:
     return train(corpus, out, steps, recipe, device="cpu", bf16=False, save_every=4)
 
 
@@ -44,7 +44,7 @@ def stream() -> TokenStream:
 
 
 def test_an_interrupted_run_ends_with_the_same_bits(
-    corpus_folder: Path, tiny_recipe: Recipe, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpus_folder: Path, tiny_recipe: TrainingRecipe, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = iter(range(100))
 
@@ -71,7 +71,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
 
 
 def test_running_a_finished_run_again_exports_it_again(
-    corpus_folder: Path, tiny_recipe: Recipe, tiny_run: Path, tmp_path: Path
+    corpus_folder: Path, tiny_recipe: TrainingRecipe, tiny_run: Path, tmp_path: Path
 ) -> None:
     for name in ("checkpoint.pt", "tokenizer.json"):
         (tmp_path / name).write_bytes((tiny_run / name).read_bytes())
@@ -81,7 +81,7 @@ def test_running_a_finished_run_again_exports_it_again(
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(
-    corpus_folder: Path, tiny_recipe: Recipe, tiny_run: Path, tmp_path: Path
+    corpus_folder: Path, tiny_recipe: TrainingRecipe, tiny_run: Path, tmp_path: Path
 ) -> None:
     for name in ("checkpoint.pt", "tokenizer.json"):
         (tmp_path / name).write_bytes((tiny_run / name).read_bytes())
@@ -89,7 +89,9 @@ def test_a_checkpoint_of_another_recipe_is_refused(
         run(corpus_folder, tmp_path, replace(tiny_recipe, seed=4))
 
 
-def test_training_lowers_the_loss_and_keeps_a_log(corpus_folder: Path, tiny_recipe: Recipe, tiny_run: Path) -> None:
+def test_training_lowers_the_loss_and_keeps_a_log(
+    corpus_folder: Path, tiny_recipe: TrainingRecipe, tiny_run: Path
+) -> None:
     log = [json.loads(line) for line in (tiny_run / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in log] == [4, 8, 12]
     tokenizer = saved_tokenizer(tiny_run / "model")
@@ -101,7 +103,7 @@ def test_training_lowers_the_loss_and_keeps_a_log(corpus_folder: Path, tiny_reci
 
 
 def test_batches_go_on_where_they_stopped_across_passes(stream: TokenStream) -> None:
-    recipe = Recipe(context=16, windows_per_step=8, seed=5)
+    recipe = TrainingRecipe(context=16, windows_per_step=8, seed=5)
     first_pass = windows(stream, 16, 0, np.random.default_rng((5, 0)))
     per_pass = len(first_pass) // 8
     straight = list(islice(batches(stream, recipe, 0, 0), 3 * per_pass))
@@ -113,7 +115,7 @@ def test_batches_go_on_where_they_stopped_across_passes(stream: TokenStream) -> 
 
 
 def test_learning_rate_rises_stays_and_falls_to_zero() -> None:
-    recipe = Recipe(warmup_steps=10, decay_fraction=0.5)
+    recipe = TrainingRecipe(warmup_steps=10, decay_fraction=0.5)
     factors = [learning_rate_factor(step, 100, recipe) for step in range(101)]
     assert factors[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
     assert set(factors[10:51]) == {1.0}

@@ -11,7 +11,7 @@ from transformers import GPT2LMHeadModel
 
 import interp
 from interp.errors import InputError, ModelError, TooLong, UnknownName
-from interp.planted import copy, two_step
+from interp.planted import copying, two_step
 from probes import attribute, normxlogit
 from probes.attribution._targets import Scores, Targets, attribution_columns, find_targets, plan_targets
 from probes.attribution.attribute import METHODS
@@ -379,6 +379,6 @@ def test_figures_that_cannot_be_drawn(frame):
 
 
 def test_scores_of_zero_have_a_figure():
-    frame = attribute(copy(a=0.0).model, "w1 w2 w3", methods="occlusion", target=5)
+    frame = attribute(copying(a=0.0).model, "w1 w2 w3", methods="occlusion", target=5)
     frame["score"] = 0.0
     assert {text.get_text() for text in frame.interp.plot().axes[0].texts} == {"0"}

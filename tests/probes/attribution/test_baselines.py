@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 import interp
 from interp.errors import ModelError, UnknownName
-from interp.planted import bigram, copy
+from interp.planted import bigram, copying
 from probes import attribute
 from probes.attribution import baselines
 from probes.attribution._targets import Scores, find_targets
@@ -188,7 +188,7 @@ def test_without_attention_only_the_last_token_counts(name):
 def test_where_logits_are_linear_all_three_are_the_closed_form(name):
     """Copy model: the logit of y is 1[t_n = y] + a · (share of y); every embedding's part in it is exact."""
     ids, a = [3, 1, 4, 3, 2, 3], 2.0
-    planted = copy(vocab=6, a=a)
+    planted = copying(vocab=6, a=a)
     frame = attribute(planted.model, torch.tensor([ids]), methods={name: {"of": "logit", "baseline": "zero"}}, target=3)
     is_target = np.array(ids) == 3
     expected = a * is_target / len(ids)
@@ -199,17 +199,19 @@ def test_where_logits_are_linear_all_three_are_the_closed_form(name):
 
 def test_occlusion_of_the_copy_model_under_log_prob():
     ids = [3, 1, 4, 3]
-    logits = copy(vocab=6).truth.logits(torch.tensor(ids))[-1]
+    logits = copying(vocab=6).truth.logits(torch.tensor(ids))[-1]
     expected = []
     for position, token in enumerate(ids):
         without = logits.clone()
         without[token] -= 1 / len(ids) + (position == len(ids) - 1)
         expected.append(float(logits.log_softmax(0)[3] - without.log_softmax(0)[3]))
-    frame = attribute(copy(vocab=6).model, torch.tensor([ids]), methods={"occlusion": {"baseline": "zero"}}, target=3)
+    frame = attribute(
+        copying(vocab=6).model, torch.tensor([ids]), methods={"occlusion": {"baseline": "zero"}}, target=3
+    )
     np.testing.assert_allclose(frame["score"], expected, atol=1e-6)
 
 
 def test_uniform_attention_rolls_out_evenly():
     """One block that attends to all alike: half the identity, half 1 / length each."""
-    frame = attribute(copy(vocab=6).model, "w1 w2 w3 w4", methods="rollout")
+    frame = attribute(copying(vocab=6).model, "w1 w2 w3 w4", methods="rollout")
     np.testing.assert_allclose(frame["score"], [0.125, 0.125, 0.125, 0.625], atol=1e-6)

@@ -12,7 +12,7 @@ import torch
 
 import interp
 from interp.errors import InputError
-from interp.planted import copy
+from interp.planted import copying
 from probes import attribute
 from probes.attribution._targets import ATTRIBUTION
 from probes.attribution.from_inseq import from_inseq
@@ -39,7 +39,7 @@ SHORT = [[1.0], [NAN]]
 
 @pytest.fixture(scope="module")
 def subject() -> interp.Subject:
-    return interp.load(copy().model)
+    return interp.load(copying().model)
 
 
 def test_every_attributed_token_is_a_target(subject):
@@ -110,11 +110,11 @@ def test_different_attributions_are_different_runs(subject):
         (output(sequence([1, 4], 1, SHORT, target_attributions=None)), "have shape None"),
         (output(sequence([1, 4], 1, SHORT, source_attributions=torch.ones(2, 1))), "attributes to a source"),
         (output(sequence([1, 4], 0, SHORT)), "attributes its first token, before which nothing is read"),
-        (output(sequence([1, 44], 1, SHORT)), "has token id 44, and 'planted/copy' has 12 tokens"),
+        (output(sequence([1, 44], 1, SHORT)), "has token id 44, and 'planted/copying' has 12 tokens"),
         (output(sequence([1, 4], 1, [[NAN], [NAN]])), "is missing or infinite"),
         (
             output(sequence([1, 4], 1, SHORT, target=[SimpleNamespace(id=4, token="x")])),
-            "token 4 is 'x' in inseq's model and 'w4' in 'planted/copy'",
+            "token 4 is 'x' in inseq's model and 'w4' in 'planted/copying'",
         ),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import interp
 from interp.errors import InputError, ModelError, UnknownName
-from interp.planted import bigram, copy, word_tokenizer
+from interp.planted import bigram, copying, word_tokenizer
 from probes import attribute, normxlogit
 
 VOCAB, N_LAYERS = 53, 3
@@ -200,7 +200,7 @@ def test_a_contrast_is_a_difference_of_targets(model, subject):
 def test_on_the_copy_model_the_scores_are_the_closed_form():
     """The logit of y at i is 1[t_i = y] + (how often y at 0..i) / (i + 1): at least 1 on tokens y, less on others."""
     ids = [0, 3, 5, 3, 1, 2, 3, 4]
-    frame = normxlogit(copy(vocab=6).model, torch.tensor([ids]), target=3, layer="all")
+    frame = normxlogit(copying(vocab=6).model, torch.tensor([ids]), target=3, layer="all")
     is_target = np.array(ids) == 3
     share = is_target.cumsum() / np.arange(1, len(ids) + 1)
     by_layer = frame.pivot(index="layer", columns="pos", values="score")

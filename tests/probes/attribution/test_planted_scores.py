@@ -54,7 +54,7 @@ def test_normxlogit_by_the_closed_forms(frame, rates, method):
     copy: 1 + 1 / (k + 1) at the cause k, 1 / (i + 1) after it, 0 before. cue: about the same logit at every position
     from the cause on, which shares the hit. attention_free: another token's logit is the highest, by construction.
     """
-    assert rates.loc[method, "copy"] == 1
+    assert rates.loc[method, "copying"] == 1
     assert rates.loc[method, "two_step"] == 1  # in prompts without repetition only the last token predicts the target
     assert rates.loc[method, "attention_free"] == 0
     cause = frame[(frame["planted"] == "cue") & (frame["method"] == method)]["cause_pos"]
@@ -62,8 +62,8 @@ def test_normxlogit_by_the_closed_forms(frame, rates, method):
 
 
 def test_gradients_norm_and_rollout_by_theory(rates):
-    """In `copy` every embedding but the last's enters by the same weight, and attention is uniform: the last wins."""
-    assert rates.loc["gradient_norm", "copy"] == rates.loc["rollout", "copy"] == 0
+    """In `copying` every embedding but the last's enters by the same weight, and attention is uniform: the last wins."""
+    assert rates.loc["gradient_norm", "copying"] == rates.loc["rollout", "copying"] == 0
     assert (rates.loc["rollout", ["bigram", "two_step", "attention_free"]] == 1).all()
     assert rates.loc["rollout", "cue"] == 0.5  # half of the rollout stays where it is, half goes to the cue
     assert (rates.loc["gradient_norm", ["bigram", "two_step", "attention_free"]] == 1).all()

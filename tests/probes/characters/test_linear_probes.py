@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from torch import nn
 
 from probes.characters import _linear_probes
-from probes.characters._batched_mlp import Examples, Fit, Training, _first_weights, fit_mlps
+from probes.characters._batched_mlp import Examples, MLPFit, Training, _first_weights, fit_mlps
 from probes.characters._fits import auroc, macro_f1
 from probes.characters._linear_probes import fit_logistic, fit_ridge
 
@@ -46,16 +46,16 @@ def test_a_constant_answer_scores_a_third(n, said):
 # -- the network -----------------------------------------------------------------------------------------------------
 
 
-def fit_of(n_train: int, n_test: int, draw: int) -> Fit:
+def fit_of(n_train: int, n_test: int, draw: int) -> MLPFit:
     generator = np.random.default_rng(draw)
     train, test = (
         Examples(generator.integers(0, 50, n), generator.uniform(0.5, 2, n).astype(np.float32))
         for n in (n_train, n_test)
     )
-    return Fit(train, generator.random(n_train) < 0.5, test, draw)
+    return MLPFit(train, generator.random(n_train) < 0.5, test, draw)
 
 
-def one_network(table: torch.Tensor, fit: Fit, training: Training, dropped: list[torch.Tensor]) -> np.ndarray:
+def one_network(table: torch.Tensor, fit: MLPFit, training: Training, dropped: list[torch.Tensor]) -> np.ndarray:
     """The paper's procedure for one letter with PyTorch's own layers and nothing of ours but the first weights."""
     network = nn.Sequential(nn.Linear(D, D), nn.SELU(), nn.Linear(D, D), nn.Tanh(), nn.Linear(D, 1))
     first = [weight.detach()[0] for weight in _first_weights([fit.draw], D, table.device)]

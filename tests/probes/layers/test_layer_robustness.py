@@ -19,7 +19,7 @@ import interp
 from interp.errors import InputError, UnknownName
 from interp.model.schedules import plan
 from interp.model.sites import editing
-from interp.planted import Planted, bias_ladder, bigram, copy, two_step
+from interp.planted import Planted, bias_ladder, bigram, copying, two_step
 from probes import layer_robustness, logit_lens, run_schedules
 from probes.layers._variants import donors, variants
 
@@ -174,7 +174,7 @@ def test_both_backends_give_the_same_frame(small_subject, architecture):
 
 PLANTED: dict[str, Callable[[], Planted]] = {
     "bias_ladder": lambda: bias_ladder(noise_blocks=2),
-    "copy": lambda: copy(a=3.0, noise_blocks=2),
+    "copy": lambda: copying(a=3.0, noise_blocks=2),
     "bigram": lambda: bigram(noise_blocks=2),
     "two_step": lambda: two_step(noise_blocks=2),
 }

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import interp
 from interp.errors import InputError
-from interp.planted import copy
+from interp.planted import copying
 from probes import logit_lens, neuron_kinds, stages_of_inference
 from probes.layers._stage_statistics import CrossMoments, locality, uniform
 from probes.layers.stages_of_inference import STATISTICS
@@ -201,7 +201,7 @@ def test_what_an_architecture_does_not_show_is_absent_and_said(
 
 
 def test_a_planted_uniform_head_is_its_own_control() -> None:
-    planted = copy(a=2.0)
+    planted = copying(a=2.0)
     frame = stages_of_inference(planted.model, ["w1 w2 w3 w4 w5 w6 w7 w8", "w3 w3 w1 w2 w4 w4 w9"])
     for name in ATTENTION:
         np.testing.assert_allclose(table(frame, name), table(frame, name, "uniform"), rtol=1e-6)

@@ -14,7 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import interp
 from interp.errors import InputError, NumericalError
-from interp.planted import Planted, bias_ladder, bigram, copy, two_step, word_tokenizer
+from interp.planted import Planted, bias_ladder, bigram, copying, two_step, word_tokenizer
 from probes import logit_lens, top_tokens
 
 # Float32 models of logits up to ten: forward pass and statistics each round at 1e-6 or so.
@@ -65,7 +65,7 @@ def definitions(logits: Tensor, final: Tensor, target: int) -> dict[str, float |
 PLANTED = {
     "bias_ladder": lambda: bias_ladder(noise_blocks=3),
     "falling_ladder": lambda: bias_ladder(a=-4.2, noise_blocks=1),
-    "copy": lambda: copy(a=3.0, noise_blocks=2),
+    "copy": lambda: copying(a=3.0, noise_blocks=2),
     "bigram": lambda: bigram(noise_blocks=2),
     "two_step": lambda: two_step(noise_blocks=3),
 }
@@ -133,7 +133,7 @@ def test_the_numbers_of_the_specification():
 
 
 def test_blocks_that_write_nothing_leave_every_layer_the_same():
-    planted = copy(a=0.0, noise_blocks=3)
+    planted = copying(a=0.0, noise_blocks=3)
     frame = logit_lens(planted.model, "w1 w2 w3 w4", sublayers=True)
     for _, layers in frame.groupby("pos"):
         assert layers[["log_prob", "rank", "entropy", "top1_id", "top1_prob"]].drop_duplicates().shape[0] == 1

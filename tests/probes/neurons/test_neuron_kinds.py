@@ -16,7 +16,7 @@ from interp.errors import InputError, ModelError
 from interp.planted import bigram
 from probes import neuron_kinds
 from probes.neurons._final_gain import final_gain
-from probes.neurons.neuron_kinds import Moments, TokenDirections, kinds
+from probes.neurons.neuron_kinds import CosineMoments, TokenDirections, kinds
 
 # float32 products of some dozen terms, divided by standard deviations of 0.1: 1e-5 of moments of size 1 to 10.
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
@@ -40,7 +40,7 @@ def plain_moments(columns: Tensor, vectors: Tensor, gain: Tensor, centred: bool)
     return cosines.var(axis=1), stats.skew(cosines, axis=1), stats.kurtosis(cosines, axis=1, fisher=False)
 
 
-def assert_moments(found: Moments, expected: tuple[np.ndarray, ...]) -> None:
+def assert_moments(found: CosineMoments, expected: tuple[np.ndarray, ...]) -> None:
     for values, known in zip((found.variance, found.skew, found.kurtosis), expected, strict=True):
         np.testing.assert_allclose(values.numpy(), known, **CLOSE)
 
@@ -103,7 +103,7 @@ def test_a_neuron_that_writes_nothing_has_no_kind() -> None:
 
 
 def test_kinds_go_by_kurtosis_then_skew() -> None:
-    found = Moments(
+    found = CosineMoments(
         torch.ones(5), torch.tensor([2.0, -2.0, 2.0, 0.0, -2.0]), torch.tensor([10.1, 10.1, 10.0, 50.0, 3.0])
     )
     assert kinds(found).tolist() == ["prediction", "suppression", "neither", "neither", "neither"]

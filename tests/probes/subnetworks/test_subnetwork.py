@@ -77,7 +77,7 @@ def test_all_ones_change_nothing_and_all_zeros_see_only_token_and_position(
         assert torch.equal(torch.stack(subject.logits(ids)), whole)
     other = ids.clone()
     other[:, :-1] = other[:, :-1].flip(1)
-    with Subnetwork.full(subject, keep=False).applied(subject):
+    with Subnetwork.empty(subject).applied(subject):
         one, two = (torch.stack(subject.logits(each))[:, -1] for each in (ids, other))
     assert torch.equal(one, two) and not torch.equal(one, whole[:, -1])
 

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 import interp
 from interp.errors import InputError, UnknownName
-from interp.planted import bias_ladder, copy
+from interp.planted import bias_ladder, copying
 from probes import attribute, faithfulness, reagent_ls
 from probes.attribution.faithfulness._deletion import (
     Values,
@@ -164,7 +164,7 @@ def test_deleting_is_reading_the_shorter_text(small_subject, any_backend):
 
 def test_zeroing_a_token_of_a_copying_model_takes_its_share_away():
     """The logits change by exactly -(a / s) e_t for a token t that is not the last."""
-    planted = copy(vocab=12, a=3.0)
+    planted = copying(vocab=12, a=3.0)
     subject = interp.load(planted.model)
     ids = [4, 5, 6, 7]
     passage = Passage(np.array(ids), 5, np.eye(4, dtype=bool))
@@ -339,7 +339,7 @@ def test_without_attention_only_the_last_token_counts():
 
 def test_where_the_prompt_does_not_matter_soft_metrics_are_missing_and_hard_ones_zero():
     """Zeroing embeddings of a model whose target's logit no token touches: D(all zero) is 0 for a single kept token."""
-    planted = copy(vocab=12, a=0.0)
+    planted = copying(vocab=12, a=0.0)
     subject = interp.load(planted.model)
     own = attribute(subject, "w1 w2 w3 w4", methods=("random",))
     scores = faithfulness(subject, own, replacement="zero_embedding", protect_last=True, **QUICK)

@@ -13,7 +13,7 @@ import torch
 
 import interp
 from interp.errors import InputError, UnknownName
-from interp.planted import copy
+from interp.planted import copying
 from probes import reagent, reagent_ls, reagent_probes
 from probes.attribution._replacements import Replacements, replacements
 from probes.attribution.reagent._recursion import Case, Recursion, softmax, top
@@ -267,8 +267,8 @@ def test_a_sampler_that_changes_nothing_leaves_the_random_start(small_subject):
 
 
 def test_the_copied_token_is_found():
-    """`copy` says what it has seen: the target, not at the end, can only come from where it stands."""
-    planted = copy(vocab=12, a=30.0)
+    """`copying` says what it has seen: the target, not at the end, can only come from where it stands."""
+    planted = copying(vocab=12, a=30.0)
     text = "w1 w2 w7 w3 w4 w5 w8 w9"
     ls = reagent_ls(planted.model, text, target="w7", sampler="uniform", n_masks=200)
     assert ls.loc[ls["score"].idxmax(), "token"] == " w7"

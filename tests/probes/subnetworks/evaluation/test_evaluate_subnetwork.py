@@ -153,7 +153,7 @@ def test_what_is_needed_is_told_from_what_is_not():
     """Weights by which the planted MLP reads its token, and those of a noise block, which change nothing."""
     model = bigram(vocab=12, noise_blocks=1)
     subject, bigrams = interp.load(model.model), BigramModel.from_transition(model.truth.transition)
-    nothing = Subnetwork.full(subject, keep=False).masks
+    nothing = Subnetwork.empty(subject).masks
     of = {
         1: {one.name: one.weight != 0 for one in subject.weight_matrices() if one.name == "blocks.0.mlp.in.weight"},
         2: {one.name: one.weight != 0 for one in subject.weight_matrices() if one.layer == 1},
@@ -371,7 +371,7 @@ def test_a_block_that_turns_the_stream_is_measured(degrees):
 
 
 def test_layers_that_nothing_changes_are_similar_and_turn_nowhere(planted):
-    empty = Subnetwork.full(planted.subject, keep=False)
+    empty = Subnetwork.empty(planted.subject)
     covariance = subnetwork_covariance(planted.subject, empty, planted.ids)
     alone = covariance[(covariance["condition"] == "only") & (covariance["control"] == "none")]
     assert (alone["similarity"] - 1).abs().max() < 1e-9

@@ -63,7 +63,7 @@ def test_steps_equal_plain_pytorchs(small_model, word_level, bigrams, backend):
     with torch.no_grad():
         model.transformer.h[1].mlp.c_fc.weight[3, :5] = 0
     subject = interp.load(model, backend=backend, tokenizer=word_level)
-    schedule = training.Schedule(lr=0.1, growth=1.3, steps=3, batch=3, length=7, retries=0)
+    schedule = training.MaskSchedule(lr=0.1, growth=1.3, steps=3, batch=3, length=7, retries=0)
     target = BigramTarget(bigrams, subject.device)
     contexts = DrawnContexts(bigrams, (3, 7), first=None, seed=0)
     run = training.MaskTraining(
@@ -133,7 +133,7 @@ def test_masks_hold_four_copies_of_the_weights(small_subject, bigrams):
     """Effective weights, m and Adam's two moments; gradients are let go as they are used."""
     subject = small_subject("gpt2", "bridge")
     contexts = DrawnContexts(bigrams, (2, 6), first=None, seed=3)
-    schedule = training.Schedule(lr=1e-2, growth=1.0, steps=1, batch=2, length=6, retries=0)
+    schedule = training.MaskSchedule(lr=1e-2, growth=1.0, steps=1, batch=2, length=6, retries=0)
     run = training.MaskTraining(
         subject,
         BigramTarget(bigrams, subject.device),

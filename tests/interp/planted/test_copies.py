@@ -1,4 +1,4 @@
-"""`copy`: the logits are counts."""
+"""`copying`: the logits are counts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.errors import InputError
-from interp.planted import copy
+from interp.planted import copying
 
-PLANTED = copy(vocab=9, a=1.0, noise_blocks=1, dtype=torch.float64)
+PLANTED = copying(vocab=9, a=1.0, noise_blocks=1, dtype=torch.float64)
 
 
 @given(ids=st.lists(st.integers(0, 8), min_size=1, max_size=40))
@@ -31,7 +31,7 @@ def test_logits_count_the_prefix(ids):
 
 
 def test_attention_is_uniform():
-    _, cache = copy().model.run_with_cache(torch.tensor([[4, 1, 4, 2]]))
+    _, cache = copying().model.run_with_cache(torch.tensor([[4, 1, 4, 2]]))
     pattern = cache["blocks.0.attn.hook_pattern"][0, 0]
     expected = torch.ones(4, 4).tril() / torch.arange(1, 5)[:, None]
     torch.testing.assert_close(pattern, expected)
@@ -39,7 +39,7 @@ def test_attention_is_uniform():
 
 def test_scale():
     ids = torch.tensor([[0, 2, 2, 1]])
-    planted = copy(vocab=3, a=-2.5)
+    planted = copying(vocab=3, a=-2.5)
     assert planted.truth.shares(ids)[0, -1].tolist() == [0.25, 0.25, 0.5]
     assert planted.truth.logits(ids)[0, -1].tolist() == [-0.625, 0.375, -1.25]
     torch.testing.assert_close(planted.model(ids).double(), planted.truth.logits(ids), atol=1e-6, rtol=0)
@@ -64,4 +64,4 @@ def test_zero_value_at_one_position_removes_its_share():
 @pytest.mark.parametrize(("kwargs", "message"), [({"vocab": 1}, "vocab is 1"), ({"a": float("nan")}, "a is nan")])
 def test_bad_arguments(kwargs, message):
     with pytest.raises(InputError, match=message):
-        copy(**kwargs)
+        copying(**kwargs)

@@ -1,4 +1,4 @@
-"""`copy`: uniform attention adds what it sees, so the logits count the tokens so far."""
+"""`copying`: uniform attention adds what it sees, so the logits count the tokens so far."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from interp.planted._truth import Layout, every_layer, interleave, one_hot
 
 @dataclass(frozen=True)
 class CopyTruth:
-    """The answers of `copy`.
+    """The answers of `copying`.
 
     At position n holding token w, after the planted block, the logit of token v is 1[v = w] + a · (how often v stands
     at positions 0..n) / (n + 1). Before it, or without it, the logit is 1[v = w].
@@ -46,7 +46,7 @@ class CopyTruth:
         return every_layer(lambda schedule: self.logits(ids, schedule), self.layout.n_layers)
 
 
-def copy(
+def copying(
     vocab: int = 12,
     a: float = 1.0,
     *,
@@ -73,7 +73,7 @@ def copy(
     Raises:
         InputError: a size below its minimum, or `a` not finite.
 
-    >>> planted = copy(vocab=3)
+    >>> planted = copying(vocab=3)
     >>> ids = planted.tokenizer("w0 w0 w2 w0", return_tensors="pt")["input_ids"]
     >>> planted.truth.logits(ids)[0, -1].tolist()  # 1 for the current token, and counts over 4
     [1.75, 0.0, 0.25]
@@ -83,7 +83,7 @@ def copy(
     if not math.isfinite(a):
         raise InputError(f"a is {a}; give a finite number of logits.")
     layout = interleave(1, noise_blocks)
-    model, weights = empty_model("copy", layout, vocab, seed=seed, n_ctx=n_ctx, device=device, dtype=dtype)
+    model, weights = empty_model("copying", layout, vocab, seed=seed, n_ctx=n_ctx, device=device, dtype=dtype)
     block = weights.blocks[layout.planted[0]]
     block.v.weight[:vocab, :vocab].fill_diagonal_(1.0)
     block.o.weight[:vocab, :vocab].fill_diagonal_(a)
