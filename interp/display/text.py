@@ -35,8 +35,10 @@ def _code(character: str) -> str:
 def short_citation(paper: str) -> str:
     """Authors and year of a paper; all that is given where no year is.
 
-    >>> short_citation("Belrose et al. (2023), Eliciting Latent Predictions, arXiv 2303.08112"), short_citation("an example")
-    ('Belrose et al. 2023', 'an example')
+    >>> short_citation("Belrose et al. (2023), Eliciting Latent Predictions, arXiv 2303.08112")
+    'Belrose et al. 2023'
+    >>> short_citation("an example")
+    'an example'
     """
     found = re.match(r"(.*?)[ (,]+((?:19|20)\d\d)\b", paper)
     return f"{found[1]} {found[2]}" if found else paper

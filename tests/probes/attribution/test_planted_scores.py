@@ -62,7 +62,7 @@ def test_normxlogit_by_the_closed_forms(frame, rates, method):
 
 
 def test_gradients_norm_and_rollout_by_theory(rates):
-    """In `copying` every embedding but the last's enters by the same weight, and attention is uniform: the last wins."""
+    """Embeddings but the last of `copying` enter by the same weight, and attention is uniform, so the last wins."""
     assert rates.loc["gradient_norm", "copying"] == rates.loc["rollout", "copying"] == 0
     assert (rates.loc["rollout", ["bigram", "two_step", "attention_free"]] == 1).all()
     assert rates.loc["rollout", "cue"] == 0.5  # half of the rollout stays where it is, half goes to the cue
