@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from interp.errors import InputError, ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from interp.model.subject import Subject
 
 _KEY = "interp"  # of the file's metadata
 
@@ -26,6 +23,8 @@ def write(path: str | Path, what: str, tensors: Mapping[str, Tensor], about: Map
     Raises:
         InputError: the file cannot be written; `what` ("a tuned lens") begins the sentence.
     """
+    from safetensors.torch import save_file  # brings torch, which reading this module should not
+
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,14 +57,24 @@ def read(path: str | Path, what: str, kind: str, else_try: str = "") -> tuple[di
         raise InputError(f"no {what} can be read from {str(path)!r}: {reason}.{else_try and ' ' + else_try}") from error
 
 
-def require_same_weights(what: str, model: str, fingerprint: str | None, subject: Subject, mend: str) -> None:
-    """Refuse a model with another fingerprint; None, where the file came without one, fits any.
+def require_same_weights(
+    what: str, model: str, fingerprint: str | None, *, name: str, own_fingerprint: str, mend: str
+) -> None:
+    """Refuse a model with another fingerprint; None, for a file without one, fits any.
+
+    Args:
+        what: "this subnetwork", begins the error's sentence.
+        model: the model that the file is of.
+        fingerprint: of that model.
+        name: the model at hand.
+        own_fingerprint: of the model at hand.
+        mend: a sentence that ends the error.
 
     Raises:
-        ModelError: it is another one; `what` ("this subnetwork") begins the sentence, `mend` ends it.
+        ModelError: it is another model.
     """
-    if fingerprint is not None and fingerprint != subject.fingerprint:
+    if fingerprint is not None and fingerprint != own_fingerprint:
         raise ModelError(
-            f"{what} is of {model!r} with fingerprint {fingerprint}, but {subject.name!r} has "
-            f"{subject.fingerprint}: other weights or processing. {mend}"
+            f"{what} is of {model!r} with fingerprint {fingerprint}, but {name!r} has "
+            f"{own_fingerprint}: other weights or processing. {mend}"
         )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from interp.model.subject import Subject
+Step: TypeAlias = Callable[[Tensor, Any], tuple[Tensor, Any]]
+"""(ids [batch, pos], cache) -> logits [batch, d_vocab] after the last of them, and the cache: `Backend.step`."""
 
 
 @dataclass(frozen=True)
@@ -26,33 +26,43 @@ class Generating:
     prompt_lengths: Tensor
 
 
-def continued(
-    subject: Subject, prompts: Sequence[Tensor], max_new_tokens: int, *, temperature: float, seed: int
+def continue_prompts(
+    step: Step,
+    prompts: Sequence[Tensor],
+    max_new_tokens: int,
+    *,
+    n_ctx: int,
+    end: int | None,
+    temperature: float,
+    seed: int,
+    entering: Callable[[Generating | None], None],
 ) -> list[Tensor]:
-    """Prompts with their continuations, int64 [pos] each, on the CPU; end-of-text ends one and is left out.
+    """Return the prompts with their continuations, int64 [pos] each, on the CPU; the end-of-text token is left out.
 
     Prompts of several lengths need no padding, which would move positions: all are fed up to the length of the
     shortest, and then one column at a time, in which a longer one still reads its own next token.
 
     Args:
-        subject: the model.
+        step: a forward pass that continues from a cache.
         prompts: int64 [pos] each, at least one token.
         max_new_tokens: of each prompt; fewer where the context ends.
+        n_ctx: the longest text in tokens.
+        end: the end-of-text token, which ends a continuation; None if there is none.
         temperature: 0 takes the most probable token each time.
-        seed: of every row's own generator, so that its draws do not depend on what stands beside it.
+        seed: of every row's own generator, so that its draws do not depend on the other rows.
+        entering: is told before each pass where in the texts it stands, and None at the end.
     """
     lengths = torch.tensor([len(prompt) for prompt in prompts])
-    stops = (lengths + max_new_tokens).clamp(max=subject.n_ctx).tolist()
+    stops = (lengths + max_new_tokens).clamp(max=n_ctx).tolist()
     generators = [torch.Generator().manual_seed(seed) for _ in prompts]
-    end = subject.tokenizer.eos_token_id if subject.tokenizer is not None else None
     ids = torch.stack([prompt[: int(lengths.min())] for prompt in prompts])
     cache: Any = None
     try:
         while ids.shape[1] < max(stops):
             column = ids.shape[1]
             fed = ids if cache is None else ids[:, -1:]
-            subject.generating = Generating(column - fed.shape[1], lengths)
-            logits, cache = subject.backend.step(fed, cache)
+            entering(Generating(column - fed.shape[1], lengths))
+            logits, cache = step(fed, cache)
             chosen = []
             for row, (prompt, one) in enumerate(zip(prompts, logits.float().cpu(), strict=True)):
                 if column < len(prompt):
@@ -63,7 +73,7 @@ def continued(
                     stops[row] = min(column, stops[row])
             ids = torch.cat([ids, torch.tensor(chosen)[:, None]], dim=1)
     finally:
-        subject.generating = None
+        entering(None)
     return [row[: max(stop, len(prompt))] for row, stop, prompt in zip(ids, stops, prompts, strict=True)]
 
 

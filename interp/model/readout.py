@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch import Tensor
 from interp.errors import InputError
 from interp.model._tile_statistics import Requested, TileStatistics
 from interp.model.head import Head
+from interp.model.tape import Tape
 
 # Tiles of 512 x 2,048 float32 logits (4 MiB) keep the products large enough to be efficient and every pass over a tile
 # in the processor's cache. A GPU has no such cache to keep to: there a tile is as wide as the vocabulary.
@@ -55,6 +56,20 @@ class Readout:
 
 
 @torch.no_grad()
+def reader(
+    *, d_vocab: int, memory: int, final_norm: bool = True, **wanted: Any
+) -> Callable[[Tape, Sequence[Tensor], Tensor], Readout]:
+    """Make a function that reads residuals [rows, d_model] through the heads of a tape; see `Subject.reader`."""
+
+    def read(tape: Tape, states: Sequence[Tensor], reference: Tensor) -> Readout:
+        head, reference_head = (tape.head, None) if final_norm else (tape.raw_head, tape.head)
+        return read_out(
+            head, states, reference, reference_head=reference_head, d_vocab=d_vocab, memory=memory, **wanted
+        )
+
+    return read
+
+
 def read_out(
     head: Head | Callable[[Tensor], Tensor],
     states: Sequence[Tensor],

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -15,8 +13,9 @@ from torch import Tensor
 
 from interp.errors import InputError, ModelError
 from interp.model.backends.base import Backend
-from interp.model.generation import Generating, continuation, continued
-from interp.model.readout import Readout, read_out
+from interp.model.fingerprint import fingerprint
+from interp.model.generation import Generating, continuation, continue_prompts
+from interp.model.readout import Readout, reader
 from interp.model.sites import Edit, Site, SiteName, editing
 from interp.model.tape import Tape
 from interp.model.tokens import Texts, Tokens, token_strings, tokenise
@@ -73,15 +72,7 @@ class Subject:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of architecture, config and weights, 16 hex digits: the same one means the same numbers."""
-        config = json.dumps(dict(self.backend.config()), sort_keys=True, default=str)
-        digest = hashlib.blake2b(f"{self.architecture} {config}".encode(), digest_size=8)
-        for name, weight in self.backend.named_weights():
-            digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode())
-            if weight.is_meta:  # on another machine: what it is called stands for what it holds
-                digest.update(self.name.encode())
-                continue
-            digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return fingerprint(self.backend)
 
     @cached_property
     def token_strings(self) -> np.ndarray:
@@ -131,6 +122,14 @@ class Subject:
             ModelError: the architecture does not show it, or the model is on another machine.
         """
         return self.backend.site(name, self.check_layer(layer, self.n_layers - 1))
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield every parameter once, by the name the library gives it."""
+        yield from self.backend.named_weights()
+
+    def showing_patterns(self) -> AbstractContextManager[None]:
+        """Within the context forward passes compute attention patterns that a site can read."""
+        return self.backend.showing_patterns()
 
     def check_layer(self, layer: int, last: int) -> int:
         """Return `layer` if it lies in 0..last, else raise InputError."""
@@ -197,15 +196,7 @@ class Subject:
             (tape, states, reference) -> `Readout`. It holds numbers only, so it can travel with a program to where the
             model is, as this subject could not.
         """
-        d_vocab, memory = self.d_vocab, options.memory // 2
-
-        def read(tape: Tape, states: Sequence[Tensor], reference: Tensor) -> Readout:
-            head, reference_head = (tape.head, None) if final_norm else (tape.raw_head, tape.head)
-            return read_out(
-                head, states, reference, reference_head=reference_head, d_vocab=d_vocab, memory=memory, **wanted
-            )
-
-        return read
+        return reader(d_vocab=self.d_vocab, memory=options.memory // 2, final_norm=final_norm, **wanted)
 
     def read_out(self, tape: Tape, states: Sequence[Tensor], reference: Tensor, **wanted: Any) -> Readout:
         """Read residuals [rows, d_model] of a tape at hand; see `reader`."""
@@ -251,7 +242,11 @@ class Subject:
         if temperature < 0:
             raise InputError(f"temperature is {temperature}; give 0 or more.")
         self._check(prompts[0][None])
-        return continued(self, prompts, max_new_tokens, temperature=temperature, seed=seed)
+        end = self.tokenizer.eos_token_id if self.tokenizer is not None else None
+        return continue_prompts(
+            self.backend.step, prompts, max_new_tokens, n_ctx=self.n_ctx, end=end,
+            temperature=temperature, seed=seed, entering=self._enter,
+        )  # fmt: skip
 
     @contextmanager
     def edited(self, edits: Sequence[tuple[Site, Edit]], note: Mapping[str, Any]) -> Iterator[None]:
@@ -276,6 +271,9 @@ class Subject:
         finally:
             self.edits.pop()
 
+    def _enter(self, generating: Generating | None) -> None:
+        self.generating = generating
+
     def batch_tokens(self, states_per_layer: int = 1) -> int:
         """How many padded tokens fit half the memory budget: recorded residuals, and one block's work beside them."""
         recorded = self.n_layers * states_per_layer + 2
@@ -294,5 +292,5 @@ class Subject:
             raise ModelError(f"the weights of {self.name!r} changed since it was loaded; load it again to study them.")
         if not self._verified:
             # A few tokens tell; the logits of two whole contexts could take more than the memory budget.
-            verify(self, ids[:2, :64])
+            verify(self.backend, ids[:2, :64])
             self._verified = True

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from interp.errors import InterpError, ModelError, NumericalError
+from interp.model.backends.base import Backend
 from interp.model.readout import CPU_WIDTH
 from interp.model.tape import Tape
 
-if TYPE_CHECKING:
-    from interp.model.subject import Subject
 
-
-def verify(subject: Subject, ids: Tensor) -> None:
+def verify(backend: Backend, ids: Tensor) -> None:
     """Refuse a model whose replay is not exact or whose tokens see what follows them.
 
     Args:
-        subject: the model.
+        backend: the model, as a library runs it.
         ids: a few tokens, int64 [batch, pos].
 
     Raises:
@@ -27,29 +23,28 @@ def verify(subject: Subject, ids: Tensor) -> None:
             causal, or the backend cannot run it or rebuilds it as another model.
         NumericalError: its logits hold NaN or infinity.
     """
-    if ids.shape[1] == 1 and subject.n_ctx > 1:
+    name, architecture = backend.facts.name, backend.facts.architecture
+    if ids.shape[1] == 1 and backend.facts.n_ctx > 1:
         ids = ids.expand(-1, 2)  # one token has nothing to see ahead of it
     changed = ids.clone()
-    changed[:, -1] = (changed[:, -1] + 1) % subject.d_vocab
+    changed[:, -1] = (changed[:, -1] + 1) % backend.facts.d_vocab
     rows = torch.arange(len(ids))
     ends = (ids.shape[1] - 1 - rows) % ids.shape[1]  # the last of the first row, the one before it of the second
     try:
-        own = subject.backend.logits(ids).float()
-        original = subject.backend.original_logits(ids)
-        replayed, in_tiles = subject.backend.run(ids, lambda tape: (_replayed(tape), _in_tiles(tape)), mids=False)
-        earlier = subject.backend.logits(changed)[:, :-1]
-        at_ends = subject.backend.next_token_logits(ids, ends, lambda logits: logits)
+        own = backend.logits(ids).float()
+        original = backend.original_logits(ids)
+        replayed, in_tiles = backend.run(ids, lambda tape: (_replayed(tape), _in_tiles(tape)), mids=False)
+        earlier = backend.logits(changed)[:, :-1]
+        at_ends = backend.next_token_logits(ids, ends, lambda logits: logits)
     except (InterpError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a library trips over in an architecture it does not know
         raise ModelError(
-            f"{subject.name!r} ({subject.architecture}) cannot be run by the {subject.backend.kind} backend: "
+            f"{name!r} ({architecture}) cannot be run by the {backend.kind} backend: "
             f"{str(error).strip().partition(chr(10))[0]}"
         ) from error
     if own.isnan().any() or own.isposinf().any() or own.isneginf().all():
-        raise NumericalError(
-            f"the logits of {subject.name!r} hold NaN or infinity: check the model's weights and its dtype."
-        )
+        raise NumericalError(f"the logits of {name!r} hold NaN or infinity: check the model's weights and its dtype.")
     scale = float(own[own.isfinite()].abs().amax())
     # The same kernels on the same shapes give the same bits; 1e-3 of the logits' scale leaves room for GPUs.
     tolerance = 1e-3 * scale
@@ -58,23 +53,23 @@ def verify(subject: Subject, ids: Tensor) -> None:
         difference = max(difference, _difference(in_tiles.view_as(own), own))
     if not difference <= tolerance:
         raise ModelError(
-            f"replaying {subject.name!r} ({subject.architecture}) differs from its own logits by {difference:.2g}: "
+            f"replaying {name!r} ({architecture}) differs from its own logits by {difference:.2g}: "
             "its blocks or its read-out are not what interp takes them for, so nothing here would be right."
         )
     if not _difference(earlier, own[:, :-1]) <= tolerance:
-        raise ModelError(f"{subject.name!r} is not causal: its logits depend on tokens that follow.")
+        raise ModelError(f"{name!r} is not causal: its logits depend on tokens that follow.")
     # A bridge computes attention by other kernels: some roundings of the model's own dtype, through all its blocks.
-    tolerance = max(1e-3, 10 * torch.finfo(subject.dtype).eps) * scale
+    tolerance = max(1e-3, 10 * torch.finfo(backend.dtype).eps) * scale
     difference = 0.0 if original is None else _difference(original, own)
     if not difference <= tolerance:
         raise ModelError(
-            f"TransformerLens rebuilds {subject.name!r} ({subject.architecture}) as another model, whose logits "
+            f"TransformerLens rebuilds {name!r} ({architecture}) as another model, whose logits "
             f"differ by {difference:.2g}; use backend='nnsight'."
         )
     difference = _difference(at_ends, own[rows, ends])
     if not difference <= tolerance:
         raise ModelError(
-            f"unembedding single positions of {subject.name!r} ({subject.architecture}) differs from its own logits by "
+            f"unembedding single positions of {name!r} ({architecture}) differs from its own logits by "
             f"{difference:.2g}: its unembedding is not where interp takes it to be."
         )
 

@@ -97,7 +97,7 @@ def subjoiner_heads(subject: Source, texts: Texts, *, bos: bool | None = None, t
             found[prompts.numpy(), layer] = _weighted(pattern, table)
 
         with ExitStack() as hooks:
-            hooks.enter_context(model.backend.showing_patterns())
+            hooks.enter_context(model.showing_patterns())
             for layer in range(model.n_layers):
                 hooks.enter_context(observing(model.site("pattern", layer), partial(look, layer)))
             model.run(batch.ids, lambda tape: tape.last[:, 0])

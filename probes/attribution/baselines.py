@@ -135,7 +135,7 @@ def rollout(subject: Subject, targets: Targets, *, seed: int = 0) -> Scores:
             return keep
 
         with ExitStack() as hooks:
-            hooks.enter_context(subject.backend.showing_patterns())
+            hooks.enter_context(subject.showing_patterns())
             for layer, site in enumerate(sites):
                 hooks.enter_context(editing(site, keeper(layer)))
             subject.run(batch.ids, lambda tape: tape.last[:1, :1])

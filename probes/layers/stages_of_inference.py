@@ -160,7 +160,7 @@ def _attempt(make: Callable[[], list[T]], what: str) -> list[T]:
 def _visible(subject: Subject, name: SiteName, ids: Tensor) -> list[Site]:
     """The site in every block, once a short pass has shown that values pass there."""
     sites = [subject.site(name, layer) for layer in range(subject.n_layers)]
-    with subject.backend.showing_patterns(), recording(sites):
+    with subject.showing_patterns(), recording(sites):
         subject.run(ids, lambda tape: tape.last)
     return sites
 
@@ -202,7 +202,7 @@ def _per_prompt(
 
     with ExitStack() as hooks:
         if patterns:
-            hooks.enter_context(run.subject.backend.showing_patterns())
+            hooks.enter_context(run.subject.showing_patterns())
         for sites, function in ((patterns, look), (mlps, measure)):
             for layer, site in enumerate(sites):
                 hooks.enter_context(observing(site, partial(function, layer)))

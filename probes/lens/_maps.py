@@ -69,7 +69,14 @@ class TunedLens:
                 f"{subject.name!r} has {shape[0]} of {shape[1]}; train one for it with probes.tuned_lens."
             )
         mend = "Train one for it with probes.tuned_lens."
-        require_same_weights("this tuned lens", self.model, self.fingerprint, subject, mend)
+        require_same_weights(
+            "this tuned lens",
+            self.model,
+            self.fingerprint,
+            name=subject.name,
+            own_fingerprint=subject.fingerprint,
+            mend=mend,
+        )  # fmt: skip
 
     def save(self, path: str | Path) -> Path:
         """Write it as one safetensors file with its model's fingerprint.

@@ -43,7 +43,7 @@ def released_subnetwork(subject: Subject, path: str | Path) -> Subnetwork:
         ) from error
     if not isinstance(released, Mapping):
         raise InputError(f"{str(path)!r} holds a {type(released).__name__}, not a dictionary of masks.")
-    names = {id(weight): name for name, weight in subject.backend.named_weights()}
+    names = {id(weight): name for name, weight in subject.named_weights()}
     masks = {}
     for matrix in subject.weight_matrices():
         weight: Any = matrix.module.weight

@@ -201,7 +201,14 @@ class Subnetwork:
                 f"{theirs.get(name, 'not at all')}: it is of another model."
             )
         mend = "Find one for it with probes.find_subnetwork."
-        require_same_weights("this subnetwork", self.model, self.fingerprint, subject, mend)
+        require_same_weights(
+            "this subnetwork",
+            self.model,
+            self.fingerprint,
+            name=subject.name,
+            own_fingerprint=subject.fingerprint,
+            mend=mend,
+        )  # fmt: skip
 
     def save(self, path: str | Path) -> Path:
         """Write the masks as one safetensors file, a bit per weight, with the model's fingerprint and the origin.

@@ -8,18 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from interp.errors import ModelError
+from interp.model.backends.names import MATRICES
 from interp.model.backends.structure import attention_of, layer_list
 from interp.model.weights import COMPONENTS, Component, WeightMatrix
-
-_NAMES: dict[Component, tuple[str, ...]] = {
-    "q": ("q_proj",),
-    "k": ("k_proj",),
-    "v": ("v_proj",),
-    "o": ("o_proj", "c_proj", "dense", "out_proj"),
-    "mlp_in": ("c_fc", "fc1", "fc_in", "dense_h_to_4h", "up_proj", "in"),
-    "mlp_gate": ("gate_proj", "gate"),
-    "mlp_out": ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "out"),
-}
 
 
 def of_bridge(block: Any, layer: int, name: str) -> list[WeightMatrix]:
@@ -45,7 +36,7 @@ def of_huggingface(model: Any, layer: int) -> list[WeightMatrix]:
     found = _fused(in_attention, layer, model)
     for component in COMPONENTS:
         scope = linear if component.startswith("mlp") else in_attention
-        module = next((scope[name] for name in _NAMES[component] if name in scope), None)
+        module = next((scope[name] for name in MATRICES[component] if name in scope), None)
         if module is not None:
             found.append(WeightMatrix(layer, component, module, _rows_first(module)))
     if any("experts" in path for path, _ in block.named_modules()):

@@ -12,20 +12,22 @@ from torch import Tensor, nn
 
 from interp.errors import ModelError
 from interp.model.backends.base import Facts
+from interp.model.backends.names import (
+    ATTENTIONS,
+    D_MLP,
+    D_MODEL,
+    DOWN_PROJECTIONS,
+    FINAL_NORMS,
+    MLP_NORMS,
+    N_CTX,
+    N_HEADS,
+    N_LAYERS,
+    NOT_NUMBERS,
+    OUT_PROJECTIONS,
+    PARALLEL,
+)
 from interp.model.sites import Site, SiteName
 from interp.model.weights import version
-
-_FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "layer_norm")
-# The tensor that enters the MLP's norm is the residual between attention and MLP. In sandwich-norm models
-# `post_attention_layernorm` belongs to the attention, hence the order.
-_MLP_NORMS = ("pre_feedforward_layernorm", "ln_2", "norm_2", "final_layer_norm", "post_attention_layernorm")
-# Set where attention and MLP read the same residual; such blocks can have a norm of one of these names too.
-_PARALLEL = ("use_parallel_residual", "parallel_attn", "new_decoder_architecture")
-# What a config says that has no part in the numbers, or is hashed with the weights.
-_NOT_NUMBERS = ("architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
-_ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
-_OUT_PROJECTIONS = ("o_proj", "c_proj", "dense", "out_proj")
-_DOWN_PROJECTIONS = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "wo")
 
 
 def facts_of(model: Any, name: str) -> Facts:
@@ -37,8 +39,8 @@ def facts_of(model: Any, name: str) -> Facts:
         name=name,
         architecture=type(model).__name__,
         n_layers=len(layers[1]),
-        n_heads=int(_first(config, ("num_attention_heads", "n_head", "num_heads"), 1)),
-        d_model=int(_first(config, ("hidden_size", "n_embd", "d_model"), embedding.shape[1])),
+        n_heads=int(_first(config, N_HEADS, 1)),
+        d_model=int(_first(config, D_MODEL, embedding.shape[1])),
         d_mlp=d_mlp(model),
         d_vocab=int(model.get_output_embeddings().weight.shape[0]),
         n_ctx=context_length(config),
@@ -47,13 +49,13 @@ def facts_of(model: Any, name: str) -> Facts:
 
 def context_length(config: Any) -> int:
     """The longest prompt in tokens; a million where positions need no table and nothing says otherwise."""
-    return int(_first(config.get_text_config(), ("max_position_embeddings", "n_positions", "seq_length"), 1 << 20))
+    return int(_first(config.get_text_config(), N_CTX, 1 << 20))
 
 
 def deciding_config(config: Any) -> dict[str, Any]:
     """What a Hugging Face config says beside its class's defaults, as far as it can decide the numbers."""
     differing: Mapping[str, Any] = config.to_diff_dict()
-    return {key: value for key, value in differing.items() if not key.startswith("_") and key not in _NOT_NUMBERS}
+    return {key: value for key, value in differing.items() if not key.startswith("_") and key not in NOT_NUMBERS}
 
 
 def shared_copy(model: nn.Module) -> nn.Module:
@@ -155,7 +157,7 @@ def _is_encoder_family(model_type: str) -> bool:
 def layer_list(model: Any) -> tuple[str, nn.ModuleList]:
     """The model's list of blocks and its dotted path."""
     config = model.config.get_text_config()
-    n_layers = _first(config, ("num_hidden_layers", "n_layer", "num_layers"), None)
+    n_layers = _first(config, N_LAYERS, None)
     for path, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == n_layers:
             return path, module
@@ -166,7 +168,7 @@ def final_norm_path(model: Any) -> str:
     """Dotted path of the norm between the last block and the unembedding."""
     parent_path = layer_list(model)[0].rpartition(".")[0]
     parent = model.get_submodule(parent_path)
-    for name in _FINAL_NORMS:
+    for name in FINAL_NORMS:
         if isinstance(getattr(parent, name, None), nn.Module):
             return f"{parent_path}.{name}" if parent_path else name
     raise ModelError(f"{type(model).__name__} has no final norm under a known name; interp cannot read its residuals.")
@@ -187,9 +189,10 @@ def mid_reader(model: Any) -> str:
     config, block = model.config.get_text_config(), layer_list(model)[1][0]
     has = {name for name, _ in block.named_children()}
     # OLMo-2 norms what attention and MLP return, not what they read: its MLP reads the residual itself.
-    names = ("mlp",) if "post_feedforward_layernorm" in has and "pre_feedforward_layernorm" not in has else _MLP_NORMS
-    found = next((name for name in names if name in has), None)
-    if found is None or any(getattr(config, flag, False) for flag in _PARALLEL):
+    reads_residual = "post_feedforward_layernorm" in has and "pre_feedforward_layernorm" not in has
+    known = ("mlp",) if reads_residual else MLP_NORMS
+    found = next((name for name in known if name in has), None)
+    if found is None or any(getattr(config, flag, False) for flag in PARALLEL):
         raise ModelError(
             f"{type(model).__name__} has no residual between attention and MLP (its parts run in parallel); "
             "pass sublayers=False."
@@ -230,7 +233,7 @@ def site(model: Any, name: SiteName, layer: int) -> Site:
     elif name == "neurons":
         module, end = _down_projection_module(block), "input"
     elif name == "attn_out" and attention is not None:
-        module = children["post_attention_layernorm"] if sandwich else _named(attention, _OUT_PROJECTIONS)
+        module = children["post_attention_layernorm"] if sandwich else _named(attention, OUT_PROJECTIONS)
     elif name == "mlp_out":
         experts = any("experts" in path for path, _ in block.named_modules())
         module = children.get("mlp") if experts else _down_projection_module(block)
@@ -243,7 +246,7 @@ def site(model: Any, name: SiteName, layer: int) -> Site:
 def attention_of(block: nn.Module) -> nn.Module | None:
     """A block's attention, under whichever of the known names."""
     children = dict(block.named_children())
-    return next((children[one] for one in _ATTENTIONS if one in children), None)
+    return next((children[one] for one in ATTENTIONS if one in children), None)
 
 
 @contextmanager
@@ -275,13 +278,13 @@ def _down_projection_module(block: nn.Module) -> Any:
         raise ModelError(f"a {type(block).__name__} is a mixture of experts: no single MLP, so no neurons.")
     scope = getattr(block, "mlp", block)
     for path, module in scope.named_modules():
-        if path.rpartition(".")[2] in _DOWN_PROJECTIONS and "attn" not in path:
+        if path.rpartition(".")[2] in DOWN_PROJECTIONS and "attn" not in path:
             return module
     raise ModelError(f"{type(block).__name__} has no MLP output projection under a known name.")
 
 
-def _named(scope: nn.Module, names: tuple[str, ...]) -> nn.Module | None:
-    return next((module for path, module in scope.named_modules() if path.rpartition(".")[2] in names), None)
+def _named(scope: nn.Module, known: tuple[str, ...]) -> nn.Module | None:
+    return next((module for path, module in scope.named_modules() if path.rpartition(".")[2] in known), None)
 
 
 def d_mlp(model: Any) -> int:
@@ -289,8 +292,8 @@ def d_mlp(model: Any) -> int:
     try:
         return int(down_projection(layer_list(model)[1][0]).shape[0])
     except ModelError:
-        return int(_first(model.config.get_text_config(), ("intermediate_size", "ffn_dim", "n_inner"), 0) or 0)
+        return int(_first(model.config.get_text_config(), D_MLP, 0) or 0)
 
 
-def _first(config: Any, names: tuple[str, ...], default: Any) -> Any:
-    return next((value for name in names if (value := getattr(config, name, None)) is not None), default)
+def _first(config: Any, fields: tuple[str, ...], default: Any) -> Any:
+    return next((value for name in fields if (value := getattr(config, name, None)) is not None), default)
