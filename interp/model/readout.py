@@ -55,7 +55,6 @@ class Readout:
     kl: Tensor | None = None
 
 
-@torch.no_grad()
 def reader(
     *, d_vocab: int, memory: int, final_norm: bool = True, **wanted: Any
 ) -> Callable[[Tape, Sequence[Tensor], Tensor], Readout]:
@@ -70,6 +69,7 @@ def reader(
     return read
 
 
+@torch.no_grad()
 def read_out(
     head: Head | Callable[[Tensor], Tensor],
     states: Sequence[Tensor],
