@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -24,6 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreT
 import interp
 from interp.findings import claim
 from interp.runs import plugins, registry
+from interp.stats.least_squares import Moments
 
 VOCAB = 61
 WINDOW = 6  # of sliding-window and local attention: shorter than the tests' prompts
@@ -196,3 +198,49 @@ def word_level() -> PreTrainedTokenizerFast:
 def ids() -> torch.Tensor:
     """Two prompts of 14 tokens, longer than every attention window."""
     return torch.randint(3, VOCAB, (2, 14), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="session")
+def normal() -> Callable[..., torch.Tensor]:
+    """`normal(*shape, seed=0)`: standard normal draws, float64."""
+
+    def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+        return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def moments() -> Callable[..., Moments]:
+    """`moments(x, y)`: the sums of rows of x [n, p] and y [n, q], gathered in three pieces."""
+
+    def gather(x: torch.Tensor, y: torch.Tensor) -> Moments:
+        gathered = Moments.zeros(x.shape[1], y.shape[1])
+        for rows in zip(x.chunk(3), y.chunk(3), strict=True):
+            gathered.add(*rows)
+        return gathered
+
+    return gather
+
+
+@pytest.fixture(scope="session")
+def left(moments: Callable[..., Moments]) -> Callable[..., float]:
+    """`left(x, y)`: the share of y's variance that a regression on x leaves, by the moments."""
+
+    def share(x: torch.Tensor, y: torch.Tensor) -> float:
+        scatter = moments(x, y).centred()
+        return 1 - float(scatter.fit().explained.sum() / scatter.yy.sum())
+
+    return share
+
+
+@pytest.fixture(scope="session")
+def left_directly() -> Callable[..., float]:
+    """`left_directly(x, y)`: the same by numpy's least squares on the rows themselves."""
+
+    def share(x: np.ndarray, y: np.ndarray) -> float:
+        design = np.column_stack([x, np.ones(len(x))])
+        error = y - design @ np.linalg.lstsq(design, y, rcond=1e-10)[0]
+        return float((error**2).sum() / ((y - y.mean(0)) ** 2).sum())
+
+    return share

@@ -20,7 +20,6 @@ from interp.findings import FINDINGS, Claim, Comparison, NotApplicable, findings
 from interp.findings import table as table_module
 from interp.frames.schema import Column, Schema, columns
 from interp.stats.corrections import holm
-from interp.stats.jackknife import pseudo_values
 
 VALUES = st.lists(st.floats(-5, 5, allow_nan=False, width=32), min_size=1, max_size=25)
 SIDES = ("at_least", "above", "at_most", "below")
@@ -188,21 +187,6 @@ def test_p_values_are_students_where_students_hold():
         expected = ttest_1samp(values, bound).pvalue
         # The bootstrap has the sample's own skew, which for 30 normal values moves a p-value by a factor of some 1.5.
         assert judge(values, above=bound).p == pytest.approx(expected, rel=0.6, abs=2e-4)
-
-
-def test_pseudo_values_make_a_correlation_a_mean():
-    """Pearson's r of 40 pairs: the interval of the pseudo-values' mean covers the true correlation."""
-    random, studies, inside = np.random.default_rng(3), 150, 0
-    truth = 0.8 / np.sqrt(0.8**2 + 1)
-    for _ in range(studies):
-        x = random.normal(size=40)
-        rows = pd.DataFrame({"x": x, "y": 0.8 * x + random.normal(size=40)})
-        values = pseudo_values(rows, lambda some: np.corrcoef(some["x"], some["y"])[0, 1])
-        found = judge(values, above=0.0, n_resamples=299)
-        assert found.effect == pytest.approx(rows["x"].corr(rows["y"]), abs=0.05)  # a bias of order 1 / n
-        inside += found.low <= truth <= found.high
-    # Some 0.93: r is skewed and the interval is not. 150 studies scatter by 0.02; four of them below.
-    assert inside / studies > 0.85
 
 
 def test_a_verdict_in_one_line():

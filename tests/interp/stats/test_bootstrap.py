@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from interp.errors import InputError, UnknownName
 from interp.stats.bootstrap import bootstrap_over_prompts, paired_bootstrap
-from interp.stats.corrections import holm
 
 
 def frame_of(n_prompts: int = 12, n_layers: int = 3, seed: int = 0) -> pd.DataFrame:
@@ -257,22 +256,3 @@ def test_few_prompts_cannot_be_sure():
     assert paired_bootstrap(np.array([[1.0, 1.1, 0.9]]))[3].tolist() == [0.25]
     with pytest.raises(InputError, match="level=2"):
         paired_bootstrap(np.ones((1, 3)), level=2)
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-@settings(deadline=None)
-def test_holm_rejects_what_stepping_down_rejects(p):
-    """The textbook procedure: from the smallest on, reject while p_(i) <= alpha / (n - i)."""
-    adjusted, order = holm(np.array(p)), np.argsort(p, kind="stable")
-    for alpha in (0.01, 0.05, 0.3):
-        rejected = set()
-        for step, index in enumerate(order):
-            if p[index] * (len(p) - step) > alpha:
-                break
-            rejected.add(int(index))
-        assert set(np.flatnonzero(adjusted <= alpha).tolist()) == rejected
-    assert (adjusted >= np.array(p)).all() and (adjusted <= 1).all()
-
-
-def test_holm_leaves_missing_values_out_of_the_count():
-    assert holm(np.array([0.01, np.nan, 0.04])).tolist() == pytest.approx([0.02, np.nan, 0.04], nan_ok=True)

@@ -1,0 +1,39 @@
+"""Claims about lenses, on ladders and on a frame written by hand."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+import interp
+from interp import planted
+from probes.lens import claims
+
+
+def test_a_ladder_approaches_its_output(state_of, planted_texts):
+    ladder = interp.load(planted.bias_ladder(n_layers=8, a=6.0).model)
+    # Every prompt's correlation is -1. That eleven agree leaves one in four open, and 154 one in forty.
+    assert state_of(ladder, "lens.approach") == "undecided"
+    assert state_of(ladder, "lens.approach", planted_texts * 14) == "holds"
+    assert state_of(ladder, "lens.late_agreement") == "holds"
+    assert state_of(ladder, "stages.entropy_falls") == "holds"
+
+
+def test_a_low_ladder_decides_at_its_last_rung(state_of):
+    """1.1 in all: at three quarters the target has 0.825, less than the current token's 1."""
+    low = interp.load(planted.bias_ladder(n_layers=8, a=1.1).model)
+    assert state_of(low, "lens.late_agreement") == "fails"
+
+
+def test_the_tuned_lens_is_compared_layer_by_layer():
+    rows = [
+        (prompt, 1, layer, kind, kl)
+        for prompt in range(8)
+        for kind, kls in (("logit", (9.0, 4.0, 2.0, 1.0, 0.0)), ("tuned", (3.0, 1.0, 0.5, 0.2, 0.0)))
+        for layer, kl in enumerate(kls)
+    ]
+    frame = pd.DataFrame(rows, columns=["prompt_id", "pos", "layer", "lens", "kl_to_final"])
+    nearer, beside = claims.tuned_is_nearer(frame)
+    assert nearer.tolist() == pytest.approx([1.7 / 3] * 8) and beside.tolist() == pytest.approx([7 / 3] * 8)
+    early, embedding = claims.tuned_reads_layers(frame)
+    assert early.tolist() == [0.75] * 8 and embedding.tolist() == [3.0] * 8
