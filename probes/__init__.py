@@ -9,7 +9,9 @@ from probes.attribution.reagent.reagent import reagent, reagent_probes
 from probes.attribution.reagent.reagent_ls import reagent_ls
 from probes.characters.character_content import character_content
 from probes.characters.spelling import spelling
-from probes.geometry.microscope import law_and_microscope, microscope, microscope_tokens
+from probes.geometry.law_and_microscope import law_and_microscope
+from probes.geometry.microscope import microscope
+from probes.geometry.microscope_tokens import microscope_tokens
 from probes.geometry.next_token_law import next_token_law
 from probes.layers.layer_robustness import layer_robustness
 from probes.layers.run_schedules import run_schedules

@@ -135,3 +135,8 @@ def step_distances(tape: Tape, at: tuple[Tensor, Tensor], maps: Sequence[StepMap
     states = [tape.residual(layer)[row, pos].double() for layer in range(len(maps) + 1)]
     each = [one.distances(states[layer], states[layer + 1]) for layer, one in enumerate(maps)]
     return torch.stack(each, dim=2)
+
+
+def inner_tokens(run: Run) -> int:
+    """Count the tokens of a run behind the first of each prompt."""
+    return sum(len(ids) - 1 for ids in run.tokens.ids)

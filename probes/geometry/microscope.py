@@ -28,11 +28,9 @@ from interp.authoring import (
     Tokens,
     collect,
     columns,
-    load,
     one_core_each,
     probe,
     require_enough,
-    rows_of_block,
     running_text,
     select_positions,
     whole_frame,
@@ -41,9 +39,8 @@ from interp.model.tape import Tape
 from interp.stats.least_squares import Accumulate, Moments, Scatter
 from probes import papers
 from probes.geometry import plots
-from probes.geometry._linearity import StepMap, StepMoments, anisotropy, linearity, massive_dimensions, step_distances
+from probes.geometry._linearity import StepMoments, anisotropy, inner_tokens, linearity, massive_dimensions
 from probes.geometry._two_nn import Cloud
-from probes.geometry.next_token_law import LawStream, law_run
 
 CONTROLS = ("none", "without_first", "without_massive", "without_both", "standardised")
 
@@ -66,26 +63,6 @@ MICROSCOPE = Schema(
         Column("n_tokens", "int", "tokens measured", low=1),
         Column("n_dims", "int", "dimensions of the residual stream measured", low=0),
     ),
-)
-
-TOKENS = Schema(
-    probe="microscope_tokens",
-    paper=papers.LLM_MICROSCOPE,
-    rows="one per prompt, position and step between layers",
-    columns=columns(
-        "model",
-        "run_id",
-        "prompt_id",
-        "pos",
-        "token_id",
-        "token",
-        Column("layer", "int", "the step from this layer to the next, 0..L-1", low=0),
-        Column("nonlinearity", "float", "distance from where the linear map leads; mean square 1 - linearity", low=0.0),
-        Column("update", "float", "distance of the step from the mean step: what carrying on a state leaves", low=0.0),
-        Column("size", "float", "distance from the mean state: what a map that knows nothing leaves", low=0.0),
-    ),
-    summary_by=("layer",),
-    summary_of=("nonlinearity", "update", "size"),
 )
 
 
@@ -150,91 +127,8 @@ def microscope_run(
             f"massive={parameters['massive']}, n_points={parameters['n_points']}: "
             "give a ratio above 1, and at least one point."
         )
-    require_enough(_inner_tokens(run), run.subject.d_model, parameters["tokens_per_dim"])
+    require_enough(inner_tokens(run), run.subject.d_model, parameters["tokens_per_dim"])
     return run
-
-
-@probe(TOKENS, example=running_text)
-def microscope_tokens(
-    subject: Source,
-    texts: Texts,
-    *,
-    tokens_per_dim: float = 20.0,
-    bos: bool | None = None,
-    truncate: bool = False,
-) -> pd.DataFrame:
-    """How far each token is from where the best linear map of all tokens takes it, step by step.
-
-    The map is fitted to all tokens but first positions, which would draw it to themselves; distances are in units
-    of the root mean square distance of those tokens from their mean, so that they do not depend on how many there are.
-
-    Args:
-        subject: anything `interp.load` takes.
-        texts: anything `Subject.tokens` takes.
-        tokens_per_dim: see `microscope`.
-        bos: see `probes.logit_lens`.
-        truncate: see `probes.logit_lens`.
-
-    Returns:
-        One row per prompt, position and step.
-
-    Raises:
-        InputError: too few tokens.
-
-    Cost: two forward passes, the first to fit and the second to apply.
-
-    >>> frame = microscope_tokens("reference", "prompts", tokens_per_dim=2)
-    >>> inner = frame[frame.pos > 0]
-    >>> bool(((inner["size"] ** 2).groupby(inner.layer).mean() - 1).abs().max() < 1e-6)
-    True
-    """
-    parameters = {"tokens_per_dim": tokens_per_dim}
-    run = Run(TOKENS, subject, texts, parameters=parameters, bos=bos, truncate=truncate)
-    require_enough(_inner_tokens(run), run.subject.d_model, tokens_per_dim)
-    gathered = StepMoments(run)
-    collect(run, [gathered])
-    maps = [StepMap.of(moments) for moments in gathered.inner[:-1]]
-    parts: list[dict[str, np.ndarray]] = []
-    for batch in run.batches():
-        row, pos = select_positions(batch, None)
-        distances = run.subject.run(batch.ids, partial(step_distances, at=(row, pos), maps=maps))
-        found = dict(zip(("nonlinearity", "update", "size"), distances.cpu().numpy(), strict=True))
-        parts.append(
-            rows_of_block(
-                (len(row), len(maps), 1),
-                by_row=run.token_columns(batch, row, pos),
-                by_place={"layer": np.arange(len(maps))},
-                full={name: values[:, :, None] for name, values in found.items()},
-            )
-        )
-    return run.frame(parts)
-
-
-def law_and_microscope(
-    subject: Source, texts: Texts, *, seed: int = 0, bos: bool | None = None, truncate: bool = False
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The frames of `next_token_law` and `microscope` from one forward pass, each as the probe alone gives it.
-
-    Args:
-        subject: anything `interp.load` takes.
-        texts: anything `Subject.tokens` takes.
-        seed: of both.
-        bos: see `probes.logit_lens`.
-        truncate: see `probes.logit_lens`.
-
-    Raises:
-        InputError: too few tokens or prompts.
-    """
-    loaded = load(subject)
-    law = law_run(loaded, texts, seed=seed, bos=bos, truncate=truncate)
-    layers = microscope_run(loaded, law.tokens, seed=seed, bos=bos, truncate=truncate)
-    streams = LawStream(law), MicroscopeStream(layers)
-    collect(law, streams)
-    return law.frame([streams[0].columns()]), layers.frame([streams[1].columns()])
-
-
-def _inner_tokens(run: Run) -> int:
-    return sum(len(ids) - 1 for ids in run.tokens.ids)
 
 
 class MicroscopeStream(StepMoments):

@@ -1,0 +1,32 @@
+"""The law of next-token prediction and the microscope from the same forward passes."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from interp.authoring import Source, Texts, collect, load
+from probes.geometry.microscope import MicroscopeStream, microscope_run
+from probes.geometry.next_token_law import LawStream, law_run
+
+
+def law_and_microscope(
+    subject: Source, texts: Texts, *, seed: int = 0, bos: bool | None = None, truncate: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The frames of `next_token_law` and `microscope` from one forward pass, each as the probe alone gives it.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes.
+        seed: of both.
+        bos: see `probes.logit_lens`.
+        truncate: see `probes.logit_lens`.
+
+    Raises:
+        InputError: too few tokens or prompts.
+    """
+    loaded = load(subject)
+    law = law_run(loaded, texts, seed=seed, bos=bos, truncate=truncate)
+    layers = microscope_run(loaded, law.tokens, seed=seed, bos=bos, truncate=truncate)
+    streams = LawStream(law), MicroscopeStream(layers)
+    collect(law, streams)
+    return law.frame([streams[0].columns()]), layers.frame([streams[1].columns()])

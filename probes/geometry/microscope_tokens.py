@@ -1,0 +1,101 @@
+"""LLM-Microscope (Razzhigaev et al., arXiv 2502.15007), token by token: whose step is not the linear map's?"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from interp.authoring import (
+    Column,
+    Run,
+    Schema,
+    Source,
+    Texts,
+    collect,
+    columns,
+    probe,
+    require_enough,
+    rows_of_block,
+    running_text,
+    select_positions,
+)
+from probes import papers
+from probes.geometry._linearity import StepMap, StepMoments, inner_tokens, step_distances
+
+TOKENS = Schema(
+    probe="microscope_tokens",
+    paper=papers.LLM_MICROSCOPE,
+    rows="one per prompt, position and step between layers",
+    columns=columns(
+        "model",
+        "run_id",
+        "prompt_id",
+        "pos",
+        "token_id",
+        "token",
+        Column("layer", "int", "the step from this layer to the next, 0..L-1", low=0),
+        Column("nonlinearity", "float", "distance from where the linear map leads; mean square 1 - linearity", low=0.0),
+        Column("update", "float", "distance of the step from the mean step: what carrying on a state leaves", low=0.0),
+        Column("size", "float", "distance from the mean state: what a map that knows nothing leaves", low=0.0),
+    ),
+    summary_by=("layer",),
+    summary_of=("nonlinearity", "update", "size"),
+)
+
+
+@probe(TOKENS, example=running_text)
+def microscope_tokens(
+    subject: Source,
+    texts: Texts,
+    *,
+    tokens_per_dim: float = 20.0,
+    bos: bool | None = None,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """How far each token is from where the best linear map of all tokens takes it, step by step.
+
+    The map is fitted to all tokens but first positions, which would draw it to themselves; distances are in units
+    of the root mean square distance of those tokens from their mean, so that they do not depend on how many there are.
+
+    Args:
+        subject: anything `interp.load` takes.
+        texts: anything `Subject.tokens` takes.
+        tokens_per_dim: see `microscope`.
+        bos: see `probes.logit_lens`.
+        truncate: see `probes.logit_lens`.
+
+    Returns:
+        One row per prompt, position and step.
+
+    Raises:
+        InputError: too few tokens.
+
+    Cost: two forward passes, the first to fit and the second to apply.
+
+    >>> frame = microscope_tokens("reference", "prompts", tokens_per_dim=2)
+    >>> inner = frame[frame.pos > 0]
+    >>> bool(((inner["size"] ** 2).groupby(inner.layer).mean() - 1).abs().max() < 1e-6)
+    True
+    """
+    parameters = {"tokens_per_dim": tokens_per_dim}
+    run = Run(TOKENS, subject, texts, parameters=parameters, bos=bos, truncate=truncate)
+    require_enough(inner_tokens(run), run.subject.d_model, tokens_per_dim)
+    gathered = StepMoments(run)
+    collect(run, [gathered])
+    maps = [StepMap.of(moments) for moments in gathered.inner[:-1]]
+    parts: list[dict[str, np.ndarray]] = []
+    for batch in run.batches():
+        row, pos = select_positions(batch, None)
+        distances = run.subject.run(batch.ids, partial(step_distances, at=(row, pos), maps=maps))
+        found = dict(zip(("nonlinearity", "update", "size"), distances.cpu().numpy(), strict=True))
+        parts.append(
+            rows_of_block(
+                (len(row), len(maps), 1),
+                by_row=run.token_columns(batch, row, pos),
+                by_place={"layer": np.arange(len(maps))},
+                full={name: values[:, :, None] for name, values in found.items()},
+            )
+        )
+    return run.frame(parts)
