@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import interp.findings
 import interp.model.backends.bridge
+import interp.probes
 from interp.cli import app
 from interp.report.page import report
 from interp.runs import registry
@@ -52,6 +53,7 @@ def cli():
 
 def test_without_the_package_nobody_knows_of_it():
     assert "sureness" not in registry.names() and "example.sure" not in interp.findings.names()
+    assert "sureness" not in dir(interp.probes) and not hasattr(interp.probes, "sureness")
 
 
 def test_the_package_brings_entry_points_and_nothing_else(installed):
@@ -64,6 +66,13 @@ def test_the_probe_is_listed_described_and_run(installed, cli):
     assert "prob" in [row["column"] for row in cli("describe", "sureness", "--json")["columns"]]
     (row,) = cli("run", "sureness", "--model", "reference", "--data", "prompts", "--json")
     assert row["n_prompts"] == 120 and row["prob_low"] < row["prob"] < row["prob_high"]
+
+
+def test_the_probe_stands_beside_the_built_in_ones(installed):
+    from interp.probes import sureness
+
+    assert sureness is registry.get("sureness").function and sureness.__module__ == "example_plugin"
+    assert {"sureness", "logit_lens"} <= set(dir(interp.probes))
 
 
 def test_it_says_what_the_lens_says_of_the_last_layer(installed):
