@@ -29,7 +29,7 @@ from interp.runs.accessor import concat
 from interp.runs.examples import CONCEPT, at_most, running_text, with_concept
 from interp.runs.holdout import held_out_prompts, require_enough, require_fitted
 from interp.runs.registry import Example, Probe, probe, summarise_by_prompt
-from interp.runs.run import Run, in_batches
+from interp.runs.run import Run, in_batches, run_id
 from interp.runs.store import Store
 from interp.runs.streams import Stream, collect, one_core_each, whole_frame
 
@@ -73,6 +73,7 @@ __all__ = [
     "require_enough",
     "require_fitted",
     "rows_of_block",
+    "run_id",
     "running_text",
     "select_positions",
     "shipped_path",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import inspect
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,9 @@ from interp.model.subject import Subject
 from interp.options import options
 from interp.runs import registry
 from interp.runs.accessor import concat
+from interp.runs.code import code_digest
 from interp.runs.registry import probe
-from interp.runs.run import Run
+from interp.runs.run import Run, hash_of
 from interp.runs.store import Store
 from interp.stats.corrections import holm
 
@@ -164,10 +164,11 @@ def _of_model(
     parameters = {"claims": {claim.id: claim.digest() for claim in chosen}} | dict(settings)
     run = Run(FINDINGS, source, None, parameters=parameters, seed=settings["seed"])
     store = None if out is None else Store(Path(out), _kept_under(run, settings), key="claim")
+    keys = {} if store is None else {claim.id: f"{claim.digest()}-{_code_of(claim)}" for claim in chosen}
     rows: dict[str, dict[str, Any]] = {}
     if store:
         kept = {row["digest"]: row for row in store.read().to_dict("records")}
-        rows = {claim.id: kept[claim.digest()] for claim in chosen if claim.digest() in kept}
+        rows = {claim.id: kept[keys[claim.id]] for claim in chosen if keys[claim.id] in kept}
     runs: dict[str, list[Claim]] = {}
     for claim in chosen:
         if claim.id not in rows:
@@ -180,15 +181,22 @@ def _of_model(
                 rows[claim.id] = row
                 # What was skipped may be mended before the next try.
                 if store is not None and row["state"] != "skipped":
-                    store.write(pd.DataFrame([row | {"digest": claim.digest()}]))
+                    store.write(pd.DataFrame([row | {"digest": keys[claim.id]}]))
             progress.update()
     return run.frame([_after_holm([rows[claim.id] for claim in chosen], settings["level"])])
 
 
 def _kept_under(run: Run, settings: Mapping[str, Any]) -> str:
-    subject = run.provenance()
-    identity = [subject[name] for name in ("fingerprint", "dtype", "backend", "device", "edits")]
-    return hashlib.sha256(json.dumps([identity, settings], sort_keys=True).encode()).hexdigest()[:12]
+    """Hash what all verdicts of a call share; what a single one depends on is in its own key."""
+    identity = {name: run.identity[name] for name in ("fingerprint", "dtype", "backend", "device", "edits")}
+    return hash_of(identity | dict(settings))
+
+
+def _code_of(claim: Claim) -> str:
+    """Hash the code that a verdict depends on: of the probe, of the statistic and of `interp`."""
+    with suppress(UnknownName):  # whose verdict is "skipped", and is not kept
+        return code_digest(claim.statistic, claim.measure or registry.get(claim.probe).function)
+    return code_digest(claim.statistic)
 
 
 def _rows(subject: Subject, claims: Sequence[Claim], settings: Mapping[str, Any]) -> list[tuple[Claim, dict[str, Any]]]:

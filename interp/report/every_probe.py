@@ -21,8 +21,8 @@ from interp.model.loading import Source, load
 from interp.model.subject import Subject
 from interp.options import options
 from interp.runs import registry
+from interp.runs.code import code_digest
 from interp.runs.registry import Probe
-from interp.runs.run import versions
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def run_every_probe(
     """Run probes one after another, with a progress bar and an estimate of what is left.
 
     A probe runs with its own defaults and the arguments of its `example`; one that needs more is absent, and so is one
-    that the model does not suit. A frame that is in the folder for the same model, texts, versions and source of the
-    probe's module is read, not made again.
+    that the model does not suit. A frame that is in the folder for the same model, texts, versions and code (of
+    `interp` and of the probe's package) is read, not made again.
 
     Args:
         source: anything `interp.load` takes.
@@ -130,11 +130,9 @@ def _arguments(probe: Probe, subject: Subject, texts: pd.DataFrame) -> dict[str,
 
 
 def _key(probe: Probe, subject: Subject, digest: str) -> str:
-    """What a frame depends on: an edited probe or another version is another key."""
-    module = inspect.getmodule(probe.function)
-    code = inspect.getsource(module) if module else ""
+    """Hash what a frame depends on: model, texts and all code that makes it."""
     model = [subject.name, subject.fingerprint, subject.backend.kind, str(subject.dtype), str(subject.device)]
-    identity = [probe.name, code, *model, subject.edits, digest, versions()]
+    identity = [probe.name, code_digest(probe.function), *model, subject.edits, digest]
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 

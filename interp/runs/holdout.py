@@ -10,16 +10,16 @@ from interp.model.tokens import Tokens
 from interp.runs.run import Run
 
 
-def require_fitted(run: Run, seed: int) -> None:
-    """Refuse a run whose `held_out` share of the prompts leaves too few tokens to fit.
+def require_fitted(run: Run, *, held_out: float, tokens_per_dim: float, seed: int) -> None:
+    """Refuse a run where holding out a share of the prompts leaves too few tokens to fit.
 
     Raises:
         InputError: a single prompt, or fewer tokens in the others than `require_enough` asks for.
     """
     if len(run.tokens) < 2:
         raise InputError("one prompt cannot be both fitted and held out; pass at least two.")
-    n_tokens = fitted_tokens(run.tokens, run.parameters["held_out"], seed)
-    require_enough(n_tokens, run.subject.d_model, run.parameters["tokens_per_dim"])
+    n_tokens = fitted_tokens(run.tokens, held_out, seed)
+    require_enough(n_tokens, run.subject.d_model, tokens_per_dim)
 
 
 def require_enough(n_tokens: int, d_model: int, tokens_per_dim: float) -> None:

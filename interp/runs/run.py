@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,16 +21,18 @@ from interp.errors import InputError
 from interp.frames.build import build
 from interp.frames.schema import Schema
 from interp.model.loading import Source, load
+from interp.model.subject import Subject
 from interp.model.tokens import Batch, Texts, Tokens
 from interp.options import options
 from interp.runs.accessor import attach
+from interp.runs.code import versions
 from interp.runs.store import Store
-
-_PACKAGES = ("interp-probes", "torch", "transformers", "transformer-lens", "nnsight", "pandas")
 
 
 class Run:
-    """Made at the start of a probe, asked for a frame at its end.
+    """One run of a probe: made at its start, and asked for a frame at its end.
+
+    What decides the numbers is fixed when it is made, `parameters` included, and so is `run_id`.
 
     Args:
         schema: of the frame.
@@ -62,16 +63,27 @@ class Run:
         if texts is not None and not isinstance(texts, Tokens):
             texts = self.subject.tokens(texts, bos=bos, truncate=truncate)
         self._tokens = texts
-        self.parameters = dict(parameters)
+        self.parameters = MappingProxyType(dict(parameters))
         self.seed = seed
+        self._edits = list(self.subject.edits)
         self._started = time.monotonic()
-        self._store = None if out is None else Store(Path(out), self.provenance()["run_id"])
+        self._store = None if out is None else Store(Path(out), self.run_id)
         names = {column.name for column in schema.columns}
         # A frame of a whole corpus has no rows of single prompts, and takes nothing over from the user's.
         self._by_prompt = self._tokens is not None and "prompt_id" in names
         clash = (names - {"prompt_id"}) & set(self.tokens.table.columns) if self._by_prompt else set()
         if clash:
             raise InputError(f"columns {sorted(clash)} of your frame are {schema.probe}'s own too; rename them first.")
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that `run_id` is a hash of."""
+        return identity_of(self.schema, self.subject, self._tokens, self.parameters, self.seed, self._edits)
+
+    @cached_property
+    def run_id(self) -> str:
+        """Short hash of everything that decides the numbers."""
+        return hash_of(self.identity)
 
     @property
     def tokens(self) -> Tokens:
@@ -114,11 +126,10 @@ class Run:
         if self._store is not None:
             for part in parts:
                 self._store.write(self._frame([part], self._store.run_id))
-            frame, provenance = self._store.read(), self.provenance()
+            frame = self._store.read()
         else:
-            found, provenance = list(parts), self.provenance()
-            frame = self._frame(found, provenance["run_id"])
-        return attach(frame, provenance | {"seconds": round(time.monotonic() - self._started, 3)})
+            frame = self._frame(list(parts), self.run_id)
+        return attach(frame, self.provenance() | {"seconds": round(time.monotonic() - self._started, 3)})
 
     def _frame(self, parts: Sequence[Mapping[str, np.ndarray]], run_id: str) -> pd.DataFrame:
         if not parts:
@@ -141,31 +152,52 @@ class Run:
 
     def provenance(self) -> dict[str, Any]:
         """Everything needed to run it again; JSON all through."""
-        subject = self.subject
-        identity = {
-            "probe": self.schema.probe,
-            "model": subject.name,
-            "backend": subject.backend.kind,
-            "device": str(subject.device),
-            "parameters": json.loads(json.dumps(self.parameters, default=_to_json)),
-            "fingerprint": subject.fingerprint,
-            "dtype": str(subject.dtype).removeprefix("torch."),
-            "data_sha256": None if self._tokens is None else self._tokens.digest,
-            "seed": self.seed,
-            "edits": json.loads(json.dumps(subject.edits, default=_to_json)),
-        }
-        run_id = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
         return (
-            {"run_id": run_id}
-            | identity
+            {"run_id": self.run_id}
+            | self.identity
             | _token_facts(self._tokens)
             | {
                 "paper": self.schema.paper,
-                "weights": subject.backend.weights,
+                "weights": self.subject.backend.weights,
                 "versions": dict(versions()),
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
+
+
+def run_id(
+    schema: Schema, subject: Subject, tokens: Tokens | None, parameters: Mapping[str, Any], seed: int | None = None
+) -> str:
+    """Return the id that a `Run` of these would have, without making one."""
+    return hash_of(identity_of(schema, subject, tokens, parameters, seed, subject.edits))
+
+
+def identity_of(
+    schema: Schema,
+    subject: Subject,
+    tokens: Tokens | None,
+    parameters: Mapping[str, Any],
+    seed: int | None,
+    edits: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Collect everything that decides a run's numbers; JSON all through."""
+    return {
+        "probe": schema.probe,
+        "model": subject.name,
+        "backend": subject.backend.kind,
+        "device": str(subject.device),
+        "parameters": json.loads(json.dumps(dict(parameters), default=_to_json)),
+        "fingerprint": subject.fingerprint,
+        "dtype": str(subject.dtype).removeprefix("torch."),
+        "data_sha256": None if tokens is None else tokens.digest,
+        "seed": seed,
+        "edits": json.loads(json.dumps(edits, default=_to_json)),
+    }
+
+
+def hash_of(identity: Mapping[str, Any]) -> str:
+    """Hash JSON into 12 hex digits, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def in_batches(tokens: Tokens, max_tokens: int, label: str, *, skip: Collection[int] = ()) -> Iterator[Batch]:
@@ -196,15 +228,3 @@ def _to_json(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     return list(value) if isinstance(value, set | frozenset | range) else str(value)
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Of Python and the packages that decide the numbers."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

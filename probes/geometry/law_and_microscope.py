@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from interp.authoring import Source, Texts, collect, load
-from probes.geometry.microscope import MicroscopeStream, microscope_run
-from probes.geometry.next_token_law import LawStream, law_run
+from probes.geometry.microscope import MicroscopeSettings, MicroscopeStream, microscope_run
+from probes.geometry.next_token_law import LawSettings, LawStream, law_run
 
 
 def law_and_microscope(
@@ -25,8 +25,9 @@ def law_and_microscope(
         InputError: too few tokens or prompts.
     """
     loaded = load(subject)
-    law = law_run(loaded, texts, seed=seed, bos=bos, truncate=truncate)
-    layers = microscope_run(loaded, law.tokens, seed=seed, bos=bos, truncate=truncate)
-    streams = LawStream(law), MicroscopeStream(layers)
+    of_law, of_layers = LawSettings(), MicroscopeSettings()
+    law = law_run(loaded, texts, of_law, seed=seed, bos=bos, truncate=truncate)
+    layers = microscope_run(loaded, law.tokens, of_layers, seed=seed, bos=bos, truncate=truncate)
+    streams = LawStream(law, of_law), MicroscopeStream(layers, of_layers)
     collect(law, streams)
     return law.frame([streams[0].columns()]), layers.frame([streams[1].columns()])

@@ -9,6 +9,7 @@ dimensions, and with all dimensions of equal variance.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -106,42 +107,48 @@ def microscope(
     >>> bool(frame.linearity.dropna().between(0.5, 1).all()), frame.control.nunique()
     (True, 5)
     """
-    run = microscope_run(
-        subject, texts, massive=massive, n_points=n_points, tokens_per_dim=tokens_per_dim, seed=seed, bos=bos,
-        truncate=truncate,
-    )  # fmt: skip
-    stream = MicroscopeStream(run)
+    settings = MicroscopeSettings(massive, n_points, tokens_per_dim)
+    run = microscope_run(subject, texts, settings, seed=seed, bos=bos, truncate=truncate)
+    stream = MicroscopeStream(run, settings)
     collect(run, [stream])
     return run.frame([stream.columns()])
 
 
+@dataclass(frozen=True)
+class MicroscopeSettings:
+    """The arguments of `microscope` that decide its numbers, checked."""
+
+    massive: float = 10.0
+    n_points: int = 4096
+    tokens_per_dim: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not self.massive > 1 or self.n_points < 1:
+            raise InputError(
+                f"massive={self.massive}, n_points={self.n_points}: give a ratio above 1, and at least one point."
+            )
+
+
 def microscope_run(
-    subject: Source, texts: Texts | Tokens, *, seed: int = 0, bos: bool | None = None, truncate: bool = False,
-    **parameters: Any,
-) -> Run:  # fmt: skip
-    """The run of a `microscope`, its arguments checked; missing ones are the probe's defaults."""
-    parameters = {"massive": 10.0, "n_points": 4096, "tokens_per_dim": 20.0} | parameters
-    run = Run(MICROSCOPE, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
-    if not parameters["massive"] > 1 or parameters["n_points"] < 1:
-        raise InputError(
-            f"massive={parameters['massive']}, n_points={parameters['n_points']}: "
-            "give a ratio above 1, and at least one point."
-        )
-    require_enough(inner_tokens(run), run.subject.d_model, parameters["tokens_per_dim"])
+    subject: Source, texts: Texts | Tokens, settings: MicroscopeSettings, *, seed: int, bos: bool | None, truncate: bool
+) -> Run:
+    """Start the run of a `microscope`; refuses too few tokens."""
+    run = Run(MICROSCOPE, subject, texts, parameters=asdict(settings), bos=bos, truncate=truncate, seed=seed)
+    require_enough(inner_tokens(run), run.subject.d_model, settings.tokens_per_dim)
     return run
 
 
 class MicroscopeStream(StepMoments):
     """Gathers what `microscope` needs: moments, and the states of the tokens drawn."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, settings: MicroscopeSettings) -> None:
         super().__init__(run)
-        self._run = run
+        self._massive = settings.massive
         lengths = torch.tensor([len(ids) for ids in run.tokens.ids])
         n_tokens = int(lengths.sum())
         self._starts = lengths.cumsum(0) - lengths
         order = torch.randperm(n_tokens, generator=torch.Generator().manual_seed(run.seed or 0))
-        drawn = order[: run.parameters["n_points"]].sort().values
+        drawn = order[: settings.n_points].sort().values
         self._slot = torch.full((n_tokens,), -1).scatter_(0, drawn, torch.arange(len(drawn)))
         self._drawn_first = np.zeros(len(drawn), dtype=bool)
         shape = run.subject.n_layers + 1, len(drawn), run.subject.d_model
@@ -160,7 +167,7 @@ class MicroscopeStream(StepMoments):
 
     def columns(self) -> dict[str, np.ndarray]:
         """The frame's columns, control by control within each layer."""
-        usual = ~massive_dimensions(self.inner, self._run.parameters["massive"])
+        usual = ~massive_dimensions(self.inner, self._massive)
         pairs = zip(self.first, self.inner, strict=True)
         with one_core_each() as pool:
             layers = pool.map(partial(self._layer, usual), range(len(self._drawn)), pairs)

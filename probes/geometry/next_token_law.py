@@ -8,7 +8,7 @@ token's unembedding vector in place of its id.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -148,37 +148,46 @@ def next_token_law(
     >>> frame[(frame.response == "next") & (frame.control == "none")].groupby("sample").layer.max().to_dict()
     {'held_out': 8, 'in_sample': 8}
     """
-    run = law_run(
-        subject, texts, normalised=normalised, held_out=held_out, draws=draws, tokens_per_dim=tokens_per_dim,
-        seed=seed, bos=bos, truncate=truncate,
-    )  # fmt: skip
-    stream = LawStream(run)
+    settings = LawSettings(normalised, held_out, draws, tokens_per_dim)
+    run = law_run(subject, texts, settings, seed=seed, bos=bos, truncate=truncate)
+    stream = LawStream(run, settings)
     collect(run, [stream])
     return run.frame([stream.columns()])
 
 
+@dataclass(frozen=True)
+class LawSettings:
+    """The arguments of `next_token_law` that decide its numbers, checked."""
+
+    normalised: bool = True
+    held_out: float = 0.2
+    draws: int = 5
+    tokens_per_dim: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 1 or self.draws < 1:
+            raise InputError(
+                f"held_out={self.held_out}, draws={self.draws}: give a share between 0 and 1, and at least one draw."
+            )
+
+
 def law_run(
-    subject: Source, texts: Texts, *, seed: int = 0, bos: bool | None = None, truncate: bool = False, **parameters: Any
+    subject: Source, texts: Texts, settings: LawSettings, *, seed: int, bos: bool | None, truncate: bool
 ) -> Run:
-    """The run of a `next_token_law`, its arguments checked; missing ones are the probe's defaults."""
-    defaults = {"normalised": True, "held_out": 0.2, "draws": 5, "tokens_per_dim": 20.0}
-    parameters = defaults | parameters
-    run = Run(LAW, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
-    held_out, draws = parameters["held_out"], parameters["draws"]
-    if not 0 < held_out < 1 or draws < 1:
-        raise InputError(f"held_out={held_out}, draws={draws}: give a share between 0 and 1, and at least one draw.")
-    require_fitted(run, seed)
+    """Start the run of a `next_token_law`; refuses too few tokens."""
+    run = Run(LAW, subject, texts, parameters=asdict(settings), bos=bos, truncate=truncate, seed=seed)
+    require_fitted(run, held_out=settings.held_out, tokens_per_dim=settings.tokens_per_dim, seed=seed)
     return run
 
 
 class LawStream:
     """Gathers the regressions of every layer; [layer][fitted, held out]."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, settings: LawSettings) -> None:
         subject = run.subject
-        self._normalised, self._draws = run.parameters["normalised"], run.parameters["draws"]
+        self._normalised, self._draws = settings.normalised, settings.draws
         seed = 0 if run.seed is None else run.seed
-        self._held_out = held_out_prompts(len(run.tokens), run.parameters["held_out"], seed)
+        self._held_out = held_out_prompts(len(run.tokens), settings.held_out, seed)
         self._unembedding = subject.W_U.T
         generator = torch.Generator().manual_seed(seed)
         renamed = [torch.randperm(subject.d_vocab, generator=generator) for _ in range(self._draws)]

@@ -19,7 +19,19 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from interp.authoring import Column, InputError, Run, Schema, Source, Subject, UnknownName, columns, options, probe
+from interp.authoring import (
+    Column,
+    InputError,
+    Run,
+    Schema,
+    Source,
+    Subject,
+    UnknownName,
+    columns,
+    load,
+    options,
+    probe,
+)
 from interp.stats import holm, paired_bootstrap
 from probes import papers
 from probes.attribution import plots
@@ -183,18 +195,19 @@ def faithfulness(
             f"n_random={n_random}, n_draws={n_draws}; give 2 or more, as shuffles are held against shuffles."
         )
     chosen = list(dict.fromkeys(metrics))
-    settings = {
+    settings: dict[str, Any] = {
         "metrics": chosen, "replacement": replacement, "fractions": list(fractions), "normalise": normalise,
         "unit": unit, "absolute": absolute, "log_odds": log_odds, "protect_last": protect_last,
         "n_random": n_random, "n_draws": n_draws, "n_samples": n_samples,
     }  # fmt: skip
-    run = Run(FAITHFULNESS, subject, None, parameters=settings, seed=seed)
+    loaded = load(subject)
     given = attributions(
-        run.subject, frame, unit=unit, absolute=absolute, protect_last=protect_last or replacement == "delete"
+        loaded, frame, unit=unit, absolute=absolute, protect_last=protect_last or replacement == "delete"
     )
-    run.parameters |= {"runs": sorted(frame["run_id"].unique()), "scores_sha256": digest_of(frame)}
+    settings |= {"runs": sorted(frame["run_id"].unique()), "scores_sha256": digest_of(frame)}
     if replacement == "unigram":
-        run.parameters["unigram"] = unigram_source(run.subject)
+        settings["unigram"] = unigram_source(loaded)
+    run = Run(FAITHFULNESS, loaded, None, parameters=settings, seed=seed)
     measurement = Measurement(
         subject=run.subject, attributions=given, metrics=chosen, replacement=replacement, fractions=fractions,
         normalise=normalise, log_odds=log_odds, n_random=n_random, n_draws=n_draws, n_samples=n_samples, seed=seed,

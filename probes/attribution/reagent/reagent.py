@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, get_args, overload
 
 import pandas as pd
 
-from interp.authoring import InputError, Run, Source, Subject, Texts, UnknownName, at_most, probe
+from interp.authoring import InputError, Run, Source, Subject, Texts, UnknownName, at_most, load, probe
 from probes.attribution import plots
 from probes.attribution._checks import check_counts, check_seed
 from probes.attribution._replacements import OwnSampler, SamplerName, unigram_source
@@ -121,9 +121,10 @@ def reagent(
         "keep": keep, "tolerance": tolerance, "max_steps": max_steps, "n_probes": n_probes,
         "sampler": sampler_name(sampler), "implementation": implementation, "protect_bos": protect_bos,
     }  # fmt: skip
-    run = Run(REAGENT, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
+    loaded = load(subject)
     if sampler == "unigram":
-        run.parameters["unigram"] = unigram_source(run.subject)
+        parameters["unigram"] = unigram_source(loaded)
+    run = Run(REAGENT, loaded, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
     targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
     cases, outcomes = explain(run.subject, targets, recursion, sampler, implementation, protect_bos=protect_bos)
     scores = run.frame([attribution_columns(targets, scores_of(outcomes, targets, implementation), method="reagent")])

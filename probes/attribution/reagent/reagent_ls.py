@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from interp.authoring import VOCABULARY, InputError, Run, Schema, Source, Subject, Texts, at_most, probe
+from interp.authoring import VOCABULARY, InputError, Run, Schema, Source, Subject, Texts, at_most, load, probe
 from probes import papers
 from probes.attribution import plots
 from probes.attribution._checks import check_counts, check_seed
@@ -103,9 +103,10 @@ def reagent_ls(
         "target": target, "continuation": continuation, "target_pos": target_pos, "n_masks": n_masks,
         "sampler": sampler_name(sampler), "protect_bos": protect_bos,
     }  # fmt: skip
-    run = Run(REAGENT_LS, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
+    loaded = load(subject)
     if sampler == "unigram":
-        run.parameters["unigram"] = unigram_source(run.subject)
+        parameters["unigram"] = unigram_source(loaded)
+    run = Run(REAGENT_LS, loaded, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
     targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
     scores = reagent_ls_scores(
         run.subject, targets, seed=seed, n_masks=n_masks, sampler=sampler, protect_bos=protect_bos

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.authoring import Source, Stream, Texts, collect
+from interp.authoring import Source, Stream, Texts, collect, held_out_prompts
 from probes.subnetworks.bigram_model import BigramModel
 from probes.subnetworks.evaluation._conditions import RandomModels, Subnetworks, by_sparsity
 from probes.subnetworks.evaluation._evidence import evidence
@@ -17,9 +17,16 @@ from probes.subnetworks.evaluation._surprisals import SurprisalStream, with_coun
 from probes.subnetworks.evaluation.kept_weights import kept_weights
 from probes.subnetworks.evaluation.subnetwork_covariance import covariance_columns, covariance_run
 from probes.subnetworks.evaluation.subnetwork_overlap import subnetwork_overlap
-from probes.subnetworks.evaluation.subnetwork_rotation import held_out_of, is_rotated, rotation_columns, rotation_run
+from probes.subnetworks.evaluation.subnetwork_rotation import (
+    RotationSettings,
+    is_rotated,
+    rotation_columns,
+    rotation_run,
+)
 from probes.subnetworks.evaluation.subnetwork_surprisal import surprisal_conditions, surprisal_run, without_blocks
 from probes.subnetworks.subnetwork import Subnetwork
+
+_N_DROPPED = 1  # directions, as `subnetwork_covariance` drops by default
 
 
 @dataclass(frozen=True)
@@ -110,8 +117,10 @@ def evaluate_subnetwork(
     run, bigrams = surprisal_run(
         subject, found, texts, bigrams=bigrams, random_models=random_models, linear_steps=linear_steps, **common
     )
-    rotation = rotation_run(run.subject, found, run.tokens, tokens_per_dim=tokens_per_dim, **common)
-    covariance = covariance_run(run.subject, found, run.tokens, **common)
+    settings = RotationSettings(tokens_per_dim=tokens_per_dim)
+    rotation = rotation_run(run.subject, found, run.tokens, settings, **common)
+    covariance = covariance_run(run.subject, found, run.tokens, n_dropped=_N_DROPPED, **common)
+    fresh = held_out_prompts(len(run.tokens), settings.held_out, seed)
     kept = kept_weights(run.subject, found)
     overlap = None if optimal is None else subnetwork_overlap(run.subject, found, optimal)
     parts: dict[str, list[dict[str, Any]]] = {"surprisal": [], "rotation": [], "covariance": []}
@@ -121,11 +130,11 @@ def evaluate_subnetwork(
             if not is_rotated(condition):
                 collect(run, streams, model)
                 continue
-            moments = StateMoments(rotation, held_out_of(rotation))
+            moments = StateMoments(rotation, fresh)
             collect(run, [*streams, moments], model)
-            parts["rotation"].append(rotation_columns(rotation, condition, model, moments))
-            parts["covariance"].append(covariance_columns(covariance, condition, moments))
-    parts["surprisal"] += without_blocks(run, bigrams)
+            parts["rotation"].append(rotation_columns(rotation, condition, model, moments, settings, fresh))
+            parts["covariance"].append(covariance_columns(condition, moments, _N_DROPPED))
+    parts["surprisal"] += without_blocks(run, bigrams, linear_steps)
     return Evaluation(
         run.frame(with_counts(parts["surprisal"], bigrams)),
         kept,

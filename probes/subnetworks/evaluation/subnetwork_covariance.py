@@ -94,7 +94,7 @@ def subnetwork_covariance(
         with condition.applied() as model:
             moments = StateMoments(run, torch.zeros(len(run.tokens), dtype=torch.bool))
             collect(run, [moments], model)
-        parts.append(covariance_columns(run, condition, moments))
+        parts.append(covariance_columns(condition, moments, n_dropped))
     return run.frame(parts)
 
 
@@ -103,12 +103,12 @@ def covariance_run(
     found: Mapping[float, Subnetwork],
     texts: Texts | Tokens,
     *,
-    n_dropped: int = 1,
-    seed: int = 0,
-    bos: bool | None = None,
-    truncate: bool = False,
+    n_dropped: int,
+    seed: int,
+    bos: bool | None,
+    truncate: bool,
 ) -> Run:
-    """The run of a `subnetwork_covariance`, its arguments checked."""
+    """Start the run of a `subnetwork_covariance`; refuses arguments that cannot be used."""
     parameters = {"n_dropped": n_dropped, "subnetworks": digests(found)}
     run = Run(COVARIANCE, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
     if not 0 <= n_dropped < run.subject.d_model:
@@ -116,10 +116,10 @@ def covariance_run(
     return run
 
 
-def covariance_columns(run: Run, condition: SubnetworkCondition, moments: StateMoments) -> dict[str, Any]:
-    """Rows of one condition."""
+def covariance_columns(condition: SubnetworkCondition, moments: StateMoments, n_dropped: int) -> dict[str, Any]:
+    """Return the rows of one condition, from its moments without their largest `n_dropped` directions."""
     layers = range(len(moments.fitted))
-    rest = [without_largest(moments.covariance(layer), run.parameters["n_dropped"]) for layer in layers]
+    rest = [without_largest(moments.covariance(layer), n_dropped) for layer in layers]
     values = np.array([[similarity(one, other) for other in rest] for one in rest])
     facts = {name: np.full(values.size, value) for name, value in condition.columns().items()}
     places = {"layer": np.repeat(layers, len(layers)), "other_layer": np.tile(layers, len(layers))}

@@ -7,6 +7,7 @@ eigenvalues of a linear map between layers, and a map without any structure has 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -123,39 +124,47 @@ def subnetwork_rotation(
     [0.0, 0.0]
     """
     found = by_sparsity(subnetwork)
-    run = rotation_run(
-        subject, found, texts, alpha=alpha, held_out=held_out, tokens_per_dim=tokens_per_dim, seed=seed, bos=bos,
-        truncate=truncate,
-    )  # fmt: skip
+    settings = RotationSettings(alpha, held_out, tokens_per_dim)
+    run = rotation_run(subject, found, texts, settings, seed=seed, bos=bos, truncate=truncate)
+    fresh = held_out_prompts(len(run.tokens), held_out, seed)
     parts: list[dict[str, Any]] = []
     for condition in rotation_conditions(run.subject, found, seed):
         with condition.applied() as model:
-            moments = StateMoments(run, held_out_of(run))
+            moments = StateMoments(run, fresh)
             collect(run, [moments], model)
-            parts.append(rotation_columns(run, condition, model, moments))
+            parts.append(rotation_columns(run, condition, model, moments, settings, fresh))
     return run.frame(parts)
+
+
+@dataclass(frozen=True)
+class RotationSettings:
+    """The arguments of `subnetwork_rotation` that decide its numbers, checked."""
+
+    alpha: float = 1.0
+    held_out: float = 0.2
+    tokens_per_dim: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not self.alpha >= 0 or not 0 < self.held_out < 1:
+            raise InputError(
+                f"alpha={self.alpha}, held_out={self.held_out}: give a ridge of 0 or more, and a share between 0 and 1."
+            )
 
 
 def rotation_run(
     subject: Source,
     found: Mapping[float, Subnetwork],
     texts: Texts | Tokens,
+    settings: RotationSettings,
     *,
-    seed: int = 0,
-    bos: bool | None = None,
-    truncate: bool = False,
-    **parameters: Any,
+    seed: int,
+    bos: bool | None,
+    truncate: bool,
 ) -> Run:
-    """The run of a `subnetwork_rotation`, its arguments checked; missing ones are the probe's defaults."""
-    parameters = {"alpha": 1.0, "held_out": 0.2, "tokens_per_dim": 20.0} | parameters
-    parameters = parameters | {"subnetworks": digests(found)}
+    """Start the run of a `subnetwork_rotation`; refuses too few tokens."""
+    parameters = asdict(settings) | {"subnetworks": digests(found)}
     run = Run(ROTATION, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
-    if not parameters["alpha"] >= 0 or not 0 < parameters["held_out"] < 1:
-        raise InputError(
-            f"alpha={parameters['alpha']}, held_out={parameters['held_out']}: give a ridge of 0 or more, and a share "
-            "between 0 and 1."
-        )
-    require_fitted(run, seed)
+    require_fitted(run, held_out=settings.held_out, tokens_per_dim=settings.tokens_per_dim, seed=seed)
     return run
 
 
@@ -172,16 +181,27 @@ def is_rotated(condition: SubnetworkCondition) -> bool:
     return condition.name == "full" or (condition.name == "only" and condition.control in ("none", "random"))
 
 
-def held_out_of(run: Run) -> Tensor:
-    """The prompts that no map is fitted to, bool [n_prompts]."""
-    return held_out_prompts(len(run.tokens), run.parameters["held_out"], run.seed or 0)
+def rotation_columns(
+    run: Run,
+    condition: SubnetworkCondition,
+    model: Subject,
+    moments: StateMoments,
+    settings: RotationSettings,
+    fresh: Tensor,
+) -> dict[str, Any]:
+    """Return the rows of one condition, from its moments and another forward pass over the held-out prompts.
 
-
-def rotation_columns(run: Run, condition: SubnetworkCondition, model: Subject, moments: StateMoments) -> dict[str, Any]:
-    """Rows of one condition, from its moments and another pass over the held-out prompts."""
-    alpha, layers = run.parameters["alpha"], range(len(moments.fitted))
+    Args:
+        run: of the probe.
+        condition: what was run.
+        model: the condition's model.
+        moments: of its states.
+        settings: of the probe.
+        fresh: the prompts that no map is fitted to, bool [n_prompts].
+    """
+    alpha, layers = settings.alpha, range(len(moments.fitted))
     maps = [moments.maps(layer, alpha) for layer in layers]
-    read = Reading(model, maps).collect(run, held_out_of(run))
+    read = Reading(model, maps).collect(run, fresh)
     rows = []
     for layer in layers:
         for target in TARGETS:

@@ -170,7 +170,7 @@ def subnetwork_surprisal(
     for condition in surprisal_conditions(run.subject, found, random_models, seed):
         with condition.applied() as model:
             collect(run, [SurprisalStream(run, condition, model, parts)], model)
-    parts += without_blocks(run, bigrams)
+    parts += without_blocks(run, bigrams, linear_steps)
     return run.frame(with_counts(parts, bigrams))
 
 
@@ -179,14 +179,14 @@ def surprisal_run(
     found: Mapping[float, Subnetwork],
     texts: Texts,
     *,
-    bigrams: BigramModel | None = None,
-    random_models: RandomModels | None = None,
-    linear_steps: int = N_STEPS,
-    seed: int = 0,
-    bos: bool | None = None,
-    truncate: bool = False,
+    bigrams: BigramModel | None,
+    random_models: RandomModels | None,
+    linear_steps: int,
+    seed: int,
+    bos: bool | None,
+    truncate: bool,
 ) -> tuple[Run, BigramModel]:
-    """The run of a `subnetwork_surprisal`, its arguments checked, and the bigram model it compares with."""
+    """Start the run of a `subnetwork_surprisal`, its arguments checked; returns it with its bigram model."""
     subject = load(subject)
     bigrams = bigrams or bigram_model(subject)
     bigrams.check(subject)
@@ -215,9 +215,9 @@ def surprisal_conditions(
     yield from untrained(random_models or {})
 
 
-def without_blocks(run: Run, bigrams: BigramModel) -> Iterator[dict[str, Any]]:
+def without_blocks(run: Run, bigrams: BigramModel, linear_steps: int) -> Iterator[dict[str, Any]]:
     """Rows of the controls that run no block: one linear map, and the unigram model."""
     facts = {"condition": "only", "sparsity": np.nan, "kept": np.nan}
-    states = linear_states(run.subject, bigrams, run.seed or 0, run.parameters["linear_steps"])
+    states = linear_states(run.subject, bigrams, run.seed or 0, linear_steps)
     yield from states_surprisals(run, facts | {"control": "linear_map"}, states)
     yield from unigram_surprisals(run, facts | {"control": "unigram"}, bigrams)

@@ -17,7 +17,19 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from interp.authoring import InputError, Run, Source, Store, Subject, Texts, UnknownName, adds_bos, load, options
+from interp.authoring import (
+    InputError,
+    Run,
+    Source,
+    Store,
+    Subject,
+    Texts,
+    UnknownName,
+    adds_bos,
+    load,
+    options,
+    run_id,
+)
 from probes.subnetworks.bigram_model import BigramModel
 from probes.subnetworks.search._batches import Contexts, DrawnContexts, TextContexts
 from probes.subnetworks.search._frames import COMPONENTS, LOG, component_columns, log_columns
@@ -148,14 +160,14 @@ def find_subnetwork(
     logs = []
     for one in chosen:
         # By what decides this training alone, so that a call for more sparsities finds those that are done.
-        key = Run(LOG, loaded, tokens, parameters=parameters | {"sparsity": one}, seed=seed)
-        checkpoint = _checkpoint(out, key.provenance()["run_id"])
+        key = run_id(LOG, loaded, tokens, parameters | {"sparsity": one}, seed)
+        checkpoint = _checkpoint(out, key)
         training = MaskTraining(
             loaded, wanted, contexts, sparsity=one, unit=unit, schedule=schedule, checkpoint=checkpoint
         )
         with _bar(one, schedule, training) as report:
             training.run(report)
-        origin = parameters | {"sparsity": one, "seed": seed, "data_sha256": key.provenance()["data_sha256"]}
+        origin = parameters | {"sparsity": one, "seed": seed, "data_sha256": None if tokens is None else tokens.digest}
         found[one] = _subnetwork(loaded, training, contexts(0), origin)
         logs.append(log_columns(training.progress.log, one, name))
     log = run.frame(logs)

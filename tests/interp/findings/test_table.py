@@ -324,6 +324,17 @@ def test_an_interrupted_call_goes_on_where_it_stopped(toy, subject, tmp_path):
     assert len(toy.calls) == 3  # another seed is another call
 
 
+def test_a_verdict_does_not_outlive_the_code_it_depends_on(toy, subject, tmp_path, monkeypatch):
+    claims = [claim_of(toy, "claim1.0", centre=1.0)]
+    findings(subject, claims, out=tmp_path)
+    toy.calls = []
+    findings(subject, claims, out=tmp_path)
+    assert toy.calls == []
+    monkeypatch.setattr("interp.runs.code.versions", lambda: {"torch": "another"})
+    findings(subject, claims, out=tmp_path)
+    assert toy.calls == ["reference 1.0"]
+
+
 def test_skipped_claims_are_tried_again(toy, subject, tmp_path):
     claims = [claim_of(toy, "x", centre="nowhere")]
     for _ in range(2):

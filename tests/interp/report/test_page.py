@@ -182,6 +182,9 @@ def test_frames_are_kept_beside_the_page_and_an_interrupted_report_goes_on(tmp_p
     assert out.read_text("utf-8").count("Made by an earlier run of this report.") == 1
     report("reference", out, probes=["guest"], texts=["Another text"], findings=False)
     assert calls == ["guest", "guest"]  # of other texts, made anew
+    monkeypatch.setattr("interp.runs.code._tree_digest", lambda package: "edited")
+    report("reference", out, probes=["guest"], texts=["Another text"], findings=False)
+    assert calls == ["guest", "guest", "guest"]  # by other code, made anew
 
 
 def test_frames_made_already_make_a_page(tmp_path):

@@ -1,0 +1,64 @@
+"""Identify the code that a kept result depends on: the workbench, the probe's whole package, and the libraries."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+import uuid
+from collections.abc import Callable
+from functools import cache, partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("interp-probes", "torch", "transformers", "transformer-lens", "nnsight", "pandas")
+_SESSION = uuid.uuid4().hex
+
+
+def code_digest(*functions: Callable[..., Any]) -> str:
+    """Hash the source of `interp` and of the packages that functions come from, and the versions of the libraries.
+
+    A function calls others that no import statement of its own module shows, so the whole package counts. What a
+    notebook or a script defines has no package: it gives another digest in every session.
+
+    >>> from probes import logit_lens
+    >>> code_digest(logit_lens) == code_digest(logit_lens), len(code_digest())
+    (True, 12)
+    """
+    packages = sorted({"interp", *map(_package, functions)})
+    sources = {package: _tree_digest(package) for package in packages}
+    return hashlib.sha256(json.dumps([sources, versions()], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _package(function: Callable[..., Any]) -> str:
+    while isinstance(function, partial):
+        function = function.func
+    return str(getattr(function, "__module__", "__main__")).partition(".")[0]
+
+
+def _tree_digest(package: str) -> str:
+    """Hash every Python file of a package, or of a module that is one file."""
+    file = getattr(sys.modules.get(package), "__file__", None)
+    if package == "__main__" or file is None:
+        return _SESSION
+    path = Path(file)
+    files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+    digest = hashlib.sha256()
+    for one in files:
+        digest.update(f"{one.relative_to(path.parent)} ".encode())
+        digest.update(hashlib.sha256(one.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide the numbers."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
