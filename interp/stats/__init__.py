@@ -3,14 +3,21 @@
 from interp.stats.bootstrap import Statistic, bootstrap_over_prompts, paired_bootstrap
 from interp.stats.corrections import holm
 from interp.stats.jackknife import pseudo_values
+from interp.stats.ranking import auc
+from interp.stats.resampling import check_resampling, count_draws, draw_units, interval
 from interp.stats.units import Bounds, Mean, mean_over_units
 
 __all__ = [
     "Bounds",
     "Mean",
     "Statistic",
+    "auc",
     "bootstrap_over_prompts",
+    "check_resampling",
+    "count_draws",
+    "draw_units",
     "holm",
+    "interval",
     "mean_over_units",
     "paired_bootstrap",
     "pseudo_values",

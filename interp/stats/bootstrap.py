@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import InputError, UnknownName
+from interp.stats.resampling import check_resampling, count_draws, draw_units, interval
 
 Statistic = Literal["mean", "median"]
 
@@ -24,7 +25,7 @@ def bootstrap_over_prompts(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Per group, the statistic of each value over prompts with a percentile bootstrap interval.
+    """Per group, the statistic of each value over prompts with its bootstrap interval, see `interp.stats.interval`.
 
     Each prompt counts once: its rows in a group are averaged first. All groups and values share the resampled prompts.
 
@@ -33,7 +34,7 @@ def bootstrap_over_prompts(
         by: columns that define the groups; empty for one group of everything.
         values: numeric or boolean columns.
         statistic: over prompts.
-        level: of the interval, which needs at least two prompts with a value and is NaN below.
+        level: of the interval, which is NaN for fewer than two prompts with a value, and where all are equal.
         n_resamples: bootstrap draws.
         seed: of the draws.
 
@@ -56,7 +57,7 @@ def bootstrap_over_prompts(
     tables = {value: per_prompt[value].unstack("prompt_id") if keys else per_prompt[[value]].T for value in values}
     first = tables[values[0]]
     sizes = per_prompt.groupby(keys, observed=True, sort=True).size().to_numpy() if keys else [len(per_prompt)]
-    draws = np.random.default_rng(seed).integers(0, first.shape[1], size=(n_resamples, first.shape[1]))
+    draws = draw_units(first.shape[1], n_resamples, seed)
     columns: dict[str, Any] = {"n_prompts": sizes}
     for value, table in tables.items():
         centre, low, high = _interval(table.to_numpy(), draws, statistic, level)
@@ -75,31 +76,26 @@ def _check(
         raise InputError("there is nothing to sum up: no rows or no values are left; summaries leave position 0 out.")
     if statistic not in ("mean", "median"):
         raise UnknownName("statistic", statistic, ("mean", "median"))
-    if not 0 < level < 1 or n_resamples < 1:
-        raise InputError(f"level={level}, n_resamples={n_resamples}: give a level between 0 and 1, and some resamples.")
+    check_resampling(level, n_resamples)
 
 
 def _interval(
     table: np.ndarray, draws: np.ndarray, statistic: Statistic, level: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Statistic over prompts [groups] and its percentile interval; table is [groups, prompts], NaN where missing."""
+    """Statistic over prompts [groups] and its interval; table is [groups, prompts], NaN where missing."""
     with np.errstate(invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a group of missing values only has a missing mean
         if statistic == "mean":
             centre, resampled = np.nanmean(table, axis=1), _resampled_means(table, draws)
         else:
             centre, resampled = np.nanmedian(table, axis=1), _resampled_medians(table, draws)
-        tail = (1 - level) / 2
-        # Resampled values themselves, none in between: between a number and infinity there is nothing.
-        low = np.nanquantile(resampled, tail, axis=1, method="lower")
-        high = np.nanquantile(resampled, 1 - tail, axis=1, method="higher")
-    alone = (~np.isnan(table)).sum(axis=1) < 2
-    return centre, np.where(alone, np.nan, low), np.where(alone, np.nan, high)
+    low, high = interval(resampled, (~np.isnan(table)).sum(axis=1), level)
+    return centre, low, high
 
 
 def _resampled_means(table: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Means over resampled prompts as one matrix product: how often each prompt was drawn, times its value."""
-    counts = np.stack([np.bincount(draw, minlength=table.shape[1]) for draw in draws], axis=1).astype(float)
+    counts = count_draws(draws).T
     finite = np.isfinite(table)
     sums: np.ndarray = np.where(finite, table, 0.0) @ counts
     for infinity in (np.inf, -np.inf):  # added afterwards: times the 0 of a prompt not drawn it would be NaN
@@ -125,7 +121,7 @@ def paired_bootstrap(
         seed: of the draws.
 
     Returns:
-        Mean, both ends of its percentile interval, and the two-sided p-value: how often the resampled mean lies at
+        Mean, both ends of its interval, and the two-sided p-value: how often the resampled mean lies at
         least as far from the mean as the mean does from 0, but no less than 2^(1 - n), the chance that n differences
         symmetric about 0 agree in sign: few prompts, resampled, look surer than they are. All [comparisons]; of fewer
         than two prompts the last three are NaN.
@@ -137,14 +133,16 @@ def paired_bootstrap(
     >>> mean.tolist(), p.round(3).tolist()
     ([2.0, 0.0], [0.125, 1.0])
     """
-    if not 0 < level < 1 or n_resamples < 1 or np.ndim(differences) != 2:
-        raise InputError(f"level={level}, n_resamples={n_resamples}: give a level between 0 and 1, some resamples.")
+    check_resampling(level, n_resamples)
     table = np.asarray(differences, dtype=float)
-    draws = np.random.default_rng(seed).integers(0, table.shape[1], size=(n_resamples, table.shape[1]))
+    if table.ndim != 2:
+        raise InputError(f"differences of shape {table.shape}: give a row per comparison and a column per prompt.")
+    draws = draw_units(table.shape[1], n_resamples, seed)
     mean, low, high = _interval(table, draws, "mean", level)
     with np.errstate(invalid="ignore"):
         resampled = _resampled_means(table, draws)
         # A rounding of the mean itself must not decide between equal and larger.
         as_far = np.abs(resampled - mean[:, None]) >= np.abs(mean[:, None]) * (1 - 1e-12)
-    p = np.maximum((1 + as_far.sum(axis=1)) / (1 + n_resamples), 2.0 ** (1 - (~np.isnan(table)).sum(axis=1)))
-    return mean, low, high, np.where(np.isnan(low), np.nan, p)
+    n = (~np.isnan(table)).sum(axis=1)
+    p = np.maximum((1 + as_far.sum(axis=1)) / (1 + n_resamples), 2.0 ** (1 - n))
+    return mean, low, high, np.where(n < 2, np.nan, p)

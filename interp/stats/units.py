@@ -10,6 +10,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from interp.stats.resampling import tail_share
+
 _CHUNK = 4_000_000  # resampled values held at once
 _ROUNDING = 1e-9  # of the range or the size of the values: less apart than that is equal
 
@@ -48,9 +50,8 @@ class Mean:
 def mean_over_units(values: np.ndarray, *, level: float, n_resamples: int, seed: int, bounds: Bounds = None) -> Mean:
     """The mean of values [units], none missing, with its interval.
 
-    The interval is the expanded percentile interval (Hesterberg 2015, The American Statistician 69): a plain percentile
-    interval of n values is short by sqrt((n - 1) / n) and by the tails of Student's t, 0.03 of coverage at n = 20. It
-    never leaves the range of the values.
+    The interval is the expanded percentile interval of `interp.stats.interval`. It never leaves the range of the
+    values.
 
     Resampling says nothing where nothing scatters: n equal values give an interval of no width, and yet others may be
     about that n units did not show. How many, Wilson's score interval for 0 of n says; how far they can pull the mean,
@@ -64,8 +65,6 @@ def mean_over_units(values: np.ndarray, *, level: float, n_resamples: int, seed:
     >>> round(equal.low, 2), equal.high
     (0.72, 1.0)
     """
-    from scipy.stats import norm, t
-
     n = len(values)
     mean = float(values.mean()) if n else float("nan")
     if n < 2:
@@ -75,7 +74,7 @@ def mean_over_units(values: np.ndarray, *, level: float, n_resamples: int, seed:
     if bounds is not None and _all_at(bounds, values):
         return _of_hits(mean, n, level, bounds)
     resampled = np.sort(_resampled_means(values, n_resamples, seed))
-    tail = norm.sf(t.isf((1 - level) / 2, n - 1) * np.sqrt(n / (n - 1)))
+    tail = float(tail_share(level, n))
     low, high = np.quantile(resampled, tail, method="lower"), np.quantile(resampled, 1 - tail, method="higher")
     return Mean(mean, n, float(low), float(high), "", partial(_resampled_tails, mean, n, resampled))
 

@@ -234,14 +234,3 @@ def macro_f1(answer: np.ndarray, answered: np.ndarray) -> float:
     right_yes, right_no = np.sum(answer & answered), np.sum(~answer & ~answered)
     wrong = len(answer) - right_yes - right_no
     return float(right_yes / (2 * right_yes + wrong or 1) + right_no / (2 * right_no + wrong or 1))
-
-
-def auroc(answer: np.ndarray, score: np.ndarray) -> float:
-    """How often a positive scores above a negative, ties counting half.
-
-    >>> auroc(np.array([True, False, False]), np.array([0.5, 0.1, 0.5]))
-    0.75
-    """
-    yes, no = score[answer], np.sort(score[~answer])
-    below, up_to = (np.searchsorted(no, yes, side=side).sum() for side in ("left", "right"))
-    return float((below + up_to) / (2 * len(yes) * len(no)))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from interp.authoring import InputError
+from interp.stats import check_resampling, interval
 
 _BY = ["model", "run_id", "task", "case", "where", "layer", "probe"]
 
@@ -38,8 +39,7 @@ def summarise_letters(
         raise InputError(f"cannot sum up {value!r}; choose macro_f1, accuracy or auroc.")
     if frame.empty:
         raise InputError("the frame has no rows to sum up.")
-    if not 0 < level < 1 or n_resamples < 1:
-        raise InputError(f"level={level}, n_resamples={n_resamples}: give a level between 0 and 1, and some resamples.")
+    check_resampling(level, n_resamples)
     places = [
         _summarise_place(one, value, level, n_resamples, seed).assign(**dict(zip(_BY, key, strict=True)))
         for key, one in frame.groupby(_BY, sort=True, dropna=False)
@@ -59,10 +59,8 @@ def _summarise_place(one: pd.DataFrame, value: str, level: float, n_resamples: i
     grid = np.stack([tables.loc[name].reindex(letters).to_numpy(dtype=float) for name in names])
     means = np.nanmean(grid, axis=(1, 2))
     drawn = _resampled_means(grid, n_resamples, seed)
-    if min(grid.shape[1:]) == max(grid.shape[1:]) == 1:
-        drawn = np.full_like(drawn, np.nan)
-    tail = (1 - level) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail], axis=1)
+    n_units = len(letters) if len(letters) > 1 else grid.shape[2]  # letters scatter far more than seeds do
+    low, high = interval(drawn, n_units, level)
     table = pd.DataFrame(
         {"control": names, "n_letters": len(letters), "n_seeds": grid.shape[2], value: means}
         | {f"{value}_low": low, f"{value}_high": high}
@@ -72,9 +70,9 @@ def _summarise_place(one: pd.DataFrame, value: str, level: float, n_resamples: i
     others = [place for place, name in enumerate(names) if name != "none"]
     if "none" in names and others:
         own, best = names.index("none"), max(others, key=lambda place: means[place])
-        gains = np.quantile(drawn[own] - drawn[best], [tail, 1 - tail])
+        ends = interval((drawn[own] - drawn[best])[None], n_units, level)
         table.loc[own, "best_control"] = names[best]
-        table.loc[own, ["gain", "gain_low", "gain_high"]] = [means[own] - means[best], *gains]
+        table.loc[own, ["gain", "gain_low", "gain_high"]] = [means[own] - means[best], *(end[0] for end in ends)]
     return table
 
 

@@ -30,10 +30,11 @@ from interp.authoring import (
     whole_numbers,
 )
 from interp.authoring import probe as mark_probe
+from interp.stats import auc
 from probes import papers
 from probes.characters import plots
 from probes.characters._batched_mlp import Training
-from probes.characters._fits import CONTROLS, Conditions, ProbeKind, auroc, draw_samples, macro_f1, score
+from probes.characters._fits import CONTROLS, Conditions, ProbeKind, draw_samples, macro_f1, score
 from probes.characters._lemma_splits import SplitRule, group_words, split_groups
 from probes.characters._letters import LetterCase, Task, questions
 from probes.characters._summary import summarise_letters
@@ -226,7 +227,7 @@ def _measures(n_train: int, answer: np.ndarray, scores: np.ndarray) -> dict[str,
         "n_positive": int(answer.sum()),
         "macro_f1": macro_f1(answer, answered),
         "accuracy": float(np.mean(answer == answered)),
-        "auroc": auroc(answer, scores),
+        "auroc": auc(scores, answer),
     }
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from interp.authoring import InputError
-from interp.stats import bootstrap_over_prompts
+from interp.stats import bootstrap_over_prompts, count_draws, draw_units, interval
 
 _KEYS = ["model", "run_id", "concept", "control"]
 # How far from the mean prediction the mean measured change of logits may be for the prediction to hold: this share of
@@ -26,7 +26,7 @@ def summarise_steering(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Sum a steering frame up; intervals are percentile bootstraps over prompts.
+    """Sum a steering frame up; intervals are bootstraps over prompts.
 
     Args:
         frame: of `steer`.
@@ -67,16 +67,13 @@ def _conditions(
 ) -> list[dict[str, Any]]:
     """One row per condition of one run."""
     n_prompts = frame["prompt_id"].nunique()
-    draws = np.random.default_rng(seed).integers(0, n_prompts, size=(n_resamples, n_prompts))
     # The first row of weights is the sample itself, the others are resamples.
-    weights = np.vstack([np.ones(n_prompts), *([np.bincount(draw, minlength=n_prompts)] for draw in draws)]) / n_prompts
+    counts = count_draws(draw_units(n_prompts, n_resamples, seed))
+    weights = np.vstack([np.ones(n_prompts), counts]) / n_prompts
 
-    def interval(name: str, values: np.ndarray) -> dict[str, float]:
-        tail = (1 - level) / 2
-        known = values[1:][~np.isnan(values[1:])]
-        enough = n_prompts > 1 and len(known) > n_resamples / 2
-        low, high = np.quantile(known, [tail, 1 - tail]) if enough else (np.nan, np.nan)
-        return {name: values[0], f"{name}_low": low, f"{name}_high": high}
+    def with_interval(name: str, values: np.ndarray) -> dict[str, float]:
+        low, high = interval(values[None, 1:], n_prompts, level)
+        return {name: values[0], f"{name}_low": low[0], f"{name}_high": high[0]}
 
     rows, measured = [], None
     for control in frame["control"].unique():
@@ -95,12 +92,12 @@ def _conditions(
         rows.append(
             head
             | {"alpha": alphas[largest]}
-            | interval("effect", effect[:, largest])
+            | with_interval("effect", effect[:, largest])
             | {"kl": kl[0, largest]}
-            | interval("monotone", monotone)
+            | with_interval("monotone", monotone)
             | {"at_kl": at_kl}
-            | interval("effect_at_kl", matched)
-            | (interval("excess", measured - matched) if control != "none" else dict.fromkeys(_EXCESS, np.nan))
+            | with_interval("effect_at_kl", matched)
+            | (with_interval("excess", measured - matched) if control != "none" else dict.fromkeys(_EXCESS, np.nan))
             | _linearity(alphas, curves["delta_logit"], curves["delta_logit_predicted"])
         )
     return rows

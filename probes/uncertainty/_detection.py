@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
-from interp.authoring import InputError
+from interp.stats import auc, check_resampling, draw_units, interval
 
 SCORES = (
     "output_loss",
@@ -65,20 +64,6 @@ def settled(holds: np.ndarray) -> int:
     return len(holds) - int(np.cumprod(holds[::-1].astype(int)).sum())
 
 
-def auc(score: np.ndarray, wrong: np.ndarray) -> float:
-    """Probability that a wrong answer's score is above a right one's, ties counting half; NaN without both.
-
-    >>> auc(np.array([0.1, 0.9, 0.9]), np.array([False, True, False]))
-    0.75
-    """
-    n_wrong = int(wrong.sum())
-    n_right = len(wrong) - n_wrong
-    if not n_wrong or not n_right:
-        return float("nan")
-    ranks = rankdata(score)
-    return float((ranks[wrong].sum() - n_wrong * (n_wrong + 1) / 2) / (n_wrong * n_right))
-
-
 def compare_scores(scores: pd.DataFrame, n_resamples: int = 1000, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
     """AUC of every score, side by side on the same resampled prompts.
 
@@ -95,8 +80,7 @@ def compare_scores(scores: pd.DataFrame, n_resamples: int = 1000, level: float =
     Raises:
         InputError: an argument out of range.
     """
-    if not 0 < level < 1 or n_resamples < 1:
-        raise InputError(f"level={level}, n_resamples={n_resamples}: give a level between 0 and 1, and some resamples.")
+    check_resampling(level, n_resamples)
     rows = [
         row | {"model": model, "run_id": run_id}
         for (model, run_id), one in scores.groupby(_KEYS[:2], sort=False)
@@ -106,29 +90,21 @@ def compare_scores(scores: pd.DataFrame, n_resamples: int = 1000, level: float =
 
 
 def _compare(scores: pd.DataFrame, n_resamples: int, level: float, seed: int) -> list[dict[str, object]]:
-    wrong, generator = ~scores["correct"].to_numpy(bool), np.random.default_rng(seed)
+    wrong = ~scores["correct"].to_numpy(bool)
     values = scores[list(SCORES)].to_numpy(float)
     n = len(values)
-    draws = [generator.integers(0, n, n) for _ in range(n_resamples)]
-    shuffles = [generator.permutation(n) for _ in range(n_resamples)]
+    shuffles = np.random.default_rng([seed, 1]).permuted(np.tile(np.arange(n), (n_resamples, 1)), axis=1)
+    # Draws that hold only right or only wrong answers have no AUC.
+    draws = draw_units(n, n_resamples, seed)
     resampled = np.array([[auc(column[draw], wrong[draw]) for column in values.T] for draw in draws])
     shuffled = np.array([[auc(column, wrong[shuffle]) for column in values.T] for shuffle in shuffles])
     observed = np.array([auc(column, wrong) for column in values.T])
     gain, gains = observed - observed[0], resampled - resampled[:, :1]
+    ends, gain_ends = interval(resampled.T, n, level), interval(gains.T, n, level)
     return [
         {"score": name, "n_prompts": n, "n_wrong": int(wrong.sum()), "auc": observed[at]}
-        | dict(zip(("auc_low", "auc_high"), _interval(resampled[:, at], level), strict=True))
-        | {"gain": gain[at]}
-        | dict(zip(("gain_low", "gain_high"), _interval(gains[:, at], level), strict=True))
-        | {"control_high": _interval(shuffled[:, at], level)[1]}
+        | {"auc_low": ends[0][at], "auc_high": ends[1][at]}
+        | {"gain": gain[at], "gain_low": gain_ends[0][at], "gain_high": gain_ends[1][at]}
+        | {"control_high": float(np.quantile(shuffled[:, at], (1 + level) / 2))}
         for at, name in enumerate(SCORES)
     ]
-
-
-def _interval(values: np.ndarray, level: float) -> tuple[float, float]:
-    """Percentile interval; resamples that hold only right or only wrong answers have no AUC and are left out."""
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

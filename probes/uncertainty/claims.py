@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from interp.findings import Claim, Comparison, NotApplicable
-from interp.stats import pseudo_values
+from interp.stats import auc, pseudo_values
 from probes import papers
-from probes.uncertainty._detection import auc, uncertainty_scores
+from probes.uncertainty._detection import uncertainty_scores
 
 
 def _detector(frame: pd.DataFrame, score: str) -> pd.Series:

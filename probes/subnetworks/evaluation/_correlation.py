@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp.authoring import InputError, UnknownName
+from interp.stats import count_draws, draw_units, interval
 
 Infinite: TypeAlias = Literal["max", "drop"]
 """What becomes of tokens a count has never seen, whose surprisal is infinite: the largest finite value, or left out."""
@@ -45,7 +46,7 @@ def correlate(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Pearson correlations over all tokens [n] together, and percentile intervals over resampled prompts.
+    """Pearson correlations over all tokens [n] together, and intervals over resampled prompts.
 
     Frequent tokens are unsurprising to every model: that alone correlates any two of them. `partial_r` is what is left
     of the correlation once the unigram surprisal is known, and `baseline_r` what the unigram surprisal itself reaches.
@@ -67,17 +68,13 @@ def correlate(
     _, which = np.unique(prompts[kept], return_inverse=True)
     sums = _sums_by_prompt(which, np.stack([measured[kept], bigram[kept], unigram[kept]]))
     n_prompts = len(sums)
-    draws = np.random.default_rng(seed).integers(0, n_prompts, size=(n_resamples, n_prompts))
-    counts = np.stack([np.bincount(draw, minlength=n_prompts) for draw in draws])
+    counts = count_draws(draw_units(n_prompts, n_resamples, seed))
     whole, resampled = _coefficients(sums.sum(0)[None]), _coefficients(counts @ sums)
     found: dict[str, float] = {"n": int(kept.sum())}
-    tail = (1 - level) / 2
     for name in _NAMES:
         found[name] = float(whole[name][0])
-        ends = [np.nan, np.nan]
-        if n_prompts > 1 and not np.isnan(found[name]):
-            ends = np.nanquantile(resampled[name], [tail, 1 - tail]).tolist()
-        found[f"{name}_low"], found[f"{name}_high"] = ends
+        low, high = interval(resampled[name][None], n_prompts, level)
+        found[f"{name}_low"], found[f"{name}_high"] = float(low[0]), float(high[0])
     return found
 
 

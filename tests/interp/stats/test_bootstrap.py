@@ -170,9 +170,11 @@ def test_infinity_is_a_value_and_not_a_missing_one(sign, statistic):
         assert np.isfinite(summary.to_numpy()).all()
 
 
-def test_infinity_everywhere():
-    summary = bootstrap_over_prompts(pd.DataFrame({"prompt_id": range(9), "kl": np.inf}), [], ["kl"])
-    assert (summary[["kl", "kl_low", "kl_high"]] == np.inf).all(axis=None)
+@pytest.mark.parametrize("value", [np.inf, 0.0, 0.1, 1.0])
+def test_equal_values_have_no_interval(value):
+    """A point would claim that no other prompt can have another value."""
+    summary = bootstrap_over_prompts(pd.DataFrame({"prompt_id": range(9), "kl": value}), [], ["kl"])
+    assert summary["kl"].item() == pytest.approx(value) and summary[["kl_low", "kl_high"]].isna().all(axis=None)
 
 
 def test_without_groups_everything_is_one():

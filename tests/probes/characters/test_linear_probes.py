@@ -11,9 +11,10 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import f1_score, roc_auc_score
 from torch import nn
 
+from interp.stats import auc
 from probes.characters import _linear_probes
 from probes.characters._batched_mlp import Examples, MLPFit, Training, _first_weights, fit_mlps
-from probes.characters._fits import auroc, macro_f1
+from probes.characters._fits import macro_f1
 from probes.characters._linear_probes import fit_logistic, fit_ridge
 
 D = 12
@@ -34,7 +35,7 @@ def test_measures_are_sklearns(pairs):
     expected = f1_score(answer, said, labels=[False, True], average="macro", zero_division=0)
     assert macro_f1(answer, said) == pytest.approx(expected)
     if 0 < answer.sum() < len(answer):
-        assert auroc(answer, score) == pytest.approx(roc_auc_score(answer, score))
+        assert auc(score, answer) == pytest.approx(roc_auc_score(answer, score))
 
 
 @given(n=st.integers(1, 50), said=st.booleans())

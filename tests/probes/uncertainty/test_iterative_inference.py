@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 import interp
 from interp.errors import InputError
 from interp.planted import bias_ladder
+from interp.stats import auc
 from probes import iterative_inference, logit_lens
-from probes.uncertainty._detection import SCORES, auc, compare_scores, settled, uncertainty_scores
+from probes.uncertainty._detection import SCORES, compare_scores, settled, uncertainty_scores
 
 CLOSE = 2e-5  # float32 statistics of logits of size ten
 TEXTS = ["w4 w9 w33 w5 w17", "w7 w3", "w55 w6 w7 w8 w9 w10", "w9 w9 w4"]
@@ -88,7 +89,7 @@ def test_shipped_prompts_are_judged_side_by_side():
     summary = frame.interp.summary(n_resamples=50)
     assert summary["score"].tolist() == list(SCORES) and summary["auc"].between(0, 1).all()
     assert (summary["auc_low"] <= summary["auc"]).all() and (summary["auc"] <= summary["auc_high"]).all()
-    assert summary.loc[0, ["gain", "gain_low", "gain_high"]].tolist() == [0, 0, 0]  # against itself
+    assert summary.loc[0, "gain"] == 0 and summary.loc[0, ["gain_low", "gain_high"]].isna().all()  # against itself
     assert frame["expected"].notna().all() and "group" in frame.columns
     assert len(frame.interp.plot().axes) == 2
 
@@ -127,13 +128,14 @@ def test_a_score_with_a_signal_gains_and_one_without_does_not():
 
 def test_the_same_score_for_everyone_is_a_coin():
     summary = compare_scores(scored(signal=0).assign(slope=1.0), n_resamples=20).set_index("score")
-    assert summary.loc["slope", ["auc", "auc_low", "auc_high", "control_high"]].tolist() == [0.5] * 4
+    assert summary.loc["slope", ["auc", "control_high"]].tolist() == [0.5] * 2
+    assert summary.loc["slope", ["auc_low", "auc_high"]].isna().all()  # as in every resample
 
 
 def test_identical_scores_differ_by_nothing_in_any_resample():
     table = scored(signal=1.0)
     summary = compare_scores(table.assign(area=table["output_loss"]), n_resamples=50).set_index("score")
-    assert summary.loc["area", ["gain", "gain_low", "gain_high"]].tolist() == [0, 0, 0]
+    assert summary.loc["area", "gain"] == 0 and summary.loc["area", ["gain_low", "gain_high"]].isna().all()
 
 
 @pytest.mark.parametrize(
