@@ -9,7 +9,7 @@ are float32, whatever the model's dtype, from one shifted log-sum-exp: no `log(p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -28,31 +28,58 @@ _CPU_CHUNK_BYTES = 24 << 20
 # Alive at once: the reference's exponentials, another's, and in the head the logits and two steps of a soft cap.
 _LIVE_TILES = 5
 
+# The argument of `read_out` that asks for each.
+_ASKED_WITH = dict.fromkeys(("target_ids", "log_prob", "rank"), "targets=")
+_ASKED_WITH |= {"entropy": "entropy=True", "kl": "kl=True"}
+
 
 @dataclass(frozen=True)
 class Readout:
-    """Statistics of `states` read through a head; n states, r rows, t targets per row. Those not asked for are None.
+    """Statistics of `states` read through a head; n states, r rows, t targets per row.
 
     Attributes:
-        log_prob: of each target, nats, float32 [n, r, t].
-        rank: number of tokens with a strictly larger logit than the target, int64 [n, r, t]; 0 is the argmax.
-        entropy: nats, float32 [n, r].
-        kl: KL(reference || state), nats, float32 [n, r]; 0 exactly where the state is the reference itself.
         top_id: the k most probable tokens, most probable first, int64 [n, r, k]; of equals the lowest id where k is 1,
             else in no certain order.
         top_log_prob: their log-probabilities, nats, float32 [n, r, k].
         reference_top1: the argmax of the reference, int64 [r].
-        target_ids: int64 [r, t].
+        requested: the statistics that were asked for, by name; each is a property too, which raises an
+            InputError where it was not asked for.
     """
 
     top_id: Tensor
     top_log_prob: Tensor
     reference_top1: Tensor
-    target_ids: Tensor | None = None
-    log_prob: Tensor | None = None
-    rank: Tensor | None = None
-    entropy: Tensor | None = None
-    kl: Tensor | None = None
+    requested: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def target_ids(self) -> Tensor:
+        """Targets, int64 [r, t]."""
+        return self._get("target_ids")
+
+    @property
+    def log_prob(self) -> Tensor:
+        """Log-probability of each target, nats, float32 [n, r, t]."""
+        return self._get("log_prob")
+
+    @property
+    def rank(self) -> Tensor:
+        """Number of tokens with a strictly larger logit than the target, int64 [n, r, t]; 0 is the argmax."""
+        return self._get("rank")
+
+    @property
+    def entropy(self) -> Tensor:
+        """Entropy, nats, float32 [n, r]."""
+        return self._get("entropy")
+
+    @property
+    def kl(self) -> Tensor:
+        """KL(reference || state), nats, float32 [n, r]; 0 exactly where the state is the reference itself."""
+        return self._get("kl")
+
+    def _get(self, name: str) -> Tensor:
+        if name not in self.requested:
+            raise InputError(f"this readout holds no {name!r}: read the states with {_ASKED_WITH[name]}.")
+        return self.requested[name]
 
 
 def reader(
@@ -128,7 +155,8 @@ def read_out(
             columns.setdefault("target_ids", []).append(ids.cpu())
     per_row = ("target_ids", "reference_top1")
     joined = {name: torch.cat(parts, dim=0 if name in per_row else 1) for name, parts in columns.items()}
-    return Readout(**joined)
+    always = {name: joined.pop(name) for name in ("top_id", "top_log_prob", "reference_top1")}
+    return Readout(**always, requested=joined)
 
 
 def _read(compared: _Rows, others: Sequence[_Rows], wanted: Requested) -> list[dict[str, Tensor]]:

@@ -74,8 +74,6 @@ def metrics(
         return read(tape, [reference, *states], reference)
 
     readout = run.subject.run(batch.ids, program)
-    assert readout.log_prob is not None and readout.rank is not None
-    assert readout.entropy is not None and readout.kl is not None
     missing = (following < 0).numpy()
     loss = np.where(missing, np.nan, -readout.log_prob[..., 0].T.numpy().astype(float))  # [row, 1 + run]
     rank = np.where(missing, -1, readout.rank[..., 0].T.numpy())

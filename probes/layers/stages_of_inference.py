@@ -207,7 +207,6 @@ def _per_prompt(
             for layer, site in enumerate(sites):
                 hooks.enter_context(observing(site, partial(function, layer)))
         readout, moments, lengths = run.subject.run(batch.ids, program)
-    assert readout.entropy is not None and readout.kl is not None
     by_position = {
         "entropy": readout.entropy,
         "kl_to_final": readout.kl,

@@ -200,8 +200,6 @@ def _chosen_targets(targets: Targets, subject: Subject) -> Tensor | str | None:
 def _lens_columns(
     at: Mapping[str, np.ndarray], places: list[Place], readout: Readout, missing: Tensor | None
 ) -> dict[str, np.ndarray]:
-    assert readout.log_prob is not None and readout.rank is not None and readout.target_ids is not None
-    assert readout.entropy is not None and readout.kl is not None
     log_prob = readout.log_prob.transpose(0, 1).numpy().astype(float)  # [row, place, target]
     rank = readout.rank.transpose(0, 1).numpy()
     target_id = readout.target_ids.numpy()[:, None, :]

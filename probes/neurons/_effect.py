@@ -178,7 +178,6 @@ def _measured(
     head: Head, states: Sequence[Tensor], readout: Readout, concept: Tensor, following: Tensor
 ) -> dict[str, Tensor]:
     """Changes of all states but the first, beside it, [doses, rows] each."""
-    assert readout.kl is not None
     device = states[0].device
     n_rows = len(following)
     after = following.clamp(min=0).to(device)[:, None]

@@ -157,7 +157,6 @@ def _trajectories(run: Run, batch: Batch, true: Tensor) -> dict[str, np.ndarray]
         return subject.read_out(tape, states, states[-1], targets=targets, k=2), generated
 
     readout, generated = subject.run(batch.ids, program)
-    assert readout.log_prob is not None and readout.entropy is not None and readout.kl is not None
     losses = -readout.log_prob.clamp(max=0.0)
     full = {
         "loss_true": losses[..., 0],

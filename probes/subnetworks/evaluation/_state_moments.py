@@ -139,6 +139,5 @@ class Reading:
             targets=batch.ids[row, pos][:, None],
             **wanted,
         )
-        assert read.log_prob is not None and told.rank is not None
         self._log_probs.append(read.log_prob[..., 0].double().numpy())
         self._ranks.append(told.rank[..., 0].numpy())

@@ -45,7 +45,6 @@ class SurprisalStream:
         row, pos = (one.to(tape.last.device) for one in at)
         final = tape.last[row, pos]
         found = self.model.read_out(tape, [final], final, targets=following[:, None], entropy=False, kl=False)
-        assert found.log_prob is not None
         self.parts.append(_columns(self.run, self.condition.columns(), batch, -_BITS * found.log_prob[0, :, 0].numpy()))
 
 
@@ -60,7 +59,6 @@ def states_surprisals(run: Run, facts: Mapping[str, Any], states: Tensor) -> Ite
             head, [rows], rows, d_vocab=run.subject.d_vocab, memory=options.memory // 2, targets=following[:, None],
             entropy=False, kl=False,
         )  # fmt: skip
-        assert found.log_prob is not None
         yield _columns(run, facts, batch, -_BITS * found.log_prob[0, :, 0].numpy())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable
 
 import pytest
@@ -132,10 +133,27 @@ def test_only_what_is_asked_for_is_returned(entropy, kl, reference):
     logits = random_logits(2, 4, 9)
     full = read_logits(logits.clone(), reference)
     part = read_logits(logits.clone(), reference, entropy=entropy, kl=kl)
-    assert part.log_prob is None and part.rank is None and part.target_ids is None
+    assert set(part.requested) == {name for wanted, name in ((entropy, "entropy"), (kl, "kl")) if wanted}
     for wanted, name in ((entropy, "entropy"), (kl, "kl")):
-        ours = getattr(part, name)
-        assert torch.equal(ours, getattr(full, name)) if wanted else ours is None
+        if wanted:
+            assert torch.equal(getattr(part, name), getattr(full, name))
+        else:
+            with pytest.raises(InputError, match=f"holds no '{name}': read the states with {name}=True"):
+                getattr(part, name)
+
+
+@pytest.mark.parametrize("name", ["log_prob", "rank", "target_ids"])
+def test_what_a_readout_without_targets_says_of_them(name):
+    with pytest.raises(InputError, match=f"holds no '{name}': read the states with targets="):
+        getattr(read_logits(random_logits(2, 4, 9)), name)
+
+
+def test_a_readout_travels():
+    """A program's result is sent to where the probe is."""
+    readout = read_logits(random_logits(2, 4, 9), targets="argmax")
+    arrived = pickle.loads(pickle.dumps(readout))
+    for name in ("top_id", "top_log_prob", "reference_top1", "target_ids", "log_prob", "rank", "entropy", "kl"):
+        assert torch.equal(getattr(arrived, name), getattr(readout, name))
 
 
 def test_a_reference_read_through_another_head():
