@@ -21,15 +21,20 @@ def build(schema: Schema, values: Mapping[str, Any]) -> pd.DataFrame:
     absent = [column.name for column in schema.columns if column.name not in values]
     if absent:
         raise InputError(f"no values for {absent} of {schema.probe!r}; a probe gives every column of its schema.")
-    lengths = {
-        len(value) for value in values.values() if np.ndim(value) or isinstance(value, pd.api.extensions.ExtensionArray)
-    }
-    if len(lengths) > 1:
-        raise InputError(f"the columns of {schema.probe!r} have different lengths {sorted(lengths)}.")
-    n_rows = lengths.pop() if lengths else 1
+    n_rows = _n_rows(schema, values)
     return pd.DataFrame(
         {column.name: _array(column, values[column.name], n_rows) for column in schema.columns}, copy=False
     )
+
+
+def broadcast(schema: Schema, part: Mapping[str, Any]) -> dict[str, Any]:
+    """Repeat the single values of some rows of a frame for each of them; without any array it is one row.
+
+    Raises:
+        InputError: the arrays differ in length.
+    """
+    n_rows = _n_rows(schema, part)
+    return {name: value if np.ndim(value) else _repeated(value, n_rows) for name, value in part.items()}
 
 
 def rows_of_block(
@@ -49,6 +54,18 @@ def rows_of_block(
     values = {name: value[:, None, None] for name, value in by_row.items()}
     values |= {name: value[None, :, None] for name, value in by_place.items()}
     return {name: np.broadcast_to(value, shape).ravel() for name, value in (values | dict(full)).items()}
+
+
+def _n_rows(schema: Schema, values: Mapping[str, Any]) -> int:
+    lengths = {len(value) for value in values.values() if np.ndim(value)}
+    if len(lengths) > 1:
+        raise InputError(f"the columns of {schema.probe!r} have different lengths {sorted(lengths)}.")
+    return lengths.pop() if lengths else 1
+
+
+def _repeated(value: Any, n_rows: int) -> np.ndarray:
+    # Strings as objects: joined, numpy's own would all be as wide as the widest.
+    return np.full(n_rows, value, dtype=object if value is None or isinstance(value, str) else None)
 
 
 def _array(column: Column, value: Any, n_rows: int) -> Any:

@@ -18,7 +18,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from interp.errors import InputError
-from interp.frames.build import build
+from interp.frames.build import broadcast, build
 from interp.frames.schema import Schema
 from interp.model.loading import Source, load
 from interp.model.subject import Subject
@@ -117,8 +117,10 @@ class Run:
             "token_id": batch.ids[row, pos].numpy(),
         }
 
-    def frame(self, parts: Iterable[Mapping[str, np.ndarray]]) -> pd.DataFrame:
-        """Join the batches' columns [rows], in the order of prompts, and stamp them.
+    def frame(self, parts: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+        """Join the batches' columns, in the order of prompts, and stamp them.
+
+        A column of a part is an array [rows], or a single value for all rows of that part.
 
         Columns whose name is that of an id column without `_id` are filled in with token strings. With `out`, parts are
         written as they come; give an iterator, so that they come one by one.
@@ -131,9 +133,10 @@ class Run:
             frame = self._frame(list(parts), self.run_id)
         return attach(frame, self.provenance() | {"seconds": round(time.monotonic() - self._started, 3)})
 
-    def _frame(self, parts: Sequence[Mapping[str, np.ndarray]], run_id: str) -> pd.DataFrame:
+    def _frame(self, parts: Sequence[Mapping[str, Any]], run_id: str) -> pd.DataFrame:
         if not parts:
             raise InputError("nothing was selected; pass at least one position and layer.")
+        parts = [broadcast(self.schema, part) for part in parts]
         values: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         if self._by_prompt and (np.diff(values["prompt_id"]) < 0).any():
             order = np.argsort(values["prompt_id"], kind="stable")

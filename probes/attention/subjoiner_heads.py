@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -151,7 +152,7 @@ def _weighted(pattern: Tensor, table: pd.DataFrame) -> np.ndarray:
 _INDICES = ("row", "query", "key", "across")
 
 
-def _rows(found: np.ndarray, n_pairs: int) -> dict[str, np.ndarray]:
+def _rows(found: np.ndarray, n_pairs: int) -> dict[str, Any]:
     """Columns of all heads, from attention [prompts, layers, within or across, heads]."""
     n_prompts, n_layers, _, n_heads = found.shape
     prompt, layer, head = (axis.ravel() for axis in np.indices((n_prompts, n_layers, n_heads)))
@@ -167,6 +168,6 @@ def _rows(found: np.ndarray, n_pairs: int) -> dict[str, np.ndarray]:
         "score": within - across,
         "score_low": scores["score_low"].to_numpy(),
         "score_high": scores["score_high"].to_numpy(),
-        "n_pairs": np.full(len(scores), n_pairs),
-        "n_prompts": np.full(len(scores), n_prompts),
+        "n_pairs": n_pairs,
+        "n_prompts": n_prompts,
     }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Integral
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -164,13 +164,10 @@ def plan_targets(
     return Targets(tokens, torch.tensor(prompt), torch.tensor(pos), torch.tensor(ids))
 
 
-def attribution_columns(
-    targets: Targets, scores: Scores, *, method: str, control: str = "none"
-) -> dict[str, np.ndarray]:
+def attribution_columns(targets: Targets, scores: Scores, *, method: str, control: str = "none") -> dict[str, Any]:
     """The columns of one method for `Run.frame`, one row per target and position read."""
     n_read = (targets.pos + 1).numpy()
     prompt_ids = targets.tokens.table["prompt_id"].to_numpy()
-    n_rows = int(n_read.sum())
     missing = [np.full(n, np.nan) for n in n_read] if scores.score_se is None else scores.score_se
     per_target = {
         "prompt_id": prompt_ids[targets.prompt.numpy()],
@@ -183,9 +180,8 @@ def attribution_columns(
         "score": scores.score,
         "score_se": missing,
     } | dict(scores.extra)
-    constant = {"method": method, "control": control}
     return (
-        {name: np.full(n_rows, value, dtype=object) for name, value in constant.items()}
+        {"method": method, "control": control}
         | {name: np.repeat(values, n_read) for name, values in per_target.items()}
         | {name: np.concatenate(list(values)) for name, values in per_token.items()}
     )

@@ -121,11 +121,10 @@ def normxlogit(
     layers = _layers(run.subject, layer)
     targets = plan_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
     targets, factors = read_factors(run.subject, targets, norm=norm, layers=layers, centre=centre)
-    parts = []
-    for index, one in enumerate(layers):
-        columns = attribution_columns(targets, factors.scores(index), method="normxlogit")
-        parts.append(columns | {"layer": np.full(len(columns["pos"]), one)})
-    return run.frame(parts)
+    return run.frame(
+        attribution_columns(targets, factors.scores(index), method="normxlogit") | {"layer": one}
+        for index, one in enumerate(layers)
+    )
 
 
 def normxlogit_scores(

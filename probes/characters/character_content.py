@@ -177,9 +177,9 @@ def character_content(
     if not rows:
         raise InputError("every split left some letter's test part without both answers; lower the number of letters.")
     table = pd.DataFrame(rows)
-    part = {name: table[name].to_numpy() for name in table.columns}
+    part: dict[str, Any] = {name: table[name].to_numpy() for name in table.columns}
     same = {"task": task, "case": case, "where": where if layers is None else "residual", "probe": probe}
-    return run.frame([part | {name: np.full(len(table), value, dtype=object) for name, value in same.items()}])
+    return run.frame([part | same])
 
 
 def _check(

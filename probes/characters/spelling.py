@@ -141,7 +141,7 @@ def spelling(
         "log_prob": scores[:, 0],
         "margin": margin,
         "correct": margin > 0,
-        "chance": np.full(len(questions), 1 / (1 + n_wrong)),
+        "chance": 1 / (1 + n_wrong),
     }
     return run.frame([part])
 

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -234,14 +234,16 @@ def _mean_by_prompt(values: Tensor, row: Tensor, batch: Batch) -> np.ndarray:
 
 def _rows(
     statistic: str, values: np.ndarray | Tensor, prompts: np.ndarray | None = None, control: str = "none"
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     """Columns of a statistic [layers, prompts]; without prompts, [layers, 1]."""
     at, unit, _ = STATISTICS[statistic]
     n_layers, n_prompts = values.shape
-    n = n_layers * n_prompts
-    labels = {"at": at, "statistic": statistic, "unit": unit, "control": control}
     return {
         "prompt_id": np.tile(np.array([-1]) if prompts is None else prompts, n_layers),
         "layer": np.repeat(np.arange(n_layers), n_prompts),
         "value": np.asarray(values, dtype=float).ravel(),
-    } | {name: np.full(n, text, dtype=object) for name, text in labels.items()}
+        "at": at,
+        "statistic": statistic,
+        "unit": unit,
+        "control": control,
+    }

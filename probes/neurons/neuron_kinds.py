@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -184,16 +185,15 @@ def neuron_kinds(subject: Source, *, layers: int | Sequence[int] | None = None, 
     return run.frame([*parts, _rows(directions.moments(drawn), -1, CONTROL)])
 
 
-def _rows(moments: CosineMoments, layer: int, control: str) -> dict[str, np.ndarray]:
-    n = len(moments.variance)
+def _rows(moments: CosineMoments, layer: int, control: str) -> dict[str, Any]:
     return {
-        "layer": np.full(n, layer),
-        "neuron": np.arange(n),
+        "layer": layer,
+        "neuron": np.arange(len(moments.variance)),
         "kurtosis": moments.kurtosis.numpy(),
         "skew": moments.skew.numpy(),
         "variance": moments.variance.numpy(),
         "kind": kinds(moments),
-        "control": np.full(n, control, dtype=object),
+        "control": control,
     }
 
 

@@ -110,7 +110,7 @@ def neuron_tokens(
         if n_random:
             neurons, random = random_directions(vectors, n_random, seed + layer)
             parts.append(_rows(read, random, layer, neurons.numpy(), "random", k, centre))
-    return run.frame([part | {"basis": np.full(len(part["layer"]), basis, dtype=object)} for part in parts])
+    return run.frame([part | {"basis": basis} for part in parts])
 
 
 def chosen_layers(subject: Subject, layers: int | Sequence[int] | None) -> list[int]:
@@ -161,13 +161,12 @@ def _rows(
     zscore = logit / read.sd(prepared)[:, None]
     if not centre:
         logit = logit + (prepared @ read.mean)[:, None]
-    n_rows = logit.numel()
     return {
-        "layer": np.full(n_rows, layer),
+        "layer": layer,
         "neuron": np.repeat(neurons, k),
         "k": np.tile(np.arange(k), len(neurons)),
         "token_id": token_id.flatten().cpu().numpy(),
         "logit": logit.flatten().cpu().double().numpy(),
         "zscore": zscore.flatten().cpu().double().numpy(),
-        "control": np.full(n_rows, control, dtype=object),
+        "control": control,
     }

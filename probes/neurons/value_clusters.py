@@ -129,7 +129,7 @@ def value_clusters(
                 "cosine": torch.nn.functional.cosine_similarity(unit, means[labels]).double().numpy(),
                 "coherence": _coherence(directions, torch.from_numpy(labels), k).double().numpy(),
                 "tokens": strings.astype(object)[labels],
-                "control": np.full(len(labels), control, dtype=object),
+                "control": control,
             }
         )
     return run.frame(parts)

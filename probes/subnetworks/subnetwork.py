@@ -276,7 +276,7 @@ def _unpacked(packed: Tensor, shape: tuple[int, int]) -> Tensor:
     return torch.from_numpy(bits.astype(bool)).view(*shape)
 
 
-def shares(subnetwork: Subnetwork, kept: np.ndarray, total: np.ndarray) -> dict[str, np.ndarray]:
+def shares(subnetwork: Subnetwork, kept: np.ndarray, total: np.ndarray | int) -> dict[str, Any]:
     """Columns on parts of a subnetwork that keep so many of so many weights each."""
     return {
         "kept_count": kept,

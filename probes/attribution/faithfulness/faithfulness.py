@@ -219,7 +219,7 @@ def faithfulness(
 
 
 def _columns(attribution: Attribution, intact: np.ndarray, rows: list[Measured]) -> dict[str, Any]:
-    shared = {
+    shared: dict[str, Any] = {
         "prompt_id": attribution.prompt_id,
         "target_pos": attribution.target_pos,
         "target_id": attribution.passage.target_id,
@@ -230,7 +230,7 @@ def _columns(attribution: Attribution, intact: np.ndarray, rows: list[Measured])
     texts = ("metric", "control")
     numbers = ("fraction", "value", "value_random", "unclipped")
     return (
-        {name: np.full(len(rows), value) for name, value in shared.items()}
+        shared
         | {name: np.array([getattr(row, name) for row in rows], dtype=object) for name in texts}
         | {name: np.array([getattr(row, name) for row in rows], dtype=float) for name in numbers}
         | {

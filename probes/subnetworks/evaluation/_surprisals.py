@@ -81,7 +81,6 @@ def with_counts(parts: Sequence[dict[str, Any]], bigrams: BigramModel) -> Iterat
 
 def _columns(run: Run, facts: Mapping[str, Any], batch: Batch, surprisal: NDArray[np.floating]) -> dict[str, Any]:
     (row, pos), following = followed(batch)
-    columns: dict[str, Any] = {**run.token_columns(batch, row, pos), "target_id": following.numpy()}
-    columns |= {name: np.full(len(row), value) for name, value in facts.items()}
+    columns = {**run.token_columns(batch, row, pos), "target_id": following.numpy()}
     # A float32 sum of exponentials can come out a rounding above 1 - and so a surprisal a rounding below 0.
-    return columns | {"surprisal": np.maximum(surprisal.astype(float), 0.0)}
+    return columns | dict(facts) | {"surprisal": np.maximum(surprisal.astype(float), 0.0)}

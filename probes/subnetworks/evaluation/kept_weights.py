@@ -92,11 +92,11 @@ def _parts(subject: Subject, sparsity: float, one: Subnetwork, by: By) -> Iterat
         if matrix.component not in _UNITS[by]:
             continue
         units = _units(one.masks[matrix.name], matrix.component, by, d_head)
-        kept, total = units.sum(1).numpy(), np.full(len(units), units.shape[1])
+        kept, total = units.sum(1).numpy(), units.shape[1]
         yield {
-            "sparsity": np.full(len(units), sparsity),
-            "layer": np.full(len(units), matrix.layer),
-            "component": np.full(len(units), matrix.component, dtype=object),
+            "sparsity": sparsity,
+            "layer": matrix.layer,
+            "component": matrix.component,
             "index": np.arange(len(units)) if by != "component" else np.array([-1]),
             "share_if_even": total / one.n_total,
         } | shares(one, kept, total)

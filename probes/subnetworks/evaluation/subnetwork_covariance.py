@@ -121,6 +121,5 @@ def covariance_columns(condition: SubnetworkCondition, moments: StateMoments, n_
     layers = range(len(moments.fitted))
     rest = [without_largest(moments.covariance(layer), n_dropped) for layer in layers]
     values = np.array([[similarity(one, other) for other in rest] for one in rest])
-    facts = {name: np.full(values.size, value) for name, value in condition.columns().items()}
     places = {"layer": np.repeat(layers, len(layers)), "other_layer": np.tile(layers, len(layers))}
-    return facts | places | {"similarity": values.ravel()}
+    return condition.columns() | places | {"similarity": values.ravel()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,13 +61,13 @@ COMPONENTS = Schema(
 )
 
 
-def log_columns(log: Sequence[Mapping[str, float]], sparsity: float, target: str) -> dict[str, np.ndarray]:
+def log_columns(log: Sequence[Mapping[str, float]], sparsity: float, target: str) -> dict[str, Any]:
     """Columns of `LOG` from a training's own rows."""
-    values = {name: np.array([row[name] for row in log]) for name in log[0]}
-    return values | _of_search(sparsity, target, len(log))
+    values: dict[str, Any] = {name: np.array([row[name] for row in log]) for name in log[0]}
+    return values | {"sparsity": sparsity, "target": target}
 
 
-def component_columns(found: Mapping[float, Subnetwork], target: str) -> list[dict[str, np.ndarray]]:
+def component_columns(found: Mapping[float, Subnetwork], target: str) -> list[dict[str, Any]]:
     """Columns of `COMPONENTS`, a part per sparsity and control."""
     parts = []
     for sparsity, subnetwork in found.items():
@@ -76,9 +77,8 @@ def component_columns(found: Mapping[float, Subnetwork], target: str) -> list[di
         for control, kept in (("none", counts["kept_count"].to_numpy(dtype=float)), ("size", evenly)):
             parts.append(
                 {name: counts[name].to_numpy() for name in ("layer", "component")}
-                | _of_search(sparsity, target, len(counts))
                 | shares(subnetwork, kept, total)
-                | {"control": np.full(len(counts), control, dtype=object)}
+                | {"sparsity": sparsity, "target": target, "control": control}
             )
     return parts
 
@@ -100,7 +100,3 @@ def summarise_log(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per sparsity: its last step, and whether the masks were decided by then."""
     last = frame.groupby(["model", "run_id", "sparsity", "target"], as_index=False).tail(1)
     return last.assign(decided=decided(last["n_mid"], last["n_hi"])).reset_index(drop=True)
-
-
-def _of_search(sparsity: float, target: str, n_rows: int) -> dict[str, np.ndarray]:
-    return {"sparsity": np.full(n_rows, sparsity), "target": np.full(n_rows, target, dtype=object)}
