@@ -28,6 +28,7 @@ from interp.options import options
 from interp.runs.accessor import concat
 from interp.runs.examples import CONCEPT, at_most, running_text, with_concept
 from interp.runs.holdout import held_out_prompts, require_enough, require_fitted
+from interp.runs.progress import progress_bar
 from interp.runs.registry import Example, Probe, probe, summarise_by_prompt
 from interp.runs.run import Run, in_batches, run_id
 from interp.runs.store import Store
@@ -69,6 +70,7 @@ __all__ = [
     "one_core_each",
     "options",
     "probe",
+    "progress_bar",
     "read_texts",
     "require_enough",
     "require_fitted",

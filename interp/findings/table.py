@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import inspect
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from interp.data.shipped import read_texts
 from interp.errors import InputError, InterpError, UnknownName
@@ -24,10 +22,10 @@ from interp.findings.verdict import judge
 from interp.frames.schema import Column, Schema, columns
 from interp.model.loading import Source
 from interp.model.subject import Subject
-from interp.options import options
 from interp.runs import registry
 from interp.runs.accessor import concat
 from interp.runs.code import code_digest
+from interp.runs.progress import progress_bar
 from interp.runs.registry import probe
 from interp.runs.run import Run, hash_of
 from interp.runs.store import Store
@@ -173,16 +171,15 @@ def _of_model(
     for claim in chosen:
         if claim.id not in rows:
             runs.setdefault(claim.run_key(), []).append(claim)
-    hidden = len(runs) <= 1 or (None if options.progress is None else not options.progress)
-    with tqdm(total=len(runs), unit="run", desc=run.subject.name, disable=hidden, file=sys.stderr) as progress:
+    with progress_bar(len(runs), "run", run.subject.name) as bar:
         for sharing in runs.values():
-            progress.set_postfix_str(sharing[0].probe)
+            bar.set_postfix_str(sharing[0].probe)
             for claim, row in _rows(run.subject, sharing, settings):
                 rows[claim.id] = row
                 # What was skipped may be mended before the next try.
                 if store is not None and row["state"] != "skipped":
                     store.write(pd.DataFrame([row | {"digest": keys[claim.id]}]))
-            progress.update()
+            bar.update()
     return run.frame([_after_holm([rows[claim.id] for claim in chosen], settings["level"])])
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from interp.data.shipped import read_texts, text_dataset_names
 from interp.errors import InputError, InterpError
 from interp.model.loading import Source, load
 from interp.model.subject import Subject
-from interp.options import options
 from interp.runs import registry
 from interp.runs.code import code_digest
+from interp.runs.progress import progress_bar
 from interp.runs.registry import Probe
 
 
@@ -67,20 +65,20 @@ def run_every_probe(
     folder = _make_folder(Path(folder))
     subject = load(source)
     digest = subject.tokens(texts, truncate=True).digest  # refuses texts that cannot be used before any probe runs
-    hidden = None if options.progress is None else not options.progress
-    with tqdm(chosen, unit="probe", disable=hidden, file=sys.stderr) as progress:
-        for probe in progress:
-            progress.set_description(probe.name)
+    with progress_bar(len(chosen), "probe") as bar:
+        for probe in chosen:
+            bar.set_description(probe.name)
             file = folder / f"{probe.name}-{_key(probe, subject, digest)}.parquet"
             if file.is_file():
                 yield ProbeResult(probe, pd.read_parquet(file), kept=True)
-                continue
-            entry = _run(probe, subject, texts)
-            if entry.frame is not None:
-                unfinished = file.with_suffix(".unfinished")
-                entry.frame.to_parquet(unfinished)
-                unfinished.replace(file)
-            yield entry
+            else:
+                entry = _run(probe, subject, texts)
+                if entry.frame is not None:
+                    unfinished = file.with_suffix(".unfinished")
+                    entry.frame.to_parquet(unfinished)
+                    unfinished.replace(file)
+                yield entry
+            bar.update()
 
 
 def some_texts(texts: str | Sequence[str] | pd.DataFrame, n: int) -> pd.DataFrame:

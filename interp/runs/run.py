@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from interp.errors import InputError
 from interp.frames.build import broadcast, build
@@ -23,9 +21,9 @@ from interp.frames.schema import Schema
 from interp.model.loading import Source, load
 from interp.model.subject import Subject
 from interp.model.tokens import Batch, Texts, Tokens
-from interp.options import options
 from interp.runs.accessor import attach
 from interp.runs.code import versions
+from interp.runs.progress import progress_bar
 from interp.runs.store import Store
 
 
@@ -206,13 +204,11 @@ def hash_of(identity: Mapping[str, Any]) -> str:
 def in_batches(tokens: Tokens, max_tokens: int, label: str, *, skip: Collection[int] = ()) -> Iterator[Batch]:
     """Batches of at most `max_tokens` padded tokens, with a progress bar where there is more than one."""
     batches = list(tokens.batches(max_tokens, skip))
-    # None lets tqdm decide: shown on a terminal or in a notebook.
-    hidden = len(batches) <= 1 or (None if options.progress is None else not options.progress)
     total = sum(int(batch.lengths.sum()) for batch in batches)
-    with tqdm(total=total, unit="token", desc=label, disable=hidden, file=sys.stderr) as progress:
+    with progress_bar(total, "token", label, n_steps=len(batches)) as bar:
         for batch in batches:
             yield batch
-            progress.update(int(batch.lengths.sum()))
+            bar.update(int(batch.lengths.sum()))
 
 
 def _token_facts(tokens: Tokens | None) -> dict[str, Any]:

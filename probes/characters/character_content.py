@@ -7,7 +7,6 @@ says what the number is worth.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -15,7 +14,6 @@ from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from interp.authoring import (
     Column,
@@ -27,6 +25,7 @@ from interp.authoring import (
     UnknownName,
     columns,
     options,
+    progress_bar,
     whole_numbers,
 )
 from interp.authoring import probe as mark_probe
@@ -164,7 +163,7 @@ def character_content(
     common = _frequencies(run.subject, frequencies)[ids]
     lengths = np.array([len(word) for word in words])
     rows: list[dict[str, Any]] = []
-    with _progress(len(places) * len(numbers)) as bar:
+    with progress_bar(len(places) * len(numbers), "split", CHARACTERS.probe) as bar:
         for layer, matrix in token_vectors(run.subject, ids, where, places):
             conditions = Conditions(matrix, lengths, common, controls)
             for seed in numbers:
@@ -229,8 +228,3 @@ def _measures(n_train: int, answer: np.ndarray, scores: np.ndarray) -> dict[str,
         "accuracy": float(np.mean(answer == answered)),
         "auroc": auc(scores, answer),
     }
-
-
-def _progress(total: int) -> Any:
-    hidden = total == 1 or (None if options.progress is None else not options.progress)
-    return tqdm(total=total, unit="split", desc=CHARACTERS.probe, disable=hidden, file=sys.stderr)

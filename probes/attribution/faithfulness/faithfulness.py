@@ -11,13 +11,11 @@ No number means anything alone: beside each stands what the same scores give whe
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from interp.authoring import (
     Column,
@@ -29,8 +27,8 @@ from interp.authoring import (
     UnknownName,
     columns,
     load,
-    options,
     probe,
+    progress_bar,
 )
 from interp.stats import holm, paired_bootstrap
 from probes import papers
@@ -213,9 +211,12 @@ def faithfulness(
         normalise=normalise, log_odds=log_odds, n_random=n_random, n_draws=n_draws, n_samples=n_samples, seed=seed,
     )  # fmt: skip
     intact = measurement.intact  # before anything is edited: a subject checks itself in its first pass
-    hidden = len(given) == 1 or (None if options.progress is None else not options.progress)
-    numbers = tqdm(range(len(given)), unit="target", desc="faithfulness", disable=hidden, file=sys.stderr)
-    return run.frame([_columns(given[index], intact[index], list(measurement.measure(index))) for index in numbers])
+    parts = []
+    with progress_bar(len(given), "target", FAITHFULNESS.probe) as bar:
+        for index, attribution in enumerate(given):
+            parts.append(_columns(attribution, intact[index], list(measurement.measure(index))))
+            bar.update()
+    return run.frame(parts)
 
 
 def _columns(attribution: Attribution, intact: np.ndarray, rows: list[Measured]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from interp.authoring import (
     InputError,
@@ -27,7 +26,7 @@ from interp.authoring import (
     UnknownName,
     adds_bos,
     load,
-    options,
+    progress_bar,
     run_id,
 )
 from probes.subnetworks.bigram_model import BigramModel
@@ -228,9 +227,8 @@ def _checkpoint(out: str | Path | None, run_id: str) -> Path | None:
 @contextmanager
 def _bar(sparsity: float, schedule: MaskSchedule, training: MaskTraining) -> Iterator[Callable[[Logged], None]]:
     """Steps with loss, kept fraction and an estimate; it ends early where the masks are decided before."""
-    hidden = None if options.progress is None else not options.progress
     label = f"find_subnetwork, sparsity {sparsity:g}"
-    with tqdm(total=schedule.steps, initial=training.progress.step, unit="step", desc=label, disable=hidden) as bar:
+    with progress_bar(schedule.steps, "step", label, done=training.progress.step) as bar:
 
         def report(logged: Logged) -> None:
             if logged.step < bar.n:  # another attempt
