@@ -7,24 +7,25 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pandas as pd
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from interp.data.shipped import read_data, shipped_path
+from interp.display.terminal import show_table
 from interp.display.text import short_citation
 from interp.errors import InputError, InterpError
 from interp.runs import arguments, registry
+from interp.runs.plugins import offered
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 # Tables go to standard output and everything else to standard error, so that output can be piped.
 _out = Console()
 _err = Console(stderr=True)
 
-DEMO_TEXT = "Once upon a time there was a little"
+DEMO_GROUP = "interp.demo"
 
 OneModel = Annotated[str, typer.Option("--model", help="A shipped model's name, a folder or a hub id.")]
 Backend = Annotated[str, typer.Option(help="bridge or nnsight.")]
@@ -49,7 +50,7 @@ def probes(as_json: AsJson = False) -> None:
     with _one_sentence():
         found = [registry.get(name) for name in registry.names()]
     rows = [{"probe": one.name, "rows": one.schema.rows, "paper": one.schema.paper} for one in found]
-    _show(pd.DataFrame(rows), as_json)
+    show_table(pd.DataFrame(rows), as_json=as_json)
 
 
 @app.command()
@@ -65,7 +66,7 @@ def describe(probe: Annotated[str, typer.Argument(help="Name of a probe.")], as_
     _out.print(f"[bold]{schema.probe}[/bold]  {(found.function.__doc__ or '').splitlines()[0]}")
     _out.print(f"paper: {schema.paper}\nrows:  {schema.rows}", highlight=False)
     _out.print(f"call:  {schema.probe}{inspect.signature(found.function)}", highlight=False, soft_wrap=True)
-    _show(schema.describe(), False)
+    show_table(schema.describe())
 
 
 @app.command()
@@ -81,7 +82,7 @@ def models(as_json: AsJson = False) -> None:
         rows.append(
             {"model": name, "architecture": config["architectures"][0]} | shape | {"megabytes": round(size / 1e6)}
         )
-    _show(pd.DataFrame(rows), as_json)
+    show_table(pd.DataFrame(rows), as_json=as_json)
 
 
 @app.command()
@@ -112,7 +113,7 @@ def run(
         if out is not None:
             frame.to_parquet(out)
         summary = frame.interp.summary()
-    _show(summary, as_json)
+    show_table(summary, as_json=as_json)
     if out is not None:
         _err.print(f"{len(frame):,} rows in {out}", highlight=False)
 
@@ -179,11 +180,11 @@ def findings(
         return
     for name, rows in frame.groupby("run_id", sort=False):
         _out.print(f"[bold]{rows['model'].iat[0]}[/bold] {name}", highlight=False)
-        _show(_verdicts(rows), False)
+        show_table(_verdicts(rows))
         for row in rows[rows["reason"] != ""].itertuples():
             _out.print(f"{row.claim}: {row.state}: {row.reason}", style="dim", highlight=False)
     if len(subjects) > 1:
-        _show(frame.interp.summary().drop(columns="statement"), False)
+        show_table(frame.interp.summary().drop(columns="statement"))
     if out is not None:
         _err.print(f"{len(frame):,} rows in {out}", highlight=False)
 
@@ -216,72 +217,13 @@ def _verdicts(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the tables and the figure.")] = Path("results/demo"),
-    text: Annotated[str, typer.Option(help="What to read.")] = DEMO_TEXT,
-    subnetwork: Annotated[bool, typer.Option(help="Look for a bigram subnetwork too, a pilot of a minute.")] = True,
-) -> None:
-    """Read the shipped model through the logit lens: a table, Parquet files, a figure. Needs no network."""
-    from interp.model.loading import load
-
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)
+def demo(context: typer.Context) -> None:
+    """Read the shipped model with the built-in probes: tables, Parquet files, a figure. Needs no network."""
     with _one_sentence():
-        lens, top = registry.get("logit_lens"), registry.get("top_tokens")
-        subject = load("reference")
-        out.mkdir(parents=True, exist_ok=True)
-        frame = lens.function(subject, [text])
-        tops = top.function(subject, [text])
-        corpus = lens.function(subject, "prompts", positions=-1, targets="argmax")
-        files = {"logit_lens.parquet": frame, "top_tokens.parquet": tops, "prompts_logit_lens.parquet": corpus}
-        for name, table in files.items():
-            table.to_parquet(out / name)
-        figure = out / "logit_lens.png"
-        frame.interp.plot(path=figure)
-    last = frame[frame["pos"] == frame["pos"].max()]
-    table = last[["layer", "top1", "top1_prob", "entropy", "kl_to_final"]]
-    _out.print(f"What {subject.name!r} would say after {text!r} if it stopped at each layer (entropy and KL in nats):")
-    _show(table, False)
-    depth = corpus.interp.summary()[["layer", "n_prompts", "agrees_final", "agrees_final_low", "agrees_final_high"]]
-    _out.print("Share of the shipped prompts on which a layer's last-position argmax is already the model's own:")
-    _show(depth, False)
-    written = [*(out / name for name in files), figure]
-    if subnetwork:
-        with _one_sentence():
-            written.append(_demo_subnetwork(subject, out))
-    for path in written:
-        typer.echo(f"wrote {path}")
-
-
-def _demo_subnetwork(subject: Any, out: Path) -> Path:
-    """Which neurons and heads a pilot keeps, by block."""
-    pilot = {"sparsity": 1, "unit": "neuron", "recipe": "pilot"}
-    kept = registry.get("bigram_subnetwork").function(subject, **pilot)
-    _out.print(
-        "A PILOT of a bigram subnetwork (neurons and heads instead of weights, half a minute, not a quarter of an "
-        "hour): the share of each block's weights that is kept to predict the next token from the current one alone, "
-        "and which share of all kept weights lies in the block's MLP."
-    )
-    _show(kept.interp.summary()[["layer", "kept_fraction", "mlp_share"]], False)
-    path = out / "bigram_subnetwork.parquet"
-    kept.to_parquet(path)
-    return path
-
-
-def _show(frame: pd.DataFrame, as_json: bool) -> None:
-    if as_json:
-        typer.echo(frame.to_json(orient="records", indent=2))
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, dtype in frame.dtypes.items():
-        table.add_column(
-            str(name), justify="right" if pd.api.types.is_numeric_dtype(dtype) else "left", overflow="fold"
-        )
-    for row in frame.itertuples(index=False):
-        table.add_row(*(_cell(value) for value in row))
-    _out.print(table)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if pd.isna(value) else f"{value:.3f}"
-    return repr(value) if isinstance(value, str) and value != value.strip() else str(value)
+        found, _ = offered(DEMO_GROUP)
+        if not found:
+            raise InputError("no installed package offers a demo; install interp-probes again.")
+        found[0].things[0](context.args, prog_name="interp demo", standalone_mode=False)

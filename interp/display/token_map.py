@@ -16,8 +16,8 @@ from interp.frames.schema import Schema
 
 _POSITIVE, _NEGATIVE = (0, 114, 178), (213, 94, 0)  # Okabe and Ito's blue and vermilion
 _MAX_LINES, _MAX_TOKENS = 12, 200
-# What tells the lines of one prompt apart, beside what the probe sums up by.
-_LINE_COLUMNS = ("method", "control", "intervention", "layer", "sublayer", "lens", "target_pos", "target_id", "k")
+# Columns of the shared vocabulary that tell the lines of one prompt apart; a schema adds those of its own.
+_LINE_COLUMNS = ("method", "control", "layer", "target_id")
 
 
 def token_map(
@@ -57,7 +57,7 @@ def token_map(
     if one[value].isna().all():
         raise InputError(f"prompt {chosen} has no {value!r} at all in this frame of {schema.probe!r}.")
     # What varies along the line, as the next token does, tells no lines apart.
-    known = [key for key in dict.fromkeys((*schema.summary_by, *_LINE_COLUMNS)) if key in one]
+    known = [key for key in dict.fromkeys((*schema.summary_by, *schema.lines_by, *_LINE_COLUMNS)) if key in one]
     keys = [key for key in known if (one.groupby("pos")[key].nunique() > 1).any()]
     if one.duplicated([*keys, "pos"]).any():
         raise InputError(f"the frame of {schema.probe!r} holds several rows for a token that nothing tells apart.")

@@ -77,6 +77,7 @@ class Schema:
         columns: in order; names from `VOCABULARY` or `Column`s of the probe's own.
         summary_by: columns that define the groups of `.interp.summary()`.
         summary_of: the values it averages over prompts.
+        lines_by: further columns that tell rows at one token apart; each of their values is a line of a token map.
     """
 
     probe: str
@@ -85,6 +86,7 @@ class Schema:
     columns: tuple[Column, ...]
     summary_by: tuple[str, ...] = ()
     summary_of: tuple[str, ...] = ()
+    lines_by: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Column:
         for column in self.columns:

@@ -42,6 +42,7 @@ ATTRIBUTE = Schema(
     rows="one per prompt, method, target and position read",
     columns=ATTRIBUTION,
     summary_by=("method",),
+    lines_by=("target_pos",),
 )
 
 _SHARES = ("top_share", "last_share", "negative_share", "effective_tokens")

@@ -58,6 +58,7 @@ NORMXLOGIT = Schema(
         Column("logit", "float", "the second: what the residual of this position and layer gives the target", "logits"),
     ),
     summary_by=("layer",),
+    lines_by=("target_pos",),
     summary_of=("score", "norm", "logit"),
 )
 

@@ -15,6 +15,9 @@ from typing import NamedTuple
 
 import pytest
 
+from interp.frames.schema import VOCABULARY
+from interp.runs import registry
+
 REPOSITORY = Path(__file__).parents[2]
 MOST_LINES, MOST_FILES = 300, 17
 
@@ -114,14 +117,14 @@ def _mend(one: Import, authoring: set[str]) -> str:
             below = [name for floor in FLOORS[: ROOMS[room]] for name in floor]
             return f"{room!r} may import from {', '.join(below) or 'nowhere'}; move {one.name!r} there."
         return ""
-    if room in ("__init__", "claims") or (other, needed) == ("probes", room):
+    if room in ("__init__", "claims", "demo") or (other, needed) == ("probes", room):
         return ""
     if room == "papers":
         return "papers are strings; leave the import out."
     if any(f"{one.target}.".startswith(f"{allowed}.") for allowed in FOR_FAMILIES):
         return ""
     if other == "probes":
-        if needed in ("__init__", "claims"):
+        if needed in ("__init__", "claims", "demo"):
             return f"the list stands above what it lists; import {one.name!r} from its own module."
         if (room, needed) in BETWEEN_FAMILIES:
             return ""
@@ -246,3 +249,24 @@ def test_long_files_and_full_folders_are_named(tmp_path):
         "interp/errors.py has 301 lines, 300 at most: divide it.",
         "probes/lens/ holds 18 files, 17 at most: put those of one concern into a folder.",
     ]
+
+
+# Words that a method has as a column too, and that mean something else in the workbench.
+EVERYDAY = {"expected", "k", "n_prompts", "n_tokens", "norm", "seconds", "statistic", "text", "value", "vocabulary"}
+
+
+def test_the_workbench_names_no_probe_and_no_column_of_one():
+    """Figures, claims and tables of a method stand with the method: a plug-in's are no worse off than ours."""
+    methods = {name for name in registry.names() if registry.get(name).function.__module__.startswith("probes.")}
+    columns = {column.name for name in methods for column in registry.get(name).schema.columns}
+    findings = {column.name for column in registry.get("findings").schema.columns}
+    theirs = (methods | columns) - set(VOCABULARY) - findings - EVERYDAY
+    assert {"logit_lens", "intervention", "kl_to_final"} <= theirs
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{node.lineno} {node.value!r}"
+        for path in sorted((REPOSITORY / "interp").rglob("*.py"))
+        if "reference" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and node.value in theirs
+    ]
+    assert found == []

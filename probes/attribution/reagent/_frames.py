@@ -30,6 +30,7 @@ REAGENT = Schema(
         Column("stop_step", "float", "median step at which they stopped, from 1", low=1.0, missing=True),
     ),
     summary_by=("method",),
+    lines_by=("target_pos",),
     summary_of=("converged", "stop_step", "stops_at_once", "entropy"),
 )
 

@@ -47,6 +47,7 @@ REAGENT_LS = Schema(
         for column in ATTRIBUTION
     ),
     summary_by=("method",),
+    lines_by=("target_pos",),
     summary_of=("score", "score_se"),
 )
 
