@@ -156,7 +156,25 @@ def reagent_probes(
 ) -> pd.DataFrame:
     """Every probe of `reagent`: whether and when it stopped, how sharp its scores are, what its best tokens keep.
 
-    Arguments, errors and cost are those of `reagent`, which with `return_probes=True` returns both frames of one run.
+    Errors and cost are those of `reagent`, which with `return_probes=True` returns both frames of one run.
+
+    Args:
+        subject: see `reagent`.
+        texts: see `reagent`.
+        target: see `reagent`.
+        continuation: see `reagent`.
+        target_pos: see `reagent`.
+        replace_ratio: see `reagent`.
+        keep: see `reagent`.
+        tolerance: see `reagent`.
+        max_steps: see `reagent`.
+        n_probes: see `reagent`.
+        sampler: see `reagent`.
+        implementation: see `reagent`.
+        protect_bos: see `reagent`.
+        seed: see `reagent`.
+        bos: see `reagent`.
+        truncate: see `reagent`.
 
     Returns:
         One row per prompt, target and probe; entropy in nats.
