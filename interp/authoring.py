@@ -11,19 +11,9 @@ from interp.frames.build import rows_of_block
 from interp.frames.schema import VOCABULARY, Column, Schema, columns
 from interp.model.generation import continuation
 from interp.model.loading import Source, load
+from interp.model.positions import check_positions, followed, next_tokens, select_positions, whole_numbers
 from interp.model.subject import Subject
-from interp.model.tokens import (
-    Batch,
-    Texts,
-    Tokens,
-    adds_bos,
-    check_positions,
-    followed,
-    next_tokens,
-    select_positions,
-    single_token,
-    whole_numbers,
-)
+from interp.model.tokens import Batch, Texts, Tokens, adds_bos, single_token
 from interp.options import options
 from interp.runs.accessor import concat
 from interp.runs.examples import CONCEPT, at_most, running_text, with_concept

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 
@@ -16,7 +16,12 @@ from interp.errors import InputError, ModelError, UnknownName
 from interp.model.backends.structure import require_causal
 from interp.model.subject import Subject
 
-Source: TypeAlias = Any
+if TYPE_CHECKING:
+    from nnsight import Envoy
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedModel
+
+Source: TypeAlias = "str | Path | Subject | PreTrainedModel | TransformerBridge | Envoy"
 """A shipped model's name, a Hugging Face folder or hub id, a bridge, an nnsight model, a PreTrainedModel, a Subject."""
 
 BackendName: TypeAlias = Literal["bridge", "nnsight"]

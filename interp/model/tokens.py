@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import operator
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -18,8 +17,9 @@ from interp.errors import InputError, TooLong
 
 _ID_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
-Texts: TypeAlias = str | Sequence[str] | pd.DataFrame | Tensor
-"""What every probe reads: a text, texts, a frame with a `text` column, token ids, or a shipped dataset's name."""
+Texts: TypeAlias = "str | Sequence[str] | pd.DataFrame | Tensor | Tokens"
+"""What every probe reads: a text, texts, a frame with a `text` column, token ids, a shipped dataset's name, or tokens
+that `Subject.tokens` made, which decides how they are cut: `subject.tokens(texts, bos=False)`."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,16 @@ def tokenise(
         n_ctx: the longest prompt the model takes, in tokens.
         d_vocab: ids must be below it.
         bos: True puts exactly one start-of-text token first, False none; None does as the model's own tokenizer does.
+            It cannot be changed where `texts` are tokens already.
         truncate: cut prompts that are too long instead of raising; how much was cut is recorded.
 
     Raises:
         InputError: no texts, an empty text, ids outside the vocabulary, no tokenizer or no start-of-text token.
         TooLong: a prompt is longer than `n_ctx`.
     """
-    if isinstance(texts, Tensor):
+    if isinstance(texts, Tokens):
+        ids, table, bos = _given_tokens(texts, d_vocab, bos)
+    elif isinstance(texts, Tensor):
         ids, table, bos = _given_ids(texts, d_vocab, bos)
     else:
         strings, table = _strings(texts)
@@ -115,6 +118,8 @@ def tokenise(
                 "shorten it, or pass truncate=True to cut its end."
             )
     n_cut = np.array([max(0, len(prompt) - n_ctx) for prompt in ids], dtype=np.int64)
+    if isinstance(texts, Tokens):
+        n_cut += texts.n_cut
     return Tokens([prompt[:n_ctx] for prompt in ids], table, bos, n_cut)
 
 
@@ -167,67 +172,6 @@ def single_token(text: str, tokenizer: Any) -> int:
     if ids[0] == tokenizer.unk_token_id and text != tokenizer.unk_token:
         raise InputError(f"{text!r} is unknown to the model's tokenizer; choose another token, or pass an id.")
     return int(ids[0])
-
-
-def select_positions(batch: Batch, positions: int | Sequence[int] | None) -> tuple[Tensor, Tensor]:
-    """Rows and columns of `batch.ids` to read: all real tokens, or the given positions of every prompt; -1 is the last.
-
-    Returns:
-        (row, pos), int64 [n] each, prompt by prompt, positions ascending, each once however often it is named.
-
-    Raises:
-        InputError: no positions, or a prompt is too short for one.
-    """
-    real = torch.arange(batch.ids.shape[1]) < batch.lengths[:, None]
-    if positions is not None:
-        wanted = torch.tensor(whole_numbers(positions, "positions"))
-        check_positions(wanted.tolist(), int(batch.lengths.min()))
-        pos = torch.where(wanted < 0, batch.lengths[:, None] + wanted, wanted)
-        real = torch.zeros_like(real).scatter_(1, pos, True)
-    row, pos = real.nonzero(as_tuple=True)
-    return row, pos
-
-
-def next_tokens(batch: Batch, row: Tensor, pos: Tensor) -> Tensor:
-    """The token after each position, int64 [n, 1]; -1 at a prompt's last position, where the text says none."""
-    following = batch.ids[row, (pos + 1).clamp(max=batch.ids.shape[1] - 1)]
-    return torch.where(pos + 1 < batch.lengths[row], following, -1)[:, None]
-
-
-def followed(batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Rows and positions [n] that another token follows, and that token [n]."""
-    row, pos = select_positions(batch, None)
-    following = next_tokens(batch, row, pos)[:, 0]
-    known = following >= 0
-    return (row[known], pos[known]), following[known]
-
-
-def check_positions(positions: int | Sequence[int] | None, shortest: int) -> None:
-    """Raise InputError where a position is outside the shortest prompt; a probe asks before it computes anything."""
-    for position in () if positions is None else whole_numbers(positions, "positions"):
-        if not -shortest <= position < shortest:
-            raise InputError(
-                f"position {position} is outside a prompt of {shortest} tokens; "
-                f"positions run from {-shortest} to {shortest - 1} there."
-            )
-
-
-def whole_numbers(given: int | Iterable[int], what: str) -> list[int]:
-    """One whole number or several, as a list.
-
-    >>> whole_numbers(3, "positions"), whole_numbers(range(2), "positions")
-    ([3], [0, 1])
-
-    Raises:
-        InputError: there are none, or something else among them.
-    """
-    try:
-        several = [operator.index(one) for one in (given if isinstance(given, Iterable) else [given])]
-    except TypeError:
-        raise InputError(f"{what} are whole numbers, not {given!r}.") from None
-    if not several:
-        raise InputError(f"{what} is empty; name at least one, or pass None for all.")
-    return several
 
 
 def _strings(texts: str | Sequence[str] | pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
@@ -285,6 +229,17 @@ def _pieces(strings: list[str], tokenizer: Any) -> list[list[int]]:
         shown = strings if len(strings) == 1 else "these texts"
         raise InputError(f"the model's tokenizer cannot read {shown}: {str(error).rstrip('.')}.") from error
     return [list(ids) for ids in encoded]
+
+
+def _given_tokens(tokens: Tokens, d_vocab: int, bos: bool | None) -> tuple[list[Tensor], pd.DataFrame, bool | None]:
+    if bos is not None and bos != tokens.bos:
+        raise InputError(f"bos={bos} cannot be applied to tokens; pass it to Subject.tokens when they are made.")
+    largest = max(int(ids.max()) for ids in tokens.ids)
+    if largest >= d_vocab:
+        raise InputError(
+            f"token id {largest} is not in this model's vocabulary of {d_vocab}: these are another's tokens."
+        )
+    return tokens.ids, tokens.table, tokens.bos
 
 
 def _given_ids(ids: Tensor, d_vocab: int, bos: bool | None) -> tuple[list[Tensor], pd.DataFrame, None]:

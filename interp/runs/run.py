@@ -35,11 +35,9 @@ class Run:
     Args:
         schema: of the frame.
         source: what the user passed as the model.
-        texts: what the user passed as texts, or the tokens of another run of the subject, which keep how they were cut;
-            None for a probe that reads weights only.
+        texts: anything `Subject.tokens` takes; None for a probe that reads weights only.
         parameters: the probe's own arguments, as far as they decide the numbers.
-        bos: see `interp.model.tokens.tokenise`.
-        truncate: likewise.
+        truncate: cut texts that are longer than the context, instead of refusing them.
         seed: of the probe's random choices, if it makes any.
         out: a folder where finished rows are kept as Parquet as they are made; an interrupted run goes on there.
     """
@@ -48,19 +46,16 @@ class Run:
         self,
         schema: Schema,
         source: Source,
-        texts: Texts | Tokens | None,
+        texts: Texts | None,
         *,
         parameters: Mapping[str, Any],
-        bos: bool | None = None,
         truncate: bool = False,
         seed: int | None = None,
         out: str | Path | None = None,
     ) -> None:
         self.schema = schema
         self.subject = load(source)
-        if texts is not None and not isinstance(texts, Tokens):
-            texts = self.subject.tokens(texts, bos=bos, truncate=truncate)
-        self._tokens = texts
+        self._tokens = None if texts is None else self.subject.tokens(texts, truncate=truncate)
         self.parameters = MappingProxyType(dict(parameters))
         self.seed = seed
         self._edits = list(self.subject.edits)

@@ -52,7 +52,7 @@ def summarise_heads(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @probe(SUBJOINERS, plot=plots.subjoiner_heads, summarise=summarise_heads)
-def subjoiner_heads(subject: Source, texts: Texts, *, bos: bool | None = None, truncate: bool = False) -> pd.DataFrame:
+def subjoiner_heads(subject: Source, texts: Texts, *, truncate: bool = False) -> pd.DataFrame:
     """Score every head by how much it attends within words beyond what distance explains.
 
     A word is a run of tokens that are letters only, of which none but the first begins with a space. Position 0 is no
@@ -62,8 +62,7 @@ def subjoiner_heads(subject: Source, texts: Texts, *, bos: bool | None = None, t
     Args:
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes.
-        bos: see `probes.logit_lens`.
-        truncate: see `probes.logit_lens`.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         One row per head: attention within, across, and their difference, means per prompt and then over prompts, with a
@@ -77,7 +76,7 @@ def subjoiner_heads(subject: Source, texts: Texts, *, bos: bool | None = None, t
     >>> frame.shape[0], bool((frame.score == frame.within - frame.across).all())
     (64, True)
     """
-    run = Run(SUBJOINERS, subject, texts, parameters={}, bos=bos, truncate=truncate)
+    run = Run(SUBJOINERS, subject, texts, parameters={}, truncate=truncate)
     model = run.subject
     if model.tokenizer is None:
         raise InputError(f"{model.name!r} came without a tokenizer, and words are told by it; load it with tokenizer=.")

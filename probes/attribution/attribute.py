@@ -115,7 +115,6 @@ def attribute(
     continuation: Continuation | None = None,
     target_pos: int | Sequence[int] = -1,
     seed: int = 0,
-    bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
     """Ask several methods how much each token matters for the model's next one.
@@ -134,8 +133,7 @@ def attribute(
             greedy tokens.
         target_pos: the last position read, or several; the target is the token predicted after it.
         seed: of the methods that draw.
-        bos: see `Subject.tokens`.
-        truncate: cut prompts longer than the context.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         One row per prompt, method, target and position 0..target_pos.
@@ -153,7 +151,7 @@ def attribute(
     """
     chosen = _chosen_methods(methods)
     parameters = {"methods": chosen, "target": target, "continuation": continuation, "target_pos": target_pos}
-    run = Run(ATTRIBUTE, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
+    run = Run(ATTRIBUTE, subject, texts, parameters=parameters, truncate=truncate, seed=seed)
     targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
     parts = []
     for name, options in chosen.items():

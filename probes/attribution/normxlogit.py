@@ -74,7 +74,6 @@ def normxlogit(
     norm: Norm = "resid0",
     layer: int | Sequence[int] | Literal["all"] | None = None,
     centre: Centre = "none",
-    bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
     """Score every token read by the norm of its vector times its own logit for the target.
@@ -100,8 +99,7 @@ def normxlogit(
         layer: which residual is read, 0..L, or several, or "all"; None is the last, as in the paper.
         centre: what is subtracted from the logit: "none", the mean logit over the vocabulary ("vocab_mean"), or the
             log-sum-exp ("log_prob", in nats).
-        bos: see `Subject.tokens`.
-        truncate: cut prompts longer than the context.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         One row per prompt, target, layer and position read, with `norm` and `logit`, whose product is `score`.
@@ -118,7 +116,7 @@ def normxlogit(
     """
     parameters = {"target": target, "continuation": continuation, "target_pos": target_pos}
     parameters |= {"norm": norm, "layer": layer, "centre": centre}
-    run = Run(NORMXLOGIT, subject, texts, parameters=parameters, bos=bos, truncate=truncate)
+    run = Run(NORMXLOGIT, subject, texts, parameters=parameters, truncate=truncate)
     layers = _layers(run.subject, layer)
     targets = plan_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
     targets, factors = read_factors(run.subject, targets, norm=norm, layers=layers, centre=centre)

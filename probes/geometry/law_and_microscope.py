@@ -10,7 +10,7 @@ from probes.geometry.next_token_law import LawSettings, LawStream, law_run
 
 
 def law_and_microscope(
-    subject: Source, texts: Texts, *, seed: int = 0, bos: bool | None = None, truncate: bool = False
+    subject: Source, texts: Texts, *, seed: int = 0, truncate: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The frames of `next_token_law` and `microscope` from one forward pass, each as the probe alone gives it.
 
@@ -18,16 +18,15 @@ def law_and_microscope(
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes.
         seed: of both.
-        bos: see `probes.logit_lens`.
-        truncate: see `probes.logit_lens`.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Raises:
         InputError: too few tokens or prompts.
     """
     loaded = load(subject)
     of_law, of_layers = LawSettings(), MicroscopeSettings()
-    law = law_run(loaded, texts, of_law, seed=seed, bos=bos, truncate=truncate)
-    layers = microscope_run(loaded, law.tokens, of_layers, seed=seed, bos=bos, truncate=truncate)
+    law = law_run(loaded, texts, of_law, seed=seed, truncate=truncate)
+    layers = microscope_run(loaded, law.tokens, of_layers, seed=seed, truncate=truncate)
     streams = LawStream(law, of_law), MicroscopeStream(layers, of_layers)
     collect(law, streams)
     return law.frame([streams[0].columns()]), layers.frame([streams[1].columns()])

@@ -26,7 +26,6 @@ from interp.authoring import (
     Schema,
     Source,
     Texts,
-    Tokens,
     collect,
     columns,
     one_core_each,
@@ -76,7 +75,6 @@ def microscope(
     n_points: int = 4096,
     tokens_per_dim: float = 20.0,
     seed: int = 0,
-    bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
     """Linearity of each step between layers, anisotropy and intrinsic dimension of each layer.
@@ -89,8 +87,7 @@ def microscope(
         n_points: tokens drawn by `seed` for the intrinsic dimension.
         tokens_per_dim: the fewest tokens per dimension of the residual stream; see `next_token_law`.
         seed: of that draw.
-        bos: see `probes.logit_lens`.
-        truncate: see `probes.logit_lens`.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         One row per layer 0..L and control. "none": all tokens and dimensions, as published; "without_first": without
@@ -108,7 +105,7 @@ def microscope(
     (True, 5)
     """
     settings = MicroscopeSettings(massive, n_points, tokens_per_dim)
-    run = microscope_run(subject, texts, settings, seed=seed, bos=bos, truncate=truncate)
+    run = microscope_run(subject, texts, settings, seed=seed, truncate=truncate)
     stream = MicroscopeStream(run, settings)
     collect(run, [stream])
     return run.frame([stream.columns()])
@@ -129,11 +126,9 @@ class MicroscopeSettings:
             )
 
 
-def microscope_run(
-    subject: Source, texts: Texts | Tokens, settings: MicroscopeSettings, *, seed: int, bos: bool | None, truncate: bool
-) -> Run:
+def microscope_run(subject: Source, texts: Texts, settings: MicroscopeSettings, *, seed: int, truncate: bool) -> Run:
     """Start the run of a `microscope`; refuses too few tokens."""
-    run = Run(MICROSCOPE, subject, texts, parameters=asdict(settings), bos=bos, truncate=truncate, seed=seed)
+    run = Run(MICROSCOPE, subject, texts, parameters=asdict(settings), truncate=truncate, seed=seed)
     require_enough(inner_tokens(run), run.subject.d_model, settings.tokens_per_dim)
     return run
 

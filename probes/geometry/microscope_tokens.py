@@ -51,7 +51,6 @@ def microscope_tokens(
     texts: Texts,
     *,
     tokens_per_dim: float = 20.0,
-    bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
     """How far each token is from where the best linear map of all tokens takes it, step by step.
@@ -63,8 +62,7 @@ def microscope_tokens(
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes.
         tokens_per_dim: see `microscope`.
-        bos: see `probes.logit_lens`.
-        truncate: see `probes.logit_lens`.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         One row per prompt, position and step.
@@ -80,7 +78,7 @@ def microscope_tokens(
     True
     """
     parameters = {"tokens_per_dim": tokens_per_dim}
-    run = Run(TOKENS, subject, texts, parameters=parameters, bos=bos, truncate=truncate)
+    run = Run(TOKENS, subject, texts, parameters=parameters, truncate=truncate)
     require_enough(inner_tokens(run), run.subject.d_model, tokens_per_dim)
     gathered = StepMoments(run)
     collect(run, [gathered])

@@ -114,7 +114,6 @@ def next_token_law(
     draws: int = 5,
     tokens_per_dim: float = 20.0,
     seed: int = 0,
-    bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
     """How much of the next token each layer's states leave unexplained, by linear regression.
@@ -130,8 +129,7 @@ def next_token_law(
         tokens_per_dim: the fewest tokens in the fit per dimension of the residual stream. States that know nothing
             leave 1 - d / (n - 1) in sample: with few tokens everything seems explained.
         seed: of held-out prompts and controls.
-        bos: see `probes.logit_lens`.
-        truncate: see `probes.logit_lens`.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         One row per layer 0..L, response ("next", the id as a number, and "unembedding", the vector W_U[:, next]),
@@ -149,7 +147,7 @@ def next_token_law(
     {'held_out': 8, 'in_sample': 8}
     """
     settings = LawSettings(normalised, held_out, draws, tokens_per_dim)
-    run = law_run(subject, texts, settings, seed=seed, bos=bos, truncate=truncate)
+    run = law_run(subject, texts, settings, seed=seed, truncate=truncate)
     stream = LawStream(run, settings)
     collect(run, [stream])
     return run.frame([stream.columns()])
@@ -171,11 +169,9 @@ class LawSettings:
             )
 
 
-def law_run(
-    subject: Source, texts: Texts, settings: LawSettings, *, seed: int, bos: bool | None, truncate: bool
-) -> Run:
+def law_run(subject: Source, texts: Texts, settings: LawSettings, *, seed: int, truncate: bool) -> Run:
     """Start the run of a `next_token_law`; refuses too few tokens."""
-    run = Run(LAW, subject, texts, parameters=asdict(settings), bos=bos, truncate=truncate, seed=seed)
+    run = Run(LAW, subject, texts, parameters=asdict(settings), truncate=truncate, seed=seed)
     require_fitted(run, held_out=settings.held_out, tokens_per_dim=settings.tokens_per_dim, seed=seed)
     return run
 

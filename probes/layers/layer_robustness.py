@@ -76,7 +76,6 @@ def layer_robustness(
     controls: Sequence[str] = (CONTROL,),
     seed: int = 0,
     out: str | Path | None = None,
-    bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
     """Delete, swap, repeat or silence each block in turn, and compare with the intact model.
@@ -94,8 +93,7 @@ def layer_robustness(
         seed: of the control's donors.
         out: a folder where rows are kept as Parquet as they are made; the same call goes on where it was interrupted,
             and returns all rows.
-        bos: see `probes.logit_lens`.
-        truncate: see `probes.logit_lens`.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         One row per prompt, position, intervention and block: divergence from the intact model, losses of the actual
@@ -116,7 +114,7 @@ def layer_robustness(
     {('delete', 'none'): 8, ('resample', 'resampled'): 8, ('swap', 'none'): 7}
     """
     parameters = {"interventions": list(interventions), "positions": positions, "controls": list(controls)}
-    run = Run(ROBUSTNESS, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed, out=out)
+    run = Run(ROBUSTNESS, subject, texts, parameters=parameters, truncate=truncate, seed=seed, out=out)
     if set(controls) - {CONTROL}:
         raise InputError(f"controls={tuple(controls)!r}: the control here is {CONTROL!r}; () leaves it out.")
     resampled = bool(controls) and len(run.tokens) > 1

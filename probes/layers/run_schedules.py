@@ -57,7 +57,6 @@ def run_schedules(
     *,
     positions: int | Sequence[int] | None = None,
     out: str | Path | None = None,
-    bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
     """Run the blocks in any orders and compare with the intact model; metrics as in `layer_robustness`.
@@ -69,8 +68,7 @@ def run_schedules(
             them tells what will run.
         positions: see `layer_robustness`.
         out: see `layer_robustness`.
-        bos: see `probes.logit_lens`.
-        truncate: see `probes.logit_lens`.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         One row per prompt, position and schedule.
@@ -88,7 +86,7 @@ def run_schedules(
     check_schedules(schedules.values(), subject.n_layers)
     orders = {str(name): tuple(map(int, order)) for name, order in schedules.items()}
     parameters = {"schedules": orders, "positions": positions}
-    run = Run(SCHEDULES, subject, texts, parameters=parameters, bos=bos, truncate=truncate, out=out)
+    run = Run(SCHEDULES, subject, texts, parameters=parameters, truncate=truncate, out=out)
     check_positions(positions, min(map(len, run.tokens.ids)))
     return run.frame(_schedule_rows(run, orders, positions))
 

@@ -97,16 +97,13 @@ def summarise_stages(frame: pd.DataFrame, by: str = "stage", **options: object) 
 
 
 @probe(STAGES, plot=plots.stages, summarise=summarise_stages)
-def stages_of_inference(
-    subject: Source, texts: Texts, *, bos: bool | None = None, truncate: bool = False
-) -> pd.DataFrame:
+def stages_of_inference(subject: Source, texts: Texts, *, truncate: bool = False) -> pd.DataFrame:
     """Statistics by depth that tell stages of inference apart; `.interp.summary()` says where each begins and ends.
 
     Args:
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes, of two tokens or more each.
-        bos: see `probes.logit_lens`.
-        truncate: see `probes.logit_lens`.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         One row per prompt, layer and statistic, long form. Position 0 is left out throughout: as a query, as a residual
@@ -130,7 +127,7 @@ def stages_of_inference(
     >>> frame.interp.summary()[["stage", "name", "shown"]].shape
     (4, 3)
     """
-    run = Run(STAGES, subject, texts, parameters={}, bos=bos, truncate=truncate)
+    run = Run(STAGES, subject, texts, parameters={}, truncate=truncate)
     for number, ids in zip(run.tokens.table["prompt_id"], run.tokens.ids, strict=True):
         if len(ids) < 2:
             raise InputError(f"prompt {number} has a single token, and position 0 is left out; give it two or more.")

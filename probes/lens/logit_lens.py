@@ -110,7 +110,6 @@ def logit_lens(
     sublayers: bool = False,
     final_norm: bool = True,
     lens: TunedLens | str | None = None,
-    bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
     """Read every layer's residual as a next-token distribution.
@@ -127,8 +126,7 @@ def logit_lens(
         lens: of `probes.tuned_lens`, or what `load_tuned_lens` takes: "reference" is the shipped model's. The frame
             then holds the tuned lens beside the logit lens, and always that of layer 0, which has read nothing but the
             token itself: what it knows, the maps know and not the layers.
-        bos: True puts one start-of-text token first, False none, None does as the model's tokenizer does.
-        truncate: cut prompts longer than the context.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         One row per prompt, position, layer (and target): log-probability and rank of the target, entropy,
@@ -157,7 +155,7 @@ def logit_lens(
         "final_norm": final_norm,
         **({} if lens is None else {"lens": lens.digest}),
     }
-    run = Run(LENS, subject, texts, parameters=parameters, bos=bos, truncate=truncate)
+    run = Run(LENS, subject, texts, parameters=parameters, truncate=truncate)
     chosen = _chosen_targets(targets, run.subject)
     places = places_of(run.subject, layers, sublayers)
     if lens is not None:

@@ -52,7 +52,6 @@ def top_tokens(
     layers: int | Sequence[int] | None = None,
     sublayers: bool = False,
     final_norm: bool = True,
-    bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
     """The k most probable next tokens at every layer; arguments and errors as in `logit_lens`.
@@ -65,8 +64,7 @@ def top_tokens(
         layers: see `logit_lens`.
         sublayers: see `logit_lens`.
         final_norm: see `logit_lens`.
-        bos: see `logit_lens`.
-        truncate: see `logit_lens`.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         One row per prompt, position, layer and k (from 0, most probable first).
@@ -76,7 +74,7 @@ def top_tokens(
     ([0, 1, 2], True)
     """
     parameters = {"k": k, "positions": positions, "layers": layers, "sublayers": sublayers, "final_norm": final_norm}
-    run = Run(TOP_TOKENS, subject, texts, parameters=parameters, bos=bos, truncate=truncate)
+    run = Run(TOP_TOKENS, subject, texts, parameters=parameters, truncate=truncate)
     (k,) = whole_numbers(k, "k")
     if not 1 <= k <= run.subject.d_vocab:
         raise InputError(f"k={k} is not between 1 and the vocabulary's {run.subject.d_vocab}.")

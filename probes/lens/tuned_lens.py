@@ -40,7 +40,6 @@ def tuned_lens(
     held_out: float = 0.1,
     patience: int = 2,
     seed: int = 0,
-    bos: bool | None = None,
     truncate: bool = False,
 ) -> TunedLens:
     """Train the translators of all layers together to match the model's own output.
@@ -59,8 +58,7 @@ def tuned_lens(
         patience: how many of five evaluations in a row may fail to improve before training stops; each layer keeps the
             translator of its own best evaluation, which may be the first: the logit lens.
         seed: of the order of texts and of those held out.
-        bos: see `probes.logit_lens`.
-        truncate: see `probes.logit_lens`.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         A `TunedLens`; `logit_lens(subject, texts, lens=...)` reads through it. Its `training` holds the recipe and the
@@ -78,7 +76,7 @@ def tuned_lens(
     (torch.Size([8, 256, 256]), True)
     """
     loaded = load(subject)
-    tokens = loaded.tokens(corpus, bos=bos, truncate=truncate)
+    tokens = loaded.tokens(corpus, truncate=truncate)
     if recipe not in get_args(LensRecipe):
         raise UnknownName("recipe", recipe, get_args(LensRecipe))
     n_steps, per_step, rate, decay = _RECIPES[recipe]

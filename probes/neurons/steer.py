@@ -99,7 +99,6 @@ def steer(
     generate: int = 0,
     temperature: float = 1.0,
     seed: int = 0,
-    bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
     """Dose and response of a set of neurons, with controls.
@@ -120,8 +119,7 @@ def steer(
         generate: continue every prompt under every condition by so many tokens.
         temperature: of the sampling.
         seed: of the random neurons and the sampling.
-        bos: see `interp.model.tokens.tokenise`.
-        truncate: likewise.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         One row per prompt, alpha and control (and layer). Means are over the prompt's tokens, position 0 left out; for
@@ -154,7 +152,7 @@ def steer(
         "generate": generate,
         "temperature": temperature,
     }
-    run = Run(STEER, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
+    run = Run(STEER, subject, texts, parameters=parameters, truncate=truncate, seed=seed)
     (generate,) = whole_numbers(generate, "generate")
     _check(run, neurons, positions, through, generate)
     known = moments(run.subject, run.tokens, list(neurons.by_layer))

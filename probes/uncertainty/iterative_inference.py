@@ -87,9 +87,7 @@ def summarise(frame: pd.DataFrame, by: str = "score", **options: Any) -> pd.Data
 
 
 @probe(TRAJECTORY, plot=plots.iterative_inference, summarise=summarise)
-def iterative_inference(
-    subject: Source, texts: Texts, *, bos: bool | None = None, truncate: bool = False
-) -> pd.DataFrame:
+def iterative_inference(subject: Source, texts: Texts, *, truncate: bool = False) -> pd.DataFrame:
     """Read the last token's residual at every layer, where the right continuation is known.
 
     Args:
@@ -97,8 +95,7 @@ def iterative_inference(
         texts: the name of a shipped dataset, or a frame, with columns `text` and `expected`; prompts without an
             expected continuation are left out. An answer is right where the model's most probable token is the first
             token of the expected text.
-        bos: see `probes.logit_lens`.
-        truncate: see `probes.logit_lens`.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         One row per prompt and layer 0..L: losses of the true and of the generated token, entropy, margin, divergence
@@ -117,7 +114,7 @@ def iterative_inference(
     loaded = load(subject)
     answered = _answered(texts)
     true = torch.tensor([_first_token(text, loaded) for text in answered["expected"]])
-    run = Run(TRAJECTORY, loaded, answered, parameters={}, bos=bos, truncate=truncate)
+    run = Run(TRAJECTORY, loaded, answered, parameters={}, truncate=truncate)
     if run.tokens.n_cut.any():
         raise InputError("a prompt is longer than the model's context, and its continuation not where it was cut.")
     return run.frame([_trajectories(run, batch, true[batch.prompts]) for batch in run.batches(2)])

@@ -62,7 +62,6 @@ def reagent(
     implementation: Implementation = "paper",
     protect_bos: bool = True,
     seed: int = 0,
-    bos: bool | None = None,
     truncate: bool = False,
     return_probes: bool = False,
 ) -> pd.DataFrame | TwoFrames:
@@ -96,8 +95,7 @@ def reagent(
         protect_bos: never replace a start-of-text token at position 0, whose loss shakes every model; the published
             implementations do replace it. Its score is then 0.
         seed: of all draws; a prompt's do not depend on the batch, nor on other prompts but by their counts of tokens.
-        bos: see `probes.logit_lens`.
-        truncate: likewise.
+        truncate: cut texts that are longer than the context, instead of refusing them.
         return_probes: also return the frame of `reagent_probes`, of this same run.
 
     Returns:
@@ -124,13 +122,13 @@ def reagent(
     loaded = load(subject)
     if sampler == "unigram":
         parameters["unigram"] = unigram_source(loaded)
-    run = Run(REAGENT, loaded, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
+    run = Run(REAGENT, loaded, texts, parameters=parameters, truncate=truncate, seed=seed)
     targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
     cases, outcomes = explain(run.subject, targets, recursion, sampler, implementation, protect_bos=protect_bos)
     scores = run.frame([attribution_columns(targets, scores_of(outcomes, targets, implementation), method="reagent")])
     if not return_probes:
         return scores
-    other = Run(REAGENT_PROBES, run.subject, texts, parameters=run.parameters, bos=bos, truncate=truncate, seed=seed)
+    other = Run(REAGENT_PROBES, run.subject, texts, parameters=run.parameters, truncate=truncate, seed=seed)
     return scores, other.frame([probe_columns(targets, cases, outcomes)])
 
 
@@ -151,7 +149,6 @@ def reagent_probes(
     implementation: Implementation = "paper",
     protect_bos: bool = True,
     seed: int = 0,
-    bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
     """Every probe of `reagent`: whether and when it stopped, how sharp its scores are, what its best tokens keep.

@@ -64,7 +64,6 @@ def reagent_ls(
     sampler: SamplerName | MaskedLM | OwnSampler = "unigram",
     protect_bos: bool = True,
     seed: int = 0,
-    bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
     """Score every token read by what replacing it costs, in probability of the target.
@@ -83,8 +82,7 @@ def reagent_ls(
         sampler: see `probes.reagent`.
         protect_bos: never replace a start-of-text token at position 0; its score is then 0.
         seed: of all draws; a prompt's do not depend on the batch, nor on other prompts but by their counts of tokens.
-        bos: see `probes.logit_lens`.
-        truncate: likewise.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         One row per prompt, target and token read: `score` in probability, comparable between prompts, and its standard
@@ -107,7 +105,7 @@ def reagent_ls(
     loaded = load(subject)
     if sampler == "unigram":
         parameters["unigram"] = unigram_source(loaded)
-    run = Run(REAGENT_LS, loaded, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
+    run = Run(REAGENT_LS, loaded, texts, parameters=parameters, truncate=truncate, seed=seed)
     targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
     scores = reagent_ls_scores(
         run.subject, targets, seed=seed, n_masks=n_masks, sampler=sampler, protect_bos=protect_bos

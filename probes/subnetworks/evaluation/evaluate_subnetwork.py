@@ -74,7 +74,6 @@ def evaluate_subnetwork(
     linear_steps: int = N_STEPS,
     tokens_per_dim: float = 20.0,
     seed: int = 0,
-    bos: bool | None = None,
     truncate: bool = False,
 ) -> Evaluation:
     """Run every evaluation of a subnetwork, one forward pass for all that can share it.
@@ -91,8 +90,7 @@ def evaluate_subnetwork(
         linear_steps: see `subnetwork_surprisal`.
         tokens_per_dim: see `subnetwork_rotation`.
         seed: of all controls and of the prompts held out.
-        bos: see `interp.model.tokens.tokenise`.
-        truncate: likewise.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         An `Evaluation`.
@@ -113,7 +111,7 @@ def evaluate_subnetwork(
     1.0
     """
     found = by_sparsity(subnetwork)
-    common: dict[str, Any] = {"seed": seed, "bos": bos, "truncate": truncate}
+    common: dict[str, Any] = {"seed": seed, "truncate": truncate}
     run, bigrams = surprisal_run(
         subject, found, texts, bigrams=bigrams, random_models=random_models, linear_steps=linear_steps, **common
     )

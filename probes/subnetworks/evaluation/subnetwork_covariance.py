@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from interp.authoring import Column, InputError, Run, Schema, Source, Texts, Tokens, collect, columns, probe
+from interp.authoring import Column, InputError, Run, Schema, Source, Texts, collect, columns, probe
 from probes import papers
 from probes.subnetworks import plots
 from probes.subnetworks._examples import with_subnetwork
@@ -51,7 +51,6 @@ def subnetwork_covariance(
     *,
     n_dropped: int = 1,
     seed: int = 0,
-    bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
     """Similarity of the covariance of residuals between every two layers.
@@ -66,8 +65,7 @@ def subnetwork_covariance(
         texts: anything `Subject.tokens` takes; all tokens but first ones are pooled.
         n_dropped: directions of largest variance dropped of each layer.
         seed: of random subnetworks.
-        bos: see `interp.model.tokens.tokenise`.
-        truncate: likewise.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         One row per condition ("full", "only"), control ("random": another subnetwork of as many weights in every
@@ -88,7 +86,7 @@ def subnetwork_covariance(
     True
     """
     found = by_sparsity(subnetwork)
-    run = covariance_run(subject, found, texts, n_dropped=n_dropped, seed=seed, bos=bos, truncate=truncate)
+    run = covariance_run(subject, found, texts, n_dropped=n_dropped, seed=seed, truncate=truncate)
     parts = []
     for condition in rotation_conditions(run.subject, found, seed):
         with condition.applied() as model:
@@ -101,16 +99,15 @@ def subnetwork_covariance(
 def covariance_run(
     subject: Source,
     found: Mapping[float, Subnetwork],
-    texts: Texts | Tokens,
+    texts: Texts,
     *,
     n_dropped: int,
     seed: int,
-    bos: bool | None,
     truncate: bool,
 ) -> Run:
     """Start the run of a `subnetwork_covariance`; refuses arguments that cannot be used."""
     parameters = {"n_dropped": n_dropped, "subnetworks": digests(found)}
-    run = Run(COVARIANCE, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
+    run = Run(COVARIANCE, subject, texts, parameters=parameters, truncate=truncate, seed=seed)
     if not 0 <= n_dropped < run.subject.d_model:
         raise InputError(f"n_dropped={n_dropped} of {run.subject.d_model} dimensions; leave at least one.")
     return run

@@ -23,7 +23,6 @@ from interp.authoring import (
     Source,
     Subject,
     Texts,
-    Tokens,
     collect,
     columns,
     held_out_prompts,
@@ -87,7 +86,6 @@ def subnetwork_rotation(
     held_out: float = 0.2,
     tokens_per_dim: float = 20.0,
     seed: int = 0,
-    bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
     """Angles of the linear maps from each layer to the embedding and to the last layers, and what can be read by them.
@@ -100,8 +98,7 @@ def subnetwork_rotation(
         held_out: share of the prompts, drawn by `seed`, on which lens and recall are measured.
         tokens_per_dim: the fewest tokens in the fit per dimension of the residual stream.
         seed: of held-out prompts and controls.
-        bos: see `interp.model.tokens.tokenise`.
-        truncate: likewise.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         One row per condition ("full", "only"), layer 0..L, target and control. Controls: "random", another subnetwork
@@ -125,7 +122,7 @@ def subnetwork_rotation(
     """
     found = by_sparsity(subnetwork)
     settings = RotationSettings(alpha, held_out, tokens_per_dim)
-    run = rotation_run(subject, found, texts, settings, seed=seed, bos=bos, truncate=truncate)
+    run = rotation_run(subject, found, texts, settings, seed=seed, truncate=truncate)
     fresh = held_out_prompts(len(run.tokens), held_out, seed)
     parts: list[dict[str, Any]] = []
     for condition in rotation_conditions(run.subject, found, seed):
@@ -154,16 +151,15 @@ class RotationSettings:
 def rotation_run(
     subject: Source,
     found: Mapping[float, Subnetwork],
-    texts: Texts | Tokens,
+    texts: Texts,
     settings: RotationSettings,
     *,
     seed: int,
-    bos: bool | None,
     truncate: bool,
 ) -> Run:
     """Start the run of a `subnetwork_rotation`; refuses too few tokens."""
     parameters = asdict(settings) | {"subnetworks": digests(found)}
-    run = Run(ROTATION, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
+    run = Run(ROTATION, subject, texts, parameters=parameters, truncate=truncate, seed=seed)
     require_fitted(run, held_out=settings.held_out, tokens_per_dim=settings.tokens_per_dim, seed=seed)
     return run
 

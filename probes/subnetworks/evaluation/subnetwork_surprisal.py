@@ -122,7 +122,6 @@ def subnetwork_surprisal(
     random_models: RandomModels | None = None,
     linear_steps: int = N_STEPS,
     seed: int = 0,
-    bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
     """Surprisal of every next token under the subnetwork, under the model without it, and under the controls.
@@ -137,8 +136,7 @@ def subnetwork_surprisal(
             such as {"random_blocks": (random_model(subject, keep_embeddings=True), result)}.
         linear_steps: of the optimiser that fits the linear map, 512 tokens each.
         seed: of random subnetworks and of the linear map.
-        bos: see `interp.model.tokens.tokenise`.
-        truncate: likewise.
+        truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
         One row per condition, control, prompt and position that another token follows. Conditions: "full", the model;
@@ -164,7 +162,7 @@ def subnetwork_surprisal(
     found = by_sparsity(subnetwork)
     run, bigrams = surprisal_run(
         subject, found, texts, bigrams=bigrams, random_models=random_models, linear_steps=linear_steps, seed=seed,
-        bos=bos, truncate=truncate,
+        truncate=truncate,
     )  # fmt: skip
     parts: list[dict[str, Any]] = []
     for condition in surprisal_conditions(run.subject, found, random_models, seed):
@@ -183,7 +181,6 @@ def surprisal_run(
     random_models: RandomModels | None,
     linear_steps: int,
     seed: int,
-    bos: bool | None,
     truncate: bool,
 ) -> tuple[Run, BigramModel]:
     """Start the run of a `subnetwork_surprisal`, its arguments checked; returns it with its bigram model."""
@@ -195,7 +192,7 @@ def surprisal_run(
     parameters = {
         "subnetworks": digests(found), "bigrams": counted, "random_models": others, "linear_steps": linear_steps
     }  # fmt: skip
-    run = Run(SURPRISAL, subject, texts, parameters=parameters, bos=bos, truncate=truncate, seed=seed)
+    run = Run(SURPRISAL, subject, texts, parameters=parameters, truncate=truncate, seed=seed)
     if linear_steps < 1:
         raise InputError(f"linear_steps={linear_steps}: give at least one.")
     for number, ids in zip(run.tokens.table["prompt_id"], run.tokens.ids, strict=True):

@@ -13,17 +13,10 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.data.shipped import read_texts
 from interp.errors import InputError, TooLong
-from interp.model.tokens import (
-    Batch,
-    Tokens,
-    adds_bos,
-    check_positions,
-    select_positions,
-    single_token,
-    token_strings,
-    tokenise,
-)
+from interp.model.positions import check_positions, select_positions
+from interp.model.tokens import Batch, Tokens, adds_bos, single_token, token_strings, tokenise
 from interp.planted import word_tokenizer
+from probes import logit_lens
 
 N_CTX = 64
 CORPUS = ["the cat sat on the mat and the dog sat by the door", "a bird sang; the cats listened, naïve as ever"]
@@ -401,3 +394,40 @@ def test_bad_positions(positions, message):
         select_positions(BATCH, positions)
     with pytest.raises(InputError, match=message):
         check_positions(positions, shortest=2)
+
+
+# -- tokens as texts -------------------------------------------------------------------------------------------------
+
+
+def test_tokens_are_taken_as_they_were_cut(small_subject):
+    """A probe has no `bos` of its own: how texts are cut is decided where tokens are made, once."""
+    subject = small_subject("gpt2", "bridge")
+    tokens = subject.tokens(["w3 w4 w5", "w6 w7"], bos=False)
+    again = subject.tokens(tokens)
+    assert again.digest == tokens.digest and again.bos is False
+    frame = logit_lens(subject, tokens)
+    assert frame.groupby("prompt_id")["pos"].max().tolist() == [2, 1]
+    assert frame.interp.provenance.loc["bos"].tolist() == [False]
+    with_start = logit_lens(subject, ["w3 w4 w5", "w6 w7"])
+    assert with_start.groupby("prompt_id")["pos"].max().tolist() == [3, 2]
+    assert with_start["run_id"].iat[0] != frame["run_id"].iat[0]
+
+
+def test_tokens_can_be_cut_again_and_remember_how_much_was(small_subject):
+    subject = small_subject("gpt2", "bridge")  # 64 positions
+    ids = [torch.arange(3, 43)] * 2
+    long = Tokens([torch.cat(ids)], pd.DataFrame({"prompt_id": [7]}), None, np.array([5]))
+    with pytest.raises(TooLong, match="prompt 7 has 80 tokens, 16 more than the context of 64"):
+        subject.tokens(long)
+    cut = subject.tokens(long, truncate=True)
+    assert len(cut.ids[0]) == 64 and cut.n_cut.tolist() == [21] and cut.table["prompt_id"].tolist() == [7]
+
+
+def test_tokens_of_another_model_and_another_start_are_refused(small_subject):
+    subject = small_subject("gpt2", "bridge")
+    tokens = subject.tokens(["w3 w4"])
+    with pytest.raises(InputError, match=r"bos=False cannot be applied to tokens; pass it to Subject\.tokens"):
+        subject.tokens(tokens, bos=False)
+    foreign = Tokens([torch.tensor([3, 61])], pd.DataFrame({"prompt_id": [0]}), None, np.array([0]))
+    with pytest.raises(InputError, match="token id 61 is not in this model's vocabulary of 61"):
+        subject.tokens(foreign)

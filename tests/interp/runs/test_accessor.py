@@ -142,7 +142,7 @@ def test_run_id_is_that_of_the_measurement(frame):
         logit_lens(LADDER, TEXTS),
         logit_lens(bias_ladder().model, TEXTS),  # another object, the same weights
         logit_lens(LADDER, pd.DataFrame({"text": TEXTS, "group": ["a", "b"]})),
-        logit_lens(LADDER, TEXTS, bos=False),
+        logit_lens(LADDER, LADDER.tokens(TEXTS, bos=False)),
     ]
     with interp.options.local(memory=1 << 16):
         same.append(logit_lens(LADDER, TEXTS))

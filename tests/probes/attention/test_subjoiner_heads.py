@@ -90,7 +90,8 @@ def test_equals_a_plain_loop_on_both_backends(
     small_model: Callable[..., torch.nn.Module], letters: PreTrainedTokenizerFast, any_backend: str
 ) -> None:
     model = small_model("gpt2", attn_implementation="eager")
-    frame = subjoiner_heads(interp.load(model, backend=any_backend, tokenizer=letters), TEXTS, bos=True)
+    subject = interp.load(model, backend=any_backend, tokenizer=letters)
+    frame = subjoiner_heads(subject, subject.tokens(TEXTS, bos=True))
     assert frame[["layer", "head"]].values.tolist() == [[layer, head] for layer in range(4) for head in range(4)]
     expected, n_pairs = [], 0
     for text in TEXTS:

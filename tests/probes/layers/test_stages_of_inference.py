@@ -217,8 +217,9 @@ def test_columns_of_the_user_join_rows_of_prompts_only(small_subject: Callable[[
 
 
 def test_a_prompt_of_one_token_is_refused(small_subject: Callable[[str, str], interp.Subject]) -> None:
+    subject = small_subject("gpt2", "bridge")
     with pytest.raises(InputError, match="prompt 1 has a single token"):
-        stages_of_inference(small_subject("gpt2", "bridge"), ["w3 w4", "w5"], bos=False)
+        stages_of_inference(subject, subject.tokens(["w3 w4", "w5"], bos=False))
 
 
 # -- the summary -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,73 @@
+"""Choose positions of a batch, and check the numbers a user gives."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from interp.errors import InputError
+from interp.model.tokens import Batch
+
+
+def select_positions(batch: Batch, positions: int | Sequence[int] | None) -> tuple[Tensor, Tensor]:
+    """Rows and columns of `batch.ids` to read: all real tokens, or the given positions of every prompt; -1 is the last.
+
+    Returns:
+        (row, pos), int64 [n] each, prompt by prompt, positions ascending, each once however often it is named.
+
+    Raises:
+        InputError: no positions, or a prompt is too short for one.
+    """
+    real = torch.arange(batch.ids.shape[1]) < batch.lengths[:, None]
+    if positions is not None:
+        wanted = torch.tensor(whole_numbers(positions, "positions"))
+        check_positions(wanted.tolist(), int(batch.lengths.min()))
+        pos = torch.where(wanted < 0, batch.lengths[:, None] + wanted, wanted)
+        real = torch.zeros_like(real).scatter_(1, pos, True)
+    row, pos = real.nonzero(as_tuple=True)
+    return row, pos
+
+
+def next_tokens(batch: Batch, row: Tensor, pos: Tensor) -> Tensor:
+    """The token after each position, int64 [n, 1]; -1 at a prompt's last position, where the text says none."""
+    following = batch.ids[row, (pos + 1).clamp(max=batch.ids.shape[1] - 1)]
+    return torch.where(pos + 1 < batch.lengths[row], following, -1)[:, None]
+
+
+def followed(batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Rows and positions [n] that another token follows, and that token [n]."""
+    row, pos = select_positions(batch, None)
+    following = next_tokens(batch, row, pos)[:, 0]
+    known = following >= 0
+    return (row[known], pos[known]), following[known]
+
+
+def check_positions(positions: int | Sequence[int] | None, shortest: int) -> None:
+    """Raise InputError where a position is outside the shortest prompt; a probe asks before it computes anything."""
+    for position in () if positions is None else whole_numbers(positions, "positions"):
+        if not -shortest <= position < shortest:
+            raise InputError(
+                f"position {position} is outside a prompt of {shortest} tokens; "
+                f"positions run from {-shortest} to {shortest - 1} there."
+            )
+
+
+def whole_numbers(given: int | Iterable[int], what: str) -> list[int]:
+    """One whole number or several, as a list.
+
+    >>> whole_numbers(3, "positions"), whole_numbers(range(2), "positions")
+    ([3], [0, 1])
+
+    Raises:
+        InputError: there are none, or something else among them.
+    """
+    try:
+        several = [operator.index(one) for one in (given if isinstance(given, Iterable) else [given])]
+    except TypeError:
+        raise InputError(f"{what} are whole numbers, not {given!r}.") from None
+    if not several:
+        raise InputError(f"{what} is empty; name at least one, or pass None for all.")
+    return several
