@@ -1,4 +1,4 @@
-"""Matplotlib figures as images in a page or a notebook."""
+"""Render matplotlib figures as images for a page or a notebook."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_MAX_SVG_BYTES = 150_000  # a map of more cells than this is smaller, and quicker to draw, as pixels
+_MAX_SVG_BYTES = 150_000  # a larger map of cells is smaller, and faster to draw, as pixels
 
 _PNG_DPI = 160
 
 _COMMENT = re.compile(rb"<!--.*?-->", re.DOTALL)
 
-_NARROWEST = 0.7  # of its own width, to which a figure may shrink before its box scrolls
+_NARROWEST = 0.7  # a figure may shrink to this share of its width; below that, its box scrolls
 
 
 def image(figure: Figure, name: str) -> Markup:
-    """A matplotlib figure as an image in the page, SVG unless that is large, with an alternative text from its labels.
+    """Render a matplotlib figure as an `<img>`, SVG unless that is large, with an alternative text from its labels.
 
-    As an image, not as elements of the page: two figures' ids cannot meet there, and nothing in it runs.
+    In an image, unlike in inline SVG, the ids of two figures cannot clash and no script runs.
     """
     import matplotlib as mpl
 
     width = round(96 * figure.get_figwidth())
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "interp"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a token in a script that no installed font has
+        warnings.filterwarnings("ignore", message="Glyph")  # a token in a script that no installed font covers
         data, kind = _saved(figure, format="svg", metadata={"Date": None, "Creator": None}), "svg+xml"
-        data = _COMMENT.sub(b"", data)  # which repeat the texts drawn, control characters too that no XML may hold
+        data = _COMMENT.sub(b"", data)  # comments repeat the texts, with control characters that XML forbids
         if len(data) > _MAX_SVG_BYTES:
             data, kind = _saved(figure, format="png", dpi=_PNG_DPI), "png"
     style = f"width:100%;max-width:{width}px;min-width:{round(_NARROWEST * width)}px;height:auto;background:#fff"
@@ -51,7 +51,7 @@ def _saved(figure: Figure, **options: Any) -> bytes:
 
 
 def _alternative(figure: Figure, name: str) -> str:
-    """What a figure shows, in words: titles, axes and legend; its numbers are in the table below it."""
+    """Describe a figure by its titles, axes and legend; its numbers are in the table below it."""
     parts = [f"Figure of {name}"]
     if figure.get_suptitle():
         parts.append(figure.get_suptitle())

@@ -1,6 +1,6 @@
-"""HTML without scripts, for notebooks and the report: tables that can be read aloud, and what a frame says of itself.
+"""Render tables, findings and the overview of a frame as HTML without scripts, for notebooks and the report.
 
-Text that comes from models and users goes through `visible` and is escaped.
+Tables work with screen readers. Text that comes from models and users goes through `visible` and is escaped.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from interp.errors import InterpError
 
 
 def table(frame: pd.DataFrame, caption: str, *, units: Mapping[str, str] | None = None, max_rows: int = 60) -> Markup:
-    """A frame as a table with a caption, headed columns, and rows headed by their first column.
+    """Render a frame as a table with a caption, column headers, and the first column as row headers.
 
-    A value and its interval (`x`, `x_low`, `x_high`) share a cell; where there are more than `max_rows` rows, the
-    caption says how many are shown.
+    A value and its interval (`x`, `x_low`, `x_high`) share a cell. If there are more than `max_rows` rows, the caption
+    says how many are shown.
 
     Args:
-        frame: whose index is left out.
-        caption: what it holds.
-        units: of its columns, put into their heads.
-        max_rows: to show.
+        frame: the rows; its index is left out.
+        caption: of the table.
+        units: by column, shown in the headers.
+        max_rows: rows to show.
 
     >>> print(table(pd.DataFrame({"layer": [0], "kl": [0.5], "kl_low": [0.4], "kl_high": [0.75]}), "By layer"))
     <table><caption>By layer</caption><thead><tr><th scope="col">layer</th>...
@@ -51,8 +51,8 @@ def table(frame: pd.DataFrame, caption: str, *, units: Mapping[str, str] | None 
 
 
 def _head(name: str, unit: str, interval: bool) -> Markup:
-    format_value = ", ".join(part for part in (unit, "with 95 % interval" if interval else "") if part)
-    small = Markup(" <small>({})</small>").format(format_value) if format_value else Markup("")
+    details = ", ".join(part for part in (unit, "with 95 % interval" if interval else "") if part)
+    small = Markup(" <small>({})</small>").format(details) if details else Markup("")
     return Markup('<th scope="col">{}{}</th>').format(visible(name), small)
 
 
@@ -71,10 +71,10 @@ _STATES = {"holds": "✓ holds", "fails": "✗ fails", "undecided": "? undecided
 
 
 def findings(frame: pd.DataFrame) -> Markup:
-    """A frame of `interp.findings` as a table: a row per claim, states told apart by sign and word as well as colour.
+    """Render a frame of `interp.findings` as a table: a row per claim, its state shown by sign, word and colour.
 
     Args:
-        frame: of one model, or of several: the model then has a column.
+        frame: of one model, or of several; with several, the table has a column for the model.
     """
     wanted = ["statement", "model", "state", "effect", "low", "high", "comparison", "control_effect", "n", "unit"]
     wanted += ["n_skipped", "p_holm", "reason", "paper", "claim"]
@@ -84,16 +84,16 @@ def findings(frame: pd.DataFrame) -> Markup:
     shown = shown.assign(
         state=shown["state"].map(lambda state: _STATES.get(state, state)), paper=shown["paper"].map(short_citation)
     )
-    rendered = str(table(shown, "Claims put to the test", max_rows=500))
-    for state, text in _STATES.items():  # whole cells only, and those hold nothing that came from elsewhere
+    rendered = str(table(shown, "Tested claims", max_rows=500))
+    for state, text in _STATES.items():  # replace whole cells only: these contain no text from models or users
         rendered = rendered.replace(f"<td>{text}</td>", f'<td class="{state}">{text}</td>')
     return Markup(rendered)
 
 
 def overview(frame: pd.DataFrame) -> Markup:
-    """What a probe's frame says of itself: rows, runs, the tokens of its first text where it fits, its columns.
+    """Describe a probe's frame: its rows, runs and columns, and the tokens of its first text if it has them.
 
-    Never raises for a frame that no probe made: that is what it then says.
+    If no probe made the frame, this does not raise: the description says so.
     """
     try:
         schema, runs = frame.interp.schema, frame.interp.runs
@@ -110,6 +110,6 @@ def overview(frame: pd.DataFrame) -> Markup:
 
 
 def extent(run: Mapping[str, Any]) -> str:
-    """How much a run read of what, in how long and when, of its provenance."""
+    """Return one line of provenance: model, texts, tokens, seconds, date."""
     read = f", {run['n_prompts']:,} texts of {run['n_tokens']:,} tokens" if "n_prompts" in run else ""
     return f"{run['model']}{read}, {run['seconds']:.1f} s, {run['created']}"

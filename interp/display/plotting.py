@@ -1,4 +1,4 @@
-"""What figures share: Okabe and Ito's colours, told apart by every kind of colour vision, and one frame at a time."""
+"""Share colours (Okabe and Ito's, distinct for all kinds of colour vision) and checks of frames between figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SKY, YELLOW, BLACK, GREY = "#56B4E9", "#E69F00", "#000000", "#999999"
 
 
 def require_one(frame: pd.DataFrame, *names: str) -> None:
-    """Refuse to draw a frame without rows, or one that mixes values of a column a figure can show one of."""
+    """Refuse to draw a frame without rows, or with several values in a column of which a figure can show only one."""
     if frame.empty:
         raise InputError("the frame has no rows to draw.")
     for name in names:
@@ -21,7 +21,7 @@ def require_one(frame: pd.DataFrame, *names: str) -> None:
 
 
 def one_prompt(frame: pd.DataFrame, prompt_id: int | None) -> pd.DataFrame:
-    """The rows of one prompt, by default the first, of a frame of one model."""
+    """Return the rows of one prompt, by default the first, from a frame of one model."""
     require_one(frame, "model")
     chosen = frame["prompt_id"].iat[0] if prompt_id is None else prompt_id
     one = frame[frame["prompt_id"] == chosen]
@@ -31,7 +31,7 @@ def one_prompt(frame: pd.DataFrame, prompt_id: int | None) -> pd.DataFrame:
 
 
 def token_label(token: str, width: int = 9) -> str:
-    r"""Return a token in a few characters, hidden ones spelled out, with `$` kept from starting a formula.
+    r"""Return a token in a few characters, with hidden ones spelled out and `$` escaped so that it starts no formula.
 
     >>> token_label("a\n"), token_label(" understanding")
     ('a↵', ' underst…')

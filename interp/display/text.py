@@ -1,4 +1,4 @@
-"""Values and strings as tables and figures show them: in few digits, and with every character to be seen."""
+"""Format values and strings for tables and figures: few digits, and every character visible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAMED = {"\n": "↵", "\r": "␍", "\t": "⇥"}
 
 
 def visible(text: str) -> str:
-    r"""Text in which every character can be seen, and none moves what stands beside it.
+    r"""Replace invisible and control characters, also those that change the direction of text, by printable ones.
 
     >>> visible("a\n\u200b"), visible(" the")
     ('a↵\\u200b', ' the')
@@ -22,7 +22,7 @@ def visible(text: str) -> str:
 
 
 def _hidden(character: str) -> bool:
-    """Controls, formats, surrogates, private and unassigned ones; separators but the plain space."""
+    """Tell controls, formats, surrogates, private, unassigned and separator characters, except the plain space."""
     kind = unicodedata.category(character)
     return kind.startswith("C") or (kind.startswith("Z") and character != " ")
 
@@ -33,7 +33,7 @@ def _code(character: str) -> str:
 
 
 def short_citation(paper: str) -> str:
-    """Authors and year of a paper; all that is given where no year is.
+    """Return the authors and year of a paper; the whole text if it has no year.
 
     >>> short_citation("Belrose et al. (2023), Eliciting Latent Predictions, arXiv 2303.08112")
     'Belrose et al. 2023'
@@ -45,7 +45,7 @@ def short_citation(paper: str) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A value as a table shows it: four digits, `–` for what is missing, strings with their outer spaces in quotes."""
+    """Format a value for a table: four digits, `–` for a missing one, strings with outer spaces in quotes."""
     if isinstance(value, str):
         return visible(repr(value) if value != value.strip() else value)
     if isinstance(value, bool | np.bool_):

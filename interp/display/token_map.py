@@ -1,7 +1,6 @@
-"""The tokens of a text as HTML, coloured by a score.
+"""Show the tokens of a text as HTML, coloured by a score.
 
-Styles are inline and no colour depends on the page around it, so that it looks the same in JupyterLab, in VS Code and
-in a file.
+Styles are inline and do not depend on the page, so the map looks the same in JupyterLab, in VS Code and in a file.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from interp.frames.schema import Schema
 
 _POSITIVE, _NEGATIVE = (0, 114, 178), (213, 94, 0)  # Okabe and Ito's blue and vermilion
 _MAX_LINES, _MAX_TOKENS = 12, 200
-# Columns of the shared vocabulary that tell the lines of one prompt apart; a schema adds those of its own.
+# Columns of the shared vocabulary that distinguish the lines of one prompt; a schema adds its own.
 _LINE_COLUMNS = ("method", "control", "layer", "target_id")
 
 
@@ -28,25 +27,25 @@ def token_map(
     prompt_id: int | None = None,
     max_lines: int = _MAX_LINES,
 ) -> Markup:
-    """The tokens of one prompt, coloured by a score: a line per method, layer or whatever else tells its rows apart.
+    """Render the tokens of one prompt, coloured by a score: a line per method, layer or other column that splits rows.
 
-    White is zero, blue above, vermilion below: the scale is symmetric, up to the largest absolute score. Position 0
-    often holds a start-of-text token whose score dwarfs the rest: it does not set the scale. Methods differ in their
+    White is zero, blue above, vermilion below; the scale is symmetric, up to the largest absolute score. Position 0
+    often holds a start-of-text token whose score dwarfs the rest, so it does not set the scale. Methods differ in their
     units and have a scale each; all other lines share one.
 
     Args:
         frame: of one model, with `prompt_id`, `pos` and `token`.
         schema: of the frame.
-        value: column to colour by; by default `score`, else the first that the probe's summary averages.
-        prompt_id: which prompt; by default the first.
-        max_lines: to show; the caption says how many there are.
+        value: column to colour by; by default `score`, else the first column that the probe's summary averages.
+        prompt_id: the prompt to show; by default the first.
+        max_lines: lines to show; the caption says how many there are.
 
     Raises:
-        InputError: the frame holds no tokens, or nothing tells its rows at a token apart.
+        InputError: the frame holds no tokens, or several rows for a token that no column distinguishes.
         UnknownName: there is no such column.
     """
     if frame.empty or not {"prompt_id", "pos", "token"} <= set(frame.columns):
-        raise InputError(f"a frame of {schema.probe!r} without rows, or without tokens, has no token map.")
+        raise InputError(f"a frame of {schema.probe!r} without rows or tokens has no token map; plot its columns.")
     value = value or _default_value(frame, schema)
     if value not in frame.columns:
         raise UnknownName("column", value, map(str, frame.columns))
@@ -55,12 +54,12 @@ def token_map(
     if one.empty:
         raise InputError(f"prompt {chosen} is not in the frame; it holds {frame['prompt_id'].unique().tolist()[:10]}.")
     if one[value].isna().all():
-        raise InputError(f"prompt {chosen} has no {value!r} at all in this frame of {schema.probe!r}.")
-    # What varies along the line, as the next token does, tells no lines apart.
+        raise InputError(f"prompt {chosen} has no {value!r} in this frame of {schema.probe!r}; choose another.")
+    # A column that varies along a line, such as the next token, does not distinguish lines.
     known = [key for key in dict.fromkeys((*schema.summary_by, *schema.lines_by, *_LINE_COLUMNS)) if key in one]
     keys = [key for key in known if (one.groupby("pos")[key].nunique() > 1).any()]
     if one.duplicated([*keys, "pos"]).any():
-        raise InputError(f"the frame of {schema.probe!r} holds several rows for a token that nothing tells apart.")
+        raise InputError(f"the frame of {schema.probe!r} has several rows for one token; select one of each first.")
     lines = [(key, of.sort_values("pos")) for key, of in one.groupby(keys, sort=False)] if keys else [((), one)]
     by_method = "method" in keys
     largest = _largest(one, value)
@@ -85,7 +84,7 @@ _LINE = Markup(
     '<div style="margin:0.3em 0"><div style="font-size:80%">{}</div>'
     '<div style="font-family:monospace;line-height:1.8;overflow-wrap:anywhere">{}</div></div>'
 )
-# Each token keeps its own direction, and its spaces.
+# Each token keeps its own text direction and its spaces.
 _TOKEN = Markup(
     '<span title="{}" style="{};unicode-bidi:isolate;white-space:pre-wrap;padding:0.15em 0.05em;'
     'border-radius:0.2em">{}</span><wbr>'
@@ -109,7 +108,7 @@ def _line(line: pd.DataFrame, value: str, unit: str, largest: float, label: str)
 
 
 def shade(share: float) -> Markup:
-    """Style of a score's background: white at 0, blue at 1, vermilion at -1, in ink that contrasts with it.
+    """Return the style of a score's background: white at 0, blue at 1, vermilion at -1, with text that contrasts.
 
     >>> shade(0.0)
     Markup('background:#ffffff;color:#000000')
@@ -117,12 +116,12 @@ def shade(share: float) -> Markup:
     strength = min(1.0, abs(share))
     hue = _POSITIVE if share > 0 else _NEGATIVE
     red, green, blue = (round(255 + (part - 255) * strength) for part in hue)
-    ink = "#000000" if luminance(red, green, blue) > 0.179 else "#ffffff"  # where both contrast equally
+    ink = "#000000" if luminance(red, green, blue) > 0.179 else "#ffffff"  # where black and white contrast equally
     return Markup(f"background:#{red:02x}{green:02x}{blue:02x};color:{ink}")
 
 
 def luminance(*rgb: int) -> float:
-    """Relative luminance of an sRGB colour (WCAG 2), 0..1."""
+    """Return the relative luminance of an sRGB colour (WCAG 2), 0..1."""
     linear = [part / 255 / 12.92 if part <= 10 else ((part / 255 + 0.055) / 1.055) ** 2.4 for part in rgb]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
@@ -138,7 +137,7 @@ def _legend(largest: float | None) -> Markup:
 
 
 def _largest(rows: pd.DataFrame, value: str) -> float:
-    """Largest absolute finite score after position 0; 1 where there is none."""
+    """Return the largest absolute finite score after position 0; 1 if there is none."""
     later = rows[rows["pos"] > 0] if (rows["pos"] > 0).any() else rows
     sizes = later[value].astype("Float64").abs().to_numpy(dtype=float, na_value=np.nan)
     sizes = sizes[np.isfinite(sizes)]
@@ -149,5 +148,5 @@ def _default_value(frame: pd.DataFrame, schema: Schema) -> str:
     candidates = ["score", *schema.summary_of]
     numeric = [name for name in candidates if name in frame and pd.api.types.is_numeric_dtype(frame[name])]
     if not numeric:
-        raise InputError(f"a frame of {schema.probe!r} has no score to colour tokens by; name a column as value.")
+        raise InputError(f"a frame of {schema.probe!r} has no score to colour tokens by; pass a column as value=.")
     return numeric[0]

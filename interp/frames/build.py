@@ -13,14 +13,14 @@ from interp.frames.schema import _DTYPES, Column, Schema
 
 
 def build(schema: Schema, values: Mapping[str, Any]) -> pd.DataFrame:
-    """A frame of the schema's columns from whole arrays [rows] or single values; no loop over rows.
+    """Build a frame of the schema's columns from whole arrays [rows] or single values, without a loop over rows.
 
     Raises:
-        InputError: a column of the schema is absent or of another type, or the arrays differ in length.
+        InputError: a column of the schema is missing or of another type, or the arrays differ in length.
     """
     absent = [column.name for column in schema.columns if column.name not in values]
     if absent:
-        raise InputError(f"no values for {absent} of {schema.probe!r}; a probe gives every column of its schema.")
+        raise InputError(f"no values for {absent} of {schema.probe!r}; give every column of the schema.")
     n_rows = _n_rows(schema, values)
     return pd.DataFrame(
         {column.name: _array(column, values[column.name], n_rows) for column in schema.columns}, copy=False
@@ -28,7 +28,7 @@ def build(schema: Schema, values: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def broadcast(schema: Schema, part: Mapping[str, Any]) -> dict[str, Any]:
-    """Repeat the single values of some rows of a frame for each of them; without any array it is one row.
+    """Repeat each single value for all rows of a part of a frame; a part without arrays is one row.
 
     Raises:
         InputError: the arrays differ in length.
@@ -44,7 +44,7 @@ def rows_of_block(
     by_place: Mapping[str, np.ndarray],
     full: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Flatten values of a [row, place, item] block into columns; `full` holds what broadcasts to the whole block.
+    """Flatten the values of a [row, place, item] block into columns; `full` holds those that broadcast to the block.
 
     >>> pos, layer = np.array([0, 1]), np.array([0, 4, 8])
     >>> rows = rows_of_block((2, 3, 1), by_row={"pos": pos}, by_place={"layer": layer}, full={})
@@ -59,12 +59,12 @@ def rows_of_block(
 def _n_rows(schema: Schema, values: Mapping[str, Any]) -> int:
     lengths = {len(value) for value in values.values() if np.ndim(value)}
     if len(lengths) > 1:
-        raise InputError(f"the columns of {schema.probe!r} have different lengths {sorted(lengths)}.")
+        raise InputError(f"the columns of {schema.probe!r} have different lengths {sorted(lengths)}; give one per row.")
     return lengths.pop() if lengths else 1
 
 
 def _repeated(value: Any, n_rows: int) -> np.ndarray:
-    # Strings as objects: joined, numpy's own would all be as wide as the widest.
+    # Strings as objects: concatenated numpy strings would all be as wide as the widest.
     return np.full(n_rows, value, dtype=object if value is None or isinstance(value, str) else None)
 
 
@@ -78,6 +78,6 @@ def _array(column: Column, value: Any, n_rows: int) -> Any:
         return pd.arrays.IntegerArray(ids.astype(np.int64), ids < 0)  # negative: missing
     values = np.asarray(value)
     if not np.can_cast(values.dtype, _DTYPES[column.kind], casting="same_kind"):
-        raise InputError(f"column {column.name!r} holds {_DTYPES[column.kind]}, but was given {values.dtype}.")
-    # A copy: a view of the probe's array, or one broadcast from a single value, could not be written to.
+        raise InputError(f"column {column.name!r} holds {_DTYPES[column.kind]}, not {values.dtype}; convert it.")
+    # Copy: the user could not write to a view of the probe's array or to a broadcast single value.
     return np.full(n_rows, values, dtype=_DTYPES[column.kind])

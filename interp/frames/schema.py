@@ -1,4 +1,4 @@
-"""Tidy frames: one vocabulary of columns, a schema per probe, and frames built from whole arrays at once."""
+"""Columns and schemas of tidy frames: one vocabulary of columns, and a schema per probe."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pandas as pd
 from interp.errors import InputError, UnknownName
 
 Kind = Literal["int", "float", "bool", "str", "id"]
-"""What a column holds; "id" is an integer that may be missing."""
+"""Type of a column; "id" is an integer that may be missing."""
 
 _DTYPES: dict[Kind, str] = {"int": "int64", "float": "float64", "bool": "bool", "str": "str", "id": "Int64"}
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name, what it holds, its unit and meaning, and what values it may take."""
+    """A column of a frame: its name, type, meaning, unit and allowed values."""
 
     name: str
     kind: Kind
@@ -28,7 +28,7 @@ class Column:
     missing: bool = False
 
     def with_(self, **changes: Any) -> Column:
-        """This column with some of its fields changed, as a probe's schema may need."""
+        """Return this column with some of its fields changed, as a probe's schema may need."""
         return replace(self, **changes)
 
 
@@ -36,16 +36,16 @@ def _vocabulary() -> dict[str, Column]:
     columns = (
         Column("model", "str", "name of the model under study"),
         Column("run_id", "str", "short hash of subject, probe, parameters, data and seed; finds the provenance again"),
-        Column("prompt_id", "int", "which prompt"),
-        Column("pos", "int", "position in the prompt, from 0, the start-of-text token counts", low=0),
+        Column("prompt_id", "int", "number of the prompt"),
+        Column("pos", "int", "position in the prompt, from 0; the start-of-text token counts", low=0),
         Column("token_id", "int", "the token at this position", low=0),
-        Column("token", "str", "the token at this position as it reads in the text"),
-        Column("layer", "int", "where a residual is read: 0 enters the first block, L leaves the last", low=0),
+        Column("token", "str", "the token at this position, as text"),
+        Column("layer", "int", "layer of the residual stream: 0 enters the first block, L leaves the last", low=0),
         Column("head", "int", "attention head within its block", low=0),
         Column("neuron", "int", "MLP neuron within its block", low=0),
         Column("component", "str", "part of a block: attn, mlp, ..."),
         Column("target_id", "id", "the token being scored", low=0, missing=True),
-        Column("target", "str", "the token being scored, as it reads in a text", missing=True),
+        Column("target", "str", "the token being scored, as text", missing=True),
         Column("log_prob", "float", "log-probability of the target", "nats", high=0.0, missing=True),
         Column("prob", "float", "probability", "0..1", low=0.0, high=1.0),
         Column(
@@ -55,29 +55,29 @@ def _vocabulary() -> dict[str, Column]:
         Column("kl", "float", "Kullback-Leibler divergence from the intact model", "nats", low=0.0),
         Column("loss", "float", "cross-entropy of the actual next token", "nats", low=0.0, missing=True),
         Column("score", "float", "attribution of this token"),
-        Column("method", "str", "which method gave the row"),
-        Column("control", "str", "'none' for the measurement itself, else the control condition"),
+        Column("method", "str", "method that gave the row"),
+        Column("control", "str", "'none' for the measurement itself, else the name of the control"),
         Column("seed", "int", "seed of the row's random choices"),
     )
     return {column.name: column for column in columns}
 
 
 VOCABULARY = _vocabulary()
-"""The columns every probe shares: one name, one meaning, in every frame."""
+"""The columns that probes share: one name has one meaning in every frame."""
 
 
 @dataclass(frozen=True)
 class Schema:
-    """What a probe's frame holds.
+    """A description of a probe's frame: its columns, its rows and how it is summarised.
 
     Attributes:
         probe: name of the probe.
-        paper: where the method comes from.
+        paper: the paper that describes the method.
         rows: what one row is.
-        columns: in order; names from `VOCABULARY` or `Column`s of the probe's own.
-        summary_by: columns that define the groups of `.interp.summary()`.
-        summary_of: the values it averages over prompts.
-        lines_by: further columns that tell rows at one token apart; each of their values is a line of a token map.
+        columns: in order; from `VOCABULARY` or the probe's own.
+        summary_by: columns that group the rows of `.interp.summary()`.
+        summary_of: columns that it averages over prompts.
+        lines_by: further columns that distinguish rows at one token; each of their values is a line of a token map.
     """
 
     probe: str
@@ -96,19 +96,19 @@ class Schema:
 
     @property
     def units(self) -> dict[str, str]:
-        """Unit of every column that has one."""
+        """The units of columns that have one, by column."""
         return {column.name: column.unit for column in self.columns if column.unit}
 
     def describe(self) -> pd.DataFrame:
-        """One row per column: name, type, unit, meaning."""
+        """Return one row per column: name, type, unit, meaning."""
         rows = [(column.name, _DTYPES[column.kind], column.unit, column.meaning) for column in self.columns]
         return pd.DataFrame(rows, columns=["column", "type", "unit", "meaning"])
 
     def validate(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Check types, ranges and missing values; further columns on the right (the user's own) are let be.
+        """Check types, ranges and missing values; other columns (the user's own) are not checked.
 
         Raises:
-            InputError: a column is absent or holds what it may not; the message says which and why.
+            InputError: a column is missing or holds a forbidden value; the message names the column and the reason.
         """
         import pandera.errors
         import pandera.pandas as pa
@@ -122,7 +122,7 @@ class Schema:
 
 
 def columns(*chosen: str | Column) -> tuple[Column, ...]:
-    """Columns by name from the vocabulary, or as given.
+    """Return columns, by name from the vocabulary or as given.
 
     >>> [column.name for column in columns("pos", Column("kappa", "float", "kurtosis"))]
     ['pos', 'kappa']

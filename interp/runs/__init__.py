@@ -1,1 +1,1 @@
-"""The life of a probe: how it is found, run, stored, and what its frame knows afterwards."""
+"""Find, run and store probes, and attach provenance to their frames."""

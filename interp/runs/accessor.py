@@ -1,4 +1,4 @@
-"""`frame.interp`: what a frame knows about itself. Plain DataFrames stay plain; this is how they are asked."""
+"""The `frame.interp` accessor: provenance, units, summary, plot. The frame itself stays a plain DataFrame."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _runs: dict[str, dict[str, Any]] = {}
 
 
 def attach(frame: pd.DataFrame, provenance: dict[str, Any]) -> pd.DataFrame:
-    """Put a run's provenance on its frame; it survives Parquet."""
+    """Attach a run's provenance to its frame; it survives Parquet."""
     _runs[provenance["run_id"]] = provenance
     frame.attrs[ATTRS_KEY] = {provenance["run_id"]: provenance}
     return frame
 
 
 def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """`pd.concat` that keeps every frame's provenance, also of frames read from files.
+    """Concatenate frames and keep the provenance of each, also of frames read from files.
 
     Raises:
-        InputError: no frames.
+        InputError: no frames were given.
     """
     if not frames:
         raise InputError("no frames were given; pass at least one.")
@@ -42,14 +42,14 @@ def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 @pd.api.extensions.register_dataframe_accessor("interp")
 class InterpAccessor:
-    """Provenance, units, summary and figure of a probe's frame."""
+    """The provenance, units, summary and figure of a probe's frame."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
 
     @property
     def runs(self) -> dict[str, dict[str, Any]]:
-        """Provenance by `run_id` of the runs in this frame.
+        """The provenance of the runs in this frame, by `run_id`.
 
         Raises:
             InputError: the frame was not made by a probe, or a run's provenance was lost in a `pd.concat` of frames
@@ -66,7 +66,7 @@ class InterpAccessor:
 
     @property
     def provenance(self) -> pd.DataFrame:
-        """What is needed to run it again: one column per run, one row per fact."""
+        """The facts needed to repeat the runs: one column per run, one row per fact."""
         return pd.DataFrame(self.runs)
 
     @property
@@ -83,16 +83,16 @@ class InterpAccessor:
 
     @property
     def units(self) -> dict[str, str]:
-        """Unit of every column that has one."""
+        """The units of columns that have one, by column."""
         return self.schema.units
 
     def summary(self, **options: Any) -> pd.DataFrame:
-        """The probe's own summary; by default means with 95 % bootstrap intervals over prompts, position 0 left out."""
+        """Return the probe's own summary; by default prompt means after position 0, with 95 % bootstrap intervals."""
         schema = self.schema
         return registry.get(schema.probe).summarise(self._frame, **options)
 
     def plot(self, **options: Any) -> Any:
-        """The probe's figure, a matplotlib Figure; saved too where `path=` is given."""
+        """Draw the probe's figure, a matplotlib Figure; with `path=`, save it too."""
         path: str | Path | None = options.pop("path", None)
         probe = registry.get(self.schema.probe)
         if probe.plot is None:
@@ -103,7 +103,7 @@ class InterpAccessor:
         return figure
 
     def _repr_html_(self) -> str:
-        """What a notebook shows of `frame.interp`; the frame itself is shown as pandas shows it."""
+        """Return the HTML that a notebook shows for `frame.interp`; pandas shows the frame itself."""
         from interp.display import html
 
         return str(html.overview(self._frame))

@@ -1,4 +1,4 @@
-"""What a shell or a notebook's magic passes as text, as the arguments of a probe."""
+"""Parse the text arguments of a shell command or notebook magic into the arguments of a probe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from interp.errors import InputError, UnknownName
 
 
 def parameters(function: Callable[..., Any], given: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """A probe's own keyword arguments from names and texts; values are JSON, or the text where they are not.
+    """Parse a probe's own keyword arguments from names and texts; a value that is not JSON stays text.
 
     >>> from probes import logit_lens
     >>> parameters(logit_lens, [("positions", "[-1]"), ("targets", "argmax")])
@@ -33,15 +33,15 @@ def parameters(function: Callable[..., Any], given: Iterable[tuple[str, str]]) -
 
 
 def takes_texts(function: Callable[..., Any]) -> bool:
-    """Whether a probe reads texts, and not weights only."""
+    """Tell whether a probe reads texts; if not, it reads weights only."""
     return "texts" in inspect.signature(function).parameters
 
 
 def pairs(given: Iterable[str]) -> list[tuple[str, str]]:
-    """Names and texts of `key=value` arguments.
+    """Split `key=value` arguments into names and texts.
 
     Raises:
-        InputError: one that is none.
+        InputError: an argument without `=`.
     """
     split = [(pair, *pair.partition("=")) for pair in given]
     for pair, _, equals, _ in split:

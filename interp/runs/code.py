@@ -1,4 +1,4 @@
-"""Identify the code that a kept result depends on: the workbench, the probe's whole package, and the libraries."""
+"""Identify the code that a kept result depends on: `interp`, the probe's whole package, and the libraries."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SESSION = uuid.uuid4().hex
 
 
 def code_digest(*functions: Callable[..., Any]) -> str:
-    """Hash the source of `interp` and of the packages that functions come from, and the versions of the libraries.
+    """Hash the source of `interp` and of the functions' packages, and the versions of the libraries.
 
-    A function calls others that no import statement of its own module shows, so the whole package counts. What a
-    notebook or a script defines has no package: it gives another digest in every session.
+    A function may call code that its own module does not import, so the whole package counts. A function defined in a
+    notebook or script has no package: its digest differs in every session.
 
     >>> from probes import logit_lens
     >>> code_digest(logit_lens) == code_digest(logit_lens), len(code_digest())

@@ -1,4 +1,4 @@
-"""Arguments that show a probe on any model in seconds."""
+"""Example arguments with which a probe runs on any model in seconds."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from interp.runs.registry import Example
 CONCEPT = (
     "time", "day", "moment", "hour", "minute", "night", "morning", "evening", "week", "year", "month", "afternoon",
 )  # fmt: skip
-"""Words of one concept, as common as a small model needs them."""
+"""Words of one concept, common enough for a small model."""
 
-_TOKENS_PER_DIM = 20  # the default of the probes that fit maps of the whole stream
+_TOKENS_PER_DIM = 20  # the default of probes that fit maps of the whole residual stream
 
 
 def running_text(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
-    """As many shipped stories as a fit of every dimension of the residual stream takes, where the texts are too few."""
+    """Return shipped stories, enough to fit every dimension of the residual stream, if the texts are too few."""
     needed = 2 * _TOKENS_PER_DIM * subject.d_model
     if _running_length(subject, texts)[-1] >= needed:
         return {}
@@ -30,12 +30,12 @@ def running_text(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
 
 
 def _running_length(subject: Subject, texts: pd.DataFrame) -> np.ndarray:
-    """Tokens up to and with each text, int64 [texts]."""
+    """Count the tokens up to the end of each text, int64 [texts]."""
     return np.cumsum([len(ids) for ids in subject.tokens(texts, truncate=True).ids])
 
 
 def at_most(n: int) -> Example:
-    """Example of a slow probe: the first `n` texts."""
+    """Return the example of a slow probe: the first `n` texts."""
 
     def first(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
         return {"texts": texts.head(n)}
@@ -44,7 +44,7 @@ def at_most(n: int) -> Example:
 
 
 def with_concept(**more: Any) -> Callable[[Subject, pd.DataFrame], Mapping[str, Any]]:
-    """Example of a probe that asks for a concept's words."""
+    """Return the example of a probe that needs a concept's words."""
 
     def example(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
         return {"words": CONCEPT, **more}

@@ -1,4 +1,4 @@
-"""Split prompts into fitted and held-out ones, and refuse too few of either."""
+"""Split prompts into fitted and held-out ones, and refuse too few of them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from interp.runs.run import Run
 
 
 def require_fitted(run: Run, *, held_out: float, tokens_per_dim: float, seed: int) -> None:
-    """Refuse a run where holding out a share of the prompts leaves too few tokens to fit.
+    """Refuse a run in which too few tokens remain to fit once a share of the prompts is held out.
 
     Raises:
-        InputError: a single prompt, or fewer tokens in the others than `require_enough` asks for.
+        InputError: there is one prompt only, or the fitted prompts have fewer tokens than `require_enough` asks for.
     """
     if len(run.tokens) < 2:
         raise InputError("one prompt cannot be both fitted and held out; pass at least two.")
@@ -23,27 +23,27 @@ def require_fitted(run: Run, *, held_out: float, tokens_per_dim: float, seed: in
 
 
 def require_enough(n_tokens: int, d_model: int, tokens_per_dim: float) -> None:
-    """Refuse a regression that would fit anything.
+    """Refuse a regression on so few tokens that it would fit anything.
 
     Raises:
-        InputError: fewer than `tokens_per_dim` tokens per dimension, or no more tokens than dimensions.
+        InputError: there are fewer than `tokens_per_dim` tokens per dimension, or fewer than `d_model + 2` in all.
     """
     if n_tokens < max(tokens_per_dim * d_model, d_model + 2):
         raise InputError(
             f"{n_tokens} tokens are too few to regress on {d_model} dimensions: give at least "
             f"{tokens_per_dim:g} per dimension, {int(max(tokens_per_dim * d_model, d_model + 2))} in all, "
-            "or lower tokens_per_dim and mind the column 'null'."
+            "or lower tokens_per_dim and check the column 'null'."
         )
 
 
 def held_out_prompts(n_prompts: int, share: float, seed: int) -> Tensor:
-    """Which prompts are held out, bool [n_prompts]: at least one, never all."""
+    """Choose the held-out prompts, bool [n_prompts]: at least one, never all."""
     count = min(max(1, round(share * n_prompts)), n_prompts - 1)
     order = torch.randperm(n_prompts, generator=torch.Generator().manual_seed(seed))
     return torch.zeros(n_prompts, dtype=torch.bool).index_fill_(0, order[:count], True)
 
 
 def fitted_tokens(tokens: Tokens, held_out: float, seed: int) -> int:
-    """How many tokens with a next one the fitted prompts have."""
+    """Count the tokens of the fitted prompts that have a next token."""
     kept = ~held_out_prompts(len(tokens), held_out, seed)
     return sum(len(ids) - 1 for ids, fitted in zip(tokens.ids, kept.tolist(), strict=True) if fitted)

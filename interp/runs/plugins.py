@@ -1,4 +1,4 @@
-"""Load what installed packages offer through entry points: probes and claims, ours and anyone's."""
+"""Load the probes and claims that installed packages, ours and others, offer through entry points."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 from interp.errors import InterpError
 
 DISTRIBUTION = "interp-probes"
-_ROOT = Path(__file__).parents[2]  # `interp` and `probes` stand side by side, in a checkout and in site-packages
+_ROOT = Path(__file__).parents[2]  # `interp` and `probes` are siblings, in a checkout and in site-packages
 
 
 class Offered(NamedTuple):
-    """What one entry point leads to.
+    """The objects that one entry point leads to.
 
     Attributes:
         entry: the entry point.
-        single: whether it leads to one thing, which then bears the entry point's name, and not to a sequence.
-        things: what it leads to.
+        single: True if it leads to one object, named as the entry point, and not to a sequence.
+        things: the objects.
     """
 
     entry: EntryPoint
@@ -34,26 +34,26 @@ class Offered(NamedTuple):
 def offered(group: str) -> tuple[list[Offered], dict[str, str]]:
     """Load all entry points of a group, once.
 
-    A package that cannot be imported costs a warning and its own entries, not anyone else's.
+    A package that cannot be imported causes a warning and loses its own entries; all others load.
 
     Returns:
-        What they lead to; and for those that failed, by the entry point's name, the reason as a sentence.
+        The objects; and for the entry points that failed, by name, the reason as a sentence.
 
     Raises:
-        InterpError: a module of the user's hides a package of ours.
+        InterpError: a module of the user hides one of our packages.
     """
     found: list[Offered] = []
     failed: dict[str, str] = {}
     for entry in dict.fromkeys(entry_points(group=group)):
         try:
             loaded = entry.load()
-        except Exception as error:  # anyone's package may fail, in any way
+        except Exception as error:  # another package may fail in any way
             package = entry.module.partition(".")[0]
             if is_ours(entry) and (hidden := hidden_by(package)):
                 raise InterpError(hidden) from error
             reason = f"entry point {entry.value!r} cannot be loaded: {type(error).__name__}: {error}"
             failed[entry.name] = reason
-            warnings.warn(f"{reason} (group {group!r}); what it offers is left out.", stacklevel=2)
+            warnings.warn(f"{reason} (group {group!r}); it is left out.", stacklevel=2)
             continue
         single = not isinstance(loaded, list | tuple)
         found.append(Offered(entry, single, (loaded,) if single else tuple(loaded)))
@@ -66,7 +66,7 @@ def is_ours(entry: EntryPoint) -> bool:
 
 
 def hidden_by(package: str) -> str | None:
-    """Say in one sentence which module or folder hides a package of this distribution; None if nothing does."""
+    """Return a sentence that names the module or folder hiding a package of ours; None if nothing hides it."""
     module = sys.modules.get(package)
     spec = module.__spec__ if module is not None else find_spec(package)
     places = [*(spec.submodule_search_locations or []), spec.origin or ""] if spec is not None else []

@@ -1,4 +1,4 @@
-"""Progress of long work, with an estimate of what is left."""
+"""Show the progress of long work, with an estimate of the time left."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from interp.options import options
 
 
 def progress_bar(total: int, unit: str, label: str = "", *, done: int = 0, n_steps: int | None = None) -> tqdm[Any]:
-    """Show a bar on stderr, to be closed by `with`; move it by its `update`.
+    """Create a progress bar on stderr; close it with `with`, advance it with `update`.
 
-    It is shown on a terminal or in a notebook, where there is more than one step; `interp.options.progress` turns it on
-    or off everywhere.
+    It is shown on a terminal or in a notebook if there is more than one step; `interp.options.progress` turns it on or
+    off everywhere.
 
     Args:
         total: number of units of the whole work.
-        unit: the name of one.
-        label: written before the bar.
-        done: units that are done already.
-        n_steps: in how many steps the work is done; default a unit is a step.
+        unit: name of a unit.
+        label: text before the bar.
+        done: number of units already done.
+        n_steps: number of steps of the work; by default each unit is a step.
 
     Returns:
         A bar of tqdm.

@@ -28,15 +28,15 @@ Example: TypeAlias = "Callable[[Subject, pd.DataFrame], Mapping[str, Any]]"
 
 @dataclass(frozen=True)
 class Probe:
-    """A probe as the workbench sees it.
+    """A probe: its function, schema, summary, figure and example.
 
     Attributes:
         function: `(subject, texts, *, ...) -> DataFrame`.
         schema: of the frame it returns.
         plot: frame -> matplotlib Figure, or None.
         summarise: frame -> summary frame.
-        example: subject, texts -> arguments to show the probe with where its own defaults do not do; see `probe`.
-        listed: whether `names()` lists it. The workbench's own tables are found by name only.
+        example: subject, texts -> arguments that show the probe if its own defaults are not enough; see `probe`.
+        listed: False if `names()` leaves it out, as it does the workbench's own tables, which `get` finds.
     """
 
     function: Callable[..., pd.DataFrame]
@@ -48,16 +48,16 @@ class Probe:
 
     @property
     def name(self) -> str:
-        """The schema's name for the probe."""
+        """The name of the probe, from its schema."""
         return self.schema.probe
 
     @property
     def origin(self) -> str:
-        """Module and name of the function."""
+        """The module and name of the function."""
         return f"{self.function.__module__}.{self.function.__qualname__}"
 
 
-# Every probe marked in this process: by name, then by origin, the newest last. A cell run again replaces its own.
+# Every probe marked in this process: by name, then by origin, the newest last. Running a cell again replaces its probe.
 _marked: dict[str, dict[str, Probe]] = {}
 
 
@@ -69,14 +69,14 @@ def probe(
     example: Example | None = None,
     listed: bool = True,
 ) -> Callable[[F], F]:
-    """Mark a function as the probe of a schema; the function itself is returned unchanged.
+    """Mark a function as the probe of a schema and return it unchanged.
 
     Args:
-        schema: what its frame holds.
+        schema: of its frame.
         plot: draws a frame; called by `frame.interp.plot()`.
-        summarise: sums a frame up; by default means over prompts of the schema's `summary_of`, by its `summary_by`.
-        example: called with a loaded model and texts (a frame), gives keyword arguments that show the probe on any
-            model in seconds: what has no default, or fewer texts, under "texts". `interp report` asks for it.
+        summarise: summarises a frame; by default means over prompts of the schema's `summary_of`, by its `summary_by`.
+        example: called with a loaded model and texts (a frame), returns keyword arguments with which the probe runs on
+            any model in seconds: arguments without a default, or fewer texts under "texts". `interp report` uses it.
         listed: False for a table that is not a probe of one model.
     """
 
@@ -95,12 +95,12 @@ def probe(
 
 
 def summarise_by_prompt(schema: Schema, frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
-    """Means over prompts with bootstrap intervals, per model, run and `summary_by`; position 0 is left out.
+    """Average over prompts, with bootstrap intervals, per model, run and `summary_by`; position 0 is left out.
 
     The first position is an outlier in nearly every statistic (attention sink, massive activations).
     """
     kept = frame[frame["pos"] > 0] if "pos" in frame.columns else frame
-    # Runs are kept apart: prompts numbered alike in two runs may be different texts.
+    # Keep runs apart: one prompt_id in two runs may mean two different texts.
     keys = [name for name in ("model", "run_id") if name in frame.columns]
     summary = bootstrap_over_prompts(kept, [*keys, *schema.summary_by], schema.summary_of, **options)
     summary.attrs["note"] = "means per prompt, then over prompts; position 0 left out; 95 % bootstrap over prompts"
@@ -114,8 +114,8 @@ def names() -> list[str]:
     True
 
     Raises:
-        InputError: two packages offer a probe of one name.
-        InterpError: a module of the user's hides ours.
+        InputError: two packages offer a probe of the same name.
+        InterpError: a module of the user hides one of our packages.
     """
     known = _installed()[0] | {name: one for name in _marked if (one := _of_session(name)) is not None}
     return sorted(name for name, one in known.items() if one.listed)
@@ -134,10 +134,10 @@ def get(name: str) -> Probe:
     if name in installed:
         if own is not None:
             raise InputError(
-                f"two probes are called {name!r}, that of {installed[name].origin} and one defined in this session: "
+                f"two probes are called {name!r}, one of {installed[name].origin} and one defined in this session; "
                 "give yours another name in its schema."
             )
-        return here.get(installed[name].origin, installed[name])  # as it is now, if its module was loaded again
+        return here.get(installed[name].origin, installed[name])  # the newest version, if its module was reloaded
     if here:
         return own or list(here.values())[-1]
     if name in failed:
@@ -153,7 +153,7 @@ def _of_session(name: str) -> Probe | None:
 
 @cache
 def _installed() -> tuple[dict[str, Probe], dict[str, str]]:
-    """Probes that packages offer, by name; and why entry points have none, by their names."""
+    """Return the probes that packages offer, by name; and the reason for each entry point without one, by its name."""
     found: dict[str, Probe] = {}
     packages, failed = offered(GROUP)
     for entry, single, functions in packages:
@@ -175,7 +175,7 @@ def _installed() -> tuple[dict[str, Probe], dict[str, str]]:
 
 
 def companions() -> dict[str, Any]:
-    """Return the other public names of packages that offer several probes: what goes into a probe, or trains for one.
+    """Return the other public names of packages that offer several probes: inputs of probes, and training functions.
 
     >>> "load_tuned_lens" in companions()
     True

@@ -1,4 +1,4 @@
-"""One run of a probe: the subject, its tokens, progress over batches, and a frame that says where it came from."""
+"""Run a probe: load the subject, tokenise, go through batches, and return a frame with its provenance."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from interp.runs.store import Store
 
 
 class Run:
-    """One run of a probe: made at its start, and asked for a frame at its end.
+    """A run of a probe: create it first, and ask it for the frame at the end.
 
-    What decides the numbers is fixed when it is made, `parameters` included, and so is `run_id`.
+    Everything that decides the numbers is fixed when the run is created: `parameters` and `run_id` too.
 
     Args:
         schema: of the frame.
-        source: what the user passed as the model.
+        source: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes; None for a probe that reads weights only.
-        parameters: the probe's own arguments, as far as they decide the numbers.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        parameters: the probe's own arguments that decide the numbers.
+        truncate: cut texts longer than the context instead of refusing them.
         seed: of the probe's random choices, if it makes any.
-        out: a folder where finished rows are kept as Parquet as they are made; an interrupted run goes on there.
+        out: a folder where finished rows are kept as Parquet; an interrupted run resumes there.
     """
 
     def __init__(
@@ -62,39 +62,39 @@ class Run:
         self._started = time.monotonic()
         self._store = None if out is None else Store(Path(out), self.run_id)
         names = {column.name for column in schema.columns}
-        # A frame of a whole corpus has no rows of single prompts, and takes nothing over from the user's.
+        # A frame about a whole corpus has no rows per prompt, so it takes no columns from the user's frame.
         self._by_prompt = self._tokens is not None and "prompt_id" in names
         clash = (names - {"prompt_id"}) & set(self.tokens.table.columns) if self._by_prompt else set()
         if clash:
-            raise InputError(f"columns {sorted(clash)} of your frame are {schema.probe}'s own too; rename them first.")
+            raise InputError(f"columns {sorted(clash)} of your frame are {schema.probe}'s too; rename yours first.")
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything that `run_id` is a hash of."""
+        """The facts that `run_id` is a hash of."""
         return identity_of(self.schema, self.subject, self._tokens, self.parameters, self.seed, self._edits)
 
     @cached_property
     def run_id(self) -> str:
-        """Short hash of everything that decides the numbers."""
+        """A short hash of everything that decides the numbers."""
         return hash_of(self.identity)
 
     @property
     def tokens(self) -> Tokens:
-        """The texts, tokenised.
+        """The tokenised texts.
 
         Raises:
-            InputError: the probe was given none.
+            InputError: the probe was given no texts.
         """
         if self._tokens is None:
-            raise InputError(f"{self.schema.probe} was given no texts.")
+            raise InputError(f"{self.schema.probe} was given no texts; pass at least one.")
         return self._tokens
 
     def batches(self, states_per_layer: int = 1, variants: int = 1) -> Iterator[Batch]:
-        """Batches within the memory budget, with a progress bar where there is more than one.
+        """Return batches within the memory budget, with a progress bar if there is more than one.
 
         Args:
             states_per_layer: residuals held per layer.
-            variants: of each batch that are run side by side.
+            variants: number of variants of each batch that run side by side.
         """
         done = frozenset[int]() if self._store is None else self._store.prompt_ids()
         skip = np.flatnonzero(self.tokens.table["prompt_id"].isin(done)).tolist()
@@ -102,7 +102,7 @@ class Run:
         return in_batches(self.tokens, max_tokens, self.schema.probe, skip=set(skip))
 
     def token_columns(self, batch: Batch, row: Any, pos: Any) -> dict[str, np.ndarray]:
-        """`prompt_id`, `pos` and `token_id` of the chosen tokens of a batch, [n] each."""
+        """Return `prompt_id`, `pos` and `token_id` of the chosen tokens of a batch, [n] each."""
         prompt_ids = self.tokens.table["prompt_id"].to_numpy()
         return {
             "prompt_id": prompt_ids[batch.prompts[row].numpy()],
@@ -111,12 +111,12 @@ class Run:
         }
 
     def frame(self, parts: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-        """Join the batches' columns, in the order of prompts, and stamp them.
+        """Join the batches' columns in the order of prompts, and attach the provenance.
 
         A column of a part is an array [rows], or a single value for all rows of that part.
 
-        Columns whose name is that of an id column without `_id` are filled in with token strings. With `out`, parts are
-        written as they come; give an iterator, so that they come one by one.
+        A text column `x` that no part gives is filled with the token strings of the column `x_id`. With `out`, each
+        part is written as it comes; pass an iterator, so that parts come one by one.
         """
         if self._store is not None:
             for part in parts:
@@ -128,7 +128,7 @@ class Run:
 
     def _frame(self, parts: Sequence[Mapping[str, Any]], run_id: str) -> pd.DataFrame:
         if not parts:
-            raise InputError("nothing was selected; pass at least one position and layer.")
+            raise InputError("this run produced no rows; check positions=, layers= and the texts.")
         parts = [broadcast(self.schema, part) for part in parts]
         values: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         if self._by_prompt and (np.diff(values["prompt_id"]) < 0).any():
@@ -142,12 +142,12 @@ class Run:
         frame = self.schema.validate(build(self.schema, values))
         if self._by_prompt and len(self.tokens.table.columns) > 1:
             extra = self.tokens.table.set_index("prompt_id")
-            # Rows that belong to no prompt have nothing of the user's.
+            # Rows without a prompt get missing values in the user's columns.
             frame = pd.concat([frame, extra.reindex(frame["prompt_id"]).reset_index(drop=True)], axis=1)
         return frame
 
     def provenance(self) -> dict[str, Any]:
-        """Everything needed to run it again; JSON all through."""
+        """Return everything needed to repeat the run, in JSON types."""
         return (
             {"run_id": self.run_id}
             | self.identity
@@ -164,7 +164,7 @@ class Run:
 def run_id(
     schema: Schema, subject: Subject, tokens: Tokens | None, parameters: Mapping[str, Any], seed: int | None = None
 ) -> str:
-    """Return the id that a `Run` of these would have, without making one."""
+    """Return the id that a `Run` with these arguments would have, without creating one."""
     return hash_of(identity_of(schema, subject, tokens, parameters, seed, subject.edits))
 
 
@@ -176,7 +176,7 @@ def identity_of(
     seed: int | None,
     edits: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Collect everything that decides a run's numbers; JSON all through."""
+    """Collect everything that decides a run's numbers, in JSON types."""
     return {
         "probe": schema.probe,
         "model": subject.name,
@@ -192,12 +192,12 @@ def identity_of(
 
 
 def hash_of(identity: Mapping[str, Any]) -> str:
-    """Hash JSON into 12 hex digits, whatever the order of its keys."""
+    """Hash JSON into 12 hex digits; the order of its keys does not matter."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def in_batches(tokens: Tokens, max_tokens: int, label: str, *, skip: Collection[int] = ()) -> Iterator[Batch]:
-    """Batches of at most `max_tokens` padded tokens, with a progress bar where there is more than one."""
+    """Yield batches of at most `max_tokens` padded tokens, with a progress bar if there is more than one."""
     batches = list(tokens.batches(max_tokens, skip))
     total = sum(int(batch.lengths.sum()) for batch in batches)
     with progress_bar(total, "token", label, n_steps=len(batches)) as bar:
@@ -218,7 +218,7 @@ def _token_facts(tokens: Tokens | None) -> dict[str, Any]:
 
 
 def _to_json(value: Any) -> Any:
-    """JSON for what parameters may hold besides plain values."""
+    """Convert arrays, sets and ranges to JSON types, and anything else to text."""
     if hasattr(value, "tolist"):
         return value.tolist()
     return list(value) if isinstance(value, set | frozenset | range) else str(value)

@@ -1,4 +1,4 @@
-"""Regression from sums: what least squares needs, gathered batch by batch in float64, so that no state is stored."""
+"""Collect the sums that least squares needs, batch by batch in float64, so that no residuals are stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from interp.stats.least_squares import Accumulate, add_products
 
 
 class Stream(Protocol):
-    """Takes in what it needs of each batch."""
+    """A consumer of recorded batches, such as sums for a regression."""
 
     def add(self, tape: Tape, batch: Batch, accumulate: Accumulate) -> None:
         """Read one recorded batch; sums that `accumulate` adds to are complete after the batch."""
@@ -30,7 +30,7 @@ class Stream(Protocol):
 
 @contextmanager
 def one_core_each() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as torch had, each a core of its own: within one task torch and BLAS use no others."""
+    """Yield a pool of as many threads as torch had, and let torch and BLAS use one core in each of its tasks."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -42,10 +42,10 @@ def one_core_each() -> Iterator[ThreadPoolExecutor]:
 
 @contextmanager
 def in_background(device: torch.device) -> Iterator[Accumulate]:
-    """`add_products` on all cores: each product on one, while torch prepares the next on another.
+    """Yield `add_products` that runs on all cores: each product on one, while torch prepares the next on another.
 
-    Within a product torch's threads and numpy's would take turns waiting for each other. All sums are complete at the
-    end; no two products of a batch go into the same one.
+    Several threads within a product would make torch's and numpy's threads wait for each other. All sums are complete
+    at the end; no two products of a batch may go into the same sum.
     """
     n_threads = torch.get_num_threads()
     if device.type != "cpu" or n_threads == 1:
@@ -53,11 +53,11 @@ def in_background(device: torch.device) -> Iterator[Accumulate]:
         return
     with ExitStack() as undo:
         pending: list[Future[None]] = []
-        slots = Semaphore(2 * n_threads)  # each product that waits holds its factors
+        slots = Semaphore(2 * n_threads)  # each waiting product holds its factors in memory
 
         @cache
         def pool() -> ThreadPoolExecutor:
-            """Made for the first product: until then, and for streams that have none, torch keeps all cores."""
+            """Create the pool at the first product: until then, and for streams without any, torch keeps all cores."""
             return undo.enter_context(one_core_each())
 
         def add(total: Tensor, x: Tensor, y: Tensor) -> None:
@@ -76,12 +76,12 @@ def _libraries() -> ThreadpoolController:
 
 
 def collect(run: Run, streams: Sequence[Stream], model: Subject | None = None) -> None:
-    """Feed every batch of a run to all streams; one forward pass serves them all.
+    """Feed every batch of a run to all streams, with one forward pass for all of them.
 
     Args:
-        run: whose batches.
-        streams: what takes them in.
-        model: run in place of the run's own subject: that subject with some of its weights masked, say.
+        run: the run that gives the batches.
+        streams: the consumers.
+        model: run instead of the run's own subject, for example that subject with some weights masked.
     """
     subject = model or run.subject
 
@@ -95,5 +95,5 @@ def collect(run: Run, streams: Sequence[Stream], model: Subject | None = None) -
 
 
 def whole_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """Summary of what is streamed: the frame itself. A corpus is one sample, without intervals over prompts."""
+    """Return the frame itself as the summary: a corpus is one sample, without intervals over prompts."""
     return frame.reset_index(drop=True)

@@ -157,12 +157,12 @@ def test_scores_that_are_all_zero_are_white():
 @pytest.mark.parametrize(
     ("frame", "options", "error", "words"),
     [
-        (tokens("a").drop(columns="token"), {}, InputError, "without tokens"),
-        (tokens("a").iloc[:0], {}, InputError, "without rows"),
+        (tokens("a").drop(columns="token"), {}, InputError, "without rows or tokens"),
+        (tokens("a").iloc[:0], {}, InputError, "has no token map"),
         (tokens("a"), {"value": "scores"}, UnknownName, "did you mean 'score'"),
         (tokens("a"), {"prompt_id": 7}, InputError, r"prompt 7 is not in the frame; it holds \[0\]"),
-        (pd.concat([tokens("a"), tokens("a")]), {}, InputError, "nothing tells apart"),
-        (tokens("a").drop(columns="score"), {}, InputError, "name a column as value"),
+        (pd.concat([tokens("a"), tokens("a")]), {}, InputError, "several rows for one token"),
+        (tokens("a").drop(columns="score"), {}, InputError, "pass a column as value="),
     ],
 )
 def test_a_frame_that_does_not_fit_is_refused(frame, options, error, words):

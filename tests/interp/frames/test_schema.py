@@ -93,9 +93,9 @@ def test_build_does_not_share_memory_that_a_probe_goes_on_using():
     [
         ({"rank": None}, r"no values for \['rank'\] of 'thing'"),
         ({"prompt_id": np.arange(5)}, r"different lengths \[4, 5\]"),
-        ({"prompt_id": np.arange(4) + 0.5}, "column 'prompt_id' holds int64, but was given float64"),
-        ({"agrees": np.arange(4)}, "column 'agrees' holds bool, but was given int64"),
-        ({"entropy": np.array(["a"] * 4)}, "column 'entropy' holds float64, but was given <U1"),
+        ({"prompt_id": np.arange(4) + 0.5}, "column 'prompt_id' holds int64, not float64"),
+        ({"agrees": np.arange(4)}, "column 'agrees' holds bool, not int64"),
+        ({"entropy": np.array(["a"] * 4)}, "column 'entropy' holds float64, not <U1"),
     ],
 )
 def test_build_refuses_what_does_not_fit(changes, message):

@@ -201,5 +201,5 @@ def test_columns_of_the_texts_follow_their_prompt():
 
 def test_a_column_of_a_probes_own_name_is_refused():
     texts = pd.DataFrame({"text": ["w1"], "layer": [1], "entropy": [0.0], "group": ["a"]})
-    with pytest.raises(InputError, match=r"columns \['entropy', 'layer'\] of your frame are logit_lens's own too"):
+    with pytest.raises(InputError, match=r"columns \['entropy', 'layer'\] of your frame are logit_lens's too"):
         logit_lens(LADDER, texts)

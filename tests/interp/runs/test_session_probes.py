@@ -103,8 +103,8 @@ def test_the_newest_function_of_a_name_is_its_probe(said):
 
 def test_the_name_of_a_built_in_probe_is_refused_in_one_sentence(said):
     assert said["refused"] == [
-        "two probes are called 'logit_lens', that of probes.lens.logit_lens.logit_lens and one defined in this "
-        "session: give yours another name in its schema."
+        "two probes are called 'logit_lens', one of probes.lens.logit_lens.logit_lens and one defined in this "
+        "session; give yours another name in its schema."
     ] * 2  # fmt: skip
 
 

@@ -412,7 +412,7 @@ def test_another_run_in_the_same_folder_starts_anew(subject, tmp_path):
         ({"interventions": (), "controls": ()}, InputError, "nothing to do: name at least one intervention"),
         ({"controls": ("zero",)}, InputError, "the control here is 'resampled'"),
         ({"positions": 99}, InputError, "position 99"),
-        ({"out": "/nowhere/at/all"}, InputError, "is no folder and none can be made there"),
+        ({"out": "/nowhere/at/all"}, InputError, "is not a folder and cannot be created"),
     ],
 )
 def test_bad_input_is_refused_before_anything_runs(subject, monkeypatch, arguments, error, says):
