@@ -1,0 +1,87 @@
+"""Write the README's table of probes from schemas, docstrings and papers: `make readme`."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from interp.display.text import short_citation
+from interp.runs import registry
+from interp.runs.registry import Probe
+
+ROOT = Path(__file__).parents[1]
+FAMILIES = sorted(path.parent for path in (ROOT / "probes").glob("*/__init__.py"))
+BEGIN, END = "<!-- written by `make readme` -->\n", "<!-- until here -->\n"
+
+
+def table() -> str:
+    """Return the table: a row for each family with its question, below it a row for each probe."""
+    rows = ["| probe | what it does | paper |", "|---|---|---|"]
+    for family in FAMILIES:
+        probes = probes_of(f"probes.{family.name}")
+        if probes:
+            rows.append(f"| **[{family.name}](probes/{family.name})** | **{_question(family)}** | |")
+            rows += [f"| {_link(one)} | {first_clause(one)} | {_citations(one.schema.paper)} |" for one in probes]
+    return "\n".join(rows) + "\n"
+
+
+def probes_of(package: str) -> list[Probe]:
+    """Return the registered probes of a module, or of a package's modules, by name."""
+    known = map(registry.get, registry.names())
+    return [one for one in known if f"{one.function.__module__}.".startswith(f"{package}.")]
+
+
+def docstring(path: Path) -> str:
+    """Return a module's docstring without importing the module."""
+    return ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+
+
+def first_clause(probe: Probe) -> str:
+    """Return the first sentence of a probe's docstring, up to a semicolon, without its full stop."""
+    (first, *_) = (probe.function.__doc__ or "").split("\n\n")
+    return " ".join(first.split()).partition(";")[0].rstrip(".").replace("|", r"\|")
+
+
+def updated(readme: str) -> str:
+    """Return the README with the table between its two marks made again."""
+    before, _, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"README.md has no lines {BEGIN.strip()!r} and {END.strip()!r}; put them around the table.")
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+def _question(family: Path) -> str:
+    text = docstring(family / "__init__.py").partition("\n\n")[0]
+    found = re.match(r".+?\?", text, flags=re.DOTALL)
+    return found[0] if found else text
+
+
+def _link(probe: Probe) -> str:
+    return f"[`{probe.name}`]({probe.function.__module__.replace('.', '/')}.py)"
+
+
+def _citations(paper: str) -> str:
+    """Return authors and year of each paper of a schema, linked to where it can be read."""
+    parts = re.split(r"; (?=[^;]*\((?:19|20)\d\d\))", paper)
+    return "; ".join(map(_citation, parts))
+
+
+def _citation(paper: str) -> str:
+    short = short_citation(paper).partition(";")[0]
+    if found := re.search(r"arXiv (\d{4}\.\d{5})", paper):
+        return f"[{short}](https://arxiv.org/abs/{found[1]})"
+    if found := re.search(r"LessWrong (\w+)", paper):
+        return f"[{short}](https://www.lesswrong.com/posts/{found[1]})"
+    return short
+
+
+def main() -> None:
+    """Rewrite README.md in place."""
+    path = ROOT / "README.md"
+    path.write_text(updated(path.read_text("utf-8")), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
