@@ -10,7 +10,7 @@ export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 
-.PHONY: demo test test-all notebooks docs check format bench setup clean
+.PHONY: demo test test-all notebooks docs readme check format bench setup clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -30,6 +30,10 @@ notebooks: $(READY)
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]' -c constraints.txt
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file docs/mkdocs.yml
+
+# The table of probes in README.md, from their schemas, docstrings and papers.
+readme: $(READY)
+	$(BIN)/python docs/readme_table.py
 
 check: $(READY)
 	$(BIN)/ruff check .
