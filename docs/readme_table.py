@@ -22,7 +22,7 @@ def table() -> str:
         probes = probes_of(f"probes.{family.name}")
         if probes:
             rows.append(f"| **[{family.name}](probes/{family.name})** | **{_question(family)}** | |")
-            rows += [f"| {_link(one)} | {first_clause(one)} | {_citations(one.schema.paper)} |" for one in probes]
+            rows += [f"| {_link(one)} | {first_clause(one)} | {citations(one.schema.paper)} |" for one in probes]
     return "\n".join(rows) + "\n"
 
 
@@ -62,8 +62,8 @@ def _link(probe: Probe) -> str:
     return f"[`{probe.name}`]({probe.function.__module__.replace('.', '/')}.py)"
 
 
-def _citations(paper: str) -> str:
-    """Return authors and year of each paper of a schema, linked to where it can be read."""
+def citations(paper: str) -> str:
+    """Return authors and year of each paper that a schema names, linked to where it can be read."""
     parts = re.split(r"; (?=[^;]*\((?:19|20)\d\d\))", paper)
     return "; ".join(map(_citation, parts))
 

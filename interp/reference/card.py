@@ -119,45 +119,44 @@ def card(evaluation: dict[str, Any], training: dict[str, Any], books: list[str],
 
 A small English language model to try probes on: GPT-2's architecture, {recipe["n_layers"]} layers of width
 {recipe["d_model"]}, {recipe["n_heads"]} heads, context {evaluation["context"]}, {evaluation["parameters"]:,}
-parameters, float16. It writes in the manner of old novels and of children's stories, and was trained from scratch for
-this project. `interp.load("reference")` loads it; so does `AutoModelForCausalLM.from_pretrained(FOLDER)` of
-transformers.
+parameters, float16. It writes like old novels and children's stories, and was trained from scratch for this project.
+`interp.load("reference")` loads it, and so does `AutoModelForCausalLM.from_pretrained(FOLDER)` of transformers.
 
 ## Held-out loss
 
-Nats per token · bits per byte, on text left out of training:
+Nats per token · bits per byte, on text that was left out of training:
 
 {loss_table(evaluation["held_out"])}
 
-Every token counts once, the end-of-text token after each document included; bytes are UTF-8 bytes of the text. The
-model reads start-of-text and then a stretch of {evaluation["context"] - 1} tokens, again and again, so that the first
-tokens of each stretch are predicted from little. The baselines are fitted on the same training tokens and predict the
+Every token counts once, including the end-of-text token after each document; bytes are UTF-8 bytes of the text. The
+model reads start-of-text and then a stretch of {evaluation["context"] - 1} tokens, again and again, so the first tokens
+of each stretch are predicted from little context. The baselines are fitted on the same training tokens and predict the
 same held-out tokens: an add-one unigram model, and a bigram model with absolute discounting (Ney), interpolated with
-the unigram. The bigram model is always given the true token before, also where a stretch begins and the reference
-model sees start-of-text instead. `evaluation.json` holds the same numbers.
+the unigram model. The bigram model always sees the true previous token, even at the start of a stretch, where the
+reference model sees start-of-text instead. `evaluation.json` holds the same numbers.
 
 ## Text
 
-- {len(books)} books of English fiction, novels most of them, from Project Gutenberg by way of the GITenberg
-repositories, licence headers removed, quotation marks made plain. All are in the public domain in the United States.
+- {len(books)} books of English fiction, most of them novels, from Project Gutenberg through the GITenberg repositories,
+with licence headers removed and quotation marks made plain. All are in the public domain in the United States.
 {len(HELD_OUT_BOOKS)} are held out: those in the table above.
 
 - A sample of TinyStories (Eldan and Li, 2023), stories written by GPT-3.5 and GPT-4, under CDLA-Sharing-1.0. The last
 {HELD_OUT_STORIES} are held out.
 
-In training, {training["training_tokens"]:,} tokens or {training["training_bytes"]:,} bytes, cut by a byte-level BPE
-tokenizer of {recipe["vocab_size"]:,} tokens learnt from the same text. One special token, `{END_OF_TEXT}`, begins and
-ends every text; the tokenizer puts it first unless told not to. None of the text is distributed here. SHA-256 of the
-training token ids: `{training["corpus_sha256"]}`.
+The training text has {training["training_tokens"]:,} tokens, or {training["training_bytes"]:,} bytes, under a
+byte-level BPE tokenizer of {recipe["vocab_size"]:,} tokens that was trained on the same text. One special token,
+`{END_OF_TEXT}`, begins and ends every text; the tokenizer puts it first unless told not to. None of the text is
+distributed here. SHA-256 of the training token ids: `{training["corpus_sha256"]}`.
 
 The books, with their Project Gutenberg numbers: {"; ".join(title(book) for book in books)}.
 
 ## Recipe
 
 {training["steps"]:,} steps of {recipe["windows_per_step"]} windows of {recipe["context"]} tokens, each beginning with
-start-of-text and, where it can, at the start of a paragraph: {training["tokens_seen"]:,} tokens seen, {passes:.1f}
-passes over the text, {hours:.1f} hours. Muon for the blocks' matrices, AdamW for the rest; learning rate
-{recipe["learning_rate"]}, {recipe["warmup_steps"]} steps of warm-up, constant, then linear to zero over the last
+start-of-text and, if possible, at the start of a paragraph: {training["tokens_seen"]:,} tokens seen, {passes:.1f}
+passes over the text, {hours:.1f} hours. Muon for the matrices of the blocks, AdamW for the rest; learning rate
+{recipe["learning_rate"]}, {recipe["warmup_steps"]} steps of warm-up, then constant, then linear to zero over the last
 {recipe["decay_fraction"]:.0%} of steps; weight decay {recipe["weight_decay"]} on the matrices, no dropout, gradients
 clipped at 1, seed {recipe["seed"]}. Made by `python -m interp.reference.train --corpus DIR`, measured by
 `python -m interp.reference.card --corpus DIR`; `training.json` holds the facts. SHA-256 of `model.safetensors`:
@@ -171,10 +170,10 @@ Seed {sample.seed}, temperature {TEMPERATURE}, nucleus {TOP_P}, by `interp.refer
 
 ## Limits
 
-It knows no facts, follows no instruction and loses the thread within a few sentences. It has learnt the manners of
-its sources, their prejudices too: the older books speak of women, servants and peoples as their time did, in places
-with slurs. {evaluation["context"]} tokens fit, start-of-text included. It is for trying and teaching methods, not for
-writing text that anyone relies on.
+The model knows no facts, follows no instructions and loses the thread within a few sentences. It has learnt the style
+of its sources and their prejudices: the older books speak of women, servants and other peoples as was usual in their
+time, in places with slurs. Its context is {evaluation["context"]} tokens, including start-of-text. It is for trying and
+teaching methods, not for writing text that anyone relies on.
 
 ## Licence
 

@@ -80,18 +80,19 @@ def card(counts: BigramCounts, n_pairs: int, n_bytes: int) -> str:
     """The dataset's README, with its numbers; `n_pairs` distinct pairs were counted, `n_bytes` is the file's size."""
     return f"""# bigrams
 
-How often each token of the reference tokenizer follows each other one in the reference model's training text (the
-card of `reference` names it). Statistics only: the text itself is not here, and the held-out text is not counted.
+How often each token of the reference tokenizer follows each other token in the training text of the reference model,
+which is named in the card of `reference`. These are statistics only: the text itself is not included, and the held-out
+text is not counted.
 
 `counts.npz`, {n_bytes:,} bytes, read by `interp.data.bigram_counts.load_counts()`:
 
 | array | meaning |
 |---|---|
-| `indptr`, `indices`, `data` | counts of pairs as a CSR matrix [V, V]: row = current token, column = the next one |
+| `indptr`, `indices`, `data` | counts of pairs as a CSR matrix [V, V]: row = current token, column = next token |
 | `unigram` | how often each token occurs [V], complete |
-| `current` | how often each token comes before another [V], complete: less the matrix's row sum, what was dropped |
-| `threshold` | pairs seen less often are left out |
-| `tokenizer_sha256` | of the vocabulary, its tokens joined by newlines in the order of their ids |
+| `current` | how often each token precedes another [V], complete; minus the row sums of the matrix: what was dropped |
+| `threshold` | pairs seen less often than this are left out |
+| `tokenizer_sha256` | hash of the vocabulary: its tokens in the order of their ids, joined by newlines |
 
 | | |
 |---|---|
@@ -102,7 +103,7 @@ card of `reference` names it). Statistics only: the text itself is not here, and
 | share of the text's pairs they account for | {counts.mass_kept:.2%} |
 | tokenizer_sha256 | `{counts.tokenizer_sha256}` |
 
-Documents are counted end to end, each closed by `<|endoftext|>`, which therefore precedes the first token of every
+Documents are counted end to end. Each one ends with `<|endoftext|>`, so this token precedes the first token of every
 document.
 
 Made by `python -m interp.reference.counts --corpus DIR --model DIR`. Sources: public-domain novels (Project Gutenberg)

@@ -170,9 +170,9 @@ def card(stories: list[PlantedPassage], weights: str) -> str:
     n, tried = len(stories), stories[-1].seed - stories[0].seed + 1
     return f"""# stories
 
-{n} passages sampled from the shipped reference model: text to run a probe on, which may be shipped because no one wrote
-it. They read like what the model was trained on, novels and children's stories, and make as much sense as a model of
-its size can.
+{n} passages sampled from the shipped reference model: texts to run probes on that can be shipped, since nobody wrote
+them. They read like the model's training text, novels and children's stories, and make as much sense as a model of this
+size can.
 
 One JSON object per line in `stories.jsonl`:
 
@@ -180,22 +180,22 @@ One JSON object per line in `stories.jsonl`:
 |---|---|---|
 | `prompt_id` | int | 0 to {n - 1}, in the order of the file |
 | `text` | str | the passage, without the end-of-text token |
-| `seed` | int | the passage's own seed: opening, length and every token follow from it |
-| `n_tokens` | int | tokens of `text` under the reference tokenizer, start-of-text not counted |
+| `seed` | int | the passage's own seed, which decides its opening, its length and every token |
+| `n_tokens` | int | number of tokens of `text` under the reference tokenizer, without start-of-text |
 
-A length is drawn evenly from {MIN_TOKENS} to {MAX_TOKENS} tokens. A passage stops sooner where the model ended its
-story, and is passed over where fewer than {MIN_TOKENS} tokens remain; of {tried} seeds from {stories[0].seed} on,
-{n} were used.
-Shortest {lengths[0]} tokens, median {lengths[len(lengths) // 2]}, longest {lengths[-1]}, together {sum(lengths):,}.
+The length is drawn uniformly from {MIN_TOKENS} to {MAX_TOKENS} tokens. A passage is shorter if the model ended its
+story, and it is skipped if fewer than {MIN_TOKENS} tokens remain: of {tried} seeds from {stories[0].seed} on,
+{n} were used. The shortest has {lengths[0]} tokens, the median
+{lengths[len(lengths) // 2]}, the longest {lengths[-1]}, all together {sum(lengths):,}.
 
-Sampling: start-of-text and an opening, then temperature {TEMPERATURE} and nucleus {TOP_P}, one random number per token.
-Openings: none, or
+Sampling starts from start-of-text and an opening, with temperature {TEMPERATURE}, nucleus {TOP_P} and one random
+number per token. The opening is empty, or one of
 
 {openings}
 
 Made by `python -m interp.reference.sample --model DIR` with weights whose `model.safetensors` has SHA-256
 `{weights}`.
-Another processor rounds differently and may in rare cases choose another token.
+Another processor rounds differently, and may choose another token in rare cases.
 
 Licence: MIT, as the project.
 """

@@ -1,17 +1,16 @@
 """How sure is the model of its next token? A probe in under twenty lines, and a claim about what it measures."""
 
-import interp
-from interp.authoring import columns, select_positions
+from interp.authoring import Run, Schema, columns, probe, select_positions
 from interp.findings import Claim, Comparison
 
 AT = ("model", "run_id", "prompt_id", "pos", "token_id", "token", "prob")
-SURENESS = interp.Schema("sureness", "an example", "one per prompt and position", columns(*AT), summary_of=("prob",))
+SURENESS = Schema("sureness", "an example", "one per prompt and position", columns(*AT), summary_of=("prob",))
 
 
-@interp.probe(SURENESS)
+@probe(SURENESS)
 def sureness(subject, texts):
-    """The probability of the most probable next token, at every position."""
-    run = interp.Run(SURENESS, subject, texts, parameters={})
+    """Measure how probable the most probable next token is, at every position."""
+    run = Run(SURENESS, subject, texts, parameters={})
     parts = []
     for batch in run.batches():
         row, pos = select_positions(batch, None)

@@ -1,5 +1,6 @@
 """What the README shows is run as it stands there."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -16,7 +17,17 @@ pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[2]
 GUIDES = ROOT / "docs" / "pages"
+PAPERS = ("https://arxiv.org/abs/", "https://www.lesswrong.com/posts/")
 README = (ROOT / "README.md").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def readme_table():
+    """The script of `make readme`, as a module."""
+    spec = importlib.util.spec_from_file_location("readme_table", ROOT / "docs" / "readme_table.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def snippets(text: str) -> list[str]:
@@ -47,11 +58,13 @@ def test_findings_shown_as_tests_pass_as_tests(pytester, page):
 
 
 def test_the_probe_shown_is_the_example_plugins():
-    (shown,) = (one for one in snippets(README) if "@interp.probe" in one)
+    (shown,) = (one for one in snippets(README) if "@probe" in one)
     lines = [line for line in (ROOT / "tests/example_plugin/example_plugin.py").read_text("utf-8").splitlines() if line]
     asked = [line for line in shown.splitlines() if line]
     assert [line for line in lines if line in asked] == asked
     assert len(asked) <= 20
+    imported = [line for line in asked if "import" in line]
+    assert imported and all(line.startswith("from interp.authoring import ") for line in imported)
 
 
 def test_make_targets_exist():
@@ -60,9 +73,29 @@ def test_make_targets_exist():
 
 
 def test_every_installed_probe_of_ours_is_in_the_table():
-    table = set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE))
+    table = set(re.findall(r"^\| \[`(\w+)`\]", README, flags=re.MULTILINE))
     ours = {name for name in registry.names() if registry.get(name).function.__module__.startswith("probes.")}
     assert table == ours
+
+
+def test_the_table_of_probes_is_the_one_that_make_readme_writes(readme_table):
+    assert readme_table.updated(README) == README, "run `make readme`"
+    row = re.search(r"^\| \[`logit_lens`\].*\n", README, flags=re.MULTILINE)[0]
+    assert readme_table.updated(README.replace(row, "")) == README
+
+
+def test_a_readme_without_marks_is_refused(readme_table):
+    with pytest.raises(SystemExit, match="put them around the table"):
+        readme_table.updated("# interp\n")
+
+
+def test_papers_are_linked_to_where_they_can_be_read(readme_table):
+    two = "DeYoung et al. (2020), ERASER, arXiv 1911.03429; nostalgebraist (2020), LessWrong AcKRB8wDpdaN6v6ru"
+    assert readme_table.citations(two) == (
+        "[DeYoung et al. 2020](https://arxiv.org/abs/1911.03429); "
+        "[nostalgebraist 2020](https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru)"
+    )
+    assert readme_table.citations("of each method; see there") == "of each method"
 
 
 def test_every_claim_of_ours_is_in_the_matrix():
@@ -70,7 +103,10 @@ def test_every_claim_of_ours_is_in_the_matrix():
     assert sorted(rows) == sorted(interp.findings.get(id).statement for id in interp.findings.names())
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *GUIDES.glob("*.md")], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *GUIDES.glob("*.md")], ids=lambda path: path.name
+)
 def test_linked_files_exist(page):
+    """All links lead to files, but for those of the papers."""
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
-        assert (page.parent / target).exists(), target
+        assert target.startswith(PAPERS) or (page.parent / target).exists(), target
