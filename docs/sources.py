@@ -32,25 +32,21 @@ def public_modules(package: Path) -> list[Path]:
     return [path for path in found if not path.stem.startswith("_") and path.stem not in ("plots", "claims")]
 
 
+@cache
+def exports(package: str) -> list[griffe.Alias]:
+    """Return the names in a package's `__all__` that it imports from elsewhere."""
+    loaded = griffe.load(package, search_paths=[ROOT], resolve_aliases=True)
+    members = (loaded.members[name] for name in loaded.exports or ())
+    return [one for one in members if isinstance(one, griffe.Alias)]
+
+
 GUIDES = ROOT / "docs" / "pages"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CARDS = sorted((ROOT / "datasets").glob("*/README.md"))
 AUTHORING = "interp.authoring"
 MODULES = {
-    "Writing a probe": (
-        AUTHORING,
-        "interp.runs.run",
-        "interp.runs.registry",
-        "interp.runs.streams",
-        "interp.runs.holdout",
-        "interp.runs.examples",
-        "interp.runs.store",
-        "interp.frames.schema",
-        "interp.frames.build",
-        "interp.display.plotting",
-        "interp.errors",
-    ),
-    "Models": (
+    "Writing a probe": [AUTHORING, "interp.display.plotting"],
+    "Models": [
         "interp.model.loading",
         "interp.model.subject",
         "interp.model.tokens",
@@ -60,10 +56,12 @@ MODULES = {
         "interp.model.generation",
         "interp.model.readout",
         "interp.planted",
-    ),
-    "Frames": ("interp.runs.accessor", "interp.stats", "interp.options", "interp.data.shipped"),
-    "Findings": ("interp.findings", "interp.pytest_plugin.finding", "interp.report.page", "interp.notebook"),
+    ],
+    "Frames": ["interp.runs.accessor", "interp.stats", "interp.options", "interp.data.shipped"],
+    "Findings": ["interp.findings", "interp.pytest_plugin.finding", "interp.report.page", "interp.notebook"],
 }
+_HOMES = {name.final_target.module.path for name in exports(AUTHORING)}
+MODULES["Writing a probe"] += sorted(_HOMES.difference(*MODULES.values()))
 PACKAGES = [folder for family in FAMILIES for folder in (family, *subpackages(family))]
 CODE = {*PACKAGES, *(module for package in PACKAGES for module in public_modules(package))}
 CODE |= {(ROOT / name.replace(".", "/")).with_suffix(".py") for names in MODULES.values() for name in names}
@@ -154,7 +152,7 @@ def _family_page(package: Path) -> str:
 def _module_page(name: str) -> str:
     """Document what a module offers, and the columns of its probes' frames."""
     probes = probes_of(name)
-    offered = [one.name for one in _exports("probes") if one.target_path.startswith(f"{name}.")]
+    offered = [one.name for one in exports("probes") if one.target_path.startswith(f"{name}.")]
     offered += [one.summarise.__name__ for one in probes if one.summarise.__module__ == name]
     only = _options(members=offered) if offered else ""
     tables = [f"## Columns of `{probe.name}`\n\n{_columns_table(probe)}" for probe in probes]
@@ -180,7 +178,7 @@ def _claims_table(package: Path) -> str:
 def _names(module: str) -> str:
     """List every name that a module passes on, each linked to where it is documented."""
     rows = []
-    for one in _exports(module):
+    for one in exports(module):
         target = one.final_target
         if target.docstring:
             place, text = f"[{target.path}]", target.docstring.value
@@ -193,14 +191,6 @@ def _names(module: str) -> str:
 def _beside(page: str, other: str) -> str:
     """Return the link from one module's page to another's."""
     return posixpath.relpath(_page(other), posixpath.dirname(_page(page)))
-
-
-@cache
-def _exports(package: str) -> list[griffe.Alias]:
-    """Return the names in a package's `__all__` that it imports from elsewhere."""
-    loaded = griffe.load(package, search_paths=[ROOT], resolve_aliases=True)
-    members = (loaded.members[name] for name in loaded.exports or ())
-    return [one for one in members if isinstance(one, griffe.Alias)]
 
 
 def _markdown(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

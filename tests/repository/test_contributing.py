@@ -66,10 +66,14 @@ def run(folder, *arguments):
     return done.stdout
 
 
-def test_what_the_guide_adds_passes_its_own_tests(copy):
+def test_what_the_guide_adds_passes_its_own_tests_and_those_of_every_probe(copy):
     files = ("tests/probes/geometry/test_residual_norm.py", "probes/geometry/residual_norm.py")
-    out = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files)
-    assert re.search(r"^6 passed", out, flags=re.MULTILINE), out  # four tests, one for both backends, and the docstring
+    files += ("tests/probes/test_every_probe.py",)
+    out = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "residual_norm", "-rA")
+    passed = re.findall(r"^PASSED .*", out, flags=re.MULTILINE)
+    own = [line for line in passed if "test_every_probe" not in line]
+    assert len(own) == 6, out  # four tests, one of them for both backends, and the docstring's
+    assert len(passed) > len(own), out
 
 
 def test_what_the_guide_adds_keeps_the_house_in_order(copy):
