@@ -26,7 +26,7 @@ from interp.runs import registry
 from probes.neurons.concept_neurons import concept_neurons
 
 PROBES = {function.probe.name: function for function in probes.PROBES}
-LITTLE_MEMORY = 1 << 18  # two of the texts are a batch
+LITTLE_MEMORY = 1 << 18  # every text is a batch of its own
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 STORIES = read_texts("stories").head(3)
