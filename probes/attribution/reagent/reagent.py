@@ -170,7 +170,6 @@ def reagent_probes(
         implementation: see `reagent`.
         protect_bos: see `reagent`.
         seed: see `reagent`.
-        bos: see `reagent`.
         truncate: see `reagent`.
 
     Returns:
