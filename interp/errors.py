@@ -1,8 +1,8 @@
-"""Every mistake `interp` reports, as one tree.
+"""The exceptions that `interp` raises, as one tree.
 
-InterpError                     anything below
-├── InputError (ValueError)     an argument or a text that cannot be used: the message names it and the mend
-│   ├── UnknownName             a model, probe, dataset or column that is not there; lists the nearest names
+InterpError                     the base of all below
+├── InputError (ValueError)     an argument or a text that cannot be used; the message names it and the mend
+│   ├── UnknownName             a model, probe, dataset or column that does not exist; lists the nearest names
 │   └── TooLong                 a text longer than the model's context
 ├── ModelError                  a model that cannot be studied here (encoder, unreadable head, replay that differs)
 └── NumericalError              NaN or infinity where a number was needed
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 
 class InterpError(Exception):
-    """Base of every error raised on purpose."""
+    """The base of every error that `interp` raises on purpose."""
 
 
 class InputError(InterpError, ValueError):
@@ -23,7 +23,7 @@ class InputError(InterpError, ValueError):
 
 
 class UnknownName(InputError):
-    """A name that is not there; the message lists the nearest ones.
+    """A name that does not exist; the message lists the nearest ones.
 
     >>> str(UnknownName("probe", "logit_lense", ["logit_lens", "top_tokens"]))
     "unknown probe 'logit_lense'; did you mean 'logit_lens'?"

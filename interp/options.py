@@ -1,4 +1,4 @@
-"""Settings of a session: how much memory a probe may use beyond the model, and whether it shows progress."""
+"""Settings of a session: the memory a probe may use beyond the model, and whether it shows a progress bar."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 @dataclass
 class Options:
-    """Assign to the fields of `interp.options`, or change them for a while with `interp.options.local(...)`.
+    """A session's settings; assign to the fields of `interp.options`, or change them in `with options.local(...)`.
 
     Attributes:
-        memory: bytes a probe may use beyond the model's own (default 1 GiB). Batches and read-out chunks are cut to it.
-        progress: show a progress bar with an estimate on long work; None shows it on a terminal or in a notebook.
+        memory: bytes a probe may use beyond the model itself (default 1 GiB); batches and chunks are sized to fit.
+        progress: show a progress bar with an estimate of the time left; None shows it on a terminal or in a notebook.
     """
 
     memory: int = 1 << 30
@@ -21,7 +21,7 @@ class Options:
 
     @contextmanager
     def local(self, **changes: int | bool | None) -> Iterator[Options]:
-        """Change settings within a `with` block.
+        """Change settings inside a `with` block.
 
         >>> with options.local(memory=1 << 28):
         ...     options.memory

@@ -1,1 +1,1 @@
-"""Read what ships with the package, and keep what was trained in files that say which model they belong to."""
+"""Shipped datasets, and files of trained tensors that name the model they belong to."""

@@ -1,4 +1,4 @@
-"""Read the bigram counts of the shipped model's training text."""
+"""The bigram counts of the shipped model's training text."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ FILE_NAME = "counts.npz"
 
 @dataclass(frozen=True)
 class BigramCounts:
-    """Counts of adjacent tokens in a corpus of `n_tokens` tokens, the first one preceded by start-of-text.
+    """The counts of adjacent tokens in a corpus of `n_tokens` tokens, with start-of-text before the first.
 
     Attributes:
-        pairs: int64 CSR [V, V]; row = current token, column = the token after it. Only pairs seen `threshold` times
-            or more; 0 elsewhere.
-        unigram: int64 [V], how often each token is predicted, that is, occurs. Complete: sums to `n_tokens`.
-        current: int64 [V], how often each token is the one before. Complete: sums to `n_tokens`.
+        pairs: int64 CSR [V, V]; row = current token, column = the token after it. Only pairs seen at least `threshold`
+            times; 0 elsewhere.
+        unigram: int64 [V], occurrences of each token (as the predicted one). Complete: sums to `n_tokens`.
+        current: int64 [V], occurrences of each token as the one before another. Complete: sums to `n_tokens`.
         threshold: smallest count kept in `pairs`.
-        tokenizer_sha256: `tokens_sha256` of the tokenizer that cut the text.
+        tokenizer_sha256: `tokens_sha256` of the text's tokenizer.
     """
 
     pairs: sparse.csr_array
@@ -38,34 +38,34 @@ class BigramCounts:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens counted, equal to the number of pairs before any were dropped."""
+        """Tokens counted, equal to the number of pairs before rare ones were dropped."""
         return int(self.unigram.sum())
 
     @property
     def mass_kept(self) -> float:
-        """Fraction of the corpus's pairs that `pairs` accounts for."""
+        """Fraction of the corpus's pairs that `pairs` holds."""
         return float(self.pairs.sum() / self.n_tokens)
 
     @property
     def dropped(self) -> NDArray[np.int64]:
-        """How many pairs of each row were dropped, int64 [V]."""
+        """Number of dropped pairs of each row, int64 [V]."""
         kept: NDArray[np.int64] = self.pairs.sum(axis=1)
         return self.current - kept
 
 
 def tokens_sha256(tokens: Sequence[str]) -> str:
-    """SHA-256 of a vocabulary, its tokens in the order of their ids: the same however the tokenizer was saved."""
+    """Return the SHA-256 of tokens in the order of their ids; it does not depend on how the tokenizer was saved."""
     return hashlib.sha256("\n".join(tokens).encode()).hexdigest()
 
 
 def vocabulary(tokenizer: Tokenizer) -> list[str]:
-    """The tokens in the order of their ids."""
+    """Return the tokens in the order of their ids."""
     ids = tokenizer.get_vocab()
     return sorted(ids, key=ids.__getitem__)
 
 
 def load_counts(path: str | Path | None = None) -> BigramCounts:
-    """Read what `save_counts` wrote; by default the shipped counts of the reference model's training text.
+    """Read a file written by `save_counts`; by default the shipped counts of the reference model's training text.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -1,4 +1,4 @@
-"""Where the data that ships with `interp` lies: inside the package in a wheel, beside it in a checkout."""
+"""The datasets shipped with `interp`: inside the package in a wheel, next to it in a checkout."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def shipped_root() -> Path:
-    """The folder of all shipped datasets."""
+    """Return the folder of all shipped datasets."""
     inside = _PACKAGE / "datasets"
     return inside if inside.is_dir() else _PACKAGE.parent / "datasets"
 
 
 def shipped_names() -> list[str]:
-    """Names of the shipped datasets.
+    """Return the names of the shipped datasets.
 
     >>> "prompts" in shipped_names()
     True
@@ -28,7 +28,7 @@ def shipped_names() -> list[str]:
 
 
 def shipped_path(name: str) -> Path:
-    """The folder of one shipped dataset.
+    """Return the folder of a shipped dataset.
 
     Raises:
         UnknownName: there is no such dataset.
@@ -40,7 +40,7 @@ def shipped_path(name: str) -> Path:
 
 
 def read_texts(name: str) -> pd.DataFrame:
-    """A shipped dataset of texts as a frame with a `text` column; further columns as its card says.
+    """Read a shipped dataset of texts as a frame with a `text` column; its card lists the other columns.
 
     >>> sorted(read_texts("prompts").columns)
     ['expected', 'group', 'prompt_id', 'text']
@@ -55,17 +55,17 @@ def read_texts(name: str) -> pd.DataFrame:
 
 
 def read_data(data: str) -> pd.DataFrame:
-    """Texts by the name of a shipped dataset, or from a file: .txt (a text per line), .jsonl, .csv or .parquet.
+    """Read texts by the name of a shipped dataset or from a file: .txt (one text per line), .jsonl, .csv or .parquet.
 
     Raises:
-        UnknownName: neither a shipped dataset nor a file.
-        InputError: a file of another kind.
+        UnknownName: `data` is neither a shipped dataset nor a file.
+        InputError: the file is of another kind.
     """
     if data in text_dataset_names():
         return read_texts(data)
     path = Path(data)
     if not path.is_file():
-        raise UnknownName("dataset", data, text_dataset_names(), "A .txt, .jsonl, .csv or .parquet file is taken too.")
+        raise UnknownName("dataset", data, text_dataset_names(), "Or give a .txt, .jsonl, .csv or .parquet file.")
     if path.suffix == ".txt":
         return pd.DataFrame({"text": [line for line in path.read_text("utf-8").splitlines() if line.strip()]})
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {
@@ -79,5 +79,5 @@ def read_data(data: str) -> pd.DataFrame:
 
 
 def text_dataset_names() -> list[str]:
-    """Names of the shipped datasets that hold texts."""
+    """Return the names of the shipped datasets that hold texts."""
     return [name for name in shipped_names() if (shipped_root() / name / f"{name}.jsonl").is_file()]

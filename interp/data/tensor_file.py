@@ -1,4 +1,4 @@
-"""What was trained for a model, kept as one safetensors file that says what it is and of which weights."""
+"""Save and load trained artefacts as safetensors, with metadata and the model's fingerprint."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from interp.errors import InputError, ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_KEY = "interp"  # of the file's metadata
+_KEY = "interp"  # in the file's metadata
 
 
 def write(path: str | Path, what: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
-    """Write tensors and, as JSON beside them, what they are; folders are made.
+    """Write tensors with metadata `about` as JSON; missing folders are created.
 
     Raises:
-        InputError: the file cannot be written; `what` ("a tuned lens") begins the sentence.
+        InputError: the file cannot be written; the message begins with `what` ("a tuned lens").
     """
-    from safetensors.torch import save_file  # brings torch, which reading this module should not
+    from safetensors.torch import save_file  # imports torch, which importing this module should not
 
     path = Path(path)
     try:
@@ -35,13 +35,13 @@ def write(path: str | Path, what: str, tensors: Mapping[str, Tensor], about: Map
 
 
 def read(path: str | Path, what: str, kind: str, else_try: str = "") -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What a file says of itself, and its tensors.
+    """Return the metadata and the tensors of a file.
 
     Args:
         path: of the file.
-        what: "tuned lens", for the error's sentence.
-        kind: the file's `format`; another one is refused.
-        else_try: a sentence that ends the error where nothing can be read.
+        what: the content, such as "tuned lens", for the error message.
+        kind: the required `format` in the metadata.
+        else_try: a sentence that ends the error message if nothing can be read.
 
     Raises:
         InputError: there is no such file, or it holds something else.
@@ -51,7 +51,7 @@ def read(path: str | Path, what: str, kind: str, else_try: str = "") -> tuple[di
             about = json.loads((file.metadata() or {}).get(_KEY, "{}"))
             if about.get("format") != kind:
                 raise InputError(f"{str(path)!r} holds no {what} of this project.")
-            return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"no {what} can be read from {str(path)!r}: {reason}.{else_try and ' ' + else_try}") from error
@@ -60,18 +60,18 @@ def read(path: str | Path, what: str, kind: str, else_try: str = "") -> tuple[di
 def require_same_weights(
     what: str, model: str, fingerprint: str | None, *, name: str, own_fingerprint: str, mend: str
 ) -> None:
-    """Refuse a model with another fingerprint; None, for a file without one, fits any.
+    """Refuse a model with another fingerprint; a file without one (None) fits any model.
 
     Args:
-        what: "this subnetwork", begins the error's sentence.
-        model: the model that the file is of.
+        what: the start of the error message, such as "this subnetwork".
+        model: name of the model that the file was made for.
         fingerprint: of that model.
-        name: the model at hand.
-        own_fingerprint: of the model at hand.
-        mend: a sentence that ends the error.
+        name: name of the given model.
+        own_fingerprint: of the given model.
+        mend: a sentence that ends the error message.
 
     Raises:
-        ModelError: it is another model.
+        ModelError: the fingerprints differ.
     """
     if fingerprint is not None and fingerprint != own_fingerprint:
         raise ModelError(

@@ -1,1 +1,1 @@
-"""The model under study: load it, tokenise for it, record and replay its forward passes, read it out."""
+"""The model under study: loading, tokenising, recording and replaying forward passes, reading out."""

@@ -1,4 +1,4 @@
-"""Statistics of next-token distributions whose logits come in tiles: a few numbers per row are all that is kept."""
+"""Statistics of next-token distributions whose logits arrive in tiles; only a few numbers per row are kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from interp.errors import NumericalError
 
 @dataclass(frozen=True)
 class Requested:
-    """Which statistics to keep; `ids` are the targets of each row, [rows, t]."""
+    """The statistics to keep; `ids` are the targets of each row, [rows, t]."""
 
     entropy: bool
     kl: bool
@@ -22,25 +22,25 @@ class Requested:
 
 @dataclass(frozen=True)
 class TileStep:
-    """What a tile did to the sums of the reference, as those compared with it need to know."""
+    """A tile's effect on the sums of the reference; the states compared with it need these numbers."""
 
     exponentials: Tensor  # [rows, width]
-    decay: Tensor  # [rows], what earlier sums are multiplied by now that the largest logit has grown
+    decay: Tensor  # [rows], factor of the earlier sums after the largest logit has grown
     total_before: Tensor  # [rows], the sum of exponentials before this tile, decayed
 
 
 class TileStatistics:
-    """One state's statistics, tile by tile.
+    """A state's statistics, updated tile by tile.
 
     Sums of exponentials are relative to the largest logit so far and rescaled when it grows: nothing overflows, and a
     large constant in all logits costs no digits.
 
     Args:
         n_rows: rows of the state.
-        wanted: what to keep.
-        bounds: between which values the targets' logits will lie, [rows, t] each: they are ranked before the tile that
-            holds them has come. None where one tile holds the whole vocabulary.
-        device: where the rows are.
+        wanted: the statistics to keep.
+        bounds: lower and upper bounds of the targets' logits, [rows, t] each: targets are ranked before the tile that
+            holds them arrives. None if one tile holds the whole vocabulary.
+        device: of the rows.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class TileStatistics:
         exponentials: Tensor | None = None,
         reference: TileStep | None = None,
     ) -> TileStep:
-        """Take in float32 logits [rows, width] of the tokens from `start` on; they are written over.
+        """Add float32 logits [rows, width] of the tokens from `start` on; the logits are overwritten.
 
         Args:
             logits: of the tile.
             start: its first token.
-            scratch: float32 [rows, width] to work in.
-            exponentials: float32 [rows, width] to leave the exponentials in; given for the reference only.
-            reference: what the same tile did to the reference; None for the reference itself.
+            scratch: float32 [rows, width] buffer.
+            exponentials: float32 [rows, width] buffer that receives the exponentials; given for the reference only.
+            reference: the reference's step for the same tile; None for the reference itself.
         """
         if self._wanted.ids is not None:
-            # Before the shift, which rounds: two small logits under a large maximum could become equal by it.
+            # Rank before the shift: it rounds, and could make two small logits under a large maximum equal.
             self._rank(logits, start, self._wanted.ids, scratch)
         self.keep_top(logits, start)
         grown, decay = self._rebase()
@@ -86,19 +86,19 @@ class TileStatistics:
             added = _total(torch.mul(powers, logits, out=scratch))
             self._weighted = decay * self._weighted - grown * before + added
         if self._wanted.kl and reference is not None:
-            # 0 x infinity, where the reference's earlier sum is as nothing beside what has come
+            # avoid 0 * inf when the reference's earlier sum has decayed to 0
             cross = torch.where(reference.decay == 0, 0.0, reference.decay * self._cross)
             added = _total(torch.mul(reference.exponentials, logits, out=scratch))
             self._cross = cross - grown * reference.total_before + added
         return TileStep(powers, decay, before)
 
     def recount(self, logits: Tensor) -> None:
-        """Count a tile once more, for rows whose targets' logits did not lie within their bounds."""
+        """Count a tile again, for targets whose logits lay outside their bounds."""
         for column, one in enumerate(self._logit.unbind(dim=1)):
             self._above[:, column] += (logits > one[:, None]).sum(dim=1)
 
     def must_recount(self) -> bool:
-        """Whether any target's logit did not lie within its bounds; counts start again if so."""
+        """Return True if any target's logit lies outside its bounds, and reset the counts in that case."""
         if self._wanted.ids is None or self._bounds is None:
             return False
         low, high = self._bounds
@@ -110,7 +110,7 @@ class TileStatistics:
         return True
 
     def statistics(self, reference: TileStatistics) -> dict[str, Tensor]:
-        """What was wanted, after the last tile; `reference` may be this one.
+        """Return the wanted statistics after the last tile; `reference` may be this object itself.
 
         Raises:
             NumericalError: a row's logits hold NaN or +infinity, or no token is possible.
@@ -131,7 +131,7 @@ class TileStatistics:
             stats["kl"] = torch.zeros_like(log_total)
         elif self._wanted.kl:
             cross_entropy = log_total - self._cross / reference._total
-            # Two float32 sums of up to d_vocab terms: a divergence of zero can come out as -1e-7.
+            # Both are float32 sums of up to d_vocab terms: a divergence of zero can come out as -1e-7.
             stats["kl"] = (cross_entropy - reference._entropy()).clamp_(min=0.0)
         return stats
 
@@ -139,8 +139,8 @@ class TileStatistics:
         return (self._total.log() - self._weighted / self._total).clamp_(min=0.0)
 
     def _rebase(self) -> tuple[Tensor, Tensor]:
-        """Move the base of the exponentials to the largest logit; by how much it grew, and what that leaves of sums."""
-        first = self._peak.isneginf()  # nothing but impossible tokens so far
+        """Move the base of the exponentials to the largest logit; return its growth and the factor for earlier sums."""
+        first = self._peak.isneginf()  # only tokens of probability 0 so far
         self._peak = torch.maximum(self._peak, self._top[:, 0])
         base = torch.where(self._peak.isneginf(), 0.0, self._peak)
         grown = torch.where(first, 0.0, base - self._base)
@@ -148,7 +148,7 @@ class TileStatistics:
         return grown, torch.exp(-grown)
 
     def keep_top(self, logits: Tensor, start: int) -> None:
-        """Take the tile's largest logits into account."""
+        """Update the largest logits with those of a tile."""
         if self._wanted.k > 1:
             found = logits.topk(min(self._wanted.k, logits.shape[1]), dim=1)
             values, ids = torch.cat([self._top, found.values], 1), torch.cat([self.top_id, found.indices + start], 1)
@@ -159,9 +159,9 @@ class TileStatistics:
             self._top, self.top_id = logits.max(dim=1, keepdim=True)
             self.top_id += start
             return
-        # The largest value is quick to find; where it stands is not, and is looked for only where it is new.
+        # A maximum is cheap and an argmax is not: compute the argmax only for rows with a new maximum.
         largest = logits.amax(dim=1)
-        rows = (~(largest <= self._top[:, 0])).nonzero()[:, 0]  # so that NaN comes through
+        rows = (~(largest <= self._top[:, 0])).nonzero()[:, 0]  # written so that NaN counts as larger
         self._top[rows, 0] = largest[rows]
         self.top_id[rows, 0] = logits[rows].argmax(dim=1) + start
 
@@ -171,12 +171,12 @@ class TileStatistics:
         self._logit = torch.where(here, values, self._logit)
         low, high = (self._logit, self._logit) if self._bounds is None else self._bounds
         for column in range(ids.shape[1]):
-            # Counted in float32, exact below 2**24 tokens: summing booleans is eight times slower.
+            # Count in float32, which is exact below 2**24 tokens: summing booleans is eight times slower.
             surely = torch.gt(logits, high[:, column, None], out=scratch).sum(dim=1)
             self._above[:, column] += surely
             if self._bounds is None:
                 continue
-            # What lies between the bounds, few tokens beside the target itself, is decided when its logit is known.
+            # Few tokens besides the target lie between the bounds: compare them once the target's logit is known.
             maybe = torch.gt(logits, low[:, column, None], out=scratch).sum(dim=1)
             rows = (maybe > surely).nonzero()[:, 0]
             some = logits[rows]
@@ -187,6 +187,6 @@ class TileStatistics:
 
 
 def _total(products: Tensor) -> Tensor:
-    """Row sums [rows] where a token of probability 0 and logit -infinity, whose product is NaN, adds 0."""
+    """Sum each row [rows]; a token of probability 0 and logit -infinity, whose product is NaN, adds 0."""
     total = products.sum(dim=1)
     return products.nan_to_num_(nan=0.0, neginf=-torch.inf).sum(dim=1) if total.isnan().any() else total

@@ -1,4 +1,4 @@
-"""Identify a model by what decides its numbers."""
+"""A hash that identifies a model by its architecture, config and weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Continuing texts token by token with a key-value cache, several side by side, without padding."""
+"""Generation with a key-value cache: several prompts of different lengths in one batch, without padding."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Step: TypeAlias = Callable[[Tensor, Any], tuple[Tensor, Any]]
 
 @dataclass(frozen=True)
 class Generating:
-    """Where a pass stands in the texts it continues: an edit sees a few positions of a text, not which ones they are.
+    """The position of a forward pass in the texts it continues; an edit sees activations without their positions.
 
     Attributes:
         start: position of the pass's first token.
-        prompt_lengths: tokens of each prompt, int64 [batch]; what follows them was generated.
+        prompt_lengths: tokens of each prompt, int64 [batch]; later tokens were generated.
     """
 
     start: int
@@ -37,20 +37,20 @@ def continue_prompts(
     seed: int,
     entering: Callable[[Generating | None], None],
 ) -> list[Tensor]:
-    """Return the prompts with their continuations, int64 [pos] each, on the CPU; the end-of-text token is left out.
+    """Return the prompts with their continuations, int64 [pos] each, on the CPU, without the end-of-text token.
 
-    Prompts of several lengths need no padding, which would move positions: all are fed up to the length of the
-    shortest, and then one column at a time, in which a longer one still reads its own next token.
+    Padding would shift positions, so there is none: the first pass feeds every prompt up to the length of the shortest,
+    and each later pass one column, in which the longer prompts still read their own next token.
 
     Args:
-        step: a forward pass that continues from a cache.
+        step: one forward pass that continues from a cache.
         prompts: int64 [pos] each, at least one token.
-        max_new_tokens: of each prompt; fewer where the context ends.
+        max_new_tokens: per prompt; fewer if the context is full.
         n_ctx: the longest text in tokens.
-        end: the end-of-text token, which ends a continuation; None if there is none.
+        end: the end-of-text token, which ends a continuation; None if the tokenizer has none.
         temperature: 0 takes the most probable token each time.
-        seed: of every row's own generator, so that its draws do not depend on the other rows.
-        entering: is told before each pass where in the texts it stands, and None at the end.
+        seed: of each row's own generator, so that a row's draws do not depend on the other rows.
+        entering: called before each pass with its position in the texts, and with None at the end.
     """
     lengths = torch.tensor([len(prompt) for prompt in prompts])
     stops = (lengths + max_new_tokens).clamp(max=n_ctx).tolist()
@@ -78,9 +78,9 @@ def continue_prompts(
 
 
 def continuation(tokenizer: Any, prompt: Tensor, ids: Tensor) -> str:
-    """What `ids` add to `prompt`, as text.
+    """Return the text that `ids` add to `prompt`.
 
-    Decoded as a whole: a character can be spread over several tokens, which apart read as nothing.
+    The tokens are decoded together: a character can be split over several tokens, each unreadable alone.
     """
     before, whole = (tokenizer.decode(part, clean_up_tokenization_spaces=False) for part in (prompt, ids))
     added: str = whole[len(before) :]

@@ -1,4 +1,4 @@
-"""A model's read-out, residual -> logits, whole or a tile of the vocabulary at a time."""
+"""A model's read-out, residual -> logits: the whole vocabulary at once, or one tile of it at a time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def _as_it_is(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Head:
-    """Final norm, unembedding, and what the model does to its logits after that.
+    """A final norm, the unembedding, and the model's transform of its logits.
 
     Attributes:
         whole: residual [..., d_model] -> logits [..., d_vocab], by the model's own modules.
-        weight: of the unembedding, [d_vocab, d_model]; None where it is not at hand, and then nothing reads tiles.
+        weight: of the unembedding, [d_vocab, d_model]; None if it is not available, and then `tile` cannot be used.
         bias: of the unembedding, [d_vocab], or None.
-        norm: what stands before the unembedding.
-        transform: what comes after it, token by token and never decreasing: a soft cap, a scale.
+        norm: applied before the unembedding.
+        transform: applied after it, an elementwise non-decreasing function: a soft cap, a scale.
     """
 
     whole: Callable[[Tensor], Tensor]
@@ -32,17 +32,17 @@ class Head:
     transform: Callable[[Tensor], Tensor] = _as_it_is
 
     def __call__(self, residual: Tensor) -> Tensor:
-        """Logits [..., d_vocab] of a residual [..., d_model]."""
+        """Return the logits [..., d_vocab] of a residual [..., d_model]."""
         return self.whole(residual)
 
     def tile(self, normed: Tensor, start: int, stop: int, out: Tensor) -> Tensor:
-        """float32 logits of the tokens start..stop-1 for residuals behind the norm, [rows, stop - start].
+        """Return float32 logits of the tokens start..stop-1 for normalised residuals, [rows, stop - start].
 
         Args:
-            normed: what `norm` made of the residuals, [rows, d_model].
+            normed: residuals after `norm`, [rows, d_model].
             start: the first token.
             stop: the token after the last.
-            out: float32 [rows, stop - start]; what is returned may be it, or not.
+            out: float32 [rows, stop - start]; the result may or may not be this buffer.
         """
         assert self.weight is not None
         columns = self.weight[start:stop].T
@@ -52,10 +52,10 @@ class Head:
         return self.transform(logits).float()
 
     def bounds(self, normed: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Between which two values `tile` puts the logits of single tokens, however its product rounds.
+        """Return bounds of the logits that `tile` computes for single tokens, whatever its rounding.
 
         Args:
-            normed: residuals behind the norm, [rows, d_model].
+            normed: residuals after `norm`, [rows, d_model].
             ids: tokens of each row, [rows, t].
 
         Returns:
@@ -66,8 +66,9 @@ class Head:
         exact = torch.einsum("rd,rtd->rt", normed.double(), columns)
         if self.bias is not None:
             exact += self.bias[ids].double()
-        # Each of d additions rounds a partial sum, of about the size of a random walk's or of the whole; the roundings
-        # add up like another. Not the worst case: a logit outside its bounds is found out, and costs a recount.
+        # Each of d additions rounds a partial sum, which is about as large as a random walk's or as the total; the
+        # rounding errors add up like a random walk too. This is not the worst case: a logit outside its bounds is
+        # detected and costs a recount.
         lengths = normed.double().norm(dim=1, keepdim=True) * columns.norm(dim=2)
         sums = normed.shape[1] ** 0.5 * exact.abs() + 4 * lengths
         own = torch.finfo(self.weight.dtype).eps

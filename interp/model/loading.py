@@ -1,4 +1,4 @@
-"""`interp.load`: anything that holds a causal language model becomes a `Subject`."""
+"""`interp.load`, which makes a `Subject` of anything that holds a causal language model."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def load(
 
     Args:
         source: "reference" (the shipped model), a local Hugging Face folder, a hub id, a `TransformerBridge`, an
-            nnsight `TransformersModel` or `LanguageModel`, a `PreTrainedModel`, or a `Subject`, which is returned as
-            it is. A live object is never changed: with `device` or `dtype` a converted copy is studied.
+            nnsight `TransformersModel` or `LanguageModel`, a `PreTrainedModel`, or a `Subject`, which is returned
+            unchanged. A live object is never changed: with `device` or `dtype` a converted copy is studied.
         backend: "bridge" (TransformerLens, the default) or "nnsight" (the default for nnsight's own objects).
-        device: where to put the model; default where it is, or the CPU.
-        dtype: of its weights, such as "bfloat16"; default float32 for what is read from disk.
-        tokenizer: a Hugging Face tokenizer or its name, where the source has none.
+        device: of the model; by default the model stays where it is, and a model read from disk goes to the CPU.
+        dtype: of its weights, such as "bfloat16"; default float32 for a model read from disk.
+        tokenizer: a Hugging Face tokenizer or its name, for a source without one.
         revision: of a hub id.
         remote: run on NDIF through nnsight; needs an API key and a deployed model.
 
@@ -56,9 +56,9 @@ def load(
         A `Subject`.
 
     Raises:
-        UnknownName: no model of that name can be found.
-        InputError: a folder without a config, arguments that do not go together.
-        ModelError: not a causal language model.
+        UnknownName: no model has that name.
+        InputError: the folder has no config, or the arguments exclude each other.
+        ModelError: the model is not a causal language model.
 
     >>> load("reference").n_layers
     8
@@ -75,7 +75,7 @@ def load(
         named = tokenizer
         tokenizer = _tokenizer(named)
         if tokenizer is None:
-            raise InputError(f"no tokenizer can be loaded from {str(named)!r}.")
+            raise InputError(f"no tokenizer can be loaded from {str(named)!r}; give its folder or its hub id.")
     if remote and backend == "bridge":
         raise InputError("remote=True runs through nnsight; pass backend='nnsight' or leave backend out.")
     if isinstance(source, str | Path):
@@ -133,15 +133,15 @@ def _read_weights(location: str, name: str, config: Any, dtype: torch.dtype, rev
             )
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"the weights of {name!r} cannot be read: {str(error).strip().splitlines()[0]}") from error
-    if report["missing_keys"]:  # transformers would fill them in at random and go on
+    if report["missing_keys"]:  # transformers would initialise them at random and continue
         missing = sorted(report["missing_keys"])
-        raise ModelError(f"{name!r} lacks {len(missing)} of its weights, {missing[0]!r} among them.")
+        raise ModelError(f"{name!r} lacks {len(missing)} of its weights, {missing[0]!r} among them; save it again.")
     return model
 
 
 @contextmanager
 def _no_loading_bar() -> Iterator[None]:
-    """Without transformers' bar over weights that load in a second; the user's own setting comes back."""
+    """Hide transformers' progress bar for weights, which load in a second, and restore the user's setting."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -154,7 +154,7 @@ def _no_loading_bar() -> Iterator[None]:
 
 
 def _locate(source: str) -> tuple[str, str]:
-    """Where to read from, and what to call it."""
+    """Return the location to read from and the model's name."""
     if source in SHIPPED_MODELS:
         return str(shipped_path(source)), source
     if Path(source).is_dir():
@@ -163,7 +163,7 @@ def _locate(source: str) -> tuple[str, str]:
         return source, Path(source).resolve().name
     looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
     if looks_local or difflib.get_close_matches(source, SHIPPED_MODELS, cutoff=0.75):
-        raise UnknownName("model", source, SHIPPED_MODELS, "A model folder or a hub id is taken too.")
+        raise UnknownName("model", source, SHIPPED_MODELS, "Give a shipped model, a folder or a hub id.")
     return source, source
 
 
@@ -175,7 +175,7 @@ def _config(location: str, name: str, revision: str | None) -> Any:
     except (OSError, ValueError) as error:
         if Path(location).is_dir():
             raise InputError(f"the config of {name!r} cannot be read: {str(error).splitlines()[0]}") from error
-        advice = "It is no folder here, and the hub does not have it or cannot be reached."
+        advice = "It is not a folder here, and the hub does not have it or cannot be reached."
         raise UnknownName("model", name, SHIPPED_MODELS, advice) from error
 
 
@@ -185,7 +185,7 @@ def _tokenizer(location: str | Path, revision: str | None = None) -> Any:
     try:
         return AutoTokenizer.from_pretrained(location, revision=revision)
     except (OSError, ValueError):
-        return None  # token ids still work; texts raise an error that says so
+        return None  # token ids still work; for texts tokenise raises an error that names the mend
 
 
 def _remote(hub_id: str, name: str, tokenizer: Any, revision: str | None) -> Subject:
@@ -209,7 +209,7 @@ def _around_nnsight(source: Any, backend: BackendName | None, tokenizer: Any, re
 
     name = _model_name(source._module)
     if backend == "bridge":
-        local = NNsightBackend(source, name, tokenizer)  # so that its weights are there
+        local = NNsightBackend(source, name, tokenizer)  # loads its weights
         return _wrap(source._module, name, "bridge", local.tokenizer)
     return Subject(NNsightBackend(source, name, tokenizer, remote=remote))
 
@@ -219,16 +219,16 @@ def _around_bridge(source: Any, backend: BackendName | None, tokenizer: Any) -> 
 
     if backend == "nnsight":
         raise InputError(
-            "a TransformerBridge has taken its model apart; give nnsight the PreTrainedModel or its folder."
+            "nnsight cannot run a TransformerBridge: it has taken its model apart; pass the model itself or its folder."
         )
     name = str(source.cfg.model_name or "external")
-    if name == "external":  # what TransformerLens calls a bridge around a live model
+    if name == "external":  # TransformerLens's name for a bridge around a live model
         name = _model_name(source.original_model)
     return Subject(BridgeBackend(source, Path(name).name if Path(name).is_dir() else name, tokenizer))
 
 
 def _kind(source: Any) -> str:
-    """Which library's object this is, without importing a library that made none of it."""
+    """Return the library an object comes from, without importing the libraries it does not come from."""
     names = {f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in type(source).__mro__}
     if "transformer_lens.TransformerBridge" in names:
         return "bridge"
@@ -238,7 +238,7 @@ def _kind(source: Any) -> str:
 
 
 def _converted(model: Any, device: str | torch.device | None, dtype: torch.dtype | None) -> Any:
-    """The model itself, or a converted deep copy: a live model stays as it is."""
+    """Return the model, or a converted deep copy if a device or dtype is given: a live model is never changed."""
     if device is None and dtype is None:
         return model
     return copy.deepcopy(model).to(device=device, dtype=dtype)

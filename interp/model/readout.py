@@ -1,9 +1,9 @@
 """Residual vectors -> statistics of the next-token distribution, streamed in tiles.
 
-A tile holds the logits of some rows and of one stretch of the vocabulary. For each tile every state is read in turn, so
-that the stretch of the unembedding stays in cache, and what is kept between tiles are a few numbers per row:
-`[layers, rows, d_vocab]` never exists, and nor does `[rows, d_vocab]` where the unembedding is at hand. All statistics
-are float32, whatever the model's dtype, from one shifted log-sum-exp: no `log(p + eps)` anywhere.
+A tile holds the logits of some rows and of one range of the vocabulary. Each tile is computed for all states in turn,
+so that its part of the unembedding stays in cache. Only a few numbers per row are kept between tiles: no tensor
+`[layers, rows, d_vocab]` is ever built, and no `[rows, d_vocab]` either if the unembedding is available. All statistics
+are float32, whatever the model's dtype, from one shifted log-sum-exp, without `log(p + eps)`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from interp.model._tile_statistics import Requested, TileStatistics
 from interp.model.head import Head
 from interp.model.tape import Tape
 
-# Tiles of 512 x 2,048 float32 logits (4 MiB) keep the products large enough to be efficient and every pass over a tile
-# in the processor's cache. A GPU has no such cache to keep to: there a tile is as wide as the vocabulary.
+# Tiles of 512 x 2,048 float32 logits (4 MiB) are large enough for efficient matrix products and small enough for the
+# processor's cache. A GPU has no such cache: there a tile is as wide as the vocabulary.
 _CPU_ROWS, CPU_WIDTH = 512, 2048
-# Rows of whole logits on a CPU, where no tile can be read: beyond this every pass over them pays for memory.
+# Limit of whole logits on a CPU, if tiles cannot be read: above it every pass over them is bound by memory.
 _CPU_CHUNK_BYTES = 24 << 20
-# Alive at once: the reference's exponentials, another's, and in the head the logits and two steps of a soft cap.
+# Tiles alive at once: the reference's exponentials, a state's, and in the head the logits and two steps of a soft cap.
 _LIVE_TILES = 5
 
 # The argument of `read_out` that asks for each.
@@ -38,8 +38,8 @@ class Readout:
     """Statistics of `states` read through a head; n states, r rows, t targets per row.
 
     Attributes:
-        top_id: the k most probable tokens, most probable first, int64 [n, r, k]; of equals the lowest id where k is 1,
-            else in no certain order.
+        top_id: the k most probable tokens, most probable first, int64 [n, r, k]; among equals the lowest id if k is 1,
+            in any order otherwise.
         top_log_prob: their log-probabilities, nats, float32 [n, r, k].
         reference_top1: the argmax of the reference, int64 [r].
         requested: the statistics that were asked for, by name; each is a property too, which raises an
@@ -85,7 +85,7 @@ class Readout:
 def reader(
     *, d_vocab: int, memory: int, final_norm: bool = True, **wanted: Any
 ) -> Callable[[Tape, Sequence[Tensor], Tensor], Readout]:
-    """Make a function that reads residuals [rows, d_model] through the heads of a tape; see `Subject.reader`."""
+    """Return a function that reads residuals [rows, d_model] through a tape's heads; see `Subject.reader`."""
 
     def read(tape: Tape, states: Sequence[Tensor], reference: Tensor) -> Readout:
         head, reference_head = (tape.head, None) if final_norm else (tape.raw_head, tape.head)
@@ -110,20 +110,20 @@ def read_out(
     kl: bool = True,
     k: int = 1,
 ) -> Readout:
-    """Read every state through `head` and reduce its next-token distribution.
+    """Read every state through `head` and return statistics of its next-token distribution.
 
     Args:
         head: residual [rows, d_model] -> logits [rows, d_vocab].
         states: residuals [r, d_model] each.
-        reference: residual [r, d_model] whose distribution `kl` and "argmax" refer to; may be one of `states`, and is
-            then read once.
-        d_vocab: size of the vocabulary; with `memory` it decides the rows per tile.
-        memory: bytes all tiles together may use.
+        reference: residual [r, d_model] whose distribution `kl` and "argmax" refer to; if it is one of `states`, it is
+            read only once.
+        d_vocab: size of the vocabulary; with `memory` it determines the rows per tile.
+        memory: bytes that all tiles together may use.
         targets: ids [r, t] to score, or "argmax" for the reference's own argmax (t = 1).
-        reference_head: another head for the reference; default `head`.
+        reference_head: the head for the reference; default `head`.
         entropy: compute entropies.
         kl: compute divergences from the reference.
-        k: how many top tokens to return, at least 1.
+        k: number of top tokens to return, at least 1.
 
     Returns:
         A `Readout`, on the CPU.
@@ -160,7 +160,7 @@ def read_out(
 
 
 def _read(compared: _Rows, others: Sequence[_Rows], wanted: Requested) -> list[dict[str, Tensor]]:
-    """Statistics of the rows compared with and of the others, tile by tile."""
+    """Return statistics of the reference's rows and of the other states, computed tile by tile."""
     reference = compared.running(wanted)
     states = [rows.running(wanted) for rows in others]
     for tile in compared.tiling.tiles():
@@ -177,9 +177,9 @@ def _read(compared: _Rows, others: Sequence[_Rows], wanted: Requested) -> list[d
 
 @dataclass(frozen=True)
 class _Tiling:
-    """How many rows and tokens are read at once, and kept buffers for them.
+    """The rows and tokens of a tile, and reusable buffers for it.
 
-    Fresh tensors of this size would cost more in page faults than the arithmetic does.
+    Allocating tensors of this size anew would cost more in page faults than the arithmetic.
     """
 
     n_rows: int
@@ -189,7 +189,7 @@ class _Tiling:
 
     @classmethod
     def of(cls, head: Head, reference: Tensor, n_states: int, d_vocab: int, memory: int) -> _Tiling:
-        """Fit the budget; narrow tiles only where they pay and the unembedding is at hand."""
+        """Choose tiles that fit the memory budget; narrow ones only on a CPU with the unembedding available."""
         device = reference.device
         if head.weight is not None and device.type == "cpu":
             width = min(d_vocab, CPU_WIDTH)
@@ -204,13 +204,13 @@ class _Tiling:
         return cls(n_rows, width, d_vocab, {name: torch.empty(n_rows * width, device=device) for name in names})
 
     def tiles(self) -> Iterator[range]:
-        """Stretches of the vocabulary, in order."""
+        """Yield ranges of the vocabulary, in order."""
         for start in range(0, self.d_vocab, self.width):
             yield range(start, min(start + self.width, self.d_vocab))
 
 
 class _Rows:
-    """Some rows of one state, ready to be read tile by tile."""
+    """A chunk of rows of one state, ready to be read tile by tile."""
 
     def __init__(self, head: Head, residual: Tensor, tiling: _Tiling) -> None:
         self.head, self.residual, self.tiling = head, residual, tiling
@@ -218,7 +218,7 @@ class _Rows:
         self.normed = residual if self.whole else head.norm(residual)
 
     def logits(self, tile: range) -> Tensor:
-        """float32 logits [rows, len(tile)] that may be written over, also where the head hands its input back."""
+        """Return float32 logits [rows, len(tile)] to overwrite (a copy if the head returns its input)."""
         if not self.whole:
             return self.head.tile(self.normed, tile.start, tile.stop, out=self.buffer("logits", tile))
         logits = self.head(self.residual).float()
@@ -226,12 +226,12 @@ class _Rows:
         return logits.clone() if aliased else logits
 
     def running(self, wanted: Requested) -> TileStatistics:
-        """Fresh statistics of these rows."""
+        """Return new, empty statistics for these rows."""
         bounds = None if self.whole or wanted.ids is None else self.head.bounds(self.normed, wanted.ids)
         return TileStatistics(len(self.residual), wanted, bounds, self.residual.device)
 
     def argmax(self) -> Tensor:
-        """The most probable token of each row, [rows, 1]."""
+        """Return the most probable token of each row, [rows, 1]."""
         top = TileStatistics(
             len(self.residual), Requested(entropy=False, kl=False, k=1, ids=None), None, self.residual.device
         )
@@ -240,7 +240,7 @@ class _Rows:
         return top.top_id
 
     def buffer(self, name: str, tile: range) -> Tensor:
-        """Memory for a tile of these rows, [rows, len(tile)]."""
+        """Return a buffer for a tile of these rows, [rows, len(tile)]."""
         shape = len(self.residual), len(tile)
         return self.tiling.buffers[name][: shape[0] * shape[1]].view(shape)
 

@@ -1,7 +1,7 @@
-"""Orders in which blocks run, and the cheapest plan for running many of them.
+"""Schedules (orders in which blocks run) and the cheapest plan for running many of them.
 
-Schedules that begin alike share what they share, and blocks of the same number run together as one batch: deletions and
-swaps of all blocks become a staircase that climbs the model once.
+Schedules share the runs of their common prefix, and runs of the same block form one batch: deletions and swaps of all
+blocks take a single pass up the model.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ Schedule: TypeAlias = Sequence[int]
 """The order in which blocks run: (0, 1, 3, 4) deletes block 2, (0, 2, 1, 3, 4) swaps 1 and 2; repeats are allowed."""
 
 Root: TypeAlias = Hashable
-"""Where a run starts: the number of blocks of the model's own order already behind it, or a name of the caller's."""
+"""The start of a run: the number of blocks already run in the model's own order, or a name given by the caller."""
 
-_Node: TypeAlias = tuple[Root, tuple[int, ...]]  # a root and the blocks run since
+_Node: TypeAlias = tuple[Root, tuple[int, ...]]  # a root and the blocks run after it
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many runs are done with the fewest block runs, and few calls.
+    """A plan for many runs with the fewest block runs, and few calls.
 
-    Nothing is cached here: a plan travels to the model, and a cached property's lock could not.
+    Properties are not cached: a plan is sent to the model, and the lock of a cached property cannot be pickled.
 
     Attributes:
-        runs: for each run, in the order given, its root and the blocks to run from there.
+        runs: for each run, in the given order, its root and the blocks to run from it.
     """
 
     runs: tuple[_Node, ...]
 
     @property
     def steps(self) -> tuple[tuple[int, tuple[_Node, ...]], ...]:
-        """What is run in turn: a block, and the nodes it leads to, all in one batch.
+        """The calls in order: a block and the nodes it leads to, all in one batch.
 
-        Of all that could run next, the blocks of the smallest number do: what is behind waits for what is ahead of it.
+        The lowest-numbered ready block always runs next, so that schedules meet at the same block and share a batch.
         """
         children: dict[_Node, list[_Node]] = defaultdict(list)
         for node in sorted(self._nodes, key=lambda node: (len(node[1]), node[1])):
@@ -63,12 +63,12 @@ class Plan:
 
     @property
     def n_block_runs(self) -> int:
-        """Block runs per batch: one for each way in which runs differ from one another so far."""
+        """Block runs per batch: one for each distinct sequence of blocks that some run begins with."""
         return len(self._nodes)
 
     @property
     def n_calls(self) -> int:
-        """Calls of blocks, each on a batch of all that run that block then."""
+        """Calls of blocks, each on a batch of all runs that need that block at that point."""
         return len(self.steps)
 
     @property
@@ -83,16 +83,16 @@ class Plan:
     def execute(
         self, start: Callable[[Root], Tensor], run_block: Callable[[int, Tensor], Tensor], at_once: int = 64
     ) -> list[Tensor]:
-        """Run it.
+        """Run the plan.
 
         Args:
             start: root -> residual [batch, pos, d_model].
-            run_block: runs a block on residuals of several runs, stacked along the batch.
-            at_once: how many runs go into one call at most.
+            run_block: (block, residuals) -> residuals; the residuals of several runs are stacked along the batch.
+            at_once: the most runs in one call.
 
         Returns:
-            The residual after each run, [batch, pos, d_model], in the order of `runs`. A residual is held only
-            as long as something is still to be run from it.
+            The residual after each run, [batch, pos, d_model], in the order of `runs`. A residual is freed as soon as
+            no run needs it any more.
         """
         uses = Counter([_parent(node) for node in self._nodes] + list(self.runs))
         states: dict[_Node, Tensor] = {(root, ()): start(root) for root, _ in self.runs}
@@ -110,7 +110,7 @@ class Plan:
 
 
 def plan(schedules: Mapping[str, Schedule] | Iterable[Schedule]) -> Plan:
-    """The plan for schedules; a prefix in the model's own order is on the tape and not run at all.
+    """Return the plan for schedules; a prefix in the model's own order is on the tape and is not run again.
 
     >>> plan({"delete 1": (0, 2, 3), "swap 1 and 2": (0, 2, 1, 3)}).n_block_runs
     4
@@ -120,7 +120,7 @@ def plan(schedules: Mapping[str, Schedule] | Iterable[Schedule]) -> Plan:
 
 
 def run_of(order: Schedule) -> tuple[int, tuple[int, ...]]:
-    """A schedule as a run: how many blocks of the model's own order it begins with, and what it runs after them.
+    """Return a schedule as a run: the number of blocks it begins with in the model's own order, and the blocks after.
 
     >>> run_of((0, 1, 3, 2))
     (2, (3, 2))
@@ -131,7 +131,7 @@ def run_of(order: Schedule) -> tuple[int, tuple[int, ...]]:
 
 
 def check_schedules(schedules: Iterable[Schedule], n_layers: int) -> None:
-    """Raise InputError where a schedule is no sequence of blocks in 0..n_layers-1."""
+    """Raise InputError if a schedule is not a sequence of blocks in 0..n_layers-1."""
     for order in schedules:
         if not hasattr(order, "__getitem__") or not all(isinstance(index, Integral) for index in order):
             raise InputError(f"{order!r} is not a schedule; give a sequence of block numbers, such as (0, 1, 3).")

@@ -1,9 +1,9 @@
-"""Where values can be read or changed inside a block, by one name whatever the architecture calls the module.
+"""Sites: tensors inside a block that can be read or changed, under one name for all architectures.
 
 `embed` is the token embedding alone [batch, pos, d_model]. `attn_out` and `mlp_out` are what attention and MLP add to
 the residual stream [batch, pos, d_model], after the norm that follows them in sandwich-norm models: a block's output is
-its input plus both. `neurons` are the MLP's activations [batch, pos, d_mlp] as its down-projection reads them, gated
-where the MLP is. `pattern` is the attention pattern [batch, head, query, key].
+its input plus both. `neurons` are the MLP's activations [batch, pos, d_mlp] as its down-projection reads them, after
+the gate if the MLP has one. `pattern` is the attention pattern [batch, head, query, key].
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Edit: TypeAlias = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """A tensor that passes through a module.
+    """A tensor that enters or leaves a module.
 
     Attributes:
-        name: for messages, such as "mlp_out of block 3".
-        module: the module it enters or leaves.
-        end: which of the two.
-        item: which one, where the module returns a tuple.
-        block: the block around it; some architectures flatten [batch, pos] inside, and its input tells the shape.
+        name: for error messages, such as "mlp_out of block 3".
+        module: the module that the tensor enters or leaves.
+        end: "input" or "output" of the module.
+        item: index of the tensor if the module returns a tuple.
+        block: the block around the module, whose input gives [batch, pos], which some architectures flatten inside.
     """
 
     name: str
@@ -43,10 +43,10 @@ class Site:
 
 @contextmanager
 def editing(site: Site, edit: Edit) -> Iterator[None]:
-    """Replace the value at `site` by `edit(value)` in every pass within the block.
+    """Replace the value at `site` by `edit(value)` in every forward pass inside the `with` block.
 
     Raises:
-        ModelError: nothing passed there, so that nothing was changed: an edit that never happens is an error.
+        ModelError: nothing passed through the site: an edit that never happened is an error.
     """
     n_fired = 0
 
@@ -58,15 +58,15 @@ def editing(site: Site, edit: Edit) -> Iterator[None]:
     with _hooked(site, changed):
         yield
     if not n_fired:
-        raise ModelError(f"nothing passed through {site.name}, so nothing was changed there.")
+        raise ModelError(f"nothing passed through {site.name}, so nothing was changed; run the model inside the block.")
 
 
 @contextmanager
 def observing(site: Site, look: Callable[[Tensor], None]) -> Iterator[None]:
-    """Show every value that passes `site` to `look`, which keeps what it needs of it; nothing is changed.
+    """Call `look` on every value that passes through `site`, without changing it.
 
     Raises:
-        ModelError: nothing passed there.
+        ModelError: nothing passed through the site.
     """
     n_fired = 0
 
@@ -79,15 +79,15 @@ def observing(site: Site, look: Callable[[Tensor], None]) -> Iterator[None]:
     with _hooked(site, shown):
         yield
     if not n_fired:
-        raise ModelError(f"nothing passed through {site.name}; this architecture does not show it.")
+        raise ModelError(f"nothing passed through {site.name}; this architecture does not expose it.")
 
 
 @contextmanager
 def recording(sites: Sequence[Site]) -> Iterator[list[Tensor | None]]:
-    """Keep the last value that passed through each site, in their order; None where nothing has passed yet.
+    """Keep the last value that passed through each site, in the order of `sites`; None until one has passed.
 
     Raises:
-        ModelError: nothing passed through one of them by the end.
+        ModelError: nothing passed through one of the sites by the end.
     """
     seen: list[Tensor | None] = [None] * len(sites)
     with ExitStack() as hooks:

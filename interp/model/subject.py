@@ -1,4 +1,4 @@
-"""The model under study, whatever it came as."""
+"""The model under study, under one interface for all libraries."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Subject:
     """A causal language model to run probes on; made by `interp.load`, and never changed by a probe.
 
     Attributes:
-        name: what the `model` column of every frame says.
+        name: the value of the `model` column of every frame.
         n_layers, n_heads, d_model, d_mlp, d_vocab, n_ctx: its shape; `n_ctx` is the longest prompt in tokens.
         tokenizer: a Hugging Face tokenizer, or None.
-        backend: how it is run.
-        edits: what `edited` does to it at present; empty for the model as it was loaded.
-        generating: where in its texts the present pass stands, while it generates.
+        backend: the library that runs it.
+        edits: notes of the active edits, see `edited`; empty for the model as loaded.
+        generating: the position of the current forward pass in its texts during generation, else None.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -61,22 +61,22 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        """Where the model's input goes."""
+        """The device for token ids."""
         return self.backend.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the model's weights; statistics are float32 whatever it is."""
+        """The dtype of the model's weights; statistics are always float32."""
         return self.backend.dtype
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of architecture, config and weights, 16 hex digits: the same one means the same numbers."""
+        """Hash of architecture, config and weights, 16 hex digits: equal fingerprints mean equal numbers."""
         return fingerprint(self.backend)
 
     @cached_property
     def token_strings(self) -> np.ndarray:
-        """Every token as it reads inside a text, object [d_vocab]."""
+        """The string of every token as it appears inside a text, object [d_vocab]."""
         return token_strings(self.tokenizer, self.d_vocab)
 
     @property
@@ -91,14 +91,14 @@ class Subject:
 
     @property
     def b_U(self) -> Tensor:
-        """Bias of the unembedding, [d_vocab]; zeros where the model has none."""
+        """Bias of the unembedding, [d_vocab]; zeros if the model has none."""
         weight, bias = self.backend.unembedding()
         return weight.new_zeros(self.d_vocab) if bias is None else bias
 
     def value_vectors(self, layer: int) -> Tensor:
-        """What each neuron of block `layer` writes at the end of its MLP, [d_mlp, d_model].
+        """Return the output vector of each neuron of block `layer`, [d_mlp, d_model].
 
-        Where a norm stands between the MLP and the residual stream (Gemma 2 and 3, OLMo-2), before that norm.
+        If the model normalises the MLP output (Gemma 2/3, OLMo-2), these are the vectors before that norm.
 
         Raises:
             InputError: there is no such block.
@@ -107,7 +107,7 @@ class Subject:
         return self.backend.value_vectors(self.check_layer(layer, self.n_layers - 1))
 
     def weight_matrices(self) -> list[WeightMatrix]:
-        """Every weight matrix of attention and MLP, block by block; see `interp.model.weights`.
+        """Return every weight matrix of attention and MLP, block by block; see `interp.model.weights`.
 
         Raises:
             ModelError: a block has no single MLP, or the weights are on another machine.
@@ -115,24 +115,24 @@ class Subject:
         return [matrix for layer in range(self.n_layers) for matrix in self.backend.weight_matrices(layer)]
 
     def site(self, name: SiteName, layer: int = 0) -> Site:
-        """Where a value of block `layer` can be read or changed, see `interp.model.sites`.
+        """Return the site of a value of block `layer`, to read or change it; see `interp.model.sites`.
 
         Raises:
             InputError: there is no such block.
-            ModelError: the architecture does not show it, or the model is on another machine.
+            ModelError: the architecture does not expose the value, or the model is on another machine.
         """
         return self.backend.site(name, self.check_layer(layer, self.n_layers - 1))
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield every parameter once, by the name the library gives it."""
+        """Yield every parameter once, with the name the library gives it."""
         yield from self.backend.named_weights()
 
     def showing_patterns(self) -> AbstractContextManager[None]:
-        """Within the context forward passes compute attention patterns that a site can read."""
+        """Make forward passes inside the `with` block compute attention patterns that a site can read."""
         return self.backend.showing_patterns()
 
     def check_layer(self, layer: int, last: int) -> int:
-        """Return `layer` if it lies in 0..last, else raise InputError."""
+        """Return `layer` if it is in 0..last, else raise InputError."""
         if not 0 <= layer <= last:
             raise InputError(f"layer {layer} is not in {self.name!r}: layers run from 0 to {last} here.")
         return layer
@@ -142,23 +142,23 @@ class Subject:
         return tokenise(texts, self.tokenizer, n_ctx=self.n_ctx, d_vocab=self.d_vocab, bos=bos, truncate=truncate)
 
     def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool = False, graph: bool = False) -> T:
-        """Record one clean pass over ids [batch, pos] and run a program on the tape.
+        """Record one clean forward pass over ids [batch, pos] and run a program on the tape.
 
-        Under nnsight the program runs inside the trace, where the model is; return tensors, not the tape, if it must
-        work remotely.
+        Under nnsight the program runs inside the trace, on the model's machine; to work remotely it must return
+        tensors, not the tape.
 
         Args:
-            ids: int64 [batch, pos], padded on the right if at all.
-            program: what to compute of the `Tape`.
+            ids: int64 [batch, pos], right-padded if they need padding.
+            program: a function of the `Tape`.
             mids: record the residual between attention and MLP too.
-            graph: `tape.last` carries its autograd graph and the program runs with gradients enabled; then only `last`
-                and the heads of the tape are sure to be there. Ask for gradients by name, with `torch.autograd`: those
-                of the model's own parameters are its owner's.
+            graph: keep the autograd graph of `tape.last` and run the program with gradients enabled; then only `last`
+                and the heads of the tape are guaranteed to exist. Compute gradients by name with `torch.autograd.grad`:
+                the `.grad` of the model's parameters belongs to the model's owner.
 
         Raises:
             ModelError: replaying the recorded blocks does not give the model's own logits, the model is not causal, or
-                its weights are no longer those that were loaded.
-            NumericalError: NaN in the model's own logits.
+                its weights changed since it was loaded.
+            NumericalError: the model's own logits hold NaN.
         """
         self._check(ids)
         return self.backend.run(ids, program, mids=mids, graph=graph)
@@ -166,13 +166,13 @@ class Subject:
     def next_token_logits(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
         """Run a program on the model's own logits [batch, d_vocab] after one position of each row.
 
-        For many short texts: no block is recorded, so that the pass costs what the model does, and of each text one
-        position is unembedded.
+        Suited to many short texts: no block is recorded, so the forward pass costs no more than the model's own, and
+        only one position of each text is unembedded.
 
         Args:
-            ids: int64 [batch, pos], padded on the right if at all.
-            ends: which position of each row, int64 [batch].
-            program: what to compute of the logits.
+            ids: int64 [batch, pos], right-padded if they need padding.
+            ends: the position to read in each row, int64 [batch].
+            program: a function of the logits.
 
         Raises:
             ModelError, NumericalError: as `run`.
@@ -186,24 +186,24 @@ class Subject:
         return self.backend.next_token_logits(ids, ends, program)
 
     def reader(self, *, final_norm: bool = True, **wanted: Any) -> Callable[[Tape, Sequence[Tensor], Tensor], Readout]:
-        """How to read residuals [rows, d_model] through the model's own head, for use in a program.
+        """Return a function that reads residuals [rows, d_model] through the model's own head, for use in a program.
 
         Args:
-            final_norm: False leaves the final norm out for the states, not for the reference.
-            wanted: what to read, see `interp.model.readout.read_out`.
+            final_norm: False omits the final norm for the states, not for the reference.
+            wanted: the statistics to compute, see `interp.model.readout.read_out`.
 
         Returns:
-            (tape, states, reference) -> `Readout`. It holds numbers only, so it can travel with a program to where the
-            model is, as this subject could not.
+            (tape, states, reference) -> `Readout`. The function holds only numbers, so it can be sent with a program
+            to the model's machine; a subject cannot.
         """
         return reader(d_vocab=self.d_vocab, memory=options.memory // 2, final_norm=final_norm, **wanted)
 
     def read_out(self, tape: Tape, states: Sequence[Tensor], reference: Tensor, **wanted: Any) -> Readout:
-        """Read residuals [rows, d_model] of a tape at hand; see `reader`."""
+        """Read residuals [rows, d_model] through the heads of a tape; see `reader`."""
         return self.reader(**wanted)(tape, states, reference)
 
     def logits(self, texts: Texts, *, bos: bool | None = None, truncate: bool = False) -> list[Tensor]:
-        """The model's own logits, one float tensor [pos, d_vocab] per text, on the CPU."""
+        """Return the model's own logits, one float tensor [pos, d_vocab] per text, on the CPU."""
         tokens = self.tokens(texts, bos=bos, truncate=truncate)
         out: list[Tensor] = [torch.empty(0)] * len(tokens)
         for batch in tokens.batches(self.batch_tokens()):
@@ -216,17 +216,17 @@ class Subject:
     def generate(
         self, text: Continued, max_new_tokens: int, *, temperature: float = 1.0, seed: int = 0, bos: bool | None = None
     ) -> Continued:
-        """Continue a text, or a list of them side by side; returns the texts with their continuations.
+        """Return a text, or a list of texts, with its continuation.
 
         Args:
-            text: what to continue.
-            max_new_tokens: stop after so many, at the end-of-text token, or where the context ends.
+            text: the prompt, or several, which are continued side by side.
+            max_new_tokens: stop after this many tokens, at the end-of-text token, or when the context is full.
             temperature: 0 takes the most probable token each time.
-            seed: of the sampling; the same seed gives a text the same continuation, whatever stands beside it.
+            seed: of the sampling; the same seed gives a text the same continuation, whatever its batch.
             bos: see `tokens`.
 
         Raises:
-            InputError: a text that cannot be used, or a temperature below 0.
+            InputError: a text cannot be used, or the temperature is below 0.
         """
         texts = [text] if isinstance(text, str) else text
         prompts = self.tokens(texts, bos=bos).ids
@@ -238,7 +238,7 @@ class Subject:
     def continue_ids(
         self, prompts: Sequence[Tensor], max_new_tokens: int, *, temperature: float = 1.0, seed: int = 0
     ) -> list[Tensor]:
-        """As `generate`, from token ids to token ids, int64 [pos] each; end-of-text is left out."""
+        """Continue token ids, int64 [pos] each, like `generate`; the end-of-text token is left out."""
         if temperature < 0:
             raise InputError(f"temperature is {temperature}; give 0 or more.")
         self._check(prompts[0][None])
@@ -250,17 +250,17 @@ class Subject:
 
     @contextmanager
     def edited(self, edits: Sequence[tuple[Site, Edit]], note: Mapping[str, Any]) -> Iterator[None]:
-        """Every pass within the block runs with these values replaced, and every frame made in it says so.
+        """Run every forward pass inside the `with` block with these edits, and record them in the frames made in it.
 
         Args:
-            edits: where, and by what; see `interp.model.sites.editing`. Edits may be nested: the inner ones see what
-                the outer ones made.
-            note: what the provenance of frames tells of them; JSON.
+            edits: pairs of a site and its edit; see `interp.model.sites.editing`. Edits may be nested: inner ones see
+                the result of outer ones.
+            note: the entry for these edits in the frames' provenance; JSON.
 
         Raises:
-            ModelError: the model cannot be studied, or no pass was made within the block, so that nothing was edited.
+            ModelError: the model cannot be studied, or no forward pass ran inside the block, so nothing was edited.
         """
-        if not self._verified:  # now, for a model that is being edited may well not be the one that was loaded
+        if not self._verified:  # verify before the edit: an edited model would fail the replay check
             self._check(torch.arange(min(8, self.n_ctx)).remainder(self.d_vocab).expand(2, -1))
         self.edits.append(dict(note))
         try:
@@ -275,22 +275,22 @@ class Subject:
         self.generating = generating
 
     def batch_tokens(self, states_per_layer: int = 1) -> int:
-        """How many padded tokens fit half the memory budget: recorded residuals, and one block's work beside them."""
+        """Return how many padded tokens fit half the memory budget: recorded residuals and one block's activations."""
         recorded = self.n_layers * states_per_layer + 2
         working = 8 + 4 * self.d_mlp / self.d_model + 2 * self.n_heads * min(self.n_ctx, 2048) / self.d_model
         bytes_per_token = (recorded + working) * self.d_model * torch.finfo(self.dtype).bits // 8
         return max(1, int(options.memory // 2 / bytes_per_token))
 
     def _weight_versions(self) -> int:
-        """A count that torch raises whenever a weight is written to."""
+        """Return a count that torch increases whenever a weight is written to."""
         return sum(map(version, self._weights))
 
     def _check(self, ids: Tensor) -> None:
-        """Before every pass: the weights are those loaded; before the first: the model can be studied at all."""
-        # A bridge holds copies of some weights: a live model that was trained or edited since would run half changed.
+        """Check before every forward pass that the weights are unchanged, and before the first, verify the model."""
+        # A bridge holds copies of some weights: it would mix old and new ones if the live model was trained or edited.
         if self._weight_versions() != self._loaded:
             raise ModelError(f"the weights of {self.name!r} changed since it was loaded; load it again to study them.")
         if not self._verified:
-            # A few tokens tell; the logits of two whole contexts could take more than the memory budget.
+            # A few tokens are enough; the logits of two whole contexts could exceed the memory budget.
             verify(self.backend, ids[:2, :64])
             self._verified = True

@@ -1,7 +1,7 @@
-"""One clean forward pass, recorded: any order of blocks can be run again from it, exactly.
+"""The tape: one recorded clean forward pass, from which blocks can be run again exactly, in any order.
 
-A `Tape` holds the residual that entered each block and what else the block was called with (masks, rotary embeddings,
-positions), so that a block can be run on any residual. Masks travel with their block: a sliding-window block keeps its
+A `Tape` holds the residual that entered each block and the block's other arguments (masks, rotary embeddings,
+positions), so that a block can be run on any residual. Masks stay with their block: a sliding-window block keeps its
 window wherever a schedule puts it.
 """
 
@@ -17,12 +17,12 @@ from interp.errors import InputError
 from interp.model.head import Head
 from interp.model.schedules import Plan, Root, Schedule, check_schedules, plan
 
-# Beyond this a larger batch is no faster, and what a block works with grows with it.
+# Beyond this a larger batch is not faster, and a block's activations grow with it.
 _TOKENS_AT_ONCE = 4096
 
 
 class HeadReached(Exception):
-    """Ends a recording before the logits of every position, which nobody asked for, are computed."""
+    """A signal that ends a recording before the logits of all positions, which are not needed, are computed."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Call:
 
     @property
     def residual(self) -> Tensor:
-        """What entered the block, [batch, pos, d_model]."""
+        """The residual that entered the block, [batch, pos, d_model]."""
         residual: Tensor = self.args[0] if self.args else self.kwargs["hidden_states"]
         return residual
 
     def on(self, block: Callable[..., Any], residual: Tensor) -> Tensor:
-        """Run `block` on another residual with everything else as recorded, repeated for several variants."""
+        """Run `block` on another residual with all other arguments as recorded, repeated for several variants."""
         args, kwargs = self.args, self.kwargs
         if residual.shape != self.residual.shape:
             batch = len(self.residual)
@@ -54,11 +54,11 @@ class Tape:
     """A recorded forward pass.
 
     Attributes:
-        calls: how each block was called, length n_layers.
-        last: the residual leaving the last block, [batch, pos, d_model].
-        mids: the residual between attention and MLP of each block, [batch, pos, d_model]; empty unless asked for.
+        calls: the arguments of each block, length n_layers.
+        last: the residual that leaves the last block, [batch, pos, d_model].
+        mids: the residual between attention and MLP of each block, [batch, pos, d_model]; empty unless requested.
         blocks: the blocks themselves.
-        head: residual [..., d_model] -> logits [..., d_vocab]: final norm, unembedding, and what the model does after.
+        head: residual [..., d_model] -> logits [..., d_vocab]: final norm, unembedding, and the transform of logits.
         raw_head: the same without the final norm.
     """
 
@@ -75,7 +75,7 @@ class Tape:
         return len(self.calls)
 
     def residual(self, layer: int) -> Tensor:
-        """The residual at `layer`, [batch, pos, d_model]: 0 enters the first block, n_layers leaves the last.
+        """Return the residual at `layer`, [batch, pos, d_model]: 0 enters the first block, n_layers leaves the last.
 
         Raises:
             InputError: `layer` is not in 0..n_layers.
@@ -85,30 +85,30 @@ class Tape:
         return self.last if layer == self.n_layers else self.calls[layer].residual
 
     def run_block(self, index: int, residual: Tensor) -> Tensor:
-        """Block `index` on any residual [batch, pos, d_model] of the recorded batch, or on several of them at once.
+        """Run block `index` on a residual [batch, pos, d_model] for the recorded batch.
 
-        Several variants of the batch ride stacked along it, [n * batch, pos, d_model].
+        Several variants of the batch can be stacked along it, [n * batch, pos, d_model].
         """
         return self.calls[index].on(self.blocks[index], residual)
 
     def replay(self, schedule: Schedule) -> Tensor:
-        """The residual after running the blocks in this order, [batch, pos, d_model]."""
+        """Return the residual after running the blocks in this order, [batch, pos, d_model]."""
         return self.replay_all([schedule])[0]
 
     def replay_all(self, schedules: Sequence[Schedule]) -> list[Tensor]:
-        """Run many schedules by their `plan`: each shared prefix once, blocks of the same number as one batch.
+        """Run many schedules by their `plan`: shared prefixes once, runs of the same block as one batch.
 
         Returns:
             The residual after each schedule, [batch, pos, d_model].
 
         Raises:
-            InputError: a schedule names a block that is not there.
+            InputError: a schedule names a block that does not exist.
         """
         check_schedules(schedules, self.n_layers)
         return self.execute(plan(schedules), {})
 
     def execute(self, plan: Plan, starts: Mapping[Root, Tensor]) -> list[Tensor]:
-        """Execute a plan whose roots are layers of this tape, or names of residuals [batch, pos, d_model] given."""
+        """Execute a plan whose roots are layers of this tape or names in `starts`, residuals [batch, pos, d_model]."""
         tokens = max(1, self.last[..., 0].numel())
         return plan.execute(
             lambda root: starts[root] if root in starts else self.residual(int(root)),  # type: ignore[call-overload]
@@ -118,9 +118,9 @@ class Tape:
 
 
 def _repeated(value: Any, batch: int, times: int) -> Any:
-    """What a block was called with, for `times` variants of the batch: tensors that go by prompt are repeated.
+    """Return a block's arguments for `times` variants of the batch: tensors with a row per prompt are repeated.
 
-    Those are [batch, ...], or [batch * heads, ...] as BLOOM's position biases; one of a single row serves all prompts.
+    They are [batch, ...] or, like BLOOM's position biases, [batch * heads, ...]. A single row serves all prompts.
     """
     if isinstance(value, Tensor):
         by_prompt = value.ndim > 2 and len(value) > 1 and len(value) % batch == 0

@@ -1,4 +1,4 @@
-"""Texts become token ids once, by stated rules: one start-of-text token or none, padding on the right, no surprises."""
+"""Tokenisation: texts to token ids with at most one start-of-text token, and batches padded on the right."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from interp.errors import InputError, TooLong
 _ID_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 Texts: TypeAlias = "str | Sequence[str] | pd.DataFrame | Tensor | Tokens"
-"""What every probe reads: a text, texts, a frame with a `text` column, token ids, a shipped dataset's name, or tokens
-that `Subject.tokens` made, which decides how they are cut: `subject.tokens(texts, bos=False)`."""
+"""The input of every probe: a text, texts, a frame with a `text` column, token ids, a shipped dataset's name, or the
+result of `Subject.tokens`, which sets how texts are tokenised: `subject.tokens(texts, bos=False)`."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Batch:
     """Prompts of similar length, padded on the right.
 
     Attributes:
-        ids: int64 [batch, pos]; what stands right of a prompt's end is never read.
+        ids: int64 [batch, pos]; nothing after a prompt's end is ever read.
         lengths: int64 [batch].
-        prompts: int64 [batch], indices into the `Tokens` they come from.
+        prompts: int64 [batch], indices into the `Tokens` of the batch.
     """
 
     ids: Tensor
@@ -43,8 +43,8 @@ class Tokens:
 
     Attributes:
         ids: one int64 tensor [pos] per prompt, on the CPU.
-        table: one row per prompt: `prompt_id`, then the columns the user's frame had beside `text`.
-        bos: whether position 0 is the start-of-text token; None where the user gave ids.
+        table: one row per prompt: `prompt_id`, then the other columns of the user's frame except `text`.
+        bos: True if position 0 is the start-of-text token; None if the user gave ids.
         n_cut: tokens cut off per prompt (`truncate=True`), int64 [n_prompts].
     """
 
@@ -58,14 +58,14 @@ class Tokens:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over ids and prompt numbers: the data of a run, exactly."""
+        """SHA-256 of ids and prompt numbers, which identifies the data of a run exactly."""
         digest = hashlib.sha256(self.table["prompt_id"].to_numpy().tobytes())
         for ids in self.ids:
             digest.update(len(ids).to_bytes(8, "little") + ids.numpy().tobytes())
         return digest.hexdigest()
 
     def batches(self, max_tokens: int, skip: Collection[int] = ()) -> Iterator[Batch]:
-        """Batches of at most `max_tokens` padded tokens (or one prompt), longest first, without those in `skip`."""
+        """Yield batches of at most `max_tokens` padded tokens, or of one prompt, longest first; leave out `skip`."""
         wanted = [index for index in range(len(self)) if index not in skip]
         order = sorted(wanted, key=lambda index: -len(self.ids[index]))
         start = 0
@@ -84,16 +84,16 @@ class Tokens:
 def tokenise(
     texts: Texts, tokenizer: Any, *, n_ctx: int, d_vocab: int, bos: bool | None = None, truncate: bool = False
 ) -> Tokens:
-    """Turn whatever the user passed into `Tokens`.
+    """Convert texts or token ids to `Tokens`.
 
     Args:
-        texts: see `Texts`. The name of a shipped dataset means that dataset; wrap it in a list to mean the word.
-        tokenizer: a Hugging Face tokenizer, or None when `texts` are ids.
+        texts: see `Texts`. The name of a shipped dataset means that dataset; put it in a list to mean the word.
+        tokenizer: a Hugging Face tokenizer, or None if `texts` are ids.
         n_ctx: the longest prompt the model takes, in tokens.
-        d_vocab: ids must be below it.
-        bos: True puts exactly one start-of-text token first, False none; None does as the model's own tokenizer does.
-            It cannot be changed where `texts` are tokens already.
-        truncate: cut prompts that are too long instead of raising; how much was cut is recorded.
+        d_vocab: size of the vocabulary; ids must be below it.
+        bos: True puts exactly one start-of-text token first, False none; None follows the model's own tokenizer.
+            It cannot be changed if `texts` are tokens already.
+        truncate: cut texts longer than the context instead of refusing them; the number of cut tokens is recorded.
 
     Raises:
         InputError: no texts, an empty text, ids outside the vocabulary, no tokenizer or no start-of-text token.
@@ -124,27 +124,27 @@ def tokenise(
 
 
 def adds_bos(tokenizer: Any) -> bool:
-    """Whether the tokenizer, left to itself, begins every text with its start-of-text token."""
+    """Return True if the tokenizer begins every text with its start-of-text token by default."""
     if tokenizer.bos_token_id is None:
         return False
     try:
-        first = tokenizer("a")["input_ids"][:1]  # a text, for "" cannot tell a start from an end with the same token
-    except Exception:  # a tokenizer of words that does not know this one
+        first = tokenizer("a")["input_ids"][:1]  # not "": one token there could be a start or, with the same id, an end
+    except Exception:  # a word tokenizer without the word "a"
         first = tokenizer("")["input_ids"][:1]
     return bool(first == [tokenizer.bos_token_id])
 
 
 def token_strings(tokenizer: Any, d_vocab: int) -> np.ndarray:
-    """Every token as it reads inside a text, object [d_vocab]: leading spaces kept, ids without a string as `<id>`.
+    """Return every token as it appears inside a text, object [d_vocab]: leading spaces kept, `<id>` without a string.
 
-    Several ids can share a string (pieces of multi-byte characters all read '�'): ids are authoritative.
+    Several ids can share a string (pieces of multi-byte characters all read '�'): only ids are unique.
     """
     strings = np.array([f"<{index}>" for index in range(d_vocab)], dtype=object)
     if tokenizer is None:
         return strings
     known = sorted(index for index in set(tokenizer.get_vocab().values()) if index < d_vocab)
     keep: dict[str, Any] = {"clean_up_tokenization_spaces": False, "skip_special_tokens": False}
-    # Decoded alone, a SentencePiece token loses its leading space; decoded behind a plain letter or word it keeps it.
+    # Decoded alone, a SentencePiece token loses its leading space; decoded after a plain letter or word it keeps it.
     texts = tokenizer.batch_decode([[index] for index in known], **keep)
     anchor = next((place for place, text in enumerate(texts) if text.isascii() and text.isalnum()), None)
     if anchor is not None:
@@ -155,10 +155,10 @@ def token_strings(tokenizer: Any, d_vocab: int) -> np.ndarray:
 
 
 def single_token(text: str, tokenizer: Any) -> int:
-    """The id of a text that is exactly one token.
+    """Return the id of a text that is exactly one token.
 
     Raises:
-        InputError: it is none or several; the message shows the pieces.
+        InputError: the text is not one token; the message lists its tokens.
     """
     if tokenizer is None:
         raise InputError(f"this model came without a tokenizer: give {text!r} as a token id.")
@@ -193,7 +193,7 @@ def _strings(texts: str | Sequence[str] | pd.DataFrame) -> tuple[list[str], pd.D
         raise InputError("no texts were given; pass at least one.")
     for number, text in enumerate(strings):
         if not isinstance(text, str):
-            raise InputError(f"text {number} is {type(text).__name__}, not str.")
+            raise InputError(f"text {number} is {type(text).__name__}, not str; give strings.")
         if not text:
             raise InputError(f"text {number} is empty; give it at least one token.")
     return strings, _numbered(table)
@@ -204,7 +204,7 @@ def _numbered(table: pd.DataFrame) -> pd.DataFrame:
         table.insert(0, "prompt_id", np.arange(len(table)))
     given = table["prompt_id"]
     if not pd.api.types.is_integer_dtype(given) or given.hasnans or not given.is_unique:
-        raise InputError("the frame's column 'prompt_id' must hold different integers.")
+        raise InputError("the frame's column 'prompt_id' must hold distinct integers.")
     table["prompt_id"] = given.astype(np.int64)
     return table
 
@@ -213,19 +213,19 @@ def _encode(strings: list[str], tokenizer: Any, bos: bool) -> list[Tensor]:
     if bos and tokenizer.bos_token_id is None:
         raise InputError("bos=True, but this model's tokenizer has no start-of-text token; pass bos=False.")
     start = [tokenizer.bos_token_id] if bos else []
-    # A text that already spells out the start token keeps that one: never two.
+    # A text that already begins with the start token does not get a second one.
     prompts = [ids if ids[:1] == start else start + ids for ids in _pieces(strings, tokenizer)]
     for number, ids in enumerate(prompts):
         if not ids:
-            raise InputError(f"text {number}, {strings[number]!r}, has no tokens under this tokenizer.")
+            raise InputError(f"text {number}, {strings[number]!r}, has no tokens under this tokenizer; leave it out.")
     return [torch.tensor(ids, dtype=torch.long) for ids in prompts]
 
 
 def _pieces(strings: list[str], tokenizer: Any) -> list[list[int]]:
-    """Ids of texts, nothing added."""
+    """Return the ids of texts without special tokens."""
     try:
         encoded = tokenizer(strings, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-    except Exception as error:  # the tokenizers library raises bare Exceptions, for a word it has no piece for
+    except Exception as error:  # the tokenizers library raises a bare Exception for a word it cannot encode
         shown = strings if len(strings) == 1 else "these texts"
         raise InputError(f"the model's tokenizer cannot read {shown}: {str(error).rstrip('.')}.") from error
     return [list(ids) for ids in encoded]

@@ -1,4 +1,4 @@
-"""Whether a model can be studied at all, told from a few tokens before anything is measured on it."""
+"""The check, on a few tokens and before any measurement, that a model can be studied."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from interp.model.tape import Tape
 
 
 def verify(backend: Backend, ids: Tensor) -> None:
-    """Refuse a model whose replay is not exact or whose tokens see what follows them.
+    """Refuse a model whose replay is not exact or whose tokens attend to later ones.
 
     Args:
-        backend: the model, as a library runs it.
+        backend: the model to check.
         ids: a few tokens, int64 [batch, pos].
 
     Raises:
-        ModelError: its replay or its read-out, in tiles or at single positions, differs from its own logits, it is not
+        ModelError: its replay or its read-out (in tiles or at single positions) differs from its own logits, it is not
             causal, or the backend cannot run it or rebuilds it as another model.
         NumericalError: its logits hold NaN or infinity.
     """
     name, architecture = backend.facts.name, backend.facts.architecture
     if ids.shape[1] == 1 and backend.facts.n_ctx > 1:
-        ids = ids.expand(-1, 2)  # one token has nothing to see ahead of it
+        ids = ids.expand(-1, 2)  # a single token has no later token to attend to
     changed = ids.clone()
     changed[:, -1] = (changed[:, -1] + 1) % backend.facts.d_vocab
     rows = torch.arange(len(ids))
-    ends = (ids.shape[1] - 1 - rows) % ids.shape[1]  # the last of the first row, the one before it of the second
+    ends = (ids.shape[1] - 1 - rows) % ids.shape[1]  # the last position of row 0, the one before it of row 1
     try:
         own = backend.logits(ids).float()
         original = backend.original_logits(ids)
@@ -38,7 +38,7 @@ def verify(backend: Backend, ids: Tensor) -> None:
         at_ends = backend.next_token_logits(ids, ends, lambda logits: logits)
     except (InterpError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # whatever a library trips over in an architecture it does not know
+    except Exception as error:  # a library can raise anything on an architecture it does not know
         raise ModelError(
             f"{name!r} ({architecture}) cannot be run by the {backend.kind} backend: "
             f"{str(error).strip().partition(chr(10))[0]}"
@@ -46,7 +46,7 @@ def verify(backend: Backend, ids: Tensor) -> None:
     if own.isnan().any() or own.isposinf().any() or own.isneginf().all():
         raise NumericalError(f"the logits of {name!r} hold NaN or infinity: check the model's weights and its dtype.")
     scale = float(own[own.isfinite()].abs().amax())
-    # The same kernels on the same shapes give the same bits; 1e-3 of the logits' scale leaves room for GPUs.
+    # The same kernels on the same shapes give the same bits; 1e-3 of the logits' scale allows for GPUs.
     tolerance = 1e-3 * scale
     difference = _difference(replayed, own.repeat(2, 1, 1))
     if in_tiles is not None:
@@ -54,11 +54,11 @@ def verify(backend: Backend, ids: Tensor) -> None:
     if not difference <= tolerance:
         raise ModelError(
             f"replaying {name!r} ({architecture}) differs from its own logits by {difference:.2g}: "
-            "its blocks or its read-out are not what interp takes them for, so nothing here would be right."
+            "its blocks or its read-out are not what interp takes them for, so all results would be wrong."
         )
     if not _difference(earlier, own[:, :-1]) <= tolerance:
-        raise ModelError(f"{name!r} is not causal: its logits depend on tokens that follow.")
-    # A bridge computes attention by other kernels: some roundings of the model's own dtype, through all its blocks.
+        raise ModelError(f"{name!r} is not causal: its logits depend on later tokens.")
+    # A bridge computes attention with other kernels: allow some roundings of the model's dtype in all its blocks.
     tolerance = max(1e-3, 10 * torch.finfo(backend.dtype).eps) * scale
     difference = 0.0 if original is None else _difference(original, own)
     if not difference <= tolerance:
@@ -75,7 +75,7 @@ def verify(backend: Backend, ids: Tensor) -> None:
 
 
 def _replayed(tape: Tape) -> Tensor:
-    """Logits of all blocks run again from layer 0, none taken from the record; two variants ride as one batch."""
+    """Return logits after running all blocks again from layer 0; two variants are stacked as one batch."""
     residual = tape.residual(0).repeat(2, 1, 1)
     for block in range(tape.n_layers):
         residual = tape.run_block(block, residual)
@@ -83,7 +83,7 @@ def _replayed(tape: Tape) -> Tensor:
 
 
 def _in_tiles(tape: Tape) -> Tensor | None:
-    """Logits as the read-out makes them where it reads a stretch of the vocabulary at a time."""
+    """Return logits as the read-out computes them, one range of the vocabulary at a time."""
     head, last = tape.head, tape.last.flatten(0, 1)
     if head.weight is None:
         return None
@@ -94,7 +94,7 @@ def _in_tiles(tape: Tape) -> Tensor | None:
 
 
 def _difference(left: Tensor, right: Tensor) -> float:
-    """Largest absolute difference; 0 where both are the same infinity, NaN where one is NaN."""
+    """Return the largest absolute difference: 0 for two equal infinities, NaN if either is NaN."""
     if not left.numel():
         return 0.0
     left, right = left.float(), right.float().to(left.device)

@@ -1,7 +1,7 @@
-"""The weight matrices of a model's blocks, by one name whatever the architecture calls and stores them.
+"""The weight matrices of a model's blocks, under one name and shape for all architectures.
 
-A matrix is read as [out, in]: row i writes coordinate i of what the matrix makes. Where a model keeps several matrices
-in one parameter (GPT-2's and GPT-NeoX's fused queries, keys and values) each is its own part of it.
+A matrix is read as [out, in]: row i writes coordinate i of the output. If a model keeps several matrices in one
+parameter (the fused queries, keys and values of GPT-2 and GPT-NeoX), each is a part of that parameter.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _PATHS: dict[Component, str] = {component: f"attn.{component}" for component in 
 
 @dataclass(frozen=True, eq=False)
 class WeightMatrix:
-    """One weight matrix of attention or MLP.
+    """A weight matrix of attention or MLP.
 
     Attributes:
         layer: its block.
-        component: what it is there.
-        module: the module that multiplies by it; its `weight` is read anew in every pass.
-        view: the parameter -> the part that is this matrix, sharing its memory: [out, in], or [head, d_head, in].
+        component: its role there.
+        module: the module that multiplies by it; it reads its `weight` anew in every forward pass.
+        view: parameter -> the part that is this matrix, sharing memory: [out, in], or [head, d_head, in].
     """
 
     layer: int
@@ -41,31 +41,31 @@ class WeightMatrix:
 
     @property
     def name(self) -> str:
-        """What both backends call it, such as "blocks.3.mlp.in.weight"."""
+        """The name in both backends, such as "blocks.3.mlp.in.weight"."""
         return f"blocks.{self.layer}.{_PATHS[self.component]}.weight"
 
     @property
     def weight(self) -> Tensor:
-        """The weights as they are now, [out, in] or [head, d_head, in]."""
+        """The current weights, [out, in] or [head, d_head, in]."""
         return self.view(self.module.weight.detach())  # type: ignore[operator,arg-type]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """[out, in]."""
+        """The shape, [out, in]."""
         shape = self.weight.shape
         return shape[:-1].numel(), shape[-1]
 
 
 def version(weight: Tensor) -> int:
-    """How often torch wrote to a weight; 0 for those it keeps no count of."""
+    """Return how often torch wrote to a weight; 0 for inference tensors, which have no count."""
     return 0 if weight.is_inference() else weight._version
 
 
 @contextmanager
 def replaced(weights: Mapping[nn.Module, nn.Parameter]) -> Iterator[None]:
-    """Within, these modules multiply by other weights; their own parameters are set aside and put back untouched.
+    """Give modules other weights inside the `with` block, and their own parameters back after it.
 
-    Nothing is written to the model's own tensors, so that not even an exception can leave them changed.
+    Nothing is written to the model's own tensors, so even an exception cannot leave them changed.
     """
     own: dict[nn.Module, nn.Parameter | None] = {module: module._parameters["weight"] for module in weights}
     try:

@@ -1,14 +1,14 @@
-"""Models whose answer is known in closed form, on which every probe is proved.
+"""Models whose answer is known in closed form; every probe is tested on them.
 
 `bias_ladder`  every block lifts one token's logit; log-prob, rank, entropy and KL at every layer by formula
 `copying`      uniform attention; the logits are the counts of the tokens so far
 `bigram`       an MLP that holds a whole transition matrix
-`cue`          one token, wherever it stands, decides what is said from then on
-`two_step`     the second block reads what the first one wrote; deleting or swapping them has known answers
+`cue`          one token, at any position, determines every later prediction
+`two_step`     the second block reads the output of the first; deleting or swapping them has known answers
 
 Each returns `Planted(model, tokenizer, truth)`. Every truth has `logits(ids, schedule)`, the final logits when the
 blocks in `schedule` run in that order (a deletion, a swap), `lens(ids)`, the logit-lens logits at layers 0..L, and
-`layout`, which says which blocks are planted and which noise. A module is named apart from its function, so that both
+`layout`, the indices of the planted and the noise blocks. A module and its function have different names, so that both
 can be imported.
 """
 

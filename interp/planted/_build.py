@@ -1,4 +1,4 @@
-"""An empty planted model: one-hot embedding and read-out, blocks of zeros, noise blocks where asked for."""
+"""An empty planted model: one-hot embedding and unembedding, blocks of zeros and, if requested, noise blocks."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from interp.planted._truth import Layout
 from interp.planted._weights import Weights, fill_with_noise, weights_of, zero
 from interp.planted.tokenizer import word_tokenizer
 
-NOISE_WIDTH = 8  # residual dimensions that noise blocks write into and that nothing else reads
+NOISE_WIDTH = 8  # residual dimensions that noise blocks write to and that nothing else reads
 
 TruthT = TypeVar("TruthT")
 
 
 @dataclass(frozen=True, eq=False)
 class Planted(Generic[TruthT]):
-    """A model with its answer.
+    """A model with its answers.
 
     Attributes:
         model: a TransformerBridge in eval mode whose norms are all the identity; its `tokenizer` is set.
@@ -46,16 +46,16 @@ def empty_model(
     device: str | torch.device | None,
     dtype: torch.dtype,
 ) -> tuple[TransformerBridge, Weights]:
-    """Build a model that predicts its current token by a logit of 1, ready for weights to be planted.
+    """Build a model that gives its current token a logit of 1, ready for weights to be planted.
 
-    Residual dimensions: 0..V-1 hold the one-hot token and are what the unembedding reads, V..width·V-1 are for the
-    planted blocks' own use, and the last `NOISE_WIDTH`, present only with noise blocks, for noise.
+    Residual dimensions: 0..V-1 hold the one-hot token and are read by the unembedding, V..width·V-1 are free for the
+    planted blocks, and the last `NOISE_WIDTH` dimensions, present only with noise blocks, are for noise.
 
     Args:
         name: the model is called `planted/{name}`.
-        layout: which blocks are noise.
+        layout: the planted and the noise blocks.
         vocab: tokens V.
-        width: residual dimensions that planted blocks may use, and MLP neurons, in multiples of V.
+        width: residual dimensions of the planted blocks, and MLP neurons, in multiples of V.
         seed: of the noise.
         n_ctx: longest input, in tokens.
         device: of the model; None is the CPU.
@@ -99,8 +99,8 @@ def empty_model(
 
 
 def _attach_tokenizer(model: TransformerBridge, vocab: int) -> None:
-    # After booting, not through boot_native: that would add an end-of-text token beside the model's vocabulary, and
-    # encode the word "a", which this tokenizer rightly refuses.
+    # After booting: boot_native would add an end-of-text token outside the model's vocabulary, and encode the word
+    # "a", which this tokenizer rightly refuses.
     model.tokenizer = word_tokenizer(vocab)
     model.cfg.tokenizer_prepends_bos = False
     model.cfg.default_prepend_bos = False

@@ -1,4 +1,4 @@
-"""What the truths of all planted models share: where the planted blocks sit, and one-hot vectors."""
+"""Helpers for the truths of all planted models: the layout of blocks, and one-hot vectors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from interp.errors import InputError
 
 @dataclass(frozen=True)
 class Layout:
-    """Which blocks of a model do the work.
+    """A model's planted and noise blocks.
 
     Attributes:
         planted: block index of each planted step, in the order of the steps.
-        noise: block indices of the noise blocks, which never change a logit.
+        noise: indices of the noise blocks, which never change a logit.
     """
 
     planted: tuple[int, ...]
@@ -30,13 +30,13 @@ class Layout:
         return len(self.planted) + len(self.noise)
 
     def steps(self, schedule: Sequence[int] | None) -> tuple[int, ...]:
-        """The planted steps (0-based) that run under a schedule of blocks, in that order; None is the model's own.
+        """Return the planted steps (0-based) that run under a schedule of blocks, in its order (None: all, in order).
 
         >>> Layout(planted=(0, 2), noise=(1,)).steps((2, 1, 0))
         (1, 0)
 
         Raises:
-            InputError: a block that the model lacks, or one named twice.
+            InputError: the schedule names a block that does not exist, or a block twice.
         """
         blocks = range(self.n_layers) if schedule is None else schedule
         for block in blocks:
@@ -48,13 +48,13 @@ class Layout:
 
 
 def interleave(n_planted: int, n_noise: int) -> Layout:
-    """Deal `n_noise` noise blocks out after the planted ones, one each and round again.
+    """Put `n_noise` noise blocks after the planted ones, in turn: one after each, then a second after each.
 
     >>> interleave(2, 3)
     Layout(planted=(0, 3), noise=(1, 2, 4))
 
     Raises:
-        InputError: fewer than one planted block, or a negative number of noise blocks.
+        InputError: `n_planted` is below 1 or `n_noise` is negative.
     """
     if n_planted < 1:
         raise InputError(f"n_layers is {n_planted}; give at least 1.")
@@ -69,10 +69,10 @@ def interleave(n_planted: int, n_noise: int) -> Layout:
 
 
 def one_hot(ids: Tensor, vocab: int) -> Tensor:
-    """Unit vectors of token ids: ids [..., pos] -> float64 [..., pos, V] on the CPU.
+    """Return the one-hot vectors of ids [..., pos], float64 [..., pos, V] on the CPU.
 
     Raises:
-        InputError: an id outside the vocabulary.
+        InputError: an id is outside the vocabulary.
     """
     ids = ids.detach().cpu().long()
     outside = ids[(ids < 0) | (ids >= vocab)]
@@ -82,5 +82,5 @@ def one_hot(ids: Tensor, vocab: int) -> Tensor:
 
 
 def every_layer(logits: Callable[[Sequence[int]], Tensor], n_layers: int) -> Tensor:
-    """Stack the logits after the first 0, 1, .., L blocks: the logit lens at layers 0..L, [L + 1, ..., pos, V]."""
+    """Stack the logits after the first 0, 1, ..., L blocks: the logit lens at layers 0..L, [L + 1, ..., pos, V]."""
     return torch.stack([logits(range(layer)) for layer in range(n_layers + 1)])

@@ -1,4 +1,4 @@
-"""Handles to a native model's parameters, by name, so that weights can be planted in them."""
+"""Handles to a native model's parameters, into which weights can be planted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from interp.errors import ModelError
 
-# transformer-lens wraps every module, and the wrapping shows in the parameter names at a depth that is its own affair.
+# TransformerLens wraps every module, which adds this part to parameter names at a depth that can change.
 _WRAPPER = "_original_component."
 
 
@@ -89,7 +89,7 @@ def fill_with_noise(block: Block, spare: slice, generator: torch.Generator) -> N
 
 
 def _draw(into: Tensor, generator: torch.Generator) -> None:
-    # Drawn on the CPU in float64, so that one seed gives one model on every device and in every dtype.
+    # Draw on the CPU in float64, so that a seed gives the same model on every device and in every dtype.
     into.copy_(torch.randn(into.shape, generator=generator, dtype=torch.float64) * into.shape[-1] ** -0.5)
 
 
@@ -108,7 +108,7 @@ def _block(found: dict[str, Tensor], prefix: str) -> Block:
 
 
 def _take(found: dict[str, Tensor], name: str) -> Tensor:
-    # A name that matches nothing would leave a weight unplanted without a word.
+    # A name without a match must raise: the weight would silently stay unplanted.
     if name not in found:
         raise ModelError(f"the model has no parameter {name!r}; it has: {_sample(found)}.")
     return found.pop(name)

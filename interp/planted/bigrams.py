@@ -17,11 +17,11 @@ from interp.planted._truth import Layout, every_layer, interleave, one_hot
 class BigramTruth:
     """The answers of `bigram`.
 
-    At a position holding token w the logits after the planted block are log P(· | w); before it, or without it,
-    they are e_w: 1 for w and 0 elsewhere.
+    At a position with token w the logits after the planted block are log P(· | w). Before it, or without it, they are
+    e_w: 1 for w and 0 elsewhere.
 
     Attributes:
-        layout: which block is planted and which are noise.
+        layout: the planted block and the noise blocks.
         transition: P [V, V] float64; row w is the distribution of the next token after w and sums to 1.
     """
 
@@ -29,7 +29,7 @@ class BigramTruth:
     transition: Tensor
 
     def logits(self, ids: Tensor, schedule: Sequence[int] | None = None) -> Tensor:
-        """Final logits [..., pos, V] for ids [..., pos] when the blocks in `schedule` run (None: all, in order).
+        """Return final logits [..., pos, V] for ids [..., pos] under a schedule of blocks (None: all, in order).
 
         With the planted block they are normalised log-probabilities, nats.
         """
@@ -37,11 +37,11 @@ class BigramTruth:
         return current @ self.transition.log() if self.layout.steps(schedule) else current
 
     def lens(self, ids: Tensor) -> Tensor:
-        """Logit-lens logits at layers 0..L: [L + 1, ..., pos, V]."""
+        """Return the logit-lens logits at layers 0..L, [L + 1, ..., pos, V]."""
         return every_layer(lambda schedule: self.logits(ids, schedule), self.layout.n_layers)
 
     def entropy(self) -> Tensor:
-        """Entropy of the next token after each token, nats: [V]. No predictor's expected loss after w is lower."""
+        """Return the entropy after each token, nats, [V]: the lowest expected loss any predictor can have there."""
         return -(self.transition * self.transition.log()).sum(dim=-1)
 
 
@@ -58,21 +58,21 @@ def bigram(
     """Build a model whose next-token distribution after token w is row w of a transition matrix.
 
     Neuron w of the planted block reads coordinate w of the one-hot token, so it is 1 on token w and 0 on every other.
-    Its output column is log P(· | w) - e_w: it adds the log-probabilities and takes the current token away, and the
-    logits are log P(· | w) up to the rounding of 1 + (log P - 1).
+    Its output column is log P(· | w) - e_w: it adds the log-probabilities and removes the current token, so the logits
+    are log P(· | w) up to the rounding of 1 + (log P - 1).
 
     Args:
         transition: P [V, V], every entry above 0 (the logarithm of 0 cannot be a weight), every row summing to 1;
             None draws one from `seed`.
-        vocab: tokens V when `transition` is None, else ignored.
-        noise_blocks: further blocks of random weights, after the planted one, that change no logit.
-        seed: of the noise, and of the matrix when none is given.
+        vocab: tokens V if `transition` is None, else ignored.
+        noise_blocks: blocks of random weights, after the planted one, that change no logit.
+        seed: of the noise, and of the matrix if `transition` is None.
         n_ctx: longest input, in tokens.
         device: of the model; None is the CPU.
         dtype: of the model.
 
     Raises:
-        InputError: a matrix that is not square, not positive or not row-stochastic, or a size below its minimum.
+        InputError: the matrix is not square, not positive or not row-stochastic, or a size is below its minimum.
 
     >>> planted = bigram([[0.9, 0.1], [0.5, 0.5]])
     >>> probs = planted.model(torch.tensor([[0, 1]])).softmax(dim=-1)
@@ -97,7 +97,7 @@ def random_transition(vocab: int, seed: int) -> Tensor:
     (True, [1.0, 1.0, 1.0])
 
     Raises:
-        InputError: fewer than 2 tokens.
+        InputError: `vocab` is below 2.
     """
     if vocab < 2:
         raise InputError(f"vocab is {vocab}; give at least 2 tokens.")
@@ -111,7 +111,7 @@ def _checked(transition: Tensor | Sequence[Sequence[float]]) -> Tensor:
         raise InputError(f"transition has shape {list(matrix.shape)}; give a square matrix of 2 tokens or more.")
     if not bool((matrix > 0).all()):  # also refuses NaN
         raise InputError(
-            f"transition has an entry {float(matrix.min())}; give probabilities above 0, for log 0 cannot be a weight."
+            f"transition has an entry {float(matrix.min())}; give probabilities above 0: log 0 cannot be a weight."
         )
     sums = matrix.sum(dim=1, keepdim=True)
     row = int((sums - 1).abs().argmax())

@@ -1,4 +1,4 @@
-"""`copying`: uniform attention adds what it sees, so the logits count the tokens so far."""
+"""`copying`: uniform attention adds up all tokens so far, so the logits count them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from interp.planted._truth import Layout, every_layer, interleave, one_hot
 class CopyTruth:
     """The answers of `copying`.
 
-    At position n holding token w, after the planted block, the logit of token v is 1[v = w] + a · (how often v stands
-    at positions 0..n) / (n + 1). Before it, or without it, the logit is 1[v = w].
+    At position n with token w, after the planted block, the logit of token v is 1[v = w] + a · (count of v at positions
+    0..n) / (n + 1). Before it, or without it, the logit is 1[v = w].
 
     Attributes:
-        layout: which block is planted and which are noise.
+        layout: the planted block and the noise blocks.
         vocab: number of tokens V.
         a: logit given to a token that fills the whole prefix.
     """
@@ -32,17 +32,17 @@ class CopyTruth:
     a: float
 
     def shares(self, ids: Tensor) -> Tensor:
-        """Share of positions 0..n holding each token, n itself counted: [..., pos, V], each row sums to 1."""
+        """Return the share of positions 0..n (n included) with each token, [..., pos, V]; each row sums to 1."""
         counts = one_hot(ids, self.vocab).cumsum(dim=-2)
         return counts / torch.arange(1, ids.shape[-1] + 1, dtype=counts.dtype)[:, None]
 
     def logits(self, ids: Tensor, schedule: Sequence[int] | None = None) -> Tensor:
-        """Final logits [..., pos, V] for ids [..., pos] when the blocks in `schedule` run (None: all, in order)."""
+        """Return final logits [..., pos, V] for ids [..., pos] under a schedule of blocks (None: all, in order)."""
         current = one_hot(ids, self.vocab)
         return current + self.a * self.shares(ids) if self.layout.steps(schedule) else current
 
     def lens(self, ids: Tensor) -> Tensor:
-        """Logit-lens logits at layers 0..L: [L + 1, ..., pos, V]."""
+        """Return the logit-lens logits at layers 0..L, [L + 1, ..., pos, V]."""
         return every_layer(lambda schedule: self.logits(ids, schedule), self.layout.n_layers)
 
 
@@ -64,14 +64,14 @@ def copying(
     Args:
         vocab: tokens V, at least 2.
         a: logit given to a token that fills the whole prefix.
-        noise_blocks: further blocks of random weights, after the planted one, that change no logit.
+        noise_blocks: blocks of random weights, after the planted one, that change no logit.
         seed: of the noise.
         n_ctx: longest input, in tokens.
         device: of the model; None is the CPU.
         dtype: of the model.
 
     Raises:
-        InputError: a size below its minimum, or `a` not finite.
+        InputError: a size is below its minimum, or `a` is not finite.
 
     >>> planted = copying(vocab=3)
     >>> ids = planted.tokenizer("w0 w0 w2 w0", return_tensors="pt")["input_ids"]

@@ -1,4 +1,4 @@
-"""`bias_ladder`: every block lifts one token's logit by the same amount, whatever the input."""
+"""`bias_ladder`: every block adds the same amount to one token's logit, for any input."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from interp.planted._truth import Layout, every_layer, interleave, one_hot
 class LadderTruth:
     """The answers of `bias_ladder`.
 
-    With x = a · (planted blocks run) / n_layers, the logits at a position holding token w are e_w + x · e_target.
+    With x = a · (planted blocks run) / n_layers, the logits at a position with token w are e_w + x · e_target.
 
     Attributes:
-        layout: which blocks are planted and which are noise.
+        layout: the planted blocks and the noise blocks.
         vocab: number of tokens V.
         a: logit that all planted blocks together add to the target.
         target: token id.
@@ -33,40 +33,40 @@ class LadderTruth:
     target: int
 
     def logits(self, ids: Tensor, schedule: Sequence[int] | None = None) -> Tensor:
-        """Final logits [..., pos, V] for ids [..., pos] when the blocks in `schedule` run (None: all, in order)."""
+        """Return final logits [..., pos, V] for ids [..., pos] under a schedule of blocks (None: all, in order)."""
         x = self._lift(len(self.layout.steps(schedule)))
         logits = one_hot(ids, self.vocab)
         logits[..., self.target] += x
         return logits
 
     def lens(self, ids: Tensor) -> Tensor:
-        """Logit-lens logits at layers 0..L: [L + 1, ..., pos, V]."""
+        """Return the logit-lens logits at layers 0..L, [L + 1, ..., pos, V]."""
         return every_layer(lambda schedule: self.logits(ids, schedule), self.layout.n_layers)
 
     def log_prob(self, ids: Tensor) -> Tensor:
-        """Log-probability of the target (minus the cross-entropy), nats: [L + 1, ..., pos]."""
+        """Return the log-probability of the target (minus the cross-entropy), nats, [L + 1, ..., pos]."""
         return self._target_logit(ids) - self._log_z(ids)
 
     def rank(self, ids: Tensor) -> Tensor:
-        """Number of tokens with a strictly larger logit than the target: [L + 1, ..., pos], int64.
+        """Return the number of tokens with a strictly larger logit than the target, int64 [L + 1, ..., pos].
 
-        Where the lift is exactly 1 the target ties with the current token in exact arithmetic, and the model's
-        rounding of a / n_layers decides between rank 0 and 1: choose `a` off that point.
+        If the added logit is exactly 1, the target ties with the current token in exact arithmetic, and the model's
+        rounding of a / n_layers decides between rank 0 and 1: choose another `a`.
         """
         at_target, x = self._at_target(ids), self._target_logit(ids)
         others = self.vocab - 2 + at_target.long()
         return (~at_target & (x < 1)).long() + others * (x < 0).long()
 
     def entropy(self, ids: Tensor) -> Tensor:
-        """Entropy of the next-token distribution, nats: [L + 1, ..., pos]."""
+        """Return the entropy of the next-token distribution, nats, [L + 1, ..., pos]."""
         log_z, x = self._log_z(ids), self._target_logit(ids)
         mean_logit = (x - log_z).exp() * x + (1 - log_z).exp() * ~self._at_target(ids)
         return log_z - mean_logit
 
     def kl_to_final(self, ids: Tensor) -> Tensor:
-        """KL(final layer ‖ this layer) of the next-token distribution, nats: [L + 1, ..., pos]."""
+        """Return KL(final layer ‖ this layer) of the next-token distribution, nats, [L + 1, ..., pos]."""
         log_z, x = self._log_z(ids), self._target_logit(ids)
-        # The two layers' logits differ at the target alone, so every other term of the sum is the change of log Z.
+        # The two layers' logits differ only at the target, so every other term of the sum is the change of log Z.
         return (x[-1] - log_z[-1]).exp() * (x[-1] - x) + log_z - log_z[-1]
 
     def _lift(self, n_run: int) -> float:
@@ -81,7 +81,7 @@ class LadderTruth:
         return torch.stack([at_target + self._lift(n) for n in n_run])
 
     def _log_z(self, ids: Tensor) -> Tensor:
-        # log(e^x + e + V - 2), or log(e^(1 + x) + V - 1) where the current token is the target.
+        # log(e^x + e + V - 2), or log(e^(1 + x) + V - 1) if the current token is the target.
         x = self._target_logit(ids)
         rest = self.vocab - 1 + (math.e - 1) * (~self._at_target(ids)).double()
         return torch.logaddexp(x, rest.log())
@@ -104,16 +104,16 @@ def bias_ladder(
     Args:
         n_layers: planted blocks.
         vocab: tokens V, at least 2.
-        a: logit added to the target in all; may be negative.
+        a: total logit added to the target; may be negative.
         target: token id.
-        noise_blocks: further blocks of random weights, after and between the planted ones, that change no logit.
+        noise_blocks: blocks of random weights, after and between the planted ones, that change no logit.
         seed: of the noise.
         n_ctx: longest input, in tokens.
         device: of the model; None is the CPU.
         dtype: of the model.
 
     Raises:
-        InputError: a size below its minimum, a target outside the vocabulary, or `a` not finite.
+        InputError: a size is below its minimum, the target is outside the vocabulary, or `a` is not finite.
 
     >>> ladder = bias_ladder()
     >>> ids = torch.tensor([[0, 5]])

@@ -13,8 +13,8 @@ from interp.errors import InputError
 def word_tokenizer(vocab: int) -> PreTrainedTokenizerFast:
     """Build a tokenizer of `vocab` words, split on whitespace, without special tokens.
 
-    There is no BOS, no padding token and no unknown token: every id is a word of the model, and a word outside the
-    vocabulary raises instead of turning into another.
+    There is no BOS, padding or unknown token: every id is a word of the model, and a word outside the vocabulary raises
+    an error.
 
     Args:
         vocab: number of words, at least 1; word `w{i}` has id i.

@@ -1,4 +1,4 @@
-"""`two_step`: the second block reads what the first one wrote."""
+"""`two_step`: the second block reads the output of the first."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from interp.errors import InputError
 from interp.planted._build import Planted, empty_model
 from interp.planted._truth import Layout, every_layer, interleave, one_hot
 
-# How far past the current token the prediction lies, for each order in which the planted blocks may run.
+# The predicted token minus the current one, for each order in which the planted blocks can run.
 _DISTANCE = {(0, 1): 2, (1, 0): 1, (1,): 1, (0,): 0, (): 0}
 
 
@@ -21,14 +21,14 @@ _DISTANCE = {(0, 1): 2, (1, 0): 1, (1,): 1, (0,): 0, (): 0}
 class TwoStepTruth:
     """The answers of `two_step`.
 
-    At a position holding token w the logits are e_w + a · e_(w + d), ids modulo V, where d depends on what ran:
+    At a position with token w the logits are e_w + a · e_(w + d), ids modulo V, where d depends on the blocks that ran:
 
     - both, in order: d = 2;
-    - first deleted, or the two swapped: d = 1, for the second block finds no flag and steps from w itself;
-    - second deleted: the logits are e_w alone, for nothing reads the flag.
+    - first deleted, or the two swapped: d = 1, because the second block finds no flag and steps from w itself;
+    - second deleted: the logits are e_w alone, because nothing reads the flag.
 
     Attributes:
-        layout: which blocks are planted (first, second) and which are noise.
+        layout: the planted blocks (first, second) and the noise blocks.
         vocab: number of tokens V.
         a: logit given to the prediction.
     """
@@ -38,19 +38,19 @@ class TwoStepTruth:
     a: float
 
     def answer(self, ids: Tensor, schedule: Sequence[int] | None = None) -> Tensor:
-        """Predicted token id at each position, [..., pos], when the blocks in `schedule` run."""
+        """Return the predicted token id at each position, [..., pos], when the blocks in `schedule` run."""
         distance = _DISTANCE[self.layout.steps(schedule)]
         return (ids.detach().cpu().long() + distance) % self.vocab
 
     def logits(self, ids: Tensor, schedule: Sequence[int] | None = None) -> Tensor:
-        """Final logits [..., pos, V] for ids [..., pos] when the blocks in `schedule` run (None: all, in order)."""
+        """Return final logits [..., pos, V] for ids [..., pos] under a schedule of blocks (None: all, in order)."""
         current = one_hot(ids, self.vocab)
         if 1 not in self.layout.steps(schedule):
             return current
         return current + self.a * one_hot(self.answer(ids, schedule), self.vocab)
 
     def lens(self, ids: Tensor) -> Tensor:
-        """Logit-lens logits at layers 0..L: [L + 1, ..., pos, V]."""
+        """Return the logit-lens logits at layers 0..L, [L + 1, ..., pos, V]."""
         return every_layer(lambda schedule: self.logits(ids, schedule), self.layout.n_layers)
 
 
@@ -64,23 +64,23 @@ def two_step(
     device: str | torch.device | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Planted[TwoStepTruth]:
-    """Build a model that counts two on from its current token, one step in each of two MLPs.
+    """Build a model that predicts the second token after the current one, one step in each of two MLPs.
 
-    On token w the first block raises the flag of token w + 1, in dimensions V..2V-1, which the unembedding does not
-    read. The second block predicts the token after the flagged one or, where no flag is up, the token after w. What
-    deleting or swapping the two blocks gives is in `TwoStepTruth`.
+    On token w the first block sets the flag of token w + 1, in dimensions V..2V-1, which the unembedding does not read.
+    The second block predicts the token after the flagged one or, without a flag, the token after w. `TwoStepTruth`
+    lists the effects of deleting or swapping the two blocks.
 
     Args:
         vocab: tokens V, at least 3, so that w, w + 1 and w + 2 differ.
         a: logit given to the prediction; above 1, the logit of the current token.
-        noise_blocks: further blocks of random weights, after and between the planted ones, that change no logit.
+        noise_blocks: blocks of random weights, after and between the planted ones, that change no logit.
         seed: of the noise.
         n_ctx: longest input, in tokens.
         device: of the model; None is the CPU.
         dtype: of the model.
 
     Raises:
-        InputError: a size below its minimum, or `a` not finite and above 1.
+        InputError: a size is below its minimum, or `a` is not a finite number above 1.
 
     >>> planted = two_step(vocab=5)
     >>> ids = torch.tensor([[0, 4]])
@@ -91,7 +91,7 @@ def two_step(
     [[1, 0]]
     """
     if vocab < 3:
-        raise InputError(f"vocab is {vocab}; give at least 3 tokens, so that two steps on is a third one.")
+        raise InputError(f"vocab is {vocab}; give at least 3 tokens, so that w, w + 1 and w + 2 differ.")
     if not (math.isfinite(a) and a > 1):
         raise InputError(f"a is {a}; give a finite number above 1, the logit of the current token.")
     layout = interleave(2, noise_blocks)
@@ -99,10 +99,10 @@ def two_step(
     first, second = (weights.blocks[block] for block in layout.planted)
     token, flag = slice(0, vocab), slice(vocab, 2 * vocab)
     step = torch.eye(vocab).roll(1, dims=0).to(weights.head)  # [to, from]: column w is e_(w + 1)
-    # First block: neuron w is up on token w and raises flag w + 1.
+    # First block: neuron w is on for token w and sets flag w + 1.
     first.fc_in.weight[token, token].fill_diagonal_(1.0)
     first.fc_out.weight[flag, token] = step
-    # Second block: neuron w is up on flag w, neuron V + w on token w unless some flag is up.
+    # Second block: neuron w is on for flag w, neuron V + w for token w unless a flag is set.
     second.fc_in.weight[token, flag].fill_diagonal_(1.0)
     second.fc_in.weight[flag, token].fill_diagonal_(1.0)
     second.fc_in.weight[flag, flag] = -1.0

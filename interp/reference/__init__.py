@@ -1,1 +1,1 @@
-"""How the shipped language model is made: its corpus, training, baselines, samples, counts and card."""
+"""The making of the shipped language model: corpus, training, baselines, samples, counts and card."""

@@ -1,4 +1,4 @@
-"""What a language model must beat: next-token prediction from counts of single tokens and of adjacent pairs."""
+"""Baselines that a language model must beat: next-token prediction from unigram and bigram counts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Baselines:
     Attributes:
         unigram: float64 [V], add-one smoothed probabilities.
         seen: float64 CSR [V, V], discounted probabilities of the pairs seen; row = previous token.
-        backoff: float64 [V], what the discount left over in each row, given to `unigram`.
+        backoff: float64 [V], the discounted mass of each row, which goes to `unigram`.
     """
 
     unigram: NDArray[np.float64]
@@ -26,21 +26,21 @@ class Baselines:
     backoff: NDArray[np.float64]
 
     def after(self, previous: int) -> NDArray[np.float64]:
-        """The bigram model's distribution of the token after `previous`, float64 [V]."""
+        """Return the bigram model's distribution of the token after `previous`, float64 [V]."""
         row: NDArray[np.float64] = self.seen[[previous]].toarray()[0] + self.backoff[previous] * self.unigram
         return row
 
     def unigram_losses(self, ids: NDArray[np.int32]) -> NDArray[np.float64]:
-        """-log p of each token, in nats [len(ids)]."""
+        """Return -log p of each token, in nats [len(ids)]."""
         losses: NDArray[np.float64] = -np.log(self.unigram[ids])
         return losses
 
     def bigram_losses(self, ids: NDArray[np.int32], bos: int) -> NDArray[np.float64]:
-        """-log p of each token given the one before it, `bos` before the first, in nats [len(ids)].
+        """Return -log p of each token given the one before it (`bos` before the first), in nats [len(ids)].
 
-        These are the tokens that `held_out_losses` predicts, one by one. There the model starts afresh every
-        `context - 1` tokens and sees start-of-text instead of the token before; here the true token before is given
-        everywhere, which can only help the baseline.
+        These are the same tokens that `held_out_losses` predicts. There the model starts anew every `context - 1`
+        tokens and sees start-of-text instead of the token before; here the true token before is always given, which
+        can only help the baseline.
         """
         before = np.concatenate([[bos], ids[:-1]])
         seen: NDArray[np.float64] = np.asarray(self.seen[before, ids])
@@ -49,10 +49,10 @@ class Baselines:
 
 
 def fit_baselines(ids: NDArray[np.int32], bos: int, vocab_size: int) -> Baselines:
-    """Fit on a stream of token ids.
+    """Fit both models on a stream of token ids.
 
-    The bigram model is interpolated absolute discounting (Ney, Essen and Kneser, 1994): every count of a pair seen
-    loses `discount`, and what a row loses in all goes to the unigram model.
+    The bigram model uses interpolated absolute discounting (Ney, Essen and Kneser, 1994): every pair count above 0
+    loses `discount`, and the total that a row loses goes to the unigram model.
     """
     pairs = count_bigrams(ids, bos, vocab_size)
     unigram = (pairs.sum(axis=0) + 1) / (len(ids) + vocab_size)
@@ -60,13 +60,13 @@ def fit_baselines(ids: NDArray[np.int32], bos: int, vocab_size: int) -> Baseline
     discount = ney_discount(pairs.data)
     rows = np.repeat(np.arange(vocab_size), np.diff(pairs.indptr))
     seen = sparse.csr_array(((pairs.data - discount) / totals[rows], pairs.indices, pairs.indptr), shape=pairs.shape)
-    # A token that was never followed by another leaves everything to the unigram model.
+    # After a token that was never followed by another, only the unigram model predicts.
     backoff = np.where(totals > 0, discount * np.diff(pairs.indptr) / np.maximum(totals, 1), 1.0)
     return Baselines(unigram, seen, backoff)
 
 
 def ney_discount(counts: NDArray[np.int64]) -> float:
-    """n1 / (n1 + 2 n2), n1 and n2 being how many counts are 1 and 2; 0.5 where no count is 1, to leave some backoff.
+    """Return n1 / (n1 + 2 n2), n1 and n2 the numbers of counts 1 and 2; 0.5 if no count is 1, to keep some backoff.
 
     >>> ney_discount(np.array([1, 1, 2, 5]))
     0.5

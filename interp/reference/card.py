@@ -25,7 +25,7 @@ PREDICTORS = ("reference", "bigram", "unigram")
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Losses in nats of every token of one held-out text, end of text included, by predictor."""
+    """The losses in nats of every token of a held-out text, end of text included, by predictor."""
 
     n_bytes: int
     losses: dict[str, NDArray[np.floating]]
@@ -36,7 +36,7 @@ class HeldOut:
         return len(self.losses["reference"])
 
     def summary(self) -> dict[str, Any]:
-        """Sizes, and per predictor the mean loss per token in nats and per byte of text in bits."""
+        """Return sizes, and per predictor the mean loss per token in nats and per byte of text in bits."""
         scores = {
             name: {
                 "nats_per_token": round(float(values.mean(dtype=np.float64)), 4),
@@ -48,7 +48,7 @@ class HeldOut:
 
 
 def measure(model: Any, baselines: Baselines, stream: TokenStream, context: int, bos: int) -> HeldOut:
-    """Losses of the model and the baselines on the same tokens."""
+    """Return the losses of the model and the baselines on the same tokens."""
     return HeldOut(
         stream.n_bytes,
         {
@@ -60,7 +60,7 @@ def measure(model: Any, baselines: Baselines, stream: TokenStream, context: int,
 
 
 def pooled(texts: list[HeldOut]) -> HeldOut:
-    """All texts as one: every token counts the same."""
+    """Return all texts as one, in which every token counts the same."""
     return HeldOut(
         sum(text.n_bytes for text in texts),
         {name: np.concatenate([text.losses[name] for text in texts]) for name in PREDICTORS},
@@ -68,7 +68,7 @@ def pooled(texts: list[HeldOut]) -> HeldOut:
 
 
 def evaluate(model: Any, folder: Path, corpus: Path) -> dict[str, Any]:
-    """What `evaluation.json` holds: sizes, held-out losses by text and over all, digest of the weights."""
+    """Return the content of `evaluation.json`: sizes, held-out losses by text and overall, digest of the weights."""
     tokenizer = saved_tokenizer(folder)
     tokens = vocabulary(tokenizer)
     bos = tokens.index(END_OF_TEXT)
@@ -89,7 +89,7 @@ def evaluate(model: Any, folder: Path, corpus: Path) -> dict[str, Any]:
 
 
 def title(file_name: str) -> str:
-    """A book's title and Project Gutenberg number from its file name.
+    """Return a book's title and Project Gutenberg number from its file name.
 
     >>> title("Alice-s-Adventures-in-Wonderland_11.txt")
     "Alice's Adventures in Wonderland (11)"
@@ -100,7 +100,7 @@ def title(file_name: str) -> str:
 
 
 def loss_table(held_out: dict[str, Any]) -> str:
-    """One row per text, one column per predictor: nats per token, and bits per byte behind it."""
+    """Return a table of one row per text and one column per predictor: nats per token · bits per byte."""
     rows = ["| text | tokens | bytes | reference model | bigram | unigram |", "|---|---|---|---|---|---|"]
     for name, row in held_out.items():
         scores = [f"{row[by]['nats_per_token']:.3f} · {row[by]['bits_per_byte']:.3f}" for by in PREDICTORS]
@@ -110,7 +110,7 @@ def loss_table(held_out: dict[str, Any]) -> str:
 
 
 def card(evaluation: dict[str, Any], training: dict[str, Any], books: list[str], sample: PlantedPassage) -> str:
-    """The model's README: `books` are the corpus's file names, the held-out ones included."""
+    """Return the model's README; `books` are the corpus's file names, including held-out books."""
     recipe = training["recipe"]
     passes = training["tokens_seen"] / training["training_tokens"]
     hours = training["seconds"] / 3600
@@ -183,7 +183,7 @@ results computed from the data.
 
 
 def wrapped(markdown: str, width: int = 120) -> str:
-    """Fill paragraphs and list items, which values of any length have been put into; leave the rest alone."""
+    """Wrap paragraphs and list items, in which inserted values can have any length; leave other lines unchanged."""
     blocks = markdown.split("\n\n")
     filled = [
         block if block[:1] in "#|>" else textwrap.fill(block, width, break_long_words=False, break_on_hyphens=False)
@@ -195,7 +195,7 @@ def wrapped(markdown: str, width: int = 120) -> str:
 def main(
     corpus: Annotated[Path, typer.Option(help="Folder with books/*.txt and tinystories_sample.txt.")],
     model: Annotated[Path, typer.Option(help="Folder of the trained model.")] = Path("datasets/reference"),
-    out: Annotated[Path, typer.Option(help="README.md and evaluation.json go here.")] = Path("datasets/reference"),
+    out: Annotated[Path, typer.Option(help="Folder for README.md and evaluation.json.")] = Path("datasets/reference"),
 ) -> None:
     """Evaluate a trained model and write its card."""
     network, tokenizer = load_trained(model)

@@ -1,4 +1,4 @@
-"""The reference model's text: what it is trained on, what is held out, and how it becomes windows of tokens."""
+"""The reference model's text: the training and held-out documents, and their windows of tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HELD_OUT_STORIES = 200
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents as lists of paragraphs: `train` to learn from, `held_out` by name to measure on."""
+    """A corpus of documents, each a list of paragraphs: `train` for training, `held_out` by name for evaluation."""
 
     train: list[list[str]]
     held_out: dict[str, list[list[str]]]
@@ -28,13 +28,13 @@ def read_corpus(folder: str | Path) -> Corpus:
     """Read `books/*.txt` (one paragraph per line) and `tinystories_sample.txt` under `folder`.
 
     Raises:
-        FileNotFoundError: `folder` holds neither books nor stories.
+        FileNotFoundError: `folder` lacks the books or the stories.
     """
     folder = Path(folder)
     books = {path.name: _paragraphs(path.read_text("utf-8")) for path in sorted(folder.glob("books/*.txt"))}
     stories_file = folder / "tinystories_sample.txt"
     if not books or not stories_file.is_file():
-        raise FileNotFoundError(f"{folder} has no books/*.txt with tinystories_sample.txt beside them; pass --corpus.")
+        raise FileNotFoundError(f"{folder} has no books/*.txt or no tinystories_sample.txt; pass another --corpus.")
     stories = [_paragraphs(story) for story in stories_file.read_text("utf-8").split(END_OF_TEXT)]
     stories = [story for story in stories if story]
     held_books = {name.split("_")[0]: [books.pop(name)] for name in HELD_OUT_BOOKS if name in books}
@@ -49,7 +49,7 @@ def _paragraphs(text: str) -> list[str]:
 
 
 def train_tokenizer(documents: list[list[str]], vocab_size: int) -> Tokenizer:
-    """Byte-level BPE in the manner of GPT-2, with one special token that begins and ends every document."""
+    """Train byte-level BPE like GPT-2's, with one special token that begins and ends every document."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -66,7 +66,7 @@ def train_tokenizer(documents: list[list[str]], vocab_size: int) -> Tokenizer:
 
 @dataclass(frozen=True)
 class TokenStream:
-    """Every paragraph's tokens end to end, a newline kept with the paragraph it ends, and where each begins.
+    """The tokens of all paragraphs end to end, each paragraph with its newline, and the paragraphs' offsets.
 
     Attributes:
         ids: int32 [n_tokens].
@@ -82,12 +82,12 @@ class TokenStream:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the token ids: which text, cut how."""
+        """SHA-256 of the token ids, which identifies the text and its tokenisation."""
         return hashlib.sha256(self.ids.tobytes()).hexdigest()
 
 
 def encode(tokenizer: Tokenizer, documents: list[list[str]]) -> TokenStream:
-    """Tokenise documents; each ends with the end-of-text token."""
+    """Tokenise documents and end each with the end-of-text token."""
     end = np.int32(tokenizer.token_to_id(END_OF_TEXT) or 0)  # the first special token, id 0
     pieces: list[NDArray[np.int32]] = []
     first: list[bool] = []
@@ -107,9 +107,9 @@ def encode(tokenizer: Tokenizer, documents: list[list[str]]) -> TokenStream:
 def windows(stream: TokenStream, context: int, bos: int, rng: np.random.Generator) -> NDArray[np.int32]:
     """Cut one pass over the text into windows [n, context], shuffled, each beginning with `bos`.
 
-    A window holds `context - 1` tokens of text; the next begins at the last paragraph that starts within it (or
-    right after it, inside a longer paragraph), so that position 0 is always the start-of-text token a user's prompt
-    has. The first offset is random: every pass cuts elsewhere.
+    A window holds `context - 1` tokens of text. The next one begins at the last paragraph that starts inside it (or
+    right after it, inside a longer paragraph). Position 0 is always the start-of-text token, as in a user's prompt.
+    The first offset is random, so every pass has different windows.
     """
     length = context - 1
     offsets = list(_window_offsets(stream, length, int(rng.integers(0, 8))))
@@ -125,5 +125,5 @@ def _window_offsets(stream: TokenStream, length: int, first_paragraph: int) -> I
         yield offset
         end = offset + length
         next_start = int(stream.starts[np.searchsorted(stream.starts, end, side="right") - 1])
-        # A paragraph that began in the window's first half would be repeated for the most part: cut inside it instead.
+        # Starting at a paragraph in the window's first half would repeat most of the window: cut inside it instead.
         offset = next_start if next_start > offset + length // 2 else end

@@ -1,6 +1,6 @@
-"""How often each token follows each other in the training corpus: `python -m interp.reference.counts`.
+"""Counts of adjacent token pairs in the training corpus: `python -m interp.reference.counts`.
 
-The shipped file keeps the frequent pairs and the full counts of single tokens, so that what was dropped is known.
+The shipped file keeps the frequent pairs and the full counts of single tokens, so that the dropped mass is known.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_BYTES = 6_000_000
 
 
 def count_bigrams(ids: NDArray[np.int32], bos: int, vocab_size: int) -> sparse.csr_array:
-    """Every adjacent pair of `[bos, *ids]`, int64 CSR [V, V]; sums to `len(ids)`."""
+    """Count every adjacent pair of `[bos, *ids]`, int64 CSR [V, V]; the counts sum to `len(ids)`."""
     before = np.concatenate([[bos], ids[:-1]])
     ones = np.ones(len(ids), dtype=np.int64)
     counts = sparse.csr_array(sparse.coo_array((ones, (before, ids)), shape=(vocab_size, vocab_size)))
@@ -32,17 +32,17 @@ def count_bigrams(ids: NDArray[np.int32], bos: int, vocab_size: int) -> sparse.c
 
 
 def frequent_counts(pairs: sparse.csr_array, tokenizer_sha256: str, max_bytes: int = MAX_BYTES) -> BigramCounts:
-    """Keep as many pairs as fit: the smallest threshold whose saved form has at most `max_bytes` bytes.
+    """Keep as many pairs as fit: use the smallest threshold whose saved form has at most `max_bytes` bytes.
 
     Raises:
-        InputError: not even the counts of single tokens fit.
+        InputError: the counts of single tokens alone do not fit.
     """
     unigram, current = pairs.sum(axis=0), pairs.sum(axis=1)
     for threshold in range(1, int(pairs.max()) + 2):
         counts = BigramCounts(_at_least(pairs, threshold), unigram, current, threshold, tokenizer_sha256)
         if len(_packed(counts)) <= max_bytes:
             return counts
-    raise InputError(f"the counts of {len(unigram):,} single tokens alone exceed {max_bytes:,} bytes.")
+    raise InputError(f"the counts of {len(unigram):,} single tokens alone exceed {max_bytes:,} bytes; raise max_bytes.")
 
 
 def _at_least(pairs: sparse.csr_array, threshold: int) -> sparse.csr_array:
@@ -53,7 +53,7 @@ def _at_least(pairs: sparse.csr_array, threshold: int) -> sparse.csr_array:
 
 
 def save_counts(counts: BigramCounts, path: str | Path) -> None:
-    """Write compressed numpy arrays; equal counts give equal bytes."""
+    """Write counts as compressed numpy arrays; equal counts give equal bytes."""
     Path(path).write_bytes(_packed(counts))
 
 
@@ -77,7 +77,7 @@ def _smallest(values: NDArray[np.integer]) -> NDArray[np.integer]:
 
 
 def card(counts: BigramCounts, n_pairs: int, n_bytes: int) -> str:
-    """The dataset's README, with its numbers; `n_pairs` distinct pairs were counted, `n_bytes` is the file's size."""
+    """Return the dataset's README; `n_pairs` distinct pairs were counted, `n_bytes` is the file's size."""
     return f"""# bigrams
 
 How often each token of the reference tokenizer follows each other token in the training text of the reference model,
@@ -113,8 +113,8 @@ and TinyStories (CDLA-Sharing-1.0, which puts no obligation on results computed 
 
 def main(
     corpus: Annotated[Path, typer.Option(help="Folder with books/*.txt and tinystories_sample.txt.")],
-    model: Annotated[Path, typer.Option(help="Folder of the trained model; its tokenizer cuts the text.")],
-    out: Annotated[Path, typer.Option(help="counts.npz and README.md go here.")] = Path("datasets/bigrams"),
+    model: Annotated[Path, typer.Option(help="Folder of the trained model, whose tokenizer is used.")],
+    out: Annotated[Path, typer.Option(help="Folder for counts.npz and README.md.")] = Path("datasets/bigrams"),
 ) -> None:
     """Count the training text's token pairs and save the frequent ones."""
     tokenizer = saved_tokenizer(model)

@@ -1,4 +1,4 @@
-"""Muon (Jordan et al., 2024): momentum made orthogonal before it is applied, for the weight matrices of blocks."""
+"""Muon (Jordan et al., 2024): an optimiser that orthogonalises the momentum of the blocks' weight matrices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Newton-Schulz iteration of Muon (Jordan et al., 2024): nearest orthogonal matrices, roughly. [n, rows, cols]."""
+    """Return roughly the nearest orthogonal matrices, [n, rows, cols], by Muon's Newton-Schulz iteration."""
     a, b, c = 3.4445, -4.7750, 2.0315
     transposed = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if transposed else matrices
@@ -20,9 +20,9 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum orthogonalised per weight matrix, scaled so that one learning rate serves AdamW and this alike.
+    """An optimiser that orthogonalises momentum per weight matrix, scaled so that AdamW's learning rate suits it too.
 
-    torch.optim.Muon computes in bfloat16, which a CPU without it emulates ten times slower than float32.
+    torch.optim.Muon computes in bfloat16; a CPU without bfloat16 emulates it, ten times slower than float32.
     """
 
     def __init__(self, params: list[Tensor], lr: float, weight_decay: float, momentum: float = 0.95) -> None:
@@ -30,7 +30,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update; matrices of one shape are orthogonalised together."""
+        """Make one update; matrices of the same shape are orthogonalised together."""
         for group in self.param_groups:
             by_shape: dict[torch.Size, list[Tensor]] = {}
             for param in group["params"]:

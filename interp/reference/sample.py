@@ -1,7 +1,7 @@
 """Sample the `stories` dataset from a trained model: `python -m interp.reference.sample --model DIR`.
 
-Every passage has a seed of its own, which decides its opening, its length and each of its tokens. Its neighbours in a
-batch, and how many passages are asked for, do not change it (but for rounding in the model's logits).
+Every passage has its own seed, which determines its opening, its length and each of its tokens. Except for rounding
+in the model's logits, a passage does not depend on its batch or on the number of passages.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MIN_TOKENS, MAX_TOKENS = 60, 200
 
 @dataclass(frozen=True)
 class PlantedPassage:
-    """A sampled text; `n_tokens` without start-of-text, counted by tokenising `text` again."""
+    """A sampled text; `n_tokens` excludes start-of-text and comes from tokenising `text` again."""
 
     prompt_id: int
     text: str
@@ -52,14 +52,14 @@ class PlantedPassage:
 
 @dataclass(frozen=True)
 class SamplePlan:
-    """What a seed decides before the model is asked: `draws` [tokens] in 0..1 choose each token after the opening."""
+    """A seed's choices before the model runs: the opening, and `draws` [tokens] in 0..1 to choose each later token."""
 
     opening: str
     draws: Tensor
 
 
 def plan(seed: int, shortest: int = MIN_TOKENS, longest: int = MAX_TOKENS) -> SamplePlan:
-    """Opening, length (`shortest` to `longest` tokens) and random numbers of the passage with this seed."""
+    """Return the opening, length (`shortest` to `longest` tokens) and random numbers of the passage with this seed."""
     generator = torch.Generator().manual_seed(seed)
     opening = OPENINGS[int(torch.randint(len(OPENINGS), (), generator=generator))]
     length = int(torch.randint(shortest, longest + 1, (), generator=generator))
@@ -67,11 +67,11 @@ def plan(seed: int, shortest: int = MIN_TOKENS, longest: int = MAX_TOKENS) -> Sa
 
 
 def nucleus(logits: Tensor, draws: Tensor, temperature: float = TEMPERATURE, top_p: float = TOP_P) -> Tensor:
-    """Token ids [batch] chosen by `draws` [batch] in 0..1 from the likeliest tokens that make up `top_p` together.
+    """Choose token ids [batch] by `draws` [batch] in 0..1 among the most probable tokens, `top_p` in total.
 
     Args:
         logits: [batch, V].
-        draws: uniform random numbers; the same number always chooses the same token of a distribution.
+        draws: uniform random numbers; the same number always chooses the same token from a distribution.
         temperature: divides the logits.
         top_p: the token that reaches this sum of probabilities is the last one kept.
     """
@@ -86,9 +86,9 @@ def nucleus(logits: Tensor, draws: Tensor, temperature: float = TEMPERATURE, top
 
 @torch.inference_mode()
 def continue_openings(model: Any, bos: int, openings: list[list[int]], draws: list[Tensor]) -> list[list[int]]:
-    """Sample row by row `len(draws[row])` tokens, the opening's included and start-of-text not, in one batch.
+    """Sample `len(draws[row])` tokens per row in one batch, counting the opening but not start-of-text.
 
-    An opening is fed token by token like what follows it, so rows with openings of different lengths need no padding.
+    An opening is fed token by token like the rest, so rows with openings of different lengths need no padding.
     """
     lengths = [len(row) for row in draws]
     numbers = torch.nn.utils.rnn.pad_sequence(draws, batch_first=True)
@@ -106,14 +106,14 @@ def continue_openings(model: Any, bos: int, openings: list[list[int]], draws: li
 
 
 def passage_text(tokenizer: Any, ids: list[int]) -> str:
-    """The text up to an end-of-text token, without white space around it."""
+    """Return the text up to the end-of-text token, stripped of white space."""
     end = tokenizer.eos_token_id
     before_end = ids[: ids.index(end)] if end in ids else ids
     return str(tokenizer.decode(before_end)).strip()
 
 
 def sample_seeds(model: Any, tokenizer: Any, seeds: list[int], shortest: int, longest: int) -> list[tuple[str, int]]:
-    """Text of each seed's passage, and how many tokens it is cut into when tokenised again."""
+    """Return each seed's text, and its number of tokens when tokenised again."""
     plans = [plan(seed, shortest, longest) for seed in seeds]
     openings = [tokenizer(each.opening, add_special_tokens=False).input_ids for each in plans]
     rows = continue_openings(model, tokenizer.bos_token_id, openings, [each.draws for each in plans])
@@ -130,13 +130,13 @@ def passages(
     longest: int = MAX_TOKENS,
     batch_size: int = 50,
 ) -> Iterator[PlantedPassage]:
-    """Passages of `shortest` to `longest` tokens, by rising seed, without end.
+    """Yield passages of `shortest` to `longest` tokens, in order of seed, without end.
 
-    A seed is passed over when the story ended too early, when the text was cut inside a character, or when tokenising
-    it again gives too few or too many tokens.
+    A seed is skipped if the story ended too early, if the text was cut inside a character, or if tokenising it again
+    gives too few or too many tokens.
 
     Raises:
-        ModelError: twenty batches in a row gave nothing.
+        ModelError: twenty batches in a row gave no passage.
     """
     prompt_id, barren = 0, 0
     for start in count(first_seed, batch_size):
@@ -151,7 +151,7 @@ def passages(
 
 
 def load_trained(folder: str | Path) -> tuple[Any, Any]:
-    """Model (float32, evaluation mode) and tokenizer of an exported folder."""
+    """Return the model (float32, evaluation mode) and the tokenizer of an exported folder."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -159,12 +159,12 @@ def load_trained(folder: str | Path) -> tuple[Any, Any]:
 
 
 def weights_sha256(folder: str | Path) -> str:
-    """SHA-256 of `model.safetensors` in `folder`."""
+    """Return the SHA-256 of `model.safetensors` in `folder`."""
     return hashlib.sha256((Path(folder) / "model.safetensors").read_bytes()).hexdigest()
 
 
 def card(stories: list[PlantedPassage], weights: str) -> str:
-    """The dataset's README, with its numbers."""
+    """Return the dataset's README."""
     lengths = sorted(story.n_tokens for story in stories)
     openings = "\n".join(f"- `{opening}`" for opening in OPENINGS if opening)
     n, tried = len(stories), stories[-1].seed - stories[0].seed + 1
@@ -203,9 +203,9 @@ Licence: MIT, as the project.
 
 def main(
     model: Annotated[Path, typer.Option(help="Folder of the trained model.")],
-    out: Annotated[Path, typer.Option(help="stories.jsonl and README.md go here.")] = Path("datasets/stories"),
-    n: Annotated[int, typer.Option(min=1, help="How many passages.")] = 300,
-    seed: Annotated[int, typer.Option(help="First seed tried.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for stories.jsonl and README.md.")] = Path("datasets/stories"),
+    n: Annotated[int, typer.Option(min=1, help="Number of passages.")] = 300,
+    seed: Annotated[int, typer.Option(help="First seed to try.")] = 0,
 ) -> None:
     """Sample passages from a trained model."""
     network, tokenizer = load_trained(model)

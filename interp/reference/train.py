@@ -1,7 +1,7 @@
 """Train the reference model: `python -m interp.reference.train --corpus DIR`.
 
-Interrupt it and run the same command again: it goes on from the last checkpoint with the same order of text. The
-learning rate is constant after a short warm-up and falls to zero over the last part of `--steps`, so the number of
+After an interruption, run the same command again: it continues from the last checkpoint with the same order of text.
+The learning rate is constant after a short warm-up and falls to zero over the last part of `--steps`, so the number of
 steps can still be changed when resuming.
 """
 
@@ -28,7 +28,7 @@ from interp.reference.muon import Muon
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """Everything that decides the weights, besides the corpus."""
+    """A training recipe: everything that determines the weights, except the corpus."""
 
     n_layers: int = 8
     d_model: int = 256
@@ -44,7 +44,7 @@ class TrainingRecipe:
 
 
 def new_model(recipe: TrainingRecipe, tokenizer: Tokenizer) -> Any:
-    """A freshly initialised `GPT2LMHeadModel` of the recipe's shape."""
+    """Return a newly initialised `GPT2LMHeadModel` of the recipe's shape."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     end = tokenizer.token_to_id(END_OF_TEXT)
@@ -66,7 +66,7 @@ def new_model(recipe: TrainingRecipe, tokenizer: Tokenizer) -> Any:
 
 
 def new_optimisers(model: Any, recipe: TrainingRecipe) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices; AdamW for embeddings, norms and biases."""
+    """Return Muon for the blocks' matrices and AdamW for embeddings, norms and biases."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ".h." in name]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
@@ -77,12 +77,12 @@ def new_optimisers(model: Any, recipe: TrainingRecipe) -> list[torch.optim.Optim
 
 
 def learning_rate_factor(step: int, steps: int, recipe: TrainingRecipe) -> float:
-    """Warm-up, constant, linear decay to zero over the last `decay_fraction` of `steps`."""
+    """Return the factor: warm-up, constant, then linear decay to 0 over the last `decay_fraction` of `steps`."""
     return min(1.0, (step + 1) / recipe.warmup_steps, (steps - step) / max(1, steps * recipe.decay_fraction))
 
 
 def batches(stream: TokenStream, recipe: TrainingRecipe, bos: int, first_step: int) -> Iterator[NDArray[np.int32]]:
-    """Endless passes over the text, each cut and shuffled by its own seed; begins at the batch of `first_step`."""
+    """Yield batches of endless passes over the text, each cut and shuffled by its own seed, from `first_step` on."""
     skip, epoch = first_step, 0
     while True:
         cut = windows(stream, recipe.context, bos, np.random.default_rng((recipe.seed, epoch)))
@@ -95,14 +95,14 @@ def batches(stream: TokenStream, recipe: TrainingRecipe, bos: int, first_step: i
 
 
 def token_losses(model: Any, ids: Tensor) -> Tensor:
-    """Cross-entropy in nats of every token after the first, float32 [batch, pos - 1]."""
+    """Return the cross-entropy in nats of every token after the first, float32 [batch, pos - 1]."""
     logits = model(ids[:, :-1], use_cache=False).logits.float()
     losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     return losses.view(len(ids), -1)
 
 
 def backward(model: Any, ids: Tensor, bf16: bool) -> float:
-    """Accumulate the gradient of the mean loss, eight windows at a time to stay in cache; returns that loss."""
+    """Accumulate the gradient of the mean loss, in chunks of eight windows to stay in cache, and return the loss."""
     total = 0.0
     for part in torch.split(ids, 8):
         with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=bf16):
@@ -113,7 +113,7 @@ def backward(model: Any, ids: Tensor, bf16: bool) -> float:
 
 
 def held_out_losses(model: Any, stream: TokenStream, context: int, bos: int) -> NDArray[np.float32]:
-    """Loss of every token of `stream` once: start-of-text, then consecutive stretches of `context - 1` tokens."""
+    """Return the loss of every token of `stream`: start-of-text before each chunk of `context - 1` tokens."""
     device = next(model.parameters()).device
     ids = torch.as_tensor(stream.ids, dtype=torch.long)
     losses = []
@@ -128,7 +128,7 @@ def held_out_losses(model: Any, stream: TokenStream, context: int, bos: int) -> 
 def train(
     corpus: Path, out: Path, steps: int, recipe: TrainingRecipe, *, device: str, bf16: bool, save_every: int
 ) -> Path:
-    """Train or resume in `out`; returns the folder of the finished Hugging Face model, `out/model`."""
+    """Train or resume in `out` and return the folder of the finished Hugging Face model, `out/model`."""
     out.mkdir(parents=True, exist_ok=True)
     text = read_corpus(corpus)
     tokenizer = _tokenizer(out / "tokenizer.json", text.train, recipe)
@@ -245,7 +245,7 @@ def _export(
 
 
 def _save_tokenizer(folder: Path, tokenizer: Tokenizer, context: int) -> None:
-    """Save for `AutoTokenizer`; `add_special_tokens=True`, the default, puts one start-of-text token before a text."""
+    """Save for `AutoTokenizer`, whose default `add_special_tokens=True` puts one start-of-text token before a text."""
     from transformers import PreTrainedTokenizerFast
 
     end = (END_OF_TEXT, tokenizer.token_to_id(END_OF_TEXT))
@@ -262,7 +262,7 @@ def _save_tokenizer(folder: Path, tokenizer: Tokenizer, context: int) -> None:
 
 
 def saved_tokenizer(folder: str | Path) -> Tokenizer:
-    """The tokenizer of an exported folder as `encode` needs it: adding no start-of-text token of its own."""
+    """Return the tokenizer of an exported folder without its start-of-text token, as `encode` requires."""
     tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     return tokenizer
@@ -270,11 +270,11 @@ def saved_tokenizer(folder: str | Path) -> Tokenizer:
 
 def main(
     corpus: Annotated[Path, typer.Option(help="Folder with books/*.txt and tinystories_sample.txt.")],
-    out: Annotated[Path, typer.Option(help="Checkpoints, log and the finished model go here.")] = Path("results/train"),
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and finished model.")] = Path("results/train"),
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps; may be changed when resuming.")] = 2400,
     seed: Annotated[int, typer.Option(help="Initialisation and order of text.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")] = "cpu",
-    bf16: Annotated[bool, typer.Option(help="bfloat16 autocast: worth it where the processor has it.")] = False,
+    bf16: Annotated[bool, typer.Option(help="bfloat16 autocast, faster if the processor supports it.")] = False,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 50,
 ) -> None:
     """Train the reference model and export it as a float16 Hugging Face folder."""

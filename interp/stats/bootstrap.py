@@ -1,4 +1,4 @@
-"""Intervals over prompts. Tokens of one prompt are not independent: means are taken per prompt first."""
+"""Bootstrap intervals over prompts. Tokens of one prompt are not independent, so each prompt is averaged first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def bootstrap_over_prompts(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Per group, the statistic of each value over prompts with its bootstrap interval, see `interp.stats.interval`.
+    """Return a statistic over prompts with its bootstrap interval, per group and value; see `interp.stats.interval`.
 
     Each prompt counts once: its rows in a group are averaged first. All groups and values share the resampled prompts.
 
@@ -33,16 +33,16 @@ def bootstrap_over_prompts(
         frame: rows with `prompt_id`, the columns in `by` and those in `values`; missing values are left out.
         by: columns that define the groups; empty for one group of everything.
         values: numeric or boolean columns.
-        statistic: over prompts.
-        level: of the interval, which is NaN for fewer than two prompts with a value, and where all are equal.
+        statistic: "mean" or "median" over prompts.
+        level: of the interval, which is NaN if fewer than two prompts have a value or all values are equal.
         n_resamples: bootstrap draws.
         seed: of the draws.
 
     Returns:
-        One row per group: `by`, `n_prompts` with a row in the group, and per value `v`, `v_low`, `v_high`.
+        One row per group: `by`, the number `n_prompts` of its prompts, and for each value v `v`, `v_low` and `v_high`.
 
     Raises:
-        InputError: a column that is not there, no rows, or an argument out of range.
+        InputError: a column is missing, there are no rows, or an argument is out of range.
 
     >>> frame = pd.DataFrame({"prompt_id": [0, 0, 1, 1], "layer": [0, 1, 0, 1], "loss": [1.0, 2.0, 3.0, 4.0]})
     >>> bootstrap_over_prompts(frame, ["layer"], ["loss"])[["layer", "n_prompts", "loss"]].values.tolist()
@@ -73,7 +73,7 @@ def _check(
         if column not in frame.columns:
             raise UnknownName("column", column, map(str, frame.columns))
     if frame.empty or not values:
-        raise InputError("there is nothing to sum up: no rows or no values are left; summaries leave position 0 out.")
+        raise InputError("there is nothing to sum up: no rows or no values are left (summaries leave position 0 out).")
     if statistic not in ("mean", "median"):
         raise UnknownName("statistic", statistic, ("mean", "median"))
     check_resampling(level, n_resamples)
@@ -82,9 +82,9 @@ def _check(
 def _interval(
     table: np.ndarray, draws: np.ndarray, statistic: Statistic, level: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Statistic over prompts [groups] and its interval; table is [groups, prompts], NaN where missing."""
+    """Return the statistic over prompts [groups] and its interval; table is [groups, prompts], NaN where missing."""
     with np.errstate(invalid="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a group of missing values only has a missing mean
+        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of a group without values is NaN
         if statistic == "mean":
             centre, resampled = np.nanmean(table, axis=1), _resampled_means(table, draws)
         else:
@@ -94,25 +94,25 @@ def _interval(
 
 
 def _resampled_means(table: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Means over resampled prompts as one matrix product: how often each prompt was drawn, times its value."""
+    """Return means over resampled prompts as one matrix product: the count of each prompt in a draw times its value."""
     counts = count_draws(draws).T
     finite = np.isfinite(table)
     sums: np.ndarray = np.where(finite, table, 0.0) @ counts
-    for infinity in (np.inf, -np.inf):  # added afterwards: times the 0 of a prompt not drawn it would be NaN
+    for infinity in (np.inf, -np.inf):  # added afterwards: 0 * inf of a prompt that was not drawn would be NaN
         sums[(table == infinity).astype(float) @ counts > 0] += infinity
     means: np.ndarray = sums / (finite.astype(float) @ counts)
     return means
 
 
 def _resampled_medians(table: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Medians over resampled prompts, group by group."""
+    """Return medians over resampled prompts, group by group."""
     return np.stack([(np.nanmedian if np.isnan(row).any() else np.median)(row[draws], axis=1) for row in table])
 
 
 def paired_bootstrap(
     differences: np.ndarray, *, level: float = 0.95, n_resamples: int = 9999, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Whether paired differences have a mean other than 0, row by row; the rows share the resampled prompts.
+    """Test, row by row, whether paired differences have a mean other than 0; the rows share the resampled prompts.
 
     Args:
         differences: one row per comparison, one column per prompt, [comparisons, prompts]; NaN where missing.
@@ -121,13 +121,13 @@ def paired_bootstrap(
         seed: of the draws.
 
     Returns:
-        Mean, both ends of its interval, and the two-sided p-value: how often the resampled mean lies at
-        least as far from the mean as the mean does from 0, but no less than 2^(1 - n), the chance that n differences
-        symmetric about 0 agree in sign: few prompts, resampled, look surer than they are. All [comparisons]; of fewer
-        than two prompts the last three are NaN.
+        Mean, both ends of its interval, and the two-sided p-value, all [comparisons]. The p-value is the share of
+        resampled means at least as far from the mean as the mean is from 0, but at least 2^(1 - n), the chance that n
+        differences symmetric about 0 have the same sign: resampling few prompts understates the uncertainty. With
+        fewer than two prompts the last three are NaN.
 
     Raises:
-        InputError: an argument out of range.
+        InputError: an argument is out of range.
 
     >>> mean, low, high, p = paired_bootstrap(np.array([[1.0, 2.0, 3.0, 2.0], [1.0, -1.0, 1.0, -1.0]]))
     >>> mean.tolist(), p.round(3).tolist()
@@ -141,7 +141,7 @@ def paired_bootstrap(
     mean, low, high = _interval(table, draws, "mean", level)
     with np.errstate(invalid="ignore"):
         resampled = _resampled_means(table, draws)
-        # A rounding of the mean itself must not decide between equal and larger.
+        # Rounding of the mean itself must not decide between equal and larger.
         as_far = np.abs(resampled - mean[:, None]) >= np.abs(mean[:, None]) * (1 - 1e-12)
     n = (~np.isnan(table)).sum(axis=1)
     p = np.maximum((1 + as_far.sum(axis=1)) / (1 + n_resamples), 2.0 ** (1 - n))

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's step-down adjustment of p-values [n], which bounds the chance of any false rejection; NaN stays NaN.
+    """Adjust p-values [n] by Holm's step-down method, which bounds the chance of any false rejection; NaN stays NaN.
 
     >>> holm(np.array([0.01, 0.04, 0.03])).round(4).tolist()
     [0.03, 0.06, 0.06]

@@ -9,17 +9,17 @@ import pandas as pd
 
 
 def pseudo_values(rows: pd.DataFrame, statistic: Callable[[pd.DataFrame], float]) -> pd.Series:
-    """One number per row whose mean is a statistic of all rows together, by the jackknife (Tukey, 1958).
+    """Return the jackknife pseudo-value of each row (Tukey, 1958), whose mean estimates the statistic of all rows.
 
-    An AUC or a correlation is no mean over prompts, and these make it one, up to terms of order 1 / n: they can be
-    bootstrapped, compared in pairs and judged like any other.
+    An AUC or a correlation is not a mean over prompts. The mean of pseudo-values equals it up to terms of order 1 / n,
+    so that it can be bootstrapped, compared in pairs and judged like any mean.
 
     Args:
-        rows: one per unit; [n].
-        statistic: of any of their subsets; NaN where it is not defined.
+        rows: n rows, one per unit.
+        statistic: a function of any subset of the rows; NaN where it is not defined.
 
     Returns:
-        n times the statistic of all less n - 1 times that of all others, [n], with the index of the rows.
+        n times the statistic of all rows minus n - 1 times that of all other rows, [n], with the index of the rows.
 
     >>> rows = pd.DataFrame({"x": [1.0, 2.0, 6.0]})
     >>> pseudo_values(rows, lambda some: some.x.mean()).round(6).tolist()

@@ -9,18 +9,18 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-# Eigenvalues of a correlation matrix below this share of the largest are float32 rounding, squared: a direction that
-# a norm has taken out of the states comes back as about 1e-14.
+# Eigenvalues of a correlation matrix below this share of the largest are squared float32 rounding errors: a direction
+# that a norm removed from the states appears as about 1e-14.
 _NO_VARIANCE = 1e-12
 
 Accumulate: TypeAlias = Callable[[Tensor, Tensor, Tensor], None]
-"""(total [p, q], x [n, p], y [n, q]): adds the products of their columns to the total, see `add_products`."""
+"""(total [p, q], x [n, p], y [n, q]): a function that adds the products of columns to the total, see `add_products`."""
 
 
 def add_products(total: Tensor, x: Tensor, y: Tensor) -> None:
-    """Add to `total` [p, q], over rows, the products of every column of x [n, p] with every one of y [n, q].
+    """Add to `total` [p, q] the products of every column of x [n, p] with every column of y [n, q], summed over rows.
 
-    On a CPU numpy's BLAS is the faster one in float64, and computes only half of x with itself.
+    On a CPU numpy's BLAS is faster in float64 than torch's, and computes only half of the product of x with itself.
     """
     if x.device.type == "cpu":
         left = x.numpy()
@@ -53,7 +53,7 @@ class Moments:
 
     @classmethod
     def zeros(cls, p: int, q: int, device: torch.device | str = "cpu") -> Moments:
-        """Of no rows yet."""
+        """Return the moments of no rows."""
         shapes: tuple[tuple[int, ...], ...] = ((p,), (q,), (p, p), (p, q), (q,))
         return cls(0, *(torch.zeros(shape, dtype=torch.float64, device=device) for shape in shapes))
 
@@ -64,14 +64,14 @@ class Moments:
         runs: tuple[Tensor, Tensor] | None = None,
         accumulate: Accumulate = add_products,
     ) -> None:
-        """Take in rows, float64.
+        """Add rows, float64.
 
         Args:
             x: [n, p].
-            y: [n, q], or their first columns.
-            runs: for the columns of y after those, which runs of consecutive rows share: the values of each run [r, s]
-                and its number of rows [r]. Products are then as many as runs, not rows.
-            accumulate: how products are added up.
+            y: [n, q], or only its first columns.
+            runs: the remaining columns of y, if they are constant over runs of consecutive rows: the values of each run
+                [r, s] and its number of rows [r]. Then there is one product per run, not per row.
+            accumulate: the function that adds up products.
         """
         own = y.shape[1]
         self.n += len(x)
@@ -88,7 +88,7 @@ class Moments:
         self.yy[own:] += lengths.double() @ values.square()
 
     def about(self, x: Tensor, y: Tensor) -> Scatter:
-        """Sums of products of differences from the points x [p] and y [q]."""
+        """Return sums of products of differences from the points x [p] and y [q]."""
         return Scatter(
             self.n,
             self.xx - torch.outer(self.x, x) - torch.outer(x, self.x) + self.n * torch.outer(x, x),
@@ -97,7 +97,7 @@ class Moments:
         )
 
     def centred(self) -> Scatter:
-        """Sums of products of differences from the means."""
+        """Return sums of products of differences from the means."""
         return self.about(self.x / self.n, self.y / self.n)
 
     def _sums(self) -> tuple[Tensor, ...]:
@@ -114,9 +114,9 @@ class Scatter:
     yy: Tensor
 
     def fit(self) -> Fit:
-        """Least squares of y on x, over the directions in which x varies at all."""
+        """Fit y on x by least squares, over the directions in which x varies."""
         scale = self.xx.diagonal().clamp(min=0.0).rsqrt().nan_to_num(posinf=0.0)
-        # Of the correlations: a few dimensions of huge variance would else hide all others behind their rounding.
+        # Decompose the correlations: otherwise the rounding of a few dimensions of huge variance would hide all others.
         values, vectors = torch.linalg.eigh(scale[:, None] * self.xx * scale)
         kept = values > _NO_VARIANCE * values[-1].clamp(min=0.0)
         roots = scale[:, None] * vectors[:, kept] * values[kept].rsqrt()
@@ -124,17 +124,17 @@ class Scatter:
         return Fit(roots @ loadings, loadings.square().sum(0), int(kept.sum()))
 
     def of(self, dims: Tensor) -> Scatter:
-        """Of some dimensions only, bool [p], the same of x and of y where y has any."""
+        """Return the scatter of some dimensions, bool [p], of x and, if y has any, the same of y."""
         both = dims if len(self.yy) else torch.zeros_like(self.yy, dtype=torch.bool)
         return Scatter(self.n, self.xx[dims][:, dims], self.xy[dims][:, both], self.yy[both])
 
     def standardised(self) -> Scatter:
-        """With every dimension of x and y scaled to the same variance; those without variance stay at 0."""
+        """Return the scatter with all dimensions of x and y scaled to equal variance; those without variance stay 0."""
         x, y = (squares.rsqrt().nan_to_num(posinf=0.0) for squares in (self.xx.diagonal().clamp(min=0.0), self.yy))
         return Scatter(self.n, x[:, None] * self.xx * x, x[:, None] * self.xy * y, self.yy * y * y)
 
     def residual(self, coefficients: Tensor) -> Tensor:
-        """Squared error [q] of predicting y by x times coefficients [p, q], whoever found them."""
+        """Return the squared error [q] of predicting y by x times any coefficients [p, q]."""
         explained = 2 * self.xy - self.xx @ coefficients
         return (self.yy - (coefficients * explained).sum(0)).clamp_(min=0.0)
 

@@ -1,4 +1,4 @@
-"""How well a score tells two kinds of units apart."""
+"""The AUC: a measure of how well a score separates two kinds of units."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def auc(score: np.ndarray, positive: np.ndarray) -> float:
         positive: bool [n].
 
     Returns:
-        The area under the ROC curve; NaN without both kinds.
+        The area under the ROC curve; NaN if either kind is missing.
 
     >>> auc(np.array([0.1, 0.9, 0.9]), np.array([False, True, False]))
     0.75

@@ -1,4 +1,4 @@
-"""The bootstrap's parts, shared by everything that has an interval: draws of units, and the interval itself."""
+"""The parts of every bootstrap: draws of units, and the interval."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 
 from interp.errors import InputError
 
-_ROUNDING = 1e-9  # of the size of the values: resampled values nearer to each other are one value
+_ROUNDING = 1e-9  # relative to the values: resampled values closer than this are equal
 
 
 def check_resampling(level: float, n_resamples: int, least: int = 1) -> None:
     """Refuse a level or a number of bootstrap draws that cannot be used.
 
     Raises:
-        InputError: an argument out of range.
+        InputError: an argument is out of range.
     """
     if not 0 < level < 1 or n_resamples < least:
         some = "some resamples" if least == 1 else f"at least {least} resamples"
@@ -35,7 +35,7 @@ def count_draws(draws: np.ndarray) -> np.ndarray:
 
 
 def tail_share(level: float, n_units: np.ndarray | int) -> np.ndarray:
-    """Return the share of resampled values left out at either end, for two units or more.
+    """Return the share of resampled values outside the interval at each end, for two units or more.
 
     A plain percentile interval of n units is too short by sqrt((n - 1) / n) and by the tails of Student's t. The
     expanded interval leaves out less (Hesterberg 2015, The American Statistician 69, section 5.1).
@@ -62,13 +62,13 @@ def interval(resampled: np.ndarray, n_units: np.ndarray | int, level: float = 0.
         level: of the interval.
 
     Returns:
-        Low and high, float64 [rows]. NaN where there is no interval: fewer than two units, half of the draws without
-        a value, or all draws with the same value, which says nothing about units that were not seen.
+        Low and high, float64 [rows]. NaN if there is no interval: fewer than two units, half of the draws without a
+        value, or all draws with the same value, which gives no information about unseen units.
     """
     units = np.broadcast_to(np.asarray(n_units), len(resampled))
     ordered, known = np.sort(resampled, axis=1), (~np.isnan(resampled)).sum(axis=1)  # NaN comes last
     tail = np.where(units > 1, tail_share(level, np.maximum(units, 2)), 0.5)
-    # Resampled values themselves, none in between: between a number and infinity there is nothing.
+    # Take resampled values, not interpolations: nothing lies between a number and infinity.
     places = np.floor(tail * (known - 1)), np.ceil((1 - tail) * (known - 1))
     ends = (np.take_along_axis(ordered, place.clip(0).astype(int)[:, None], axis=1)[:, 0] for place in places)
     low, high = (np.asarray(end, dtype=float) for end in ends)

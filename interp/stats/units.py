@@ -1,4 +1,4 @@
-"""A mean over units with its interval and p-values, wide enough for few units."""
+"""The mean over units with an interval and p-values that are wide enough for few units."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import numpy as np
 from interp.stats.resampling import tail_share
 
 _CHUNK = 4_000_000  # resampled values held at once
-_ROUNDING = 1e-9  # of the range or the size of the values: less apart than that is equal
+_ROUNDING = 1e-9  # relative to the range or the size of the values: values closer than this are equal
 
 Bounds: TypeAlias = "tuple[float, float] | None"
-"""The least and the largest value one unit can have; None where there is no such."""
+"""The least and the largest value a unit can have; None if it is unbounded."""
 
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of one number per unit, its interval, and how probable another mean is.
+    """A mean of one number per unit, with its interval and p-values.
 
     Attributes:
         mean: of the units.
-        n: how many there are.
-        low: end of the interval; NaN where there is none.
-        high: the other.
-        reason: why there is no interval; else empty.
+        n: number of units.
+        low: lower end of the interval; NaN if there is none.
+        high: upper end.
+        reason: why there is no interval; empty if there is one.
     """
 
     mean: float
@@ -39,24 +39,24 @@ class Mean:
     _tails: Callable[[float], float] = field(default=lambda value: float("nan"), repr=False)
 
     def p(self, value: float) -> float:
-        """Two-sided p-value of the mean being this value, by inversion of the interval; NaN where there is none.
+        """Return the two-sided p-value of a true mean `value`, by inverting the interval; NaN if there is none.
 
-        No less than 2^(1 - n), the chance that n values symmetric about the truth all lie on one side of it.
+        It is at least 2^(1 - n), the chance that n values symmetric about the truth all lie on one side of it.
         """
         tails = self._tails(value)
         return float("nan") if math.isnan(tails) else float(min(1.0, max(tails, 2.0 ** (1 - self.n))))
 
 
 def mean_over_units(values: np.ndarray, *, level: float, n_resamples: int, seed: int, bounds: Bounds = None) -> Mean:
-    """The mean of values [units], none missing, with its interval.
+    """Return the mean of values [units], none missing, with its interval.
 
     The interval is the expanded percentile interval of `interp.stats.interval`. It never leaves the range of the
     values.
 
-    Resampling says nothing where nothing scatters: n equal values give an interval of no width, and yet others may be
-    about that n units did not show. How many, Wilson's score interval for 0 of n says; how far they can pull the mean,
-    only the bounds. So equal values have an interval that reaches from their value towards each bound by that share,
-    and none at all without bounds. Values that all lie at a bound, hits and misses, have Wilson's interval.
+    Two cases have another interval. Resampling n equal values gives an interval of no width, although n units may have
+    missed other values. Wilson's score interval for 0 of n bounds the share of such values, and only the bounds limit
+    how far they move the mean. So the interval of equal values reaches from their value towards each bound by that
+    share; without bounds there is none. Values that all lie at a bound (hits and misses) have Wilson's interval.
 
     >>> found = mean_over_units(np.arange(30.0), level=0.95, n_resamples=999, seed=0)
     >>> found.mean, found.low < 14.5 < found.high, found.p(14.5), found.p(0.0) < 0.001
@@ -87,7 +87,7 @@ def _all_at(bounds: tuple[float, float], values: np.ndarray) -> bool:
 def _of_equals(value: float, n: int, level: float, bounds: Bounds) -> Mean:
     if bounds is None:
         return Mean(value, n, reason=f"all {n} values are equal, and no bounds say how far another can lie")
-    least, largest = min(bounds[0], value), max(bounds[1], value)  # a rounding may lie outside
+    least, largest = min(bounds[0], value), max(bounds[1], value)  # rounding can put the value outside
     unseen = _wilson(0.0, n, level)[1]
 
     def tails(other: float) -> float:
@@ -111,7 +111,7 @@ def _of_hits(mean: float, n: int, level: float, bounds: tuple[float, float]) -> 
 
 
 def _score_tails(share: float, n: int, other: float) -> float:
-    """Two-sided p-value of a share of hits being another one, which Wilson's interval inverts."""
+    """Return the two-sided p-value of another true share of hits; Wilson's interval inverts it."""
     from scipy.stats import norm
 
     spread = math.sqrt(max(other * (1 - other), 0.0) / n)
@@ -129,7 +129,7 @@ def _wilson(share: float, n: int, level: float) -> tuple[float, float]:
 
 
 def _resampled_tails(mean: float, n: int, resampled: np.ndarray, value: float) -> float:
-    """Two-sided p-value by sorted means of resampled units."""
+    """Return the two-sided p-value from sorted means of resampled units."""
     from scipy.stats import norm, t
 
     below = np.searchsorted(resampled, value, side="right")  # at most the value
@@ -137,7 +137,7 @@ def _resampled_tails(mean: float, n: int, resampled: np.ndarray, value: float) -
     share = float(1 + min(below, above)) / (1 + len(resampled))
     if share >= 0.5:
         return 1.0
-    if min(below, above) == 0:  # beyond the last resample the tail is taken to be normal
+    if min(below, above) == 0:  # beyond the last resample the tail is assumed normal
         share = min(share, float(norm.sf(abs(mean - value) / resampled.std())))
     shrunk = norm.isf(share) * np.sqrt((n - 1) / n)
     return float(2 * t.sf(shrunk, n - 1))

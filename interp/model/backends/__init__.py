@@ -1,1 +1,1 @@
-"""The libraries that run a model; see `base.py` for what each one provides."""
+"""The libraries that run a model, each behind the interface in `base.py`."""

@@ -1,8 +1,7 @@
-"""What a backend gives a `Subject`: a recorded pass to run a program on, the weights, and facts about the model.
+"""The interface of a backend: recorded forward passes, the weights, and facts about the model.
 
-`bridge.py` (TransformerLens) and `nnsight.py` are the only files that know either library's classes. Neither is
-imported before a model of its kind is loaded: importing nnsight changes every Python object, and TransformerLens takes
-seconds.
+Only `bridge.py` (TransformerLens) and `nnsight.py` know the classes of these libraries. Each is imported only when a
+model of its kind is loaded: importing nnsight changes every Python object, and TransformerLens takes seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Facts:
-    """The shape of a model, under the names of the field."""
+    """A model's name, architecture and shape."""
 
     name: str
     architecture: str
@@ -37,7 +36,7 @@ class Facts:
 
 
 class Backend(Protocol):
-    """One library's way of running a model."""
+    """A library that runs a model."""
 
     kind: str
     facts: Facts
@@ -45,64 +44,64 @@ class Backend(Protocol):
 
     @property
     def weights(self) -> str:
-        """Whether they are "raw", or "compatibility" for a bridge its owner put into that mode."""
+        """Either "raw", or "compatibility" for a bridge that its owner put into that mode."""
 
     @property
     def device(self) -> torch.device:
-        """Where ids go."""
+        """The device for token ids."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """The dtype of the weights."""
 
     def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool, graph: bool = False) -> T:
-        """Record a clean pass over ids [batch, pos] and return what `program` makes of the tape.
+        """Record a clean forward pass over ids [batch, pos] and return `program(tape)`.
 
-        With `graph` the tape's residuals carry their autograd graph, and the pass runs here, not in a trace.
+        With `graph` the tape's residuals carry their autograd graph, and the pass runs locally, not in a trace.
         """
 
     def next_token_logits(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
-        """What `program` makes of the model's own logits [batch, d_vocab] after position ends [batch] of each row.
+        """Return `program(logits)` for the model's own logits [batch, d_vocab] after position ends [batch] of each row.
 
-        Nothing is recorded, and nothing else is unembedded.
+        Nothing is recorded, and no other position is unembedded.
         """
 
     def logits(self, ids: Tensor) -> Tensor:
-        """The model's own logits [batch, pos, d_vocab], nothing of ours in between."""
+        """Return the logits of the unmodified model, [batch, pos, d_vocab]."""
 
     def original_logits(self, ids: Tensor) -> Tensor | None:
-        """The logits before the library rebuilt the model, or None where it runs it as it is."""
+        """Return the logits of the model before the library rebuilt it; None if the library runs it unchanged."""
 
     def step(self, ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
-        """Logits after the last of ids [batch, pos], [batch, d_vocab], and the cache to hand in with what follows.
+        """Return the logits [batch, d_vocab] after the last of ids [batch, pos], and the cache for the next step.
 
-        With a cache, `ids` are those after it alone. None for a cache means that none is kept: `ids` are the whole
-        text then, every time.
+        With a cache, pass only the new tokens. If the returned cache is None, this backend does not cache: pass the
+        whole text each time.
         """
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter once."""
+        """Yield every parameter once."""
 
     def config(self) -> Mapping[str, Any]:
-        """What decides the numbers beside the weights."""
+        """Return the config values that can change the outputs."""
 
     def embedding(self) -> Tensor:
-        """W_E, [d_vocab, d_model]."""
+        """Return W_E, [d_vocab, d_model]."""
 
     def unembedding(self) -> tuple[Tensor, Tensor | None]:
-        """W_U [d_model, d_vocab] and b_U [d_vocab], or None where the head has no bias."""
+        """Return W_U [d_model, d_vocab], and b_U [d_vocab] or None if the head has no bias."""
 
     def value_vectors(self, layer: int) -> Tensor:
-        """What each neuron of a block's MLP writes, [d_mlp, d_model]."""
+        """Return the output vector of each neuron of a block's MLP, [d_mlp, d_model]."""
 
     def weight_matrices(self, layer: int) -> list[WeightMatrix]:
-        """Every weight matrix of a block's attention and MLP, in the order of `interp.model.weights.COMPONENTS`."""
+        """Return the weight matrices of a block, in the order of `interp.model.weights.COMPONENTS`."""
 
     def site(self, name: SiteName, layer: int) -> Site:
-        """Where a value can be read or changed; `layer` is ignored for "embed"."""
+        """Return the site of a value, to read or change it; `layer` is ignored for "embed"."""
 
     def untrained(self, keep_embeddings: bool) -> Any:
-        """A live model of the same make, its weights drawn anew from torch's global generator; see `random_model`."""
+        """Return a live model of the same class, its weights drawn by torch's global generator; see `random_model`."""
 
     def showing_patterns(self) -> AbstractContextManager[None]:
-        """Passes within it compute attention patterns one can see."""
+        """Make forward passes inside the `with` block compute attention patterns that a site can read."""

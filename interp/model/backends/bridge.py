@@ -30,7 +30,7 @@ _HOOKS: dict[SiteName, str] = {
     "neurons": "mlp.out.hook_in",
     "pattern": "attn.hook_pattern",
 }
-# Where the hooks are written by which a bridge passes values on to its own hook points; they change nothing.
+# The module of the hooks with which a bridge passes values to its own hook points; they change nothing.
 _OWN_WIRING = "transformer_lens.model_bridge."
 
 
@@ -41,34 +41,34 @@ class BridgeBackend:
 
     def __init__(self, bridge: TransformerBridge, name: str, tokenizer: Any = None) -> None:
         if not hasattr(bridge, "blocks") or not hasattr(bridge, "unembed"):
-            raise ModelError(f"{name!r} has no blocks with an unembedding behind them; interp cannot record it.")
+            raise ModelError(f"{name!r} has no blocks followed by an unembedding; interp cannot record it.")
         self.bridge = bridge
         self.tokenizer = tokenizer if tokenizer is not None else bridge.tokenizer
         self.facts = _facts(bridge, name)
         self._source = bridge.original_model
         self._rebuilt = False
-        self._modules = list(bridge.modules())  # a walk over them takes milliseconds
+        self._modules = list(bridge.modules())  # kept, because listing them takes milliseconds
         self._loaded = structure.weight_versions(self._modules)
-        # Captured keys are mutated by later calls when a cache is on; native models have no cache to turn off.
+        # With a cache, later calls change the recorded keys, so it is off; native models have none.
         self._no_cache = {} if isinstance(bridge.original_model, NativeModel) else {"use_cache": False}
 
     @classmethod
     def around(cls, model: Any, name: str, tokenizer: Any) -> BridgeBackend:
-        """Build a bridge around a Hugging Face model without touching it.
+        """Build a bridge around a Hugging Face model without changing it.
 
-        A bridge re-parents the modules it wraps, so it gets a copy of the module tree; the tensors are shared.
+        A bridge moves the modules it wraps, so it gets a copy of the module tree; the tensors are shared.
         """
         shared: Any = structure.shared_copy(model)
         architecture = type(model).__name__
         try:
-            # Without the tokenizer: a bridge would set special tokens and padding side on the user's own object.
+            # Without the tokenizer: a bridge would set special tokens and padding side on the user's object.
             bridge = build_bridge_from_module(shared, architecture, hf_config=shared.config)
-        except Exception as error:  # whatever an unknown architecture trips over
+        except Exception as error:  # TransformerLens can raise anything on an unknown architecture
             raise ModelError(
                 f"TransformerLens cannot build a bridge around {name!r} ({architecture}); try backend='nnsight'."
             ) from error
         backend = cls(bridge, name, tokenizer)
-        # A bridge splits and renames what it wraps: weights are counted, and logits compared, on the model as it was.
+        # A bridge splits and renames weights: fingerprints and logits are taken from the original model.
         backend._source, backend._rebuilt = structure.shared_copy(model), True
         return backend
 
@@ -79,12 +79,12 @@ class BridgeBackend:
 
     @property
     def device(self) -> torch.device:
-        """Where ids go."""
+        """See `Backend.device`."""
         return next(iter(self.bridge.parameters())).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """See `Backend.dtype`."""
         return next(iter(self.bridge.parameters())).dtype
 
     def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool, graph: bool = False) -> T:
@@ -93,7 +93,7 @@ class BridgeBackend:
             return program(self._record(ids.to(self.device), mids))
 
     def next_token_logits(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
-        """See `Backend.run_ends`; by the model as it was, which is faster, while nothing was done to the bridge."""
+        """See `Backend.next_token_logits`; runs the original model, which is faster, while the bridge is unmodified."""
         if self._rebuilt and self._untouched():
             with structure.unembedding_only(ends, self._source.get_output_embeddings()):
                 return program(self._source_logits(ids)[:, 0])
@@ -107,7 +107,7 @@ class BridgeBackend:
         return logits
 
     def step(self, ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
-        """See `Backend.step`; native models keep no cache."""
+        """See `Backend.step`; native models do not cache."""
         if not self._no_cache:
             return self.logits(ids)[:, -1], None
         with torch.no_grad(), self._evaluating():
@@ -169,7 +169,7 @@ class BridgeBackend:
         if not isinstance(self._source, NativeModel):
             return structure.untrained(self._source, keep_embeddings)
         config = copy.deepcopy(self.bridge.cfg)
-        config.seed = None  # which would draw the same weights again
+        config.seed = None  # a seed would draw the same weights again
         name = str(self.bridge.cfg.model_name)
         fresh = TransformerBridge.boot_native(config, device=self.device, dtype=self.dtype, model_name=name).eval()
         if keep_embeddings:
@@ -178,7 +178,7 @@ class BridgeBackend:
         return fresh
 
     def showing_patterns(self) -> AbstractContextManager[None]:
-        """See `Backend.showing_patterns`; a bridge computes them always."""
+        """See `Backend.showing_patterns`; a bridge always computes them."""
         return nullcontext()
 
     def _source_logits(self, ids: Tensor) -> Tensor:
@@ -187,14 +187,14 @@ class BridgeBackend:
         return logits
 
     def _untouched(self) -> bool:
-        """Whether the bridge still computes what the model it was built around does: no edit, no weight replaced."""
+        """Return True if no hook was added and no weight changed, so that the original model gives the same logits."""
         origins = (str(getattr(hook, "__module__", "")) for hook in structure.forward_hooks(self._modules))
         if not all(origin.startswith(_OWN_WIRING) for origin in origins):
             return False
         return structure.weight_versions(self._modules) == self._loaded
 
     def _evaluating(self) -> Any:
-        # The wrapped model beside the bridge: dropouts that no component stands for are modules of the former alone.
+        # Include the wrapped model: a dropout without a bridge component is a module of the wrapped model only.
         return structure.evaluating(self.bridge, self.bridge.original_model)
 
     def _record(self, ids: Tensor, mids: bool) -> Tape:

@@ -1,4 +1,4 @@
-"""Where a block keeps its weight matrices, fused and transposed ones included."""
+"""The weight matrices of a block, including fused and transposed ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from interp.model.weights import COMPONENTS, Component, WeightMatrix
 
 
 def of_bridge(block: Any, layer: int, name: str) -> list[WeightMatrix]:
-    """Those of a TransformerLens block; the fused `qkv` beside its split q, k and v takes no part in a pass."""
+    """Return the weight matrices of a TransformerLens block; the inactive fused `qkv` is skipped."""
     parts = {"attn": COMPONENTS[:4], "mlp": COMPONENTS[4:]}
     found = []
     for part, components in parts.items():
@@ -27,7 +27,7 @@ def of_bridge(block: Any, layer: int, name: str) -> list[WeightMatrix]:
 
 
 def of_huggingface(model: Any, layer: int) -> list[WeightMatrix]:
-    """Those of a Hugging Face model's block."""
+    """Return the weight matrices of a Hugging Face model's block."""
     block = layer_list(model)[1][layer]
     attention = attention_of(block)
     inside = {id(module) for module in attention.modules()} if attention is not None else set()
@@ -45,7 +45,7 @@ def of_huggingface(model: Any, layer: int) -> list[WeightMatrix]:
 
 
 def _fused(attention: dict[str, nn.Module], layer: int, model: Any) -> list[WeightMatrix]:
-    """Queries, keys and values kept in one parameter: side by side (GPT-2), or head by head (GPT-NeoX, BLOOM)."""
+    """Return queries, keys and values of one parameter, side by side (GPT-2) or head by head (GPT-NeoX, BLOOM)."""
     components: tuple[Component, ...] = ("q", "k", "v")
     if "c_attn" in attention:
         return [WeightMatrix(layer, one, attention["c_attn"], _third(place)) for place, one in enumerate(components)]

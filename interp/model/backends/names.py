@@ -1,22 +1,22 @@
-"""The names that architectures give to the parts of a model: the one place to add those of a new architecture.
+"""The names that architectures give to the parts of a model; add those of a new architecture here.
 
-Each tuple is searched in order, and the first name that a module has is taken.
+Each tuple is searched in order, and the first name that exists is used.
 """
 
 from interp.model.weights import Component
 
 FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "layer_norm")
-"""The norm between the last block and the unembedding, beside the list of blocks."""
+"""The norm between the last block and the unembedding, a sibling of the list of blocks."""
 
 # In models with sandwich norms `post_attention_layernorm` belongs to the attention, so it comes last.
 MLP_NORMS = ("pre_feedforward_layernorm", "ln_2", "norm_2", "final_layer_norm", "post_attention_layernorm")
-"""The norm that the MLP reads through: what enters it is the residual between attention and MLP."""
+"""The norm before the MLP; its input is the residual between attention and MLP."""
 
 PARALLEL = ("use_parallel_residual", "parallel_attn", "new_decoder_architecture")
-"""Config fields that say that attention and MLP read the same residual; such blocks may have MLP norms too."""
+"""Config fields for attention and MLP in parallel, reading the same residual; such blocks may have MLP norms too."""
 
 NOT_NUMBERS = ("architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
-"""Config fields that do not change the model's outputs, or that are hashed with the weights."""
+"""Config fields that do not change the model's outputs, or are already hashed with the weights."""
 
 ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
 """A block's attention."""
@@ -36,7 +36,7 @@ MATRICES: dict[Component, tuple[str, ...]] = {
     "mlp_gate": ("gate_proj", "gate"),
     "mlp_out": (*DOWN_PROJECTIONS, "out"),
 }
-"""The weight matrices of a block, by component; matrices that hold several are told apart in `matrices.py`."""
+"""The weight matrices of a block, by component; `matrices.py` splits fused ones."""
 
 N_LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 N_HEADS = ("num_attention_heads", "n_head", "num_heads")

@@ -1,4 +1,4 @@
-"""The nnsight backend: the same recording and replay inside a trace, so that it can run on another machine."""
+"""The nnsight backend: recording and replay inside a trace, which can run on another machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from interp.errors import ModelError
 from interp.model.backends.matrices import of_huggingface
 
-# By name: a module named in a program is pickled whole, loader and all, when the program is sent away.
+# Import by name: a module named in a program is pickled whole, with its loader, when the program is sent away.
 from interp.model.backends.structure import (
     deciding_config,
     down_projection,
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 class NNsightBackend:
-    """A model run through nnsight; with `remote` every program runs where the model is."""
+    """A model run through nnsight; with `remote` every program runs on the model's machine."""
 
     kind = "nnsight"
 
@@ -49,7 +49,7 @@ class NNsightBackend:
         if remote:
             require_key()
         if not remote and not getattr(model, "dispatched", True):
-            model.dispatch()  # as its first trace would: until then nnsight holds shapes without weights
+            model.dispatch()  # loads the weights, as the first trace would; until then nnsight has only shapes
         self.model = model
         self.remote = remote
         self.tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
@@ -68,18 +68,18 @@ class NNsightBackend:
 
     @classmethod
     def around(cls, model: Any, name: str, tokenizer: Any) -> NNsightBackend:
-        """Wrap a Hugging Face model without touching it.
+        """Wrap a Hugging Face model without changing it.
 
-        nnsight replaces the `forward` of every module it wraps, for good, so it gets a copy of the module tree; the
+        nnsight permanently replaces the `forward` of every module it wraps, so it gets a copy of the module tree; the
         tensors are shared.
         """
         return cls(NNsight(shared_copy(model)), name, tokenizer)
 
     @classmethod
     def on_ndif(cls, hub_id: str, name: str, tokenizer: Any, revision: str | None) -> NNsightBackend:
-        """A model that NDIF has deployed, without its weights here."""
+        """Return a backend for a model deployed on NDIF, without local weights."""
         require_key()
-        # The tokenizer's name, because nnsight 0.8 does not find it by itself beside transformers 5.
+        # Name the tokenizer: nnsight 0.8 does not find it by itself with transformers 5.
         model = TransformersModel(hub_id, revision=revision, task="text-generation", tokenizer=tokenizer or hub_id)
         return cls(model, name, tokenizer, remote=True)
 
@@ -90,12 +90,12 @@ class NNsightBackend:
 
     @property
     def device(self) -> torch.device:
-        """Where ids go."""
+        """See `Backend.device`."""
         return torch.device("cpu") if self.remote else next(self._module.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """See `Backend.dtype`."""
         return next(self._module.parameters()).dtype
 
     def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool, graph: bool = False) -> T:
@@ -114,12 +114,12 @@ class NNsightBackend:
             last = self._norm.input
             heads = [self._read_through(norm) for norm in (self._norm, lambda residual: residual)]
             tape = Tape(calls, last, between, self._blocks, *heads)
-            with torch.no_grad():  # here too: only what stands within the trace travels
+            with torch.no_grad():  # repeated: only code inside the trace is sent to the model's machine
                 result = nnsight.save(program(tape))
         return result
 
     def _run_with_graph(self, ids: Tensor, program: Callable[[Tape], T]) -> T:
-        """Without a trace: nnsight's own backward pass is by module, and its trace may run under no_grad."""
+        """Run without a trace: nnsight's backward pass works by module, and its trace may run under no_grad."""
         if self.remote:
             raise ModelError(f"gradients of {self.facts.name!r} cannot be taken on NDIF; load it without remote=True.")
         module, transform = self._module, self._transform
@@ -139,7 +139,7 @@ class NNsightBackend:
             return program(Tape([], final[0], [], [], head, raw))
 
     def next_token_logits(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
-        """See `Backend.run_ends`; on another machine a recorded pass, where the program can go along."""
+        """See `Backend.next_token_logits`; a remote model records a pass, because the program can be sent with it."""
         if self.remote:
             return self.run(ids, lambda tape: program(tape.head(tape.last[range(len(ends)), ends])), mids=False)
         head = self._module.get_output_embeddings()
@@ -153,7 +153,7 @@ class NNsightBackend:
         return logits
 
     def step(self, ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
-        """See `Backend.step`; a cache would not survive the way to another machine and back."""
+        """See `Backend.step`; a remote model does not cache, because a cache cannot be sent back and forth."""
         if self.remote:
             return self.logits(ids)[:, -1], None
         with torch.no_grad(), self._evaluating():
@@ -209,7 +209,7 @@ class NNsightBackend:
         return eager_attention(self._module)
 
     def _read_through(self, norm: Callable[[Tensor], Tensor]) -> Head:
-        unembed, transform = self._head, self._transform  # the backend itself could not travel with a head
+        unembed, transform = self._head, self._transform  # not self: a backend cannot be sent with a head
 
         def whole(residual: Tensor) -> Tensor:
             logits: Tensor = transform(unembed(norm(residual)))
@@ -224,7 +224,7 @@ class NNsightBackend:
         if self.remote:
             options["remote"] = self.remote
         ids = ids.to(self.device)
-        # An explicit mask: nnsight would take ids equal to the padding token for padding.
+        # Pass a mask: without one nnsight treats ids equal to the padding token as padding.
         return self.model.trace(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **options)
 
     def _evaluating(self) -> Any:
@@ -239,7 +239,7 @@ class NNsightBackend:
 
 
 def require_key() -> None:
-    """Refuse to go remote without what NDIF asks for."""
+    """Refuse to run remotely without an NDIF API key."""
     if not nnsight.CONFIG.API.APIKEY:
         raise ModelError(
             "remote=True runs on NDIF, which needs an API key (nnsight.CONFIG.set_default_api_key) and a model that is "

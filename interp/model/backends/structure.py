@@ -1,4 +1,4 @@
-"""Where a Hugging Face causal language model keeps its parts, whatever the architecture calls them."""
+"""The parts of a Hugging Face causal language model, found under the names of any architecture."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from interp.model.weights import version
 
 
 def facts_of(model: Any, name: str) -> Facts:
-    """Read the shape off a model's config and modules."""
+    """Read a model's shape from its config and modules."""
     config = model.config.get_text_config()
     embedding = model.get_input_embeddings().weight
     layers = layer_list(model)
@@ -48,27 +48,27 @@ def facts_of(model: Any, name: str) -> Facts:
 
 
 def context_length(config: Any) -> int:
-    """The longest prompt in tokens; a million where positions need no table and nothing says otherwise."""
+    """Return the longest prompt in tokens; a million if positions need no table and the config sets no limit."""
     return int(_first(config.get_text_config(), N_CTX, 1 << 20))
 
 
 def deciding_config(config: Any) -> dict[str, Any]:
-    """What a Hugging Face config says beside its class's defaults, as far as it can decide the numbers."""
+    """Return the non-default config values that can change the outputs."""
     differing: Mapping[str, Any] = config.to_diff_dict()
     return {key: value for key, value in differing.items() if not key.startswith("_") and key not in NOT_NUMBERS}
 
 
 def shared_copy(model: nn.Module) -> nn.Module:
-    """Another module tree around the same tensors: what is done to its modules does not reach the original."""
+    """Return a copy of the module tree with the same tensors: changes of its modules do not reach the original."""
     memo = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     try:
         return copy.deepcopy(model, memo)
-    except RuntimeError as error:  # a tensor with a history outside parameters and buffers: a state kept between calls
+    except RuntimeError as error:  # a non-leaf tensor outside parameters and buffers, kept between calls
         raise ModelError(f"a {type(model).__name__} keeps state between calls; interp cannot copy it.") from error
 
 
 def untrained(model: Any, keep_embeddings: bool) -> Any:
-    """A model of the same class and config with weights as before training, from torch's global generator.
+    """Return a model of the same class and config with weights initialised from torch's global generator.
 
     With `keep_embeddings`, token and position embeddings and the unembedding are those of `model`.
     """
@@ -80,7 +80,7 @@ def untrained(model: Any, keep_embeddings: bool) -> Any:
 
 @torch.no_grad()
 def copy_embeddings(source: tuple[nn.Module, nn.Module], target: tuple[nn.Module, nn.Module]) -> None:
-    """Copy the weights of every embedding, and of the unembedding, between models of one make: (model, unembedding)."""
+    """Copy the weights of all embeddings and the unembedding between models of one class, each (model, unembedding)."""
     parts = [[m for m in model.modules() if isinstance(m, nn.Embedding)] + [head] for model, head in (source, target)]
     for own, other in zip(*parts, strict=True):
         for weight, fresh in zip(own.parameters(), other.parameters(), strict=True):
@@ -89,7 +89,7 @@ def copy_embeddings(source: tuple[nn.Module, nn.Module], target: tuple[nn.Module
 
 @contextmanager
 def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the block, each module's own mode after it."""
+    """Put models in evaluation mode inside the `with` block, and restore each module's own mode after it."""
     training = [module for model in models for module in model.modules() if module.training]
     for module in training:
         module.training = False
@@ -102,7 +102,7 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def unembedding_only(ends: Tensor, head: nn.Module) -> Iterator[None]:
-    """Passes within the block unembed position ends [batch] of each row alone: logits [batch, 1, d_vocab]."""
+    """Unembed only position ends [batch] of each row inside the `with` block: logits are [batch, 1, d_vocab]."""
 
     def narrowed(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = args[0]
@@ -117,14 +117,14 @@ def unembedding_only(ends: Tensor, head: nn.Module) -> Iterator[None]:
 
 
 def forward_hooks(modules: Iterable[nn.Module]) -> Iterator[Callable[..., Any]]:
-    """Whatever looks at, or changes, what passes through these modules."""
+    """Yield all forward hooks and forward pre-hooks of these modules."""
     for module in modules:
         yield from module._forward_hooks.values()
         yield from module._forward_pre_hooks.values()
 
 
 def weight_versions(modules: Iterable[nn.Module]) -> list[tuple[int, int]]:
-    """Which tensors their weights are, and how often torch wrote to each: equal lists, the same weights."""
+    """Return the identity and the write count of every weight: equal lists mean unchanged weights."""
     weights = (weight for module in modules for weight in module._parameters.values() if weight is not None)
     return [(id(weight), version(weight)) for weight in weights]
 
@@ -139,7 +139,7 @@ def require_causal(config: Any, name: str) -> None:
             f"{name!r} is an encoder-decoder ({config.model_type}); interp studies causal language models."
         )
     masked = any("MaskedLM" in architecture for architecture in architectures)
-    # BERT and its kin are listed as causal language models too, for use as decoders: only with is_decoder are they so.
+    # BERT and similar models are listed as causal language models too, but they are causal only with is_decoder.
     could_mask = _is_encoder_family(config.model_type) and not getattr(config, "is_decoder", False)
     if masked or could_mask or config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ModelError(
@@ -155,7 +155,7 @@ def _is_encoder_family(model_type: str) -> bool:
 
 
 def layer_list(model: Any) -> tuple[str, nn.ModuleList]:
-    """The model's list of blocks and its dotted path."""
+    """Return the dotted path of the model's list of blocks, and the list."""
     config = model.config.get_text_config()
     n_layers = _first(config, N_LAYERS, None)
     for path, module in model.named_modules():
@@ -165,7 +165,7 @@ def layer_list(model: Any) -> tuple[str, nn.ModuleList]:
 
 
 def final_norm_path(model: Any) -> str:
-    """Dotted path of the norm between the last block and the unembedding."""
+    """Return the dotted path of the norm between the last block and the unembedding."""
     parent_path = layer_list(model)[0].rpartition(".")[0]
     parent = model.get_submodule(parent_path)
     for name in FINAL_NORMS:
@@ -175,20 +175,20 @@ def final_norm_path(model: Any) -> str:
 
 
 def head_path(model: Any) -> str:
-    """Dotted path of the unembedding."""
+    """Return the dotted path of the unembedding."""
     head = model.get_output_embeddings()
     return next(path for path, module in model.named_modules() if module is head)
 
 
 def mid_reader(model: Any) -> str:
-    """Name of the module in each block whose input is the residual between attention and MLP.
+    """Return the name of the module in each block whose input is the residual between attention and MLP.
 
     Raises:
         ModelError: there is no such residual.
     """
     config, block = model.config.get_text_config(), layer_list(model)[1][0]
     has = {name for name, _ in block.named_children()}
-    # OLMo-2 norms what attention and MLP return, not what they read: its MLP reads the residual itself.
+    # OLMo-2 normalises the outputs of attention and MLP, not their inputs: its MLP reads the residual itself.
     reads_residual = "post_feedforward_layernorm" in has and "pre_feedforward_layernorm" not in has
     known = ("mlp",) if reads_residual else MLP_NORMS
     found = next((name for name in known if name in has), None)
@@ -201,7 +201,7 @@ def mid_reader(model: Any) -> str:
 
 
 def output_transform(config: Any) -> Any:
-    """What the model does to its logits after the unembedding: a soft cap, a scale, or nothing."""
+    """Return the model's transform of its logits after the unembedding: a soft cap, a scale, or the identity."""
     config = config.get_text_config()
     soft_cap = getattr(config, "final_logit_softcapping", None)
     scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
@@ -215,17 +215,17 @@ def output_transform(config: Any) -> Any:
 
 
 def site(model: Any, name: SiteName, layer: int) -> Site:
-    """Where a value of `interp.model.sites` passes in a Hugging Face model.
+    """Return the site of a value in a Hugging Face model, see `interp.model.sites`.
 
     Raises:
-        ModelError: the architecture does not show it under a known name.
+        ModelError: the architecture does not expose it under a known name.
     """
     if name == "embed":
         return Site("the token embedding", model.get_input_embeddings())
     block = layer_list(model)[1][layer]
     children = dict(block.named_children())
     attention = attention_of(block)
-    # A sandwich norm stands between what attention or MLP computes and what is added to the stream.
+    # A sandwich norm is applied to the output of attention or MLP before it is added to the residual stream.
     sandwich = "post_feedforward_layernorm" in children
     module, end, item = None, "output", 0
     if name == "pattern":
@@ -244,14 +244,14 @@ def site(model: Any, name: SiteName, layer: int) -> Site:
 
 
 def attention_of(block: nn.Module) -> nn.Module | None:
-    """A block's attention, under whichever of the known names."""
+    """Return a block's attention module, or None if it has none under a known name."""
     children = dict(block.named_children())
     return next((children[one] for one in ATTENTIONS if one in children), None)
 
 
 @contextmanager
 def eager_attention(model: Any) -> Iterator[None]:
-    """Attention by the kernel that returns its pattern, within the block."""
+    """Use the attention kernel that returns the attention pattern inside the `with` block."""
     config = model.config.get_text_config()
     before = config._attn_implementation
     config._attn_implementation = "eager"
@@ -262,10 +262,10 @@ def eager_attention(model: Any) -> Iterator[None]:
 
 
 def down_projection(block: nn.Module) -> Tensor:
-    """What each neuron of the block's MLP writes, [d_mlp, d_model].
+    """Return the output vector of each neuron of the block's MLP, [d_mlp, d_model].
 
     Raises:
-        ModelError: the block has no single MLP (a mixture of experts), or one of an unknown shape.
+        ModelError: the block has no single MLP (a mixture of experts), or an MLP of unknown structure.
     """
     module = _down_projection_module(block)
     weight: Tensor = module.weight
@@ -288,7 +288,7 @@ def _named(scope: nn.Module, known: tuple[str, ...]) -> nn.Module | None:
 
 
 def d_mlp(model: Any) -> int:
-    """Neurons per MLP; for a mixture of experts, per expert as its config says."""
+    """Return the number of neurons per MLP; for a mixture of experts, per expert by its config."""
     try:
         return int(down_projection(layer_list(model)[1][0]).shape[0])
     except ModelError:
