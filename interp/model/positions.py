@@ -1,4 +1,4 @@
-"""Choose positions of a batch, and check the numbers a user gives."""
+"""Selection of positions in a batch, and checks of the numbers a user gives."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from interp.model.tokens import Batch
 
 
 def select_positions(batch: Batch, positions: int | Sequence[int] | None) -> tuple[Tensor, Tensor]:
-    """Rows and columns of `batch.ids` to read: all real tokens, or the given positions of every prompt; -1 is the last.
+    """Return rows and columns of `batch.ids`: all real tokens, or the given positions of every prompt; -1 is the last.
 
     Returns:
-        (row, pos), int64 [n] each, prompt by prompt, positions ascending, each once however often it is named.
+        (row, pos), int64 [n] each, prompt by prompt, positions ascending and without duplicates.
 
     Raises:
-        InputError: no positions, or a prompt is too short for one.
+        InputError: `positions` is empty, or a prompt is too short for one of them.
     """
     real = torch.arange(batch.ids.shape[1]) < batch.lengths[:, None]
     if positions is not None:
@@ -32,13 +32,13 @@ def select_positions(batch: Batch, positions: int | Sequence[int] | None) -> tup
 
 
 def next_tokens(batch: Batch, row: Tensor, pos: Tensor) -> Tensor:
-    """The token after each position, int64 [n, 1]; -1 at a prompt's last position, where the text says none."""
+    """Return the token after each position, int64 [n, 1]; -1 at a prompt's last position, which has none."""
     following = batch.ids[row, (pos + 1).clamp(max=batch.ids.shape[1] - 1)]
     return torch.where(pos + 1 < batch.lengths[row], following, -1)[:, None]
 
 
 def followed(batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Rows and positions [n] that another token follows, and that token [n]."""
+    """Return the rows and positions [n] that are followed by a token, and that token [n]."""
     row, pos = select_positions(batch, None)
     following = next_tokens(batch, row, pos)[:, 0]
     known = following >= 0
@@ -46,7 +46,7 @@ def followed(batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
 
 
 def check_positions(positions: int | Sequence[int] | None, shortest: int) -> None:
-    """Raise InputError where a position is outside the shortest prompt; a probe asks before it computes anything."""
+    """Raise InputError if a position is outside the shortest prompt; probes check this before they compute anything."""
     for position in () if positions is None else whole_numbers(positions, "positions"):
         if not -shortest <= position < shortest:
             raise InputError(
@@ -56,13 +56,13 @@ def check_positions(positions: int | Sequence[int] | None, shortest: int) -> Non
 
 
 def whole_numbers(given: int | Iterable[int], what: str) -> list[int]:
-    """One whole number or several, as a list.
+    """Return one whole number or several as a list.
 
     >>> whole_numbers(3, "positions"), whole_numbers(range(2), "positions")
     ([3], [0, 1])
 
     Raises:
-        InputError: there are none, or something else among them.
+        InputError: there are none, or one is not a whole number.
     """
     try:
         several = [operator.index(one) for one in (given if isinstance(given, Iterable) else [given])]

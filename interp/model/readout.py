@@ -28,9 +28,9 @@ _CPU_CHUNK_BYTES = 24 << 20
 # Tiles alive at once: the reference's exponentials, a state's, and in the head the logits and two steps of a soft cap.
 _LIVE_TILES = 5
 
-# The argument of `read_out` that asks for each.
-_ASKED_WITH = dict.fromkeys(("target_ids", "log_prob", "rank"), "targets=")
-_ASKED_WITH |= {"entropy": "entropy=True", "kl": "kl=True"}
+# The argument of `read_out` that requests each statistic.
+_REQUESTED_BY = dict.fromkeys(("target_ids", "log_prob", "rank"), "targets=")
+_REQUESTED_BY |= {"entropy": "entropy=True", "kl": "kl=True"}
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Readout:
             in any order otherwise.
         top_log_prob: their log-probabilities, nats, float32 [n, r, k].
         reference_top1: the argmax of the reference, int64 [r].
-        requested: the statistics that were asked for, by name; each is a property too, which raises an
-            InputError where it was not asked for.
+        requested: the statistics that were requested, by name; each is also a property, which raises an InputError
+            if it was not requested.
     """
 
     top_id: Tensor
@@ -73,12 +73,12 @@ class Readout:
 
     @property
     def kl(self) -> Tensor:
-        """KL(reference || state), nats, float32 [n, r]; 0 exactly where the state is the reference itself."""
+        """KL(reference || state), nats, float32 [n, r]; exactly 0 if the state is the reference itself."""
         return self._get("kl")
 
     def _get(self, name: str) -> Tensor:
         if name not in self.requested:
-            raise InputError(f"this readout holds no {name!r}: read the states with {_ASKED_WITH[name]}.")
+            raise InputError(f"this readout does not have {name!r}; read the states with {_REQUESTED_BY[name]}.")
         return self.requested[name]
 
 

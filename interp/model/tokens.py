@@ -233,11 +233,11 @@ def _pieces(strings: list[str], tokenizer: Any) -> list[list[int]]:
 
 def _given_tokens(tokens: Tokens, d_vocab: int, bos: bool | None) -> tuple[list[Tensor], pd.DataFrame, bool | None]:
     if bos is not None and bos != tokens.bos:
-        raise InputError(f"bos={bos} cannot be applied to tokens; pass it to Subject.tokens when they are made.")
+        raise InputError(f"bos={bos} cannot be applied to tokens; pass it to Subject.tokens, which makes them.")
     largest = max(int(ids.max()) for ids in tokens.ids)
     if largest >= d_vocab:
         raise InputError(
-            f"token id {largest} is not in this model's vocabulary of {d_vocab}: these are another's tokens."
+            f"token id {largest} is not in this model's vocabulary of {d_vocab}: these are tokens of another model."
         )
     return tokens.ids, tokens.table, tokens.bos
 

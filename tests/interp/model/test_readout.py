@@ -138,13 +138,13 @@ def test_only_what_is_asked_for_is_returned(entropy, kl, reference):
         if wanted:
             assert torch.equal(getattr(part, name), getattr(full, name))
         else:
-            with pytest.raises(InputError, match=f"holds no '{name}': read the states with {name}=True"):
+            with pytest.raises(InputError, match=f"does not have '{name}'; read the states with {name}=True"):
                 getattr(part, name)
 
 
 @pytest.mark.parametrize("name", ["log_prob", "rank", "target_ids"])
 def test_what_a_readout_without_targets_says_of_them(name):
-    with pytest.raises(InputError, match=f"holds no '{name}': read the states with targets="):
+    with pytest.raises(InputError, match=f"does not have '{name}'; read the states with targets="):
         getattr(read_logits(random_logits(2, 4, 9)), name)
 
 
