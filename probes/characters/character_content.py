@@ -144,7 +144,12 @@ def character_content(
     >>> frame.groupby("control").macro_f1.mean().round(1).to_dict()
     {'none': 0.6, 'permuted': 0.5}
     """
-    parameters = {name: value for name, value in locals().items() if name != "subject"}
+    parameters = {
+        "letters": letters, "where": where, "layers": layers, "task": task, "index": index, "case": case,
+        "probe": probe, "seeds": seeds, "controls": controls, "split": split, "language": language,
+        "min_tokens": min_tokens, "frequencies": frequencies, "drop_glitches": drop_glitches, "label_bug": label_bug,
+        "epochs": epochs, "lr": lr, "batch": batch,
+    }  # fmt: skip
     training = Training(epochs, lr, batch)
     numbers = _check(where, probe, seeds, controls, training)
     run = Run(CHARACTERS, subject, None, parameters=parameters)

@@ -43,12 +43,12 @@ class Case:
 class Recursion:
     """The settings; see `probes.reagent`."""
 
-    replace_ratio: float
-    keep: int
-    tolerance: int
-    max_steps: int
-    n_probes: int
-    seed: int
+    replace_ratio: float = 0.3
+    keep: int = 5
+    tolerance: int = 3
+    max_steps: int = 3000
+    n_probes: int = 16
+    seed: int = 0
 
     def run(self, cases: Sequence[Case], read: Read, *, tokens_per_round: int) -> list[ProbeOutcome]:
         """Run every probe of every case until it stops, or to `max_steps`.

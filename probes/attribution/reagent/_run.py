@@ -5,11 +5,10 @@ from __future__ import annotations
 import warnings
 
 from interp.authoring import Subject
-from probes.attribution._replacements import OwnSampler, SamplerName
 from probes.attribution._targets import Targets
 from probes.attribution.reagent._cases import cases_of, reader_of
-from probes.attribution.reagent._recursion import Case, ProbeOutcome, Recursion
-from probes.attribution.reagent.masked_lm import MaskedLM
+from probes.attribution.reagent._recursion import Case, ProbeOutcome
+from probes.attribution.reagent._settings import ReagentSettings
 
 # On a CPU larger batches gain nothing, and steps taken ahead of a stop are lost.
 _CPU_ROUND = 1024
@@ -18,44 +17,37 @@ _CPU_ROUND = 1024
 def explain(
     subject: Subject,
     targets: Targets,
-    recursion: Recursion,
-    sampler: SamplerName | MaskedLM | OwnSampler,
-    implementation: str,
-    *,
-    protect_bos: bool,
+    settings: ReagentSettings,
 ) -> tuple[list[Case], list[ProbeOutcome]]:
     """Run all probes of all targets, and warn where their scores will not be worth much.
 
     Args:
         subject: the model.
         targets: what to explain.
-        recursion: the settings.
-        sampler: see `probes.reagent`.
-        implementation: "inseq" warns where no probe stopped.
-        protect_bos: see `probes.reagent`.
+        settings: of the recursion; the implementation "inseq" warns where no probe stopped.
 
     Returns:
         The targets as cases, and what their probes came to.
     """
-    cases, ranks = cases_of(subject, targets, sampler, protect_bos=protect_bos)
-    short = sum(int(case.free.sum()) <= recursion.keep for case in cases)
+    cases, ranks = cases_of(subject, targets, settings.sampler, protect_bos=settings.protect_bos)
+    short = sum(int(case.free.sum()) <= settings.keep for case in cases)
     if short:
         warnings.warn(
-            f"{short} of {len(cases)} targets are read after no more than keep={recursion.keep} tokens that may be "
+            f"{short} of {len(cases)} targets are read after no more than keep={settings.keep} tokens that may be "
             "replaced: their stop test replaces nothing, so their probes stop at once and their scores are noise. "
             "Lower keep, or give longer prompts.",
             stacklevel=3,
         )
-    unlikely = int((ranks >= recursion.tolerance).sum())
+    unlikely = int((ranks >= settings.tolerance).sum())
     if unlikely:
         warnings.warn(
-            f"{unlikely} of {len(cases)} targets are not among the {recursion.tolerance} likeliest even after "
-            f"the intact prompt: their probes may run all {recursion.max_steps} steps; raise tolerance, or lower that.",
+            f"{unlikely} of {len(cases)} targets are not among the {settings.tolerance} likeliest even after "
+            f"the intact prompt: their probes may run all {settings.max_steps} steps; raise tolerance, or lower that.",
             stacklevel=3,
         )
-    outcomes = recursion.run(cases, reader_of(subject, targets), tokens_per_round=_tokens_per_round(subject))
+    outcomes = settings.run(cases, reader_of(subject, targets), tokens_per_round=_tokens_per_round(subject))
     stuck = sum(not outcome.converged.any() for outcome in outcomes)
-    if stuck and implementation == "inseq":
+    if stuck and settings.implementation == "inseq":
         warnings.warn(
             f"no probe of {stuck} of {len(cases)} targets stopped; their scores are means over all probes.",
             stacklevel=3,

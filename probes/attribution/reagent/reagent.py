@@ -12,16 +12,14 @@ estimates the same effects in probabilities, with standard errors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, get_args, overload
+from typing import Literal, TypeAlias, Unpack, overload
 
 import pandas as pd
 
-from interp.authoring import InputError, Run, Source, Subject, Texts, UnknownName, at_most, load, probe
+from interp.authoring import Run, Source, Subject, Texts, at_most, load, probe
 from probes.attribution import plots
-from probes.attribution._checks import check_counts, check_seed
 from probes.attribution._replacements import OwnSampler, SamplerName, unigram_source
 from probes.attribution._targets import Continuation, Scores, Target, Targets, attribution_columns, find_targets
-from probes.attribution.reagent._cases import sampler_name
 from probes.attribution.reagent._frames import (
     REAGENT,
     REAGENT_PROBES,
@@ -30,8 +28,13 @@ from probes.attribution.reagent._frames import (
     scores_of,
     summarise_reagent,
 )
-from probes.attribution.reagent._recursion import Recursion
 from probes.attribution.reagent._run import explain
+from probes.attribution.reagent._settings import (
+    ReagentArguments,
+    ReagentOptions,
+    ReagentSettings,
+    shows_parameters_of,
+)
 from probes.attribution.reagent.masked_lm import MaskedLM
 
 __all__ = ["MaskedLM", "reagent", "reagent_probes"]
@@ -40,12 +43,13 @@ TwoFrames: TypeAlias = tuple[pd.DataFrame, pd.DataFrame]
 
 
 @overload
-def reagent(subject: Source, texts: Texts, *, return_probes: Literal[True], **arguments: Any) -> TwoFrames: ...
+def reagent(
+    subject: Source, texts: Texts, *, return_probes: Literal[True], **arguments: Unpack[ReagentArguments]
+) -> TwoFrames: ...
 @overload
 def reagent(
-    subject: Source, texts: Texts, *, return_probes: Literal[False] = False, **arguments: Any
+    subject: Source, texts: Texts, *, return_probes: Literal[False] = False, **arguments: Unpack[ReagentArguments]
 ) -> pd.DataFrame: ...
-@probe(REAGENT, plot=plots.attribution, summarise=summarise_reagent, example=at_most(4))  # type: ignore[arg-type, misc]
 def reagent(
     subject: Source,
     texts: Texts,
@@ -112,45 +116,31 @@ def reagent(
     >>> round(float(frame.score.sum()), 6), frame.score.iloc[0]
     (1.0, np.float64(0.0))
     """
-    recursion = Recursion(replace_ratio, keep, tolerance, max_steps, n_probes, seed)
-    _check(recursion, implementation)
-    parameters = {
-        "target": target, "continuation": continuation, "target_pos": target_pos, "replace_ratio": replace_ratio,
-        "keep": keep, "tolerance": tolerance, "max_steps": max_steps, "n_probes": n_probes,
-        "sampler": sampler_name(sampler), "implementation": implementation, "protect_bos": protect_bos,
-    }  # fmt: skip
+    settings = ReagentSettings(
+        replace_ratio=replace_ratio, keep=keep, tolerance=tolerance, max_steps=max_steps, n_probes=n_probes,
+        sampler=sampler, implementation=implementation, protect_bos=protect_bos, seed=seed,
+    )  # fmt: skip
     loaded = load(subject)
+    parameters = {"target": target, "continuation": continuation, "target_pos": target_pos} | settings.parameters()
     if sampler == "unigram":
         parameters["unigram"] = unigram_source(loaded)
     run = Run(REAGENT, loaded, texts, parameters=parameters, truncate=truncate, seed=seed)
     targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
-    cases, outcomes = explain(run.subject, targets, recursion, sampler, implementation, protect_bos=protect_bos)
+    cases, outcomes = explain(run.subject, targets, settings)
     scores = run.frame([attribution_columns(targets, scores_of(outcomes, targets, implementation), method="reagent")])
     if not return_probes:
         return scores
-    other = Run(REAGENT_PROBES, run.subject, texts, parameters=run.parameters, truncate=truncate, seed=seed)
+    other = Run(REAGENT_PROBES, run.subject, run.tokens, parameters=run.parameters, seed=seed)
     return scores, other.frame([probe_columns(targets, cases, outcomes)])
 
 
+# Marked here, for a decorator would see the implementation without its overloads: it may return two frames.
+probe(REAGENT, plot=plots.attribution, summarise=summarise_reagent, example=at_most(4))(reagent)
+
+
 @probe(REAGENT_PROBES, example=at_most(4))
-def reagent_probes(
-    subject: Source,
-    texts: Texts,
-    *,
-    target: Target = "argmax",
-    continuation: Continuation | None = None,
-    target_pos: int | Sequence[int] = -1,
-    replace_ratio: float = 0.3,
-    keep: int = 5,
-    tolerance: int = 3,
-    max_steps: int = 3000,
-    n_probes: int = 16,
-    sampler: SamplerName | MaskedLM | OwnSampler = "unigram",
-    implementation: Implementation = "paper",
-    protect_bos: bool = True,
-    seed: int = 0,
-    truncate: bool = False,
-) -> pd.DataFrame:
+@shows_parameters_of(reagent, but=["return_probes"])
+def reagent_probes(subject: Source, texts: Texts, **arguments: Unpack[ReagentArguments]) -> pd.DataFrame:
     """Every probe of `reagent`: whether and when it stopped, how sharp its scores are, what its best tokens keep.
 
     Errors and cost are those of `reagent`, which with `return_probes=True` returns both frames of one run.
@@ -179,38 +169,12 @@ def reagent_probes(
     >>> frame.probe.tolist()
     [0, 1]
     """
-    arguments = locals()
-    return reagent(**arguments, return_probes=True)[1]
+    return reagent(subject, texts, return_probes=True, **arguments)[1]
 
 
-def reagent_scores(
-    subject: Subject,
-    targets: Targets,
-    *,
-    seed: int = 0,
-    replace_ratio: float = 0.3,
-    keep: int = 5,
-    tolerance: int = 3,
-    max_steps: int = 3000,
-    n_probes: int = 16,
-    sampler: SamplerName | MaskedLM | OwnSampler = "unigram",
-    implementation: Implementation = "paper",
-    protect_bos: bool = True,
-) -> Scores:
+@shows_parameters_of(ReagentSettings)
+def reagent_scores(subject: Subject, targets: Targets, *, seed: int = 0, **options: Unpack[ReagentOptions]) -> Scores:
     """`reagent` as a method of `attribute`."""
-    recursion = Recursion(replace_ratio, keep, tolerance, max_steps, n_probes, seed)
-    _check(recursion, implementation)
-    _, outcomes = explain(subject, targets, recursion, sampler, implementation, protect_bos=protect_bos)
-    return scores_of(outcomes, targets, implementation)
-
-
-def _check(recursion: Recursion, implementation: str) -> None:
-    settings = recursion
-    check_counts(
-        keep=settings.keep, tolerance=settings.tolerance, max_steps=settings.max_steps, n_probes=settings.n_probes
-    )
-    check_seed(settings.seed)
-    if not 0 < settings.replace_ratio < 1:
-        raise InputError(f"replace_ratio={settings.replace_ratio}; give a share between 0 and 1, both excluded.")
-    if implementation not in get_args(Implementation):
-        raise UnknownName("implementation", str(implementation), get_args(Implementation))
+    settings = ReagentSettings(seed=seed, **options)
+    _, outcomes = explain(subject, targets, settings)
+    return scores_of(outcomes, targets, settings.implementation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from itertools import pairwise
 
@@ -95,6 +96,14 @@ def test_planted_letters_are_found_and_no_control_finds_them(clear, probe):
         own = frame[frame["control"] == control]
         assert 0.3 < own["macro_f1"].mean() < 0.54, control
         assert own["auroc"].mean() == pytest.approx(0.5, abs=0.05), control
+
+
+def test_provenance_has_every_argument_as_it_was_given(clear):
+    frame = character_content(clear, letters=["a"], probe="ridge", seeds=1, controls=[], language=None)
+    (run,) = frame.interp.runs.values()
+    defaults = {name: one.default for name, one in inspect.signature(character_content).parameters.items()}
+    given = {"letters": ["a"], "probe": "ridge", "seeds": 1, "controls": [], "language": None}
+    assert run["parameters"] == {name: one for name, one in (defaults | given).items() if name != "subject"}
 
 
 def test_an_indicator_of_each_letter_is_all_a_probe_needs():

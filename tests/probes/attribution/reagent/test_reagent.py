@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from interp.errors import InputError, UnknownName
 from interp.planted import copying
 from probes import reagent, reagent_ls, reagent_probes
 from probes.attribution._replacements import Replacements, replacements
+from probes.attribution.attribute import METHODS
 from probes.attribution.reagent._recursion import Case, Recursion, softmax, top
 from probes.attribution.reagent.reagent_ls import least_squares
 
@@ -315,6 +317,23 @@ def test_probes_tell_of_stops_and_summaries_of_prompts_that_stop_at_once(small_s
     per_prompt = frame.drop_duplicates("prompt_id")
     assert summary["stops_at_once"].item() == (per_prompt["stop_step"] <= 3).mean()
     pd.testing.assert_frame_equal(probes, reagent_probes(subject, TEXTS, **SMALL), check_like=True)
+
+
+def test_both_probes_and_the_method_show_their_arguments_and_provenance_has_them_all(small_subject):
+    """The shell, notebooks and `attribute` ask a function for its parameters."""
+    parameters = inspect.signature(reagent).parameters
+    shown = {name: one for name, one in parameters.items() if name != "return_probes"}
+    assert inspect.signature(reagent_probes).parameters == shown
+    options = inspect.signature(METHODS["reagent"]).parameters
+    assert {name: options[name].default for name in options if name not in ("subject", "targets")} == {
+        name: one.default
+        for name, one in shown.items()
+        if name not in ("subject", "texts", "target", "continuation", "target_pos", "truncate")
+    }
+    frames = reagent(small_subject("gpt2", "bridge"), TEXTS[:1], return_probes=True, sampler="uniform", **SMALL)
+    for frame in frames:
+        (run,) = frame.interp.runs.values()
+        assert set(run["parameters"]) == set(shown) - {"subject", "texts", "seed", "truncate"}
 
 
 def test_where_no_probe_stops_the_implementations_differ(small_subject):

@@ -1,0 +1,87 @@
+"""The settings of ReAGent: their types, their defaults, and what is checked of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias, TypedDict, TypeVar, get_args
+
+from interp.authoring import InputError, UnknownName
+from probes.attribution._checks import check_counts, check_seed
+from probes.attribution._replacements import OwnSampler, SamplerName
+from probes.attribution._targets import Continuation, Target
+from probes.attribution.reagent._cases import sampler_name
+from probes.attribution.reagent._frames import Implementation
+from probes.attribution.reagent._recursion import Recursion
+from probes.attribution.reagent.masked_lm import MaskedLM
+
+Sampler: TypeAlias = SamplerName | MaskedLM | OwnSampler
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ReagentOptions(TypedDict, total=False):
+    """The types of ReAGent's options as a method of `attribute`; see `probes.reagent`."""
+
+    replace_ratio: float
+    keep: int
+    tolerance: int
+    max_steps: int
+    n_probes: int
+    sampler: Sampler
+    implementation: Implementation
+    protect_bos: bool
+
+
+class ReagentArguments(ReagentOptions, total=False):
+    """The types of the arguments that `reagent` and `reagent_probes` share."""
+
+    target: Target
+    continuation: Continuation | None
+    target_pos: int | Sequence[int]
+    seed: int
+    truncate: bool
+
+
+@dataclass(frozen=True)
+class ReagentSettings(Recursion):
+    """The settings of the recursion, and of what it is run on; see `probes.reagent`.
+
+    Raises:
+        InputError: one is out of range.
+        UnknownName: there is no such implementation.
+    """
+
+    sampler: Sampler = "unigram"
+    implementation: Implementation = "paper"
+    protect_bos: bool = True
+
+    def __post_init__(self) -> None:
+        check_counts(keep=self.keep, tolerance=self.tolerance, max_steps=self.max_steps, n_probes=self.n_probes)
+        check_seed(self.seed)
+        if not 0 < self.replace_ratio < 1:
+            raise InputError(f"replace_ratio={self.replace_ratio}; give a share between 0 and 1, both excluded.")
+        if self.implementation not in get_args(Implementation):
+            raise UnknownName("implementation", str(self.implementation), get_args(Implementation))
+
+    def parameters(self) -> dict[str, Any]:
+        """All but the seed, as provenance keeps them."""
+        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "seed"}
+        return own | {"sampler": sampler_name(self.sampler)}
+
+
+def shows_parameters_of(source: Callable[..., Any], *, but: Collection[str] = ()) -> Callable[[F], F]:
+    """Show the parameters of another function in place of `**arguments`, to `help` and to whoever asks for them."""
+
+    def mark(function: F) -> F:
+        own = inspect.signature(function)
+        kept = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        theirs = [
+            one.replace(kind=one.KEYWORD_ONLY)
+            for one in inspect.signature(source).parameters.values()
+            if one.name not in {*own.parameters, *but}
+        ]
+        function.__dict__["__signature__"] = own.replace(parameters=[*kept, *theirs])
+        return function
+
+    return mark
