@@ -91,7 +91,7 @@ def sweep(subject: interp.Subject, ids: torch.Tensor, repeats: int) -> None:
     def naive() -> None:
         """Every condition its own hooked pass; the unsteered distribution is kept, the statistics are the same."""
         known = moments(subject, subject.tokens(ids), list(neurons.by_layer))
-        by_control = conditions(
+        doses, by_control = conditions(
             subject, neurons.by_layer, ALPHAS, CONTROLS, known, mode="override", alpha_unit="raw", seed=0
         )
         concept = neurons.words.held_out_ids
@@ -99,9 +99,9 @@ def sweep(subject: interp.Subject, ids: torch.Tensor, repeats: int) -> None:
         for some in ids.split(8):
             base = subject.backend.logits(some)[:, 1:]
             base_log_prob = base.log_softmax(dim=-1)
-            for doses in by_control.values():
-                for dose in doses:
-                    active = [editing(*edit) for edit in edits_of(subject, [dose], lambda _: everywhere)]
+            for numbers in by_control.values():
+                for number in numbers:
+                    active = [editing(*edit) for edit in edits_of(subject, [doses[number]], lambda _: everywhere)]
                     for edit in active:
                         edit.__enter__()
                     logits = subject.backend.logits(some)[:, 1:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -20,6 +20,23 @@ own mean, which takes the information away and has no alpha."""
 _NEAREST = 5  # a matched neuron is drawn from among so many nearest
 
 
+class Conditions(NamedTuple):
+    """The doses of a steering experiment, each once.
+
+    Attributes:
+        doses: all that are to be run.
+        by_control: for the measurement ("none") and for each control, which of them stands at each alpha.
+    """
+
+    doses: list[Dose]
+    by_control: dict[str, list[int]]
+
+
+def need_moments(controls: Sequence[Control], alpha_unit: AlphaUnit) -> bool:
+    """Tell whether `conditions` must know what the neurons do on the texts."""
+    return alpha_unit == "sd" or not {"norm_matched", "mean"}.isdisjoint(controls)
+
+
 def conditions(
     subject: Subject,
     by_layer: Mapping[int, Tensor],
@@ -30,8 +47,18 @@ def conditions(
     mode: Mode,
     alpha_unit: AlphaUnit,
     seed: int,
-) -> dict[str, list[Dose]]:
-    """A dose per alpha for the measurement ("none") and for each control; equal ones are the same object.
+) -> Conditions:
+    """Make a dose per alpha for the measurement and for each control; what is the same in two of them is one dose.
+
+    Args:
+        subject: the model.
+        by_layer: the neurons, int64 [n] per block.
+        alphas: see `probes.neurons._doses.Mode`.
+        controls: see `Control`.
+        known: moments of the blocks' neurons where `need_moments`, else anything.
+        mode: see `probes.neurons._doses.Mode`.
+        alpha_unit: see `probes.neurons._doses.AlphaUnit`.
+        seed: of the random neurons.
 
     Raises:
         UnknownName: there is no such control.
@@ -45,23 +72,29 @@ def conditions(
         sd = {layer: known[layer].sd[of] for layer, of in neurons.items()} if alpha_unit == "sd" else None
         return doses_of(neurons, [sign * alpha for alpha in alphas], mode=mode, alpha_unit=alpha_unit, sd=sd)
 
+    all_doses: list[Dose] = []
+
+    def numbers(new: Sequence[Dose]) -> list[int]:
+        all_doses.extend(new)
+        return list(range(len(all_doses) - len(new), len(all_doses)))
+
     own = doses(by_layer)
-    found = {"none": own}
+    found = {"none": numbers(own)}
     for control in dict.fromkeys(controls):
         if control in ("random", "norm_matched"):
-            found[control] = doses(other_neurons(subject, by_layer, known, seed, matched=control == "norm_matched"))
+            others = other_neurons(subject, by_layer, known, seed, matched=control == "norm_matched")
+            found[control] = numbers(doses(others))
         elif control == "sign_flip":
-            flipped = doses(by_layer, -1.0)
-            found[control] = [
-                same if alpha == 0 else dose for alpha, same, dose in zip(alphas, own, flipped, strict=True)
-            ]
+            # Flipped or not, a dose of nothing is the same.
+            flipped = zip(alphas, found["none"], doses(by_layer, -1.0), strict=True)
+            found[control] = [same if alpha == 0 else numbers([dose])[0] for alpha, same, dose in flipped]
         elif control == "direction":
-            found[control] = [replace(dose, along=True) for dose in own]
+            found[control] = numbers([replace(dose, along=True) for dose in own])
         else:
             at_mean = {layer: known[layer].mean[of] for layer, of in by_layer.items()}
             nothing = {layer: torch.zeros(len(of)) for layer, of in by_layer.items()}
-            found[control] = [Dose(by_layer, nothing, at_mean)] * len(alphas)
-    return found
+            found[control] = numbers([Dose(by_layer, nothing, at_mean)]) * len(alphas)
+    return Conditions(all_doses, found)
 
 
 def other_neurons(

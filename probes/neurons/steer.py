@@ -34,7 +34,7 @@ from interp.authoring import (
 from probes import papers
 from probes.neurons import plots
 from probes.neurons._continuations import texts_under
-from probes.neurons._controls import Control, conditions
+from probes.neurons._controls import Control, conditions, need_moments
 from probes.neurons._dose_response import summarise_steering
 from probes.neurons._doses import AlphaUnit, Mode, Positions, moments
 from probes.neurons._effect import Effect, EffectRows, effect_of
@@ -129,7 +129,8 @@ def steer(
         InputError: neurons without held-out words, a text of one token, or an argument that cannot be used.
         ModelError: the architecture does not show its neurons.
 
-    Cost: one clean pass, and per condition the blocks from the first edited one on and an unembedding.
+    Cost: one clean pass, and per condition the blocks from the first edited one on and an unembedding. Alphas in
+    standard deviations and the controls "norm_matched" and "mean" take a second clean pass, over all texts, first.
 
     >>> from probes import concept_neurons
     >>> neurons = concept_neurons("reference", ["time", "day", "moment", "hour", "night", "week"], n=5, min_hits=2)
@@ -155,13 +156,11 @@ def steer(
     run = Run(STEER, subject, texts, parameters=parameters, truncate=truncate, seed=seed)
     (generate,) = whole_numbers(generate, "generate")
     _check(run, neurons, positions, through, generate)
-    known = moments(run.subject, run.tokens, list(neurons.by_layer))
-    by_control = conditions(
+    known = moments(run.subject, run.tokens, list(neurons.by_layer)) if need_moments(controls, alpha_unit) else {}
+    doses, by_control = conditions(
         run.subject, neurons.by_layer, alphas, controls, known, mode=mode, alpha_unit=alpha_unit, seed=seed
     )
-    doses = list({id(dose): dose for of in by_control.values() for dose in of}.values())
-    number = {id(dose): index for index, dose in enumerate(doses)}
-    which = np.array([number[id(dose)] for of in by_control.values() for dose in of])  # dose of each condition
+    which = np.concatenate(list(by_control.values()))  # dose of each condition
     layers = _layers(run.subject, neurons, through)
     concept = neurons.words.held_out_ids
     recorded = len(neurons.by_layer) * (1 + run.subject.d_mlp / run.subject.d_model)
@@ -185,7 +184,6 @@ def steer(
                 seed=seed,
             )
         parts.append(_columns(run, batch, rows, effect, written, which, layers))
-    n_rows = [len(part["prompt_id"]) for part in parts]
     repeated: dict[str, Any] = {
         "control": np.repeat(np.array(list(by_control), dtype=object), len(alphas)),
         "alpha": np.tile(np.array(alphas, dtype=float), len(by_control)),
@@ -196,12 +194,10 @@ def steer(
         "n_neurons": len(neurons),
         "layer_group": _layer_group(run.subject, neurons),
     }
-    for part, n in zip(parts, n_rows, strict=True):
-        part |= {name: np.tile(value, n // len(which)) for name, value in repeated.items()}
-        part |= {
-            name: np.full(n, value, dtype=object if isinstance(value, str) else None) for name, value in fixed.items()
-        }
-    return run.frame(parts)
+    return run.frame(
+        part | fixed | {name: np.tile(value, len(part["kl"]) // len(which)) for name, value in repeated.items()}
+        for part in parts
+    )
 
 
 def _check(run: Run, neurons: NeuronSet, positions: str, through: str, generate: int) -> None:

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 import interp
 from interp.errors import InputError, ModelError, UnknownName
-from interp.model.sites import recording
+from interp.model.sites import observing, recording
 from interp.model.verification import verify
 from interp.planted import bigram
 from probes import NeuronSet, logit_lens, steer
-from probes.neurons._controls import other_neurons
+from probes.neurons._controls import conditions, other_neurons
 from probes.neurons._dose_response import effect_at
 from probes.neurons._doses import doses_of, moments
+from probes.neurons.steer import CONTROLS
 
 # A bridge computes attention with other kernels than transformers: float32 rounding through four blocks.
 CLOSE = {"rtol": 1e-4, "atol": 5e-5}
@@ -409,6 +410,56 @@ def test_a_fresh_subject_is_verified_before_it_is_edited(small_model, word_level
 
 
 # -- controls, summary, figure, bad input ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("controls", "alpha_unit", "n_passes"),
+    [
+        ((), "raw", 1),
+        (("random", "sign_flip", "direction"), "raw", 1),
+        (("mean",), "raw", 2),
+        (("random", "norm_matched"), "raw", 2),
+        ((), "sd", 2),
+    ],
+)
+def test_texts_are_run_once_unless_something_asks_what_neurons_do_on_them(
+    subject, neurons, controls, alpha_unit, n_passes
+):
+    subject.logits(TEXTS)  # verified
+    passed: list[Tensor] = []
+    with observing(subject.site("neurons", 0), passed.append):  # before every edit: nothing is replayed there
+        steer(subject, TEXTS, neurons, alphas=(1.0, 2.0), controls=controls, alpha_unit=alpha_unit)
+    assert len(passed) == n_passes
+
+
+def test_the_first_thing_ever_run_on_a_subject_may_be_steering(small_model, word_level, any_backend):
+    """Its check of itself passes the places that are recorded too."""
+    subject = interp.load(small_model("llama"), tokenizer=word_level, backend=any_backend)
+    neurons = NeuronSet.of(subject, CHOSEN, WORDS)
+    first, second = (steer(subject, TEXTS, neurons, alphas=(2.0,), controls=("random",)) for _ in range(2))
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
+def test_conditions_share_the_doses_that_are_the_same(small_subject):
+    subject = small_subject("gpt2", "bridge")
+    by_layer = {layer: torch.tensor(of) for layer, of in CHOSEN.items()}
+    known = moments(subject, subject.tokens(TEXTS), list(CHOSEN))
+    doses, by_control = conditions(
+        subject, by_layer, (-1.0, 0.0, 2.0), CONTROLS, known, mode="override", alpha_unit="raw", seed=0
+    )
+    assert by_control == {
+        "none": [0, 1, 2],
+        "random": [3, 4, 5],
+        "norm_matched": [6, 7, 8],
+        "sign_flip": [9, 1, 10],  # minus nothing is nothing
+        "direction": [11, 12, 13],
+        "mean": [14, 14, 14],  # which has no alpha
+    }
+    assert len(doses) == 15
+    put = [dose.put[1].tolist() for dose in doses]
+    assert put[0] == [-1.0] * 3 and put[9] == [1.0] * 3 and put[10] == [-2.0] * 3
+    assert put[14] == known[1].mean[CHOSEN[1]].tolist()
+    assert [dose.along for dose in doses] == [False] * 11 + [True] * 3 + [False]
 
 
 def test_control_neurons_are_others_of_the_same_blocks(small_subject):
