@@ -65,7 +65,7 @@ class Tokens:
         return digest.hexdigest()
 
     def batches(self, max_tokens: int, skip: Collection[int] = ()) -> Iterator[Batch]:
-        """Yield batches of at most `max_tokens` padded tokens, or of one prompt, longest first; leave out `skip`."""
+        """Yield batches of up to `max_tokens` padded tokens (or one prompt), longest first, without those in `skip`."""
         wanted = [index for index in range(len(self)) if index not in skip]
         order = sorted(wanted, key=lambda index: -len(self.ids[index]))
         start = 0
