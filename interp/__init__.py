@@ -1,7 +1,7 @@
 """Mechanistic-interpretability probes for causal language models, as tidy DataFrames.
 
-Importing it brings pandas, so that every frame has `.interp`, and no model library: those come with the first name that
-needs them. A pytest run or a shell completion that never asks for a model does not pay for torch.
+Importing it imports pandas, so that every frame has `.interp`, but no model library: torch is imported with the first
+name that needs it. So a pytest run or a shell completion without a model starts quickly.
 """
 
 from importlib import import_module
@@ -54,7 +54,7 @@ def __getattr__(name: str) -> Any:
     if name not in _NEED_TORCH:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_NEED_TORCH[name]}"), name)
-    globals()[name] = value  # from now on found without coming here
+    globals()[name] = value  # the next lookup does not call this function
     return value
 
 
@@ -63,14 +63,14 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """What `%load_ext interp` calls."""
+    """Register the magics; called by `%load_ext interp`."""
     from interp import notebook
 
     notebook.load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """What `%unload_ext interp` calls."""
+    """Remove the magics; called by `%unload_ext interp`."""
     from interp import notebook
 
     notebook.unload(shell)

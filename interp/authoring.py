@@ -1,8 +1,7 @@
-"""Every name that a probe, a figure or a claim is written with, in one place.
+"""Import everything that a probe, a figure or a claim needs from this one place.
 
-Methods that replay, mask or read out the model take more from `interp.model.tape`, `schedules`, `sites`, `weights`,
-`head` and `readout`; figures share `interp.display.plotting`; claims come with `interp.findings`, statistics with
-`interp.stats`.
+Methods that replay, mask or unembed take more from `interp.model.tape`, `schedules`, `sites`, `weights`, `head` and
+`readout`. Figures use `interp.display.plotting`, claims `interp.findings`, and statistics are in `interp.stats`.
 """
 
 from interp.data.shipped import read_texts, shipped_path, text_dataset_names

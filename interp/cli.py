@@ -1,4 +1,4 @@
-"""The `interp` command: every probe from a shell."""
+"""The `interp` command: run every probe from a shell."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")
 
 @contextmanager
 def _one_sentence() -> Iterator[None]:
-    """Bad input ends with exit code 2 and one sentence, not a traceback."""
+    """Print one sentence instead of a traceback for bad input, and exit with code 2."""
     try:
         yield
     except InterpError as error:
@@ -71,7 +71,7 @@ def describe(probe: Annotated[str, typer.Argument(help="Name of a probe.")], as_
 
 @app.command()
 def models(as_json: AsJson = False) -> None:
-    """List the shipped models; any folder or hub id is taken too."""
+    """List the shipped models; every command also takes a folder or a hub id."""
     from interp.model.loading import SHIPPED_MODELS
 
     rows = []
@@ -90,10 +90,10 @@ def run(
     probe: Annotated[str, typer.Argument(help="Name of a probe; `interp probes` lists them.")],
     model: OneModel = "reference",
     data: Annotated[
-        str, typer.Option(help="A shipped dataset, or a .txt (a text per line), .jsonl, .csv or .parquet.")
+        str, typer.Option(help="A shipped dataset, or a .txt (one text per line), .jsonl, .csv or .parquet file.")
     ] = "prompts",
     out: Annotated[Path | None, typer.Option(help="Write the frame here, as Parquet.")] = None,
-    param: Annotated[list[str] | None, typer.Option(help="A parameter of the probe, key=value; JSON values.")] = None,
+    param: Annotated[list[str] | None, typer.Option(help="A parameter of the probe, key=JSON or key=text.")] = None,
     backend: Backend = "bridge",
     device: Device = None,
     dtype: Dtype = None,
@@ -107,7 +107,7 @@ def run(
         parameters = arguments.parameters(found.function, arguments.pairs(param or []))
         texts = [read_data(data)] if arguments.takes_texts(found.function) else []
         if out is not None and not out.resolve().parent.is_dir():
-            raise InputError(f"the folder of {str(out)!r} does not exist; make it first.")
+            raise InputError(f"the folder of {str(out)!r} does not exist; create it first.")
         subject = load(model, backend=backend, device=device, dtype=dtype)  # type: ignore[arg-type]
         frame = found.function(subject, *texts, **parameters)
         if out is not None:
@@ -123,16 +123,16 @@ def report(
     model: OneModel = "reference",
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
     data: Annotated[
-        str, typer.Option(help="A shipped dataset, or a .txt (a text per line), .jsonl, .csv or .parquet.")
+        str, typer.Option(help="A shipped dataset, or a .txt (one text per line), .jsonl, .csv or .parquet file.")
     ] = "prompts",
-    n_prompts: Annotated[int, typer.Option(help="How many of the texts, at even distances.")] = 24,
+    n_prompts: Annotated[int, typer.Option(help="Number of texts to take, at even distances.")] = 24,
     probe: Annotated[list[str] | None, typer.Option(help="Only this probe; may be given more than once.")] = None,
-    findings: Annotated[bool, typer.Option(help="Put the papers' claims to the test too.")] = True,
+    findings: Annotated[bool, typer.Option(help="Test the papers' claims too.")] = True,
     backend: Backend = "bridge",
     device: Device = None,
     dtype: Dtype = None,
 ) -> None:
-    """Run every probe and write one page: figures, tables, findings, provenance. Goes on where it was interrupted."""
+    """Run every probe and write one page: figures, tables, findings, provenance. Resumes if it was interrupted."""
     from interp.model.loading import load
     from interp.report.page import report as write
 
@@ -146,29 +146,29 @@ def report(
 @app.command()
 def findings(
     model: Annotated[
-        list[str] | None, typer.Option(help="A shipped model's name, a folder or a hub id; several make a matrix.")
+        list[str] | None, typer.Option(help="A shipped model's name, a folder or a hub id; give several for a matrix.")
     ] = None,
     claim: Annotated[
-        list[str] | None, typer.Option(help="Id of a claim, such as robustness.delete or steering.*.")
+        list[str] | None, typer.Option(help="Id of a claim, such as robustness.delete or steering.*; all by default.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="Texts in place of the shipped stories; see `interp run`.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write the frame here, as Parquet; an interrupted call goes on there.")
+        Path | None, typer.Option(help="Write the frame here, as Parquet; an interrupted call resumes there.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap and of probes that take one.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap, and of probes that take one.")] = 0,
     backend: Backend = "bridge",
     device: Device = None,
     dtype: Dtype = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say which of the papers' claims hold on a model, or make the matrix of several."""
+    """Test the papers' claims on a model, or on several for a matrix."""
     from interp.findings import findings as test_claims
     from interp.model.loading import load
 
     with _one_sentence():
         texts = None if data is None else read_data(data)["text"].tolist()
         if out is not None and not out.resolve().parent.is_dir():
-            raise InputError(f"the folder of {str(out)!r} does not exist; make it first.")
+            raise InputError(f"the folder of {str(out)!r} does not exist; create it first.")
         subjects = [load(one, backend=backend, device=device, dtype=dtype) for one in model or ["reference"]]  # type: ignore[arg-type]
         parts = None if out is None else out.with_name(out.name + ".parts")
         frame = test_claims(subjects, claim or None, texts=texts, seed=seed, out=parts)
@@ -190,7 +190,7 @@ def findings(
 
 
 def _remove(parts: Path) -> None:
-    """Delete the verdicts kept for an interrupted call, and their folder if nobody put anything else there."""
+    """Delete the verdicts kept for an interrupted call, and their folder unless it holds other files."""
     for file in parts.glob("*.parquet"):
         file.unlink()
     if not any(parts.iterdir()):
@@ -198,7 +198,7 @@ def _remove(parts: Path) -> None:
 
 
 def _verdicts(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table of findings for a terminal: what was held against what, and the verdict."""
+    """Return a table of findings for a terminal: effect, comparison, control and verdict."""
     return pd.DataFrame(
         {
             "claim": frame["claim"],
@@ -209,7 +209,7 @@ def _verdicts(frame: pd.DataFrame) -> pd.DataFrame:
                 "" if pd.isna(low) else f"{low:.3f} .. {high:.3f}"
                 for low, high in zip(frame["low"], frame["high"], strict=True)
             ],
-            "held against": frame["comparison"],
+            "compared with": frame["comparison"],
             "control": frame["control_effect"],
             "n": [f"{n} {unit}" for n, unit in zip(frame["n"], frame["unit"], strict=True)],
             "state": frame["state"],

@@ -1,12 +1,12 @@
-"""`%load_ext interp`: probes as magics. Nothing of a session is changed before that, and unloading leaves nothing.
+"""Run probes as notebook magics after `%load_ext interp`; before that nothing changes, and unloading removes all.
 
     %interp probes
     %interp logit_lens --model reference "Once upon a time"
     frame = %interp attribute --data prompts --methods '["occlusion"]'
     %interp findings --model reference
 
-`--model` also takes the name of a variable that holds a model, and `--data` of one that holds texts. As a cell magic,
-`%%interp PROBE` reads a text a line. What is shown is HTML without scripts, so that it stays in a saved notebook.
+`--model` also takes the name of a variable that holds a model, and `--data` of one that holds texts. The cell magic
+`%%interp PROBE` reads one text per line. Output is HTML without scripts, so it stays in a saved notebook.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _OF_LOADING = ("backend", "device", "dtype")
 
 
 def load(shell: InteractiveShell) -> None:
-    """Offer `%interp` and `%%interp`."""
+    """Register `%interp` and `%%interp`."""
     shell.register_magic_function(_Magic(shell), "line_cell", NAME)
 
 
 def unload(shell: InteractiveShell) -> None:
-    """Take them away, and forget the models that were loaded."""
+    """Remove `%interp` and `%%interp`, and forget the loaded models."""
     for magics in shell.magics_manager.magics.values():
         magics.pop(NAME, None)
 
 
 class _Magic:
-    """The magic function of one session; models are loaded once."""
+    """A magic function of one session; each model is loaded once."""
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
@@ -57,7 +57,7 @@ class _Magic:
         try:
             words, options = _split(line)
             if not words:
-                raise InputError('say what to run: `%interp PROBE --model MODEL "text"`; `%interp probes` lists them.')
+                raise InputError('name a probe: `%interp PROBE --model MODEL "text"`; `%interp probes` lists them.')
             what, *texts = words
             if what in _COMMANDS:
                 return self._command(what, texts, options)
@@ -89,7 +89,7 @@ class _Magic:
         if arguments.takes_texts(probe.function):
             given["texts"] = self._texts([text for text in texts if text.strip()], named)
         elif texts or named:
-            raise InputError(f"{name!r} reads weights, no texts: leave them out.")
+            raise InputError(f"{name!r} reads weights only; leave the texts out.")
         frame = probe.function(self._subject(loading), **given)
         for part in pictures(frame):
             _show(part)
@@ -121,9 +121,9 @@ _COMMANDS = ("probes", "findings")
 
 
 def pictures(frame: pd.DataFrame) -> list[Markup]:
-    """The probe's figure, and the tokens of the first text where its frame has a value for each.
+    """Render the probe's figure, and the tokens of the first text if its frame has a value for each.
 
-    Attributions are shown as tokens only: their figure shows the same.
+    Attributions are shown as tokens only, since their figure shows the same.
     """
     probe, found = registry.get(frame.interp.schema.probe), []
     if probe.plot is not None and "score" not in frame.columns:
@@ -134,11 +134,11 @@ def pictures(frame: pd.DataFrame) -> list[Markup]:
 
 
 def _split(line: str) -> tuple[list[str], dict[str, str]]:
-    """Words, and values by name of `--name value` or `--name=value`."""
+    """Split a line into words, and values by name from `--name value` or `--name=value`."""
     try:
         parts = shlex.split(line)
     except ValueError:
-        raise InputError(f"a quotation mark is left open in {line!r}.") from None
+        raise InputError(f"a quotation mark is not closed in {line!r}; close it.") from None
     words: list[str] = []
     options: dict[str, str] = {}
     rest = iter(parts)
@@ -149,7 +149,7 @@ def _split(line: str) -> tuple[list[str], dict[str, str]]:
         name, equals, value = part[2:].partition("=")
         found = value if equals else next(rest, None)
         if found is None:
-            raise InputError(f"{part} has no value.")
+            raise InputError(f"{part} has no value; write {part} VALUE.")
         options[name] = found
     return words, options
 

@@ -1,7 +1,6 @@
-"""Every probe under one name, ours and anyone's: `interp.probes.logit_lens`, or `from interp.probes import logit_lens`.
+"""Look up any registered probe by name: `interp.probes.logit_lens`, or `from interp.probes import logit_lens`.
 
-This is a view of the registry. It is filled when a name is asked for: a plug-in's probe stands beside the built-in
-ones, and so does one that the session has defined.
+This is a lazy view of the registry: it finds built-in probes, probes of plug-ins and probes defined in this session.
 
 >>> from interp.probes import logit_lens
 >>> logit_lens("reference", ["Once upon a time"]).interp.schema.probe
@@ -17,7 +16,7 @@ from interp.runs import registry
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("__"):  # asked by the import system and by notebooks, which expect an AttributeError at once
+    if name.startswith("__"):  # the import system and notebooks ask for these and expect an AttributeError
         raise AttributeError(name)
     if name in registry.names():
         return registry.get(name).function

@@ -1,4 +1,4 @@
-"""The methods: one module and one paper each, functions from a model and texts to a tidy frame."""
+"""The probes: functions from a model and texts to a tidy frame, one paper and one module each."""
 
 from interp.authoring import Probe
 from probes.attention.subjoiner_heads import subjoiner_heads
@@ -91,4 +91,4 @@ __all__ = [
 ]
 
 PROBES = tuple(one for one in (globals()[name] for name in __all__) if isinstance(getattr(one, "probe", None), Probe))
-"""The probes among these names, as the entry-point group `interp.probes` finds them."""
+"""The probes among these names, loaded through the entry-point group `interp.probes`."""

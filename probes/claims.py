@@ -1,4 +1,4 @@
-"""The claims of all families, as the entry-point group `interp.claims` finds them."""
+"""The claims of all families, loaded through the entry-point group `interp.claims`."""
 
 from interp.findings import Claim
 from probes.attention.claims import CLAIMS as ATTENTION

@@ -1,4 +1,4 @@
-"""`interp demo`: what a newcomer runs first, on the shipped model."""
+"""The command `interp demo`: a first look at the shipped model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the tables and the figure.")] = Path("results/demo"),
     text: Annotated[str, typer.Option(help="The prompt to read.")] = TEXT,
-    subnetwork: Annotated[bool, typer.Option(help="Look for a bigram subnetwork too, a pilot of a minute.")] = True,
+    subnetwork: Annotated[bool, typer.Option(help="Also find a bigram subnetwork, a pilot of a minute.")] = True,
 ) -> None:
     """Read the shipped model through the logit lens: a table, Parquet files, a figure. Needs no network."""
     subject = load("reference")
@@ -35,7 +35,7 @@ def demo(
     figure = out / "logit_lens.png"
     frame.interp.plot(path=figure)
     last = frame[frame["pos"] == frame["pos"].max()]
-    print(f"What {subject.name!r} would say after {text!r} if it stopped at each layer (entropy and KL in nats):")
+    print(f"The next token that {subject.name!r} predicts at each layer after {text!r} (entropy and KL in nats):")
     show_table(last[["layer", "top1", "top1_prob", "entropy", "kl_to_final"]])
     print("Share of the shipped prompts on which a layer's last-position argmax is already the model's own:")
     depth = corpus.interp.summary()
@@ -52,7 +52,7 @@ def _pilot(subject: Subject, out: Path) -> Path:
     kept = bigram_subnetwork(subject, sparsity=1, unit="neuron", recipe="pilot")
     print(
         "A pilot of a bigram subnetwork, of neurons and heads instead of weights: half a minute, not a quarter of an\n"
-        "hour. For each block the share of its weights that is kept to predict the next token from the current one\n"
+        "hour. For each block: the share of its weights that is kept to predict the next token from the current one\n"
         "alone, and the share of its kept weights that lies in its MLP."
     )
     show_table(kept.interp.summary()[["layer", "kept_fraction", "mlp_share"]])

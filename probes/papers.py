@@ -1,4 +1,4 @@
-"""Every paper that a probe or a claim comes from, once: authors, year, title, where to find it."""
+"""The papers that probes and claims come from: authors, year, title, identifier."""
 
 BIGRAM_SUBNETWORKS = (
     "Chang & Bergen (2025), Bigram Subnetworks: Mapping to Next Tokens in Transformer Language Models, arXiv 2504.15471"

@@ -1,4 +1,4 @@
-"""Findings: a paper's claim as a check with an effect, an interval and a control, run on your model."""
+"""Test papers' claims on your model: each claim gets an effect, an interval, a control and a verdict."""
 
 from interp.findings.claim import Claim, Measured, NotApplicable, get, names
 from interp.findings.table import FINDINGS, findings

@@ -1,4 +1,4 @@
-"""Claims: what a paper says, and the statistic of a probe's frame that tests it. Ours and anyone's."""
+"""Claims: a sentence of a paper, and the statistic of a probe's frame that tests it."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from interp.runs.plugins import offered
 GROUP = "interp.claims"
 
 Measured: TypeAlias = "pd.Series | tuple[pd.Series, pd.Series]"
-"""One number per unit, alone or with the control's; both indexed by the unit."""
+"""One number per unit, or that and the control's; both are indexed by unit."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence of a paper as a check on a probe's frame.
+    """A sentence of a paper as a check on a probe's frame.
 
     Claims that name the same probe, texts and parameters share one run of it.
 
     Attributes:
         id: short name, unique among all installed claims, such as "robustness.delete".
         statement: the claim in a few words, as the table prints it.
-        paper: where it comes from.
-        says: in our own words, what the paper reports and with which control; what is known against it.
+        paper: the paper it comes from.
+        says: in our own words, what the paper reports, with which control, and what is known against it.
         probe: name of the probe that measures it.
         measure: called as `measure(subject, texts, **parameters)` in place of the probe, or `measure(subject, ...)` for
-            a claim without texts, where the probe takes what must be made of the model first.
-        statistic: frame -> one number per unit, a Series indexed by the unit; with the control's Series where there is
-            one. It may raise `NotApplicable`, with the reason as its message.
-        comparison: what the effect is held against.
-        bounds: the least and the largest value the statistic can have of a unit, (0, 1) for a share; None where there
-            is no such. Without them units that are all equal decide nothing, see `interp.findings.judge`.
-        unit: what is resampled: "prompts", "letters", ...; units must be about independent of each other.
-        texts: name of a shipped dataset or texts themselves; None for a probe of weights only.
-        n_texts: take only so many of a dataset, from its start; None takes all.
+            a claim without texts; needed if the probe takes something that must be made from the model first.
+        statistic: frame -> one number per unit, a Series indexed by unit, or that and the control's Series. It may
+            raise `NotApplicable`, with the reason as its message.
+        comparison: what the effect is compared with.
+        bounds: the least and the largest value the statistic can have for a unit, (0, 1) for a share; None if it has no
+            bounds. Without bounds, units that are all equal decide nothing, see `interp.findings.judge`.
+        unit: what is resampled: "prompts", "letters", ...; units must be roughly independent of each other.
+        texts: name of a shipped dataset, or the texts; None for a probe that reads weights only.
+        n_texts: how many texts of a dataset to take, from its start; None takes all.
         parameters: of the probe.
-        note: how the check differs from what the paper did, and other caution; may be empty.
+        note: how the check differs from the paper, and other cautions; may be empty.
     """
 
     id: str
@@ -69,12 +69,12 @@ class Claim:
         check_bounds(self.bounds)
 
     def digest(self) -> str:
-        """Changes with whatever decides the verdict: the run, the statistic's source and the comparison."""
+        """Hash everything that decides the verdict: the run, the statistic's source and the comparison."""
         identity = (self.id, self.run_key(), _source(self.statistic), str(self.comparison), self.bounds, self.unit)
         return sha256(repr(identity).encode()).hexdigest()[:12]
 
     def run_key(self) -> str:
-        """Equal for claims that share one run."""
+        """Return a key that is equal for claims that share one run."""
         texts = self.texts if isinstance(self.texts, str | None) else repr(list(self.texts))
         parameters = sorted(self.parameters.items())
         measure = "" if self.measure is None else _source(self.measure)
@@ -82,16 +82,16 @@ class Claim:
 
 
 class NotApplicable(InterpError):
-    """A claim that cannot be tested on this model; the message is the reason."""
+    """A refusal to test a claim on this model; the message is the reason."""
 
 
 def names() -> list[str]:
-    """Ids of all installed claims, ours and anyone's."""
+    """Return the ids of all installed claims, of this and other packages."""
     return sorted(_claims())
 
 
 def get(id: str) -> Claim:
-    """A claim by its id.
+    """Return a claim by its id.
 
     Raises:
         UnknownName: no installed package offers it.
@@ -104,23 +104,23 @@ def get(id: str) -> Claim:
 
 @cache
 def _claims() -> dict[str, Claim]:
-    """All installed claims by id."""
+    """Return all installed claims by id."""
     found: dict[str, Claim] = {}
     for entry, _, claims in offered(GROUP)[0]:
         if not claims or not all(isinstance(claim, Claim) for claim in claims):
             raise InterpError(f"entry point {entry.value!r} is neither a Claim nor a sequence of them.")
         for claim in claims:
             if claim.id in found and found[claim.id] is not claim:
-                raise InputError(f"two packages offer a claim {claim.id!r}, one of them as {entry.value!r}.")
+                raise InputError(f"two packages offer a claim {claim.id!r}, one as {entry.value!r}; uninstall one.")
             found[claim.id] = claim
     return found
 
 
 def _source(function: Callable[..., Any]) -> str:
-    """Where a function is and what it says, so that a result kept by another version of it is not taken for its own."""
+    """Return a function's name and source, so that results of another version of it are not reused."""
     if isinstance(function, partial):
         return f"{_source(function.func)}{function.args}{sorted(function.keywords.items())}"
     try:
         return f"{function.__module__}.{function.__qualname__}\n{inspect.getsource(function)}"
-    except (OSError, TypeError):  # written in a shell, or in C
+    except (OSError, TypeError):  # defined in a shell, or in C
         return repr(function)

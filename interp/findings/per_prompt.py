@@ -1,4 +1,4 @@
-"""One number per prompt: what the claims' statistics share. Position 0 is left out throughout."""
+"""Statistics that claims share: one number per prompt, always without position 0."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from interp.findings import NotApplicable
 
 STORIES = "stories"
 N_STORIES = 24
-"""Of the shipped stories: enough for intervals of some 0.02 on shares, few enough for a minute a probe."""
+"""How many shipped stories a claim reads: enough for intervals of about 0.02 on shares, and a minute per probe."""
 
 SHARE = (0.0, 1.0)
 CORRELATION = (-1.0, 1.0)
-"""The bounds of shares and of correlations, for `Claim.bounds`; probabilities lost or won have a correlation's."""
+"""The bounds of shares and of correlations, for `Claim.bounds`; changes of a probability have a correlation's."""
 
 
 def mean_of(rows: pd.DataFrame, value: str) -> pd.Series:
-    """Mean per prompt of a column, over all of a prompt's rows behind position 0."""
+    """Return a column's mean per prompt, over the prompt's rows after position 0."""
     kept = rows[rows["pos"] > 0] if "pos" in rows.columns else rows
     return kept[value].astype(float).groupby(kept["prompt_id"]).mean()
 
 
 def rank_correlation(rows: pd.DataFrame, x: str, y: str) -> pd.Series:
-    """Spearman's correlation of two columns within each prompt; missing where either is constant."""
+    """Return Spearman's correlation of two columns within each prompt; missing where either is constant."""
     found = {
         prompt: spearmanr(of[x], of[y]).statistic if of[x].nunique() > 1 and of[y].nunique() > 1 else float("nan")
         for prompt, of in rows.groupby("prompt_id")
@@ -32,18 +32,18 @@ def rank_correlation(rows: pd.DataFrame, x: str, y: str) -> pd.Series:
 
 
 def n_blocks(frame: pd.DataFrame) -> int:
-    """Blocks of the model, by a frame whose `layer` counts them.
+    """Return the model's number of blocks, from a frame whose `layer` numbers them.
 
     Raises:
-        NotApplicable: there are too few for first, middle and last to differ.
+        NotApplicable: there are fewer than four, too few to tell first, middle and last blocks apart.
     """
     n = int(frame["layer"].max()) + 1
     if n < 4:
-        raise NotApplicable(f"the model has {n} blocks; first, middle and last ones need four.")
+        raise NotApplicable(f"the model has {n} blocks; a claim about first, middle and last blocks needs four.")
     return n
 
 
 def middle(frame: pd.DataFrame) -> range:
-    """The middle blocks: behind the first quarter, and without the last."""
+    """Return the middle blocks: those after the first quarter, without the last block."""
     n = n_blocks(frame)
     return range(-(-n // 4), n - 1)

@@ -1,4 +1,4 @@
-"""The matrix of findings: claims by models, each cell with its verdict, effect and interval."""
+"""Draw the matrix of findings: claims by models, each cell with its verdict, effect and interval."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from interp.errors import InputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Told apart by words and marks too, not by colour alone.
+# Distinguished by words and marks too, not by colour alone.
 _LOOKS = {"holds": (BLUE, "✓"), "fails": (RED, "✗"), "undecided": (GREY, "?"), "skipped": ("white", "–")}
 
 
 def findings(frame: pd.DataFrame) -> Figure:
-    """A row per claim, a column per model: the verdict as colour and mark, effect with its interval and comparison.
+    """Draw a row per claim and a column per model: verdict as colour and mark, effect, interval and comparison.
 
     Args:
         frame: of `interp.findings.findings`.
@@ -47,7 +47,7 @@ def findings(frame: pd.DataFrame) -> Figure:
     axes.spines[:].set_visible(False)
     level = round(100 * float(frame["level"].iat[0]))
     legend = "   ".join(f"{mark} {state}" for state, (_, mark) in _LOOKS.items())
-    figure.supxlabel(f"effect [{level} % interval] and what it is held against      {legend}", fontsize=8)
+    figure.supxlabel(f"effect [{level} % interval] and comparison      {legend}", fontsize=8)
     plt.close(figure)  # a notebook shows the returned figure once, not twice
     return figure
 

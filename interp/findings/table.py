@@ -1,4 +1,4 @@
-"""Which of the papers' findings hold on your model: all claims, one table."""
+"""Test all claims on a model, in one table."""
 
 from __future__ import annotations
 
@@ -38,42 +38,42 @@ FINDINGS = Schema(
     columns=columns(
         "model",
         "run_id",
-        Column("claim", "str", "id of the claim; `interp.findings.get(id)` has all of it"),
+        Column("claim", "str", "id of the claim; `interp.findings.get(id)` returns all of it"),
         Column("statement", "str", "the claim in a few words"),
-        Column("paper", "str", "where it comes from"),
-        Column("says", "str", "what the paper reports and with which control, in our words"),
+        Column("paper", "str", "the paper it comes from"),
+        Column("says", "str", "what the paper reports and with which control, in our own words"),
         Column("effect", "float", "mean over units, in the statistic's own unit", missing=True),
-        Column("low", "float", "end of its interval", missing=True),
-        Column("high", "float", "the other end", missing=True),
-        Column("level", "float", "of the intervals", "0..1", 0.0, 1.0),
-        Column("comparison", "str", "what it was held against"),
+        Column("low", "float", "lower end of the effect's interval", missing=True),
+        Column("high", "float", "upper end of the effect's interval", missing=True),
+        Column("level", "float", "confidence level of the intervals", "0..1", 0.0, 1.0),
+        Column("comparison", "str", "what the effect was compared with"),
         Column(
-            "threshold", "float", "the number; the control's mean where it was held against the control", missing=True
+            "threshold", "float", "the number compared with; the control's mean if that was the control", missing=True
         ),
-        Column("p", "float", "two-sided, of the effect being the threshold", "0..1", 0.0, 1.0, missing=True),
-        Column("p_holm", "float", "the same, after Holm across the model's claims run together", "0..1", 0, 1, True),
+        Column("p", "float", "two-sided p-value of the effect being the threshold", "0..1", 0.0, 1.0, missing=True),
+        Column("p_holm", "float", "p after Holm's correction over the model's claims in this call", "0..1", 0, 1, True),
         Column("control_effect", "float", "mean of the control", missing=True),
         Column("difference", "float", "mean over units of effect - control", missing=True),
-        Column("difference_low", "float", "end of its interval", missing=True),
-        Column("difference_high", "float", "the other end", missing=True),
+        Column("difference_low", "float", "lower end of the difference's interval", missing=True),
+        Column("difference_high", "float", "upper end of the difference's interval", missing=True),
         Column("unit", "str", "what was resampled: prompts, letters, ..."),
         Column("n", "int", "units with a value", low=0),
-        Column("n_skipped", "int", "units without one", low=0),
-        Column("state", "str", "holds, fails or undecided; skipped where it could not be tested"),
-        Column("reason", "str", "why it was skipped or has no interval, or what Holm did; else empty"),
-        Column("note", "str", "how the check differs from what the paper did"),
-        Column("probe", "str", "which probe measured it"),
-        Column("probe_run_id", "str", "the probe's run; empty where there was none"),
-        Column("data", "str", "which texts, and how many; empty for a probe of weights"),
+        Column("n_skipped", "int", "units without a value", low=0),
+        Column("state", "str", "holds, fails or undecided; skipped if it could not be tested"),
+        Column("reason", "str", "why it was skipped, has no interval or did not survive Holm; else empty"),
+        Column("note", "str", "how the check differs from the paper"),
+        Column("probe", "str", "the probe that measured it"),
+        Column("probe_run_id", "str", "run_id of the probe's run; empty if it did not run"),
+        Column("data", "str", "the texts and their number; empty for a probe of weights"),
     ),
 )
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """The matrix: a row per claim, and its state on each model in a column of the model's name.
+    """Return the matrix: a row per claim, with its state on each model in a column named as the model.
 
     Args:
-        frame: of `findings`. Two models of one name are told apart by their runs.
+        frame: of `findings`. Two models with one name are distinguished by their run_id.
     """
     names = frame.drop_duplicates("run_id")["model"]
     several = set(names[names.duplicated(keep=False)])
@@ -99,25 +99,25 @@ def findings(
 ) -> pd.DataFrame:
     """Test claims on models.
 
-    A claim is decided by the interval of its effect over units, never by the effect alone, and stays decided only if
-    its p-value survives Holm's correction across the claims tested on the model in this call. One run of a probe serves
-    all claims on it. A claim that a model cannot be tested on (no tokenizer, no MLP neurons, too short a context) is
-    "skipped", and says why.
+    The interval of the effect over units decides a claim, never the effect alone. The decision stands only if its
+    p-value survives Holm's correction across the claims tested on the model in this call. Claims on the same probe,
+    texts and parameters share one run. A claim that cannot be tested on a model (no tokenizer, no MLP neurons, too
+    short a context) is "skipped", with the reason.
 
     Args:
         models: anything `interp.load` takes, or a list of such.
-        claims: claims or their ids, in which `*` stands for anything: "robustness.*". None takes all installed ones.
-        texts: to use in place of the shipped stories, which the shipped model wrote itself.
+        claims: claims or their ids, in which `*` matches anything: "robustness.*". None takes all installed ones.
+        texts: used in place of the shipped stories, which the shipped model wrote itself.
         seed: of the bootstrap, and of every probe that takes one.
         level: of the intervals.
         n_resamples: bootstrap draws.
-        out: a folder where verdicts are kept as they are reached; an interrupted call goes on there.
+        out: a folder where verdicts are kept as they are reached; an interrupted call resumes there.
 
     Returns:
         One row per model and claim. `.interp.summary()` is the matrix of claims by models.
 
     Raises:
-        InputError: no models or claims, two claims of one id, or an argument out of range.
+        InputError: there are no models or claims, two claims have one id, or an argument is out of range.
         UnknownName: there is no such claim.
 
     >>> frame = findings("reference", "neurons.prediction")
@@ -144,7 +144,7 @@ def _chosen(claims: str | Claim | Sequence[str | Claim] | None) -> list[Claim]:
             if chosen.setdefault(claim.id, claim) is not claim:
                 raise InputError(f"two claims have the id {claim.id!r}; rename one.")
     if not chosen:
-        raise InputError("no claims were given, and none are installed.")
+        raise InputError("no claims were given, and none are installed; pass at least one.")
     return list(chosen.values())
 
 
@@ -176,7 +176,7 @@ def _of_model(
             bar.set_postfix_str(sharing[0].probe)
             for claim, row in _rows(run.subject, sharing, settings):
                 rows[claim.id] = row
-                # What was skipped may be mended before the next try.
+                # A skipped claim is not kept: the cause may be fixed before the next call.
                 if store is not None and row["state"] != "skipped":
                     store.write(pd.DataFrame([row | {"digest": keys[claim.id]}]))
             bar.update()
@@ -184,20 +184,20 @@ def _of_model(
 
 
 def _kept_under(run: Run, settings: Mapping[str, Any]) -> str:
-    """Hash what all verdicts of a call share; what a single one depends on is in its own key."""
+    """Hash what all verdicts of a call share; each verdict's own key holds the rest."""
     identity = {name: run.identity[name] for name in ("fingerprint", "dtype", "backend", "device", "edits")}
     return hash_of(identity | dict(settings))
 
 
 def _code_of(claim: Claim) -> str:
-    """Hash the code that a verdict depends on: of the probe, of the statistic and of `interp`."""
-    with suppress(UnknownName):  # whose verdict is "skipped", and is not kept
+    """Hash the code that a verdict depends on: the probe's, the statistic's and `interp`."""
+    with suppress(UnknownName):  # the verdict is "skipped" and not kept
         return code_digest(claim.statistic, claim.measure or registry.get(claim.probe).function)
     return code_digest(claim.statistic)
 
 
 def _rows(subject: Subject, claims: Sequence[Claim], settings: Mapping[str, Any]) -> list[tuple[Claim, dict[str, Any]]]:
-    """Verdicts of claims that share a run; where that is impossible, the reason."""
+    """Return the verdicts of claims that share a run; if it cannot run, the reason."""
     data = ""
     try:
         texts, data = _texts(claims[0], settings["texts"])
@@ -208,7 +208,7 @@ def _rows(subject: Subject, claims: Sequence[Claim], settings: Mapping[str, Any]
 
 
 def _texts(claim: Claim, own: list[str] | None) -> tuple[pd.DataFrame | None, str]:
-    """The claim's texts and what to call them. Only columns that every probe may be given come along."""
+    """Return the claim's texts and their name, with only the columns that every probe accepts."""
     if claim.texts is None:
         return None, ""
     if own is not None and claim.texts == "stories":
@@ -279,7 +279,7 @@ def _claim_columns(claim: Claim) -> dict[str, str]:
 
 
 def _after_holm(rows: Sequence[Mapping[str, Any]], level: float) -> dict[str, np.ndarray]:
-    """Columns of the frame; what Holm's correction leaves undecided is undecided."""
+    """Apply Holm's correction, which may turn a verdict into "undecided", and build the frame's columns."""
     table = pd.DataFrame(list(rows))
     table["p_holm"] = holm(table["p"].to_numpy(dtype=float))
     lost = table["state"].isin(["holds", "fails"]) & ~(table["p_holm"] <= 1 - level)

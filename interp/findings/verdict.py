@@ -1,4 +1,4 @@
-"""Whether a claim holds: decided by an interval over prompts, not by a point."""
+"""Decide whether a claim holds by an interval over prompts, not by a point estimate."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from interp.stats.units import Bounds, Mean, mean_over_units
 
 State = Literal["holds", "fails", "undecided"]
 Bound: TypeAlias = "float | Literal['control']"
-"""A number, or "control": the control's value of the same prompt."""
+"""A number, or "control": the control's value for the same prompt."""
 
 _SIGNS = {"at_least": ">=", "at_most": "<=", "above": ">", "below": "<"}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What an effect is held against: exactly one of the five.
+    """A comparison of an effect with a threshold, a range or a control: exactly one of the five.
 
     Attributes:
-        at_least: holds where the whole interval is at or above.
-        at_most: holds where the whole interval is at or below.
-        above: holds where the whole interval is above.
-        below: holds where the whole interval is below.
-        between: holds where the whole interval lies within these two, ends included.
+        at_least: holds if the whole interval is at or above this.
+        at_most: holds if the whole interval is at or below this.
+        above: holds if the whole interval is above this.
+        below: holds if the whole interval is below this.
+        between: holds if the whole interval lies within these two, ends included.
 
     Raises:
-        InputError: none was given, or several, or no usable number.
+        InputError: none or several were given, or a value is not a usable number.
 
     >>> str(Comparison(at_least=0.72)), str(Comparison(above="control")), str(Comparison(between=(0.4, 0.6)))
     ('>= 0.72', '> control', '0.4 .. 0.6')
@@ -50,7 +50,7 @@ class Comparison:
             )
         if self.between is not None:
             if np.shape(self.between) != (2,) or not np.isfinite(self.between).all():
-                raise InputError(f"between={self.between!r} is no pair of finite numbers (low, high).")
+                raise InputError(f"between={self.between!r} must be two finite numbers (low, high).")
             if self.between[0] >= self.between[1]:
                 raise InputError(f"between={self.between}: the first number must be the smaller one.")
             return
@@ -60,12 +60,12 @@ class Comparison:
 
     @property
     def kind(self) -> str:
-        """Which of the five was given."""
+        """The name of the one that was given."""
         return next(name for name in (*_SIGNS, "between") if getattr(self, name) is not None)
 
     @property
     def with_control(self) -> bool:
-        """Whether the effect is held against its control, prompt by prompt."""
+        """True if the effect is compared with its control, prompt by prompt."""
         return self.kind in _SIGNS and getattr(self, self.kind) == "control"
 
     def __str__(self) -> str:
@@ -75,16 +75,16 @@ class Comparison:
         return f"{_SIGNS[self.kind]} {bound if bound == 'control' else format(bound, 'g')}"
 
     def decide(self, mean: Mean, level: float) -> tuple[State, float]:
-        """The state and the p-value; for a comparison with the control, of the differences from it.
+        """Return the state and the p-value of a mean; for a comparison with the control, of the differences from it.
 
-        "undecided" where the interval spans the threshold, where there is none, and where there are too few units for
-        any p-value below 1 - level, fewer than six at 0.95.
+        The state is "undecided" if the interval spans the threshold, if there is no interval, and if there are too few
+        units for any p-value below 1 - level, fewer than six at 0.95.
         """
         state: State
         if self.between is not None:
             low, high = self.between
             state = _state(low <= mean.low and mean.high <= high, mean.high < low or mean.low > high)
-            # Inside, both ends must be refuted; outside, the nearer one.
+            # Inside the range, both ends must be rejected; outside, the nearer end.
             p = max(mean.p(low), mean.p(high)) if low <= mean.mean <= high else mean.p(min(max(mean.mean, low), high))
         else:
             bound = 0.0 if self.with_control else float(getattr(self, self.kind))
@@ -108,22 +108,22 @@ def _state(holds: bool, fails: bool) -> State:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a claim.
+    """A claim's result: its effect, interval, comparison and state.
 
     Attributes:
-        statement: what was claimed.
-        effect: mean over prompts (or whatever the unit was).
-        low: end of the effect's interval; NaN for fewer than two prompts.
-        high: the other.
-        comparison: what the effect was held against, as text: ">= 0.72", "> control", "0.4 .. 0.6".
+        statement: the claim.
+        effect: mean over prompts (or other units).
+        low: lower end of the effect's interval; NaN for fewer than two prompts.
+        high: upper end of the effect's interval.
+        comparison: what the effect was compared with, as text: ">= 0.72", "> control", "0.4 .. 0.6".
         threshold: the number compared with; the control's mean for a comparison with the control, NaN for a range.
-        p: two-sided, of the effect being the threshold.
-        control_effect: mean of the control; NaN where there was none.
+        p: two-sided p-value of the effect being the threshold.
+        control_effect: mean of the control; NaN without a control.
         difference: mean over prompts of effect - control; NaN without a control.
-        difference_low: end of the difference's interval, which decides a comparison with the control.
-        difference_high: the other.
+        difference_low: lower end of the difference's interval, which decides a comparison with the control.
+        difference_high: upper end of the difference's interval.
         n: prompts with a value.
-        n_skipped: prompts without one (or without one of the control's, where there is a control).
+        n_skipped: prompts without a value (or, with a control, without a value of the control).
         level: of the intervals.
         state: "holds", "fails" or "undecided".
         reason: why there is no interval to decide by; else empty.
@@ -147,7 +147,7 @@ class Verdict:
     reason: str = ""
 
     def __str__(self) -> str:
-        """One line for a terminal.
+        """Return one line for a terminal.
 
         >>> verdict = judge([0.8, 0.9] * 10, at_least=0.72, statement="most are kept")
         >>> str(verdict)
@@ -176,35 +176,35 @@ def judge(
     seed: int = 0,
     statement: str = "",
 ) -> Verdict:
-    """Hold one number per prompt against a threshold or a control; the interval of their mean decides.
+    """Compare one number per prompt with a threshold or a control; the interval of their mean decides.
 
     Args:
-        values: one number per prompt, [prompts]: a Series, an array or a list. Means over a prompt's tokens come first:
-            tokens of one prompt are not independent. Missing ones are skipped and counted.
+        values: one number per prompt, [prompts]: a Series, an array or a list. Average over a prompt's tokens first:
+            tokens of one prompt are not independent. Missing values are skipped and counted.
         at_least: the claim is mean >= this number; "control" for the control's mean, prompt by prompt.
         at_most: the claim is mean <= this.
         above: the claim is mean > this.
         below: the claim is mean < this.
         between: the claim is low <= mean <= high. Give exactly one of these five.
-        control: the control condition's number of the same prompts. Series are matched by their index, anything else
-            by place. Told beside the effect in any case; decides where the comparison is with "control", by the
+        control: the control's number for the same prompts. Two Series are matched by their index, anything else by
+            position. It is always reported beside the effect. If the comparison is with "control", it decides, by the
             bootstrap of the paired differences.
-        bounds: the least and the largest value a prompt can have, (0, 1) for shares, hits and misses. Values that are
-            all equal scatter by nothing, and that n prompts agree is no evidence that the next one will: without bounds
-            they have no interval and decide nothing, with bounds the interval of `n` prompts of which none differs.
+        bounds: the least and the largest value a prompt can have, (0, 1) for shares, hits and misses. Equal values have
+            no spread, but n prompts that agree do not prove that the next one does. So without bounds equal values have
+            no interval and decide nothing; with bounds they have the interval of `n` prompts of which none differs.
             Values that all lie at a bound have Wilson's interval of their share.
         level: of the intervals.
         n_resamples: bootstrap draws.
         seed: of the draws.
-        statement: what is claimed, in words.
+        statement: the claim, in words.
 
     Returns:
-        The verdict: "holds" or "fails" where the interval lies on one side of the threshold, "undecided" where it spans
-        it, where there is none or where there are fewer than six prompts (at 0.95).
+        The verdict: "holds" or "fails" if the interval lies on one side of the threshold, "undecided" if it spans the
+        threshold, if there is no interval or if there are fewer than six prompts (at 0.95).
 
     Raises:
-        InputError: no or several comparisons, a comparison with a control that was not given, values that are no
-            numbers, infinite or out of bounds, a control of other prompts.
+        InputError: no or several comparisons were given, a comparison with a control lacks the control, the values are
+            not numbers, are infinite or out of bounds, or the control is of other prompts.
 
     >>> judge([0.8, 0.9] * 10, at_least=0.72).state, judge([0.8, 0.9] * 10, at_least=0.95).state
     ('holds', 'fails')
@@ -217,7 +217,7 @@ def judge(
     if not 0 < level < 1 or n_resamples < 99:
         raise InputError(f"level={level}, n_resamples={n_resamples}: give a level in 0..1 and at least 99 resamples.")
     if comparison.with_control and control is None:
-        raise InputError(f"the claim is {str(comparison)!r}, but no control= was given.")
+        raise InputError(f"the comparison is {str(comparison)!r}, but no control= was given; pass it.")
     measured, beside = _paired(values, control)
     check_bounds(bounds, measured, beside)
     known = ~np.isnan(measured) & ~np.isnan(beside if control is not None else measured)
@@ -252,32 +252,32 @@ def judge(
 
 
 def check_bounds(bounds: Bounds, *of_units: np.ndarray) -> None:
-    """Refuse bounds that are no pair of numbers in order, or that some value lies outside of."""
+    """Refuse bounds that are not two finite numbers in order, and values that lie outside the bounds."""
     if bounds is None:
         return
     if np.shape(bounds) != (2,) or not np.isfinite(bounds).all() or bounds[0] >= bounds[1]:
-        raise InputError(f"bounds={bounds!r} is no pair of finite numbers (least, largest).")
-    rounding = 1e-6 * (bounds[1] - bounds[0])  # of float32
+        raise InputError(f"bounds={bounds!r} must be two finite numbers (least, largest).")
+    rounding = 1e-6 * (bounds[1] - bounds[0])  # rounding of float32
     for values in of_units:
         outside = values[(values < bounds[0] - rounding) | (values > bounds[1] + rounding)]
         if len(outside):
-            raise InputError(f"a value of {outside[0]:g} lies outside bounds={bounds}; say how far values can reach.")
+            raise InputError(f"a value of {outside[0]:g} lies outside bounds={bounds}; give wider bounds.")
 
 
 def _paired(values: Any, control: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Both as float64 [prompts]; the control in the order of the values, empty where there is none."""
+    """Convert both to float64 [prompts], the control in the order of the values; empty without a control."""
     measured = _numbers(values, "values")
     if control is None:
         return measured, np.empty(0)
     if isinstance(values, pd.Series) and isinstance(control, pd.Series):
         if not (values.index.is_unique and control.index.is_unique):
-            raise InputError("values or control hold two numbers of one prompt; take the mean per prompt first.")
+            raise InputError("values or control hold two numbers for one prompt; take the mean per prompt first.")
         if set(values.index) != set(control.index):
-            raise InputError("values and control are of different prompts: their indexes differ.")
+            raise InputError("values and control are of different prompts; give both the same index.")
         control = control.reindex(values.index)
     beside = _numbers(control, "control")
     if beside.shape != measured.shape:
-        raise InputError(f"{len(measured)} values, but {len(beside)} of the control; give one per prompt of each.")
+        raise InputError(f"{len(measured)} values, but {len(beside)} of the control; give one of each per prompt.")
     return measured, beside
 
 
@@ -287,5 +287,5 @@ def _numbers(values: Any, name: str) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} must be one number per prompt, [prompts]: {error}.") from error
     if np.isinf(numbers).any():
-        raise InputError(f"{name} hold infinity, of which there is no mean; cut them off or take the median first.")
+        raise InputError(f"{name} hold infinity, so that they have no mean; clip them or take the median first.")
     return numbers

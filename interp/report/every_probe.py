@@ -1,4 +1,4 @@
-"""Every installed probe on one model: finished frames are kept in a folder, so that an interrupted survey goes on."""
+"""Run every installed probe on one model, and keep finished frames in a folder, so that a survey can resume."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from interp.runs.registry import Probe
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What became of one probe.
+    """A probe with its frame, or with the reason for having none.
 
     Attributes:
-        probe: which.
+        probe: the probe.
         frame: its rows, or None.
         absent: why there is no frame, a sentence.
-        failed: whether that is an error the probe did not raise on purpose.
-        kept: whether the frame was read from the folder.
+        failed: True if that is an error the probe did not raise on purpose.
+        kept: True if the frame was read from the folder.
     """
 
     probe: Probe
@@ -45,26 +45,26 @@ class ProbeResult:
 def run_every_probe(
     source: Source, texts: pd.DataFrame, *, probes: Sequence[str] | None = None, folder: str | Path
 ) -> Iterator[ProbeResult]:
-    """Run probes one after another, with a progress bar and an estimate of what is left.
+    """Run probes one after another, with a progress bar and an estimate of the time left.
 
-    A probe runs with its own defaults and the arguments of its `example`; one that needs more is absent, and so is one
-    that the model does not suit. A frame that is in the folder for the same model, texts, versions and code (of
-    `interp` and of the probe's package) is read, not made again.
+    A probe runs with its own defaults and the arguments of its `example`. A probe that needs more arguments, or does
+    not suit the model, has no frame. A frame in the folder is read, not computed again, if the model, texts, versions
+    and code (of `interp` and of the probe's package) are the same.
 
     Args:
         source: anything `interp.load` takes.
-        texts: a frame with a column `text`; longer ones than the context are cut.
+        texts: a frame with a column `text`; texts longer than the context are cut.
         probes: names; by default all that are installed.
-        folder: for the frames, Parquet; made if its parent is there.
+        folder: for the frames, as Parquet; created if its parent exists.
 
     Raises:
-        InputError: a text, or a folder that cannot be made.
+        InputError: a text cannot be used, or the folder cannot be created.
         UnknownName: there is no such model or probe.
     """
     chosen = [registry.get(name) for name in (registry.names() if probes is None else probes)]
     folder = _make_folder(Path(folder))
     subject = load(source)
-    digest = subject.tokens(texts, truncate=True).digest  # refuses texts that cannot be used before any probe runs
+    digest = subject.tokens(texts, truncate=True).digest  # refuses unusable texts before any probe runs
     with progress_bar(len(chosen), "probe") as bar:
         for probe in chosen:
             bar.set_description(probe.name)
@@ -82,16 +82,16 @@ def run_every_probe(
 
 
 def some_texts(texts: str | Sequence[str] | pd.DataFrame, n: int) -> pd.DataFrame:
-    """At most `n` texts at even distances, so that the groups of a dataset in order all have theirs.
+    """Return at most `n` texts at even distances, so that each group of a sorted dataset is represented.
 
     >>> some_texts("prompts", 3)["prompt_id"].tolist()
     [0, 60, 119]
 
     Raises:
-        InputError: no texts, or `n` below 1.
+        InputError: there are no texts, or `n` is below 1.
     """
     if n < 1:
-        raise InputError(f"n_prompts is {n}; ask for at least 1.")
+        raise InputError(f"n_prompts={n}: give at least 1.")
     if isinstance(texts, str):
         table = read_texts(texts) if texts in text_dataset_names() else pd.DataFrame({"text": [texts]})
     else:
@@ -108,12 +108,12 @@ def _run(probe: Probe, subject: Subject, texts: pd.DataFrame) -> ProbeResult:
         return ProbeResult(probe, probe.function(subject, **arguments))
     except InterpError as error:
         return ProbeResult(probe, absent=str(error))
-    except Exception as error:  # anyone's probe may fail; the others' frames are not lost for it
+    except Exception as error:  # another package's probe may fail; keep the frames of the rest
         return ProbeResult(probe, absent=f"{type(error).__name__}: {error}", failed=True)
 
 
 def _arguments(probe: Probe, subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
-    """Everything the probe is called with beside the subject."""
+    """Collect the arguments the probe is called with, besides the subject."""
     known = list(inspect.signature(probe.function).parameters.values())[1:]
     names = {one.name for one in known}
     given: dict[str, Any] = {"texts": texts, "truncate": True}
@@ -123,12 +123,12 @@ def _arguments(probe: Probe, subject: Subject, texts: pd.DataFrame) -> dict[str,
     required = [one.name for one in known if one.default is one.empty and one.kind not in open_ended]
     needed = [name for name in required if name not in arguments]
     if needed:
-        raise InputError(f"it needs {', '.join(needed)}, for which no example was given: call it yourself.")
+        raise InputError(f"it needs {', '.join(needed)}, which its example does not give; call it yourself.")
     return arguments
 
 
 def _key(probe: Probe, subject: Subject, digest: str) -> str:
-    """Hash what a frame depends on: model, texts and all code that makes it."""
+    """Hash everything a frame depends on: model, texts and code."""
     model = [subject.name, subject.fingerprint, subject.backend.kind, str(subject.dtype), str(subject.device)]
     identity = [probe.name, code_digest(probe.function), *model, subject.edits, digest]
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
@@ -136,6 +136,6 @@ def _key(probe: Probe, subject: Subject, digest: str) -> str:
 
 def _make_folder(folder: Path) -> Path:
     if folder.is_file() or not folder.resolve().parent.is_dir():
-        raise InputError(f"{str(folder)!r} is no folder and none can be made there; name another.")
+        raise InputError(f"{str(folder)!r} is not a folder and cannot be created; name another.")
     folder.mkdir(exist_ok=True)
     return folder

@@ -1,6 +1,6 @@
-"""One page about a model: every probe's figure and table, the findings and where all of it came from.
+"""Write one page about a model: every probe's figure and table, the findings, and the provenance of all of it.
 
-The page is one file. It holds no script, asks no network for anything, and tells the browser to refuse whatever would.
+The page is one file. It holds no script, loads nothing from a network, and has the browser refuse anything that would.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Section:
-    """What the page says about one frame."""
+    """A section of the page, about one frame."""
 
     anchor: str
     title: str
@@ -51,25 +51,25 @@ def report(
     probes: Sequence[str] | None = None,
     findings: bool | pd.DataFrame = True,
 ) -> Path:
-    """Write one self-contained page: of a model, which every installed probe then runs on, or of frames made already.
+    """Write one self-contained page, about a model, on which every installed probe then runs, or about given frames.
 
-    Of a model, every finished frame is kept as Parquet in a folder beside the page, named after it; a report that was
-    interrupted goes on from there, and says of each frame when it was made. Delete the folder to make all anew.
+    For a model, every finished frame is kept as Parquet in a folder beside the page, named after it. An interrupted
+    report resumes from there, and the page gives the date of each frame. Delete the folder to compute all again.
 
     Args:
         model_or_frames: anything `interp.load` takes, or frames of probes.
         out: the page.
         texts: for the probes: a text, texts, a frame with a column `text` or the name of a shipped dataset. Probes that
-            fit whole layers read the shipped stories where these are too few; the page says what each one read.
-        n_prompts: how many of the texts, at even distances.
+            fit whole layers read the shipped stories if these are too few; the page says what each one read.
+        n_prompts: how many of the texts to take, at even distances.
         probes: names; by default all that are installed.
-        findings: whether to put the papers' claims to the test too; or a frame of `interp.findings`.
+        findings: True to test the papers' claims too, or a frame of `interp.findings`.
 
     Returns:
-        Where the page is.
+        The path of the page.
 
     Raises:
-        InputError: a folder that is not there, texts or frames that cannot be used.
+        InputError: the page's folder does not exist, or texts or frames cannot be used.
         UnknownName: there is no such model or probe.
 
     >>> import interp, tempfile
@@ -81,7 +81,7 @@ def report(
     """
     out = Path(out)
     if not out.resolve().parent.is_dir():
-        raise InputError(f"the folder of {str(out)!r} does not exist; make it first.")
+        raise InputError(f"the folder of {str(out)!r} does not exist; create it first.")
     frames = [model_or_frames] if isinstance(model_or_frames, pd.DataFrame) else model_or_frames
     if isinstance(frames, Sequence) and not isinstance(frames, str):
         entries, facts, title = _given(frames), [], "Frames"
@@ -95,9 +95,9 @@ def report(
             f"{subject.architecture}, {subject.n_layers} layers of {subject.d_model}, {subject.n_heads} heads, "
             f"vocabulary {subject.d_vocab:,}; {subject.backend.kind}, {subject.dtype}, "
             f"fingerprint {subject.fingerprint}.",
-            f"Probes that read texts read {len(table)} of them, unless their section says otherwise.",
+            f"Probes that read texts read {len(table)} texts, unless their section says otherwise.",
         ]
-        title = f"What the probes say of {subject.name}"
+        title = f"Probes of {subject.name}"
         verdicts = findings if isinstance(findings, pd.DataFrame) else _found(subject, folder) if findings else None
     out.write_text(_page(title, facts, entries, verdicts), encoding="utf-8")
     return out
@@ -108,7 +108,7 @@ def _given(frames: Sequence[pd.DataFrame]) -> list[ProbeResult]:
         raise InputError("no frames were given; pass a model, or at least one frame.")
     for frame in frames:
         if not isinstance(frame, pd.DataFrame):
-            raise InputError(f"a {type(frame).__name__} is no frame; pass a model, or frames of probes.")
+            raise InputError(f"a {type(frame).__name__} is not a DataFrame; pass a model, or frames of probes.")
     return [ProbeResult(registry.get(frame.interp.schema.probe), frame) for frame in frames]
 
 
@@ -158,7 +158,7 @@ def _section(number: int, entry: ProbeResult) -> Section:
 
 
 def _summary_table(probe: Probe, frame: pd.DataFrame) -> Markup:
-    """The probe's own summary, or the frame itself where it has none."""
+    """Return the probe's own summary as a table, or the frame itself if it has none."""
     try:
         table, caption = frame.interp.summary(), f"Summary of {probe.name}"
         if note := table.attrs.get("note"):
@@ -170,7 +170,7 @@ def _summary_table(probe: Probe, frame: pd.DataFrame) -> Markup:
 
 
 def _picture(probe: Probe, frame: pd.DataFrame) -> tuple[Markup, list[str]]:
-    """The probe's figure; without one the tokens of the first text, where the frame has a row for each."""
+    """Return the probe's figure; without one, the tokens of the first text, if the frame has a row for each."""
     if probe.plot is None:
         try:
             return heat_map.token_map(frame, probe.schema), []

@@ -120,7 +120,7 @@ def test_every_probe_has_a_section_or_a_reason(page):
     for name in ("logit_lens", "normxlogit", "vocabulary", "run_schedules", "guest"):
         assert f"<h2>{name}</h2>" in text
     assert "It failed: RuntimeError: no such luck" in text
-    assert "it needs words, for which no example was given" in text
+    assert "it needs words, which its example does not give" in text
     assert "3 texts of" in text and "fingerprint" in text  # what was read, by which model
 
 
@@ -210,11 +210,11 @@ def test_texts_are_taken_at_even_distances():
     ("source", "options", "error", "words"),
     [
         ([], {}, InputError, "no frames"),
-        ([1], {}, InputError, "a int is no frame"),
+        ([1], {}, InputError, "a int is not a DataFrame"),
         (pd.DataFrame({"a": [1]}), {}, InputError, "not made by a probe"),
         ("refrence", {}, UnknownName, "did you mean 'reference'"),
         ("reference", {"probes": ["logit_lense"]}, UnknownName, "did you mean 'logit_lens'"),
-        ("reference", {"n_prompts": 0}, InputError, "n_prompts is 0"),
+        ("reference", {"n_prompts": 0}, InputError, "n_prompts=0: give at least 1"),
         ("reference", {"texts": []}, InputError, "no texts"),
     ],
 )
