@@ -1,4 +1,4 @@
 """Which few weights already predict bigrams?
 
-`search/` finds a subnetwork, `evaluation/` says what it is evidence for.
+`search/` finds subnetworks; `evaluation/` shows what they are evidence for.
 """

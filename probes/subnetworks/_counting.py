@@ -1,4 +1,4 @@
-"""Counting adjacent tokens of texts that need not fit in memory."""
+"""Count adjacent tokens of texts that need not fit in memory."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _PENDING = 1 << 22  # pairs collected before they are added up
 
 
 def texts_of(corpus: str | Path | Iterable[str]) -> tuple[Iterator[Iterator[str]], str]:
-    """Documents as pieces of text, and what to call the corpus.
+    """Return the documents of a corpus, each in pieces of text, and the name of the corpus.
 
     Raises:
-        InputError: a folder without texts.
-        UnknownName: neither a path nor a shipped dataset.
+        InputError: the folder has no .txt file.
+        UnknownName: the corpus is neither a path nor a shipped dataset.
     """
     if isinstance(corpus, str) and corpus in text_dataset_names():
         return ((iter([text])) for text in read_texts(corpus)["text"]), corpus
@@ -39,31 +39,31 @@ def texts_of(corpus: str | Path | Iterable[str]) -> tuple[Iterator[Iterator[str]
 
 def _pieces_of(text: Any) -> Iterator[str]:
     if not isinstance(text, str):
-        raise InputError(f"a corpus is made of texts, not of {type(text).__name__}.")
+        raise InputError(f"the corpus holds a {type(text).__name__}; give texts (str).")
     yield text
 
 
 def _pieces_of_file(path: Path) -> Iterator[str]:
-    """Whole lines, about a million characters at a time."""
+    """Yield whole lines, about a million characters at a time."""
     with path.open(encoding="utf-8") as file:
         while lines := file.readlines(_PIECE):
             yield "".join(lines)
 
 
 def counted_texts(documents: Iterable[Iterable[str]], subject: Subject) -> sparse.csr_array:
-    """Every adjacent pair within each document, float64 CSR [V, V].
+    """Count every adjacent pair of tokens within each document, float64 CSR [V, V].
 
     Raises:
         InputError: the model has no tokenizer.
     """
     if subject.tokenizer is None:
-        raise InputError("this model came without a tokenizer: pass token ids, or load it with tokenizer=.")
+        raise InputError("this model came without a tokenizer; pass token ids, or load it with tokenizer=.")
     start = [subject.tokenizer.bos_token_id] if adds_bos(subject.tokenizer) else []
     return _summed(_pairs_of_documents(documents, subject.tokenizer, start), subject.d_vocab)
 
 
 def counted_ids(prompts: Iterable[Tensor], d_vocab: int) -> sparse.csr_array:
-    """Every adjacent pair within each prompt, float64 CSR [V, V]."""
+    """Count every adjacent pair of tokens within each prompt, float64 CSR [V, V]."""
     arrays = (prompt.numpy() for prompt in prompts)
     return _summed(((ids[:-1], ids[1:]) for ids in arrays), d_vocab)
 
@@ -81,7 +81,7 @@ def _pairs_of_documents(
 
 
 def _summed(pairs: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]], d_vocab: int) -> sparse.csr_array:
-    """Add pairs up as they come; what is held is bounded by the number of different pairs."""
+    """Add up pairs as they arrive; memory is bounded by the number of different pairs."""
     total = sparse.csr_array((d_vocab, d_vocab), dtype=np.float64)
     waiting: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     n_waiting = 0

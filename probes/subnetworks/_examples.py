@@ -1,4 +1,4 @@
-"""Arguments that show a probe on any model: what `interp report` calls those with that need more than texts."""
+"""Example arguments for probes that need more than texts; `interp report` uses them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from probes.subnetworks.subnetwork import Subnetwork
 
 
 def pilot(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
-    """Example of a search for a subnetwork: of neurons and heads for half a minute, not of weights for many."""
+    """Return arguments of a short search: over neurons and heads, half a minute; over weights it takes many."""
     return {"sparsity": 1, "unit": "neuron", "recipe": "pilot"}
 
 
 def shipped_subnetwork(subject: Subject, sparsity: int = 10, kind: str = "bigram") -> Subnetwork:
-    """A subnetwork that ships; `kind` is "bigram" or "optimal", or "untrained", of an untrained model.
+    """Load a shipped subnetwork; `kind` is "bigram", "optimal", or "untrained" (found in an untrained model).
 
     Raises:
-        ModelError: the subject is not the model it is of.
+        ModelError: the subnetwork belongs to another model.
     """
     found = Subnetwork.load(shipped_path("subnetworks") / f"{kind}-{sparsity}.safetensors")
     found.check(subject)
@@ -28,5 +28,5 @@ def shipped_subnetwork(subject: Subject, sparsity: int = 10, kind: str = "bigram
 
 
 def with_subnetwork(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
-    """Example of a probe of subnetworks: the one that ships."""
+    """Return the shipped subnetwork as the example argument."""
     return {"subnetwork": shipped_subnetwork(subject)}

@@ -1,7 +1,7 @@
-"""The bigram model of a corpus: P(next token | current token) from counts, unsmoothed, with a stated backoff.
+"""The bigram model of a corpus: P(next token | current token) from counts, unsmoothed, with backoff.
 
-A token the corpus never shows before another one has no row of its own: it gets the unigram distribution, and where
-nothing was counted at all, the uniform one (Chang & Bergen, arXiv 2504.15471).
+A token that the corpus never shows before another one gets the unigram distribution. If nothing was counted at all,
+every token gets the uniform one (Chang & Bergen, arXiv 2504.15471).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from interp.data.bigram_counts import BigramCounts, load_counts, tokens_sha256, 
 from probes.subnetworks._counting import counted_ids, counted_texts, texts_of
 
 Corpus: TypeAlias = str | Path | Iterable[str] | Tensor
-"""What is counted: "shipped", a file or folder of texts, texts one by one, or token ids [pos] or [prompt, pos]."""
+"""A corpus: "shipped", a file or folder of texts, an iterable of texts, or token ids [pos] or [prompt, pos]."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,12 +32,12 @@ class BigramModel:
     """Counts of adjacent tokens, and the distributions they give.
 
     Attributes:
-        pairs: float64 CSR [V, V]; row = current token, column = the token after it.
+        pairs: float64 CSR [V, V]; row = current token, column = next token.
         unigram: float64 [V], how often each token occurs as the next one.
-        current: float64 [V], how often each token occurs before another one; what exceeds its row's sum was counted but
-            not kept, and is spread as the unigram distribution.
-        corpus: what was counted.
-        tokenizer_sha256: of the vocabulary the counts are for; None where it is not known.
+        current: float64 [V], how often each token occurs before another one. If this exceeds the sum of the token's row
+            in `pairs`, the rest was counted but not kept, and is spread as the unigram distribution.
+        corpus: name of the corpus.
+        tokenizer_sha256: hash of the vocabulary that the counts are for; None if it is not known.
     """
 
     pairs: sparse.csr_array
@@ -51,7 +51,7 @@ class BigramModel:
         counts = self.pairs.data, self.unigram, self.current
         if shape != (size, size) or len(self.current) != size or size < 1:
             raise InputError(
-                f"pairs {list(shape)}, unigram [{size}] and current [{len(self.current)}] do not go together; "
+                f"pairs {list(shape)}, unigram [{size}] and current [{len(self.current)}] do not match; "
                 "give [V, V], [V] and [V]."
             )
         if not all(np.isfinite(one).all() and (one >= 0).all() for one in counts):
@@ -61,13 +61,13 @@ class BigramModel:
 
     @classmethod
     def from_transition(cls, transition: Tensor | NDArray[np.floating]) -> BigramModel:
-        """The model of a row-stochastic matrix P [V, V], every current token as frequent as any other.
+        """Make the model of a row-stochastic matrix P [V, V], in which all current tokens are equally frequent.
 
         >>> BigramModel.from_transition(torch.tensor([[0.25, 0.75], [0.5, 0.5]])).probs([0]).tolist()
         [[0.25, 0.75]]
 
         Raises:
-            InputError: rows that do not sum to 1.
+            InputError: the rows do not sum to 1.
         """
         matrix = np.asarray(transition, dtype=np.float64)
         if matrix.ndim != 2 or not np.allclose(matrix.sum(axis=1), 1, atol=1e-6):
@@ -77,7 +77,7 @@ class BigramModel:
 
     @classmethod
     def from_counts(cls, counts: BigramCounts, corpus: str) -> BigramModel:
-        """The model of counts as they are shipped."""
+        """Make the model of shipped counts."""
         pairs = sparse.csr_array(counts.pairs.astype(np.float64))
         unigram, current = counts.unigram.astype(np.float64), counts.current.astype(np.float64)
         return cls(pairs, unigram, current, corpus, counts.tokenizer_sha256)
@@ -101,27 +101,27 @@ class BigramModel:
 
     @cached_property
     def unigram_probs(self) -> NDArray[np.float64]:
-        """The distribution backed off to, float64 [V]: the unigram's, or the uniform one where nothing was counted."""
+        """Backoff distribution, float64 [V]: the unigram distribution, or the uniform one if nothing was counted."""
         total = self.unigram.sum()
         uniform = np.full(self.d_vocab, 1 / self.d_vocab)
         return self.unigram / total if total else uniform
 
     @cached_property
     def backoff(self) -> NDArray[np.float64]:
-        """Share of each row that is the unigram distribution, float64 [V]: 1 for a token never seen before another."""
+        """Share of the unigram distribution in each row, float64 [V]; 1 for a token never seen before another."""
         share = 1 - np.divide(self._kept, self.current, out=np.zeros(self.d_vocab), where=self.current > 0)
-        return np.where(share < 1e-9, 0.0, share)  # rows kept whole, up to the rounding of their sum
+        return np.where(share < 1e-9, 0.0, share)  # complete rows, up to the rounding of their sum
 
     @cached_property
     def seen(self) -> sparse.csr_array:
-        """P(next | current) of the pairs kept, float64 CSR [V, V]; the rest of each row is its `backoff`."""
+        """P(next | current) of the kept pairs, float64 CSR [V, V]; the rest of each row is its `backoff`."""
         scale = np.divide(1 - self.backoff, self._kept, out=np.zeros(self.d_vocab), where=self._kept > 0)
         scaled = self.pairs.copy()
         scaled.data = self.pairs.data * np.repeat(scale, np.diff(self.pairs.indptr))
         return scaled
 
     def probs(self, ids: Tensor | Iterable[int]) -> Tensor:
-        """Distributions of the next token after each of ids [...], float64 [..., V]; each sums to 1.
+        """Return the next-token distribution after each of ids [...], float64 [..., V]; each sums to 1.
 
         Raises:
             InputError: an id outside the vocabulary.
@@ -132,7 +132,7 @@ class BigramModel:
         return torch.from_numpy(dense[place.reshape(current.shape)])
 
     def surprisal(self, current: Tensor | Iterable[int], following: Tensor | Iterable[int]) -> Tensor:
-        """-log2 P(following | current), bits, float64 of the shape of both; infinite for a pair never seen.
+        """Return -log2 P(following | current) in bits, float64, shaped as both; infinite for a pair never seen.
 
         >>> model = BigramModel.from_transition(torch.tensor([[0.25, 0.75], [0.0, 1.0]]))
         >>> model.surprisal([0, 1], [0, 0]).tolist()
@@ -149,7 +149,7 @@ class BigramModel:
         return _bits(seen + self.backoff[before] * self.unigram_probs[after])
 
     def unigram_surprisal(self, following: Tensor | Iterable[int]) -> Tensor:
-        """-log2 P(following) whatever came before, bits, float64 of the shape of `following`.
+        """Return -log2 P(following) without context in bits, float64, shaped as `following`.
 
         Raises:
             InputError: an id outside the vocabulary.
@@ -157,7 +157,7 @@ class BigramModel:
         return _bits(self.unigram_probs[self._checked(following)])
 
     def entropy(self) -> Tensor:
-        """Entropy of the next token after each token, nats, float64 [V]: no predictor's expected loss is lower."""
+        """Return the entropy of the next token after each token, nats, float64 [V]; no expected loss is lower."""
         entropies = np.empty(self.d_vocab)
         for start in range(0, self.d_vocab, 1024):
             rows = self.probs(range(start, min(start + 1024, self.d_vocab)))
@@ -165,20 +165,20 @@ class BigramModel:
         return torch.from_numpy(entropies)
 
     def check(self, subject: Subject) -> None:
-        """Refuse a model with another vocabulary.
+        """Check that the counts fit a model's vocabulary.
 
         Raises:
-            ModelError: the counts are of more tokens than it has, or of another tokenizer's.
+            ModelError: the counts have more tokens than the model, or are of another tokenizer.
         """
         if self.d_vocab > subject.d_vocab:
             raise ModelError(
-                f"{self!r} has more tokens than the {subject.d_vocab:,} of {subject.name!r}; count for its tokenizer."
+                f"{self!r} has more tokens than the {subject.d_vocab:,} of {subject.name!r}; count with its tokenizer."
             )
         known = self.tokenizer_sha256 is not None and subject.tokenizer is not None
         if known and tokens_sha256(vocabulary(subject.tokenizer)) != self.tokenizer_sha256:
             raise ModelError(
                 f"{self!r} was counted with another tokenizer than that of {subject.name!r}; "
-                "count a corpus of your own: bigram_model(subject, folder)."
+                "count your own corpus: bigram_model(subject, folder)."
             )
 
     def save(self, path: str | Path) -> Path:
@@ -197,15 +197,15 @@ class BigramModel:
             with path.open("wb") as file:  # numpy would append .npz to a name without it
                 np.savez_compressed(file, **arrays, unigram=self.unigram, current=self.current, **about)
         except OSError as error:
-            raise InputError(f"counts cannot be written to {str(path)!r}: {error.strerror}.") from error
+            raise InputError(f"the counts cannot be written to {str(path)!r}: {error.strerror}.") from error
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> BigramModel:
-        """Read what `save` wrote.
+        """Read a file written by `save`.
 
         Raises:
-            InputError: there is no such file, or it holds something else.
+            InputError: the file is missing or holds something else.
         """
         try:
             with np.load(path, allow_pickle=False) as saved:
@@ -235,7 +235,7 @@ class BigramModel:
             ids = ids.cpu().numpy()
         array = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids))
         if not np.issubdtype(array.dtype, np.integer):
-            raise InputError(f"token ids are whole numbers, not {array.dtype}.")
+            raise InputError(f"token ids are {array.dtype}; give whole numbers.")
         if array.size and (array.min() < 0 or array.max() >= self.d_vocab):
             raise InputError(f"token ids run from {array.min()} to {array.max()}; the vocabulary has {self.d_vocab}.")
         return array.astype(np.int64)
@@ -244,19 +244,19 @@ class BigramModel:
 def bigram_model(subject: Source, corpus: Corpus = "shipped") -> BigramModel:
     """Count a corpus with a model's tokenizer.
 
+    Pairs are counted within documents only; a document begins with a start-of-text token if the tokenizer adds one.
+
     Args:
         subject: anything `interp.load` takes; only its tokenizer and vocabulary are used.
-        corpus: "shipped": the counts of the reference model's training text, for models of its tokenizer. A folder of
-            .txt files, or one such file, or the name of a shipped dataset; each file or text is a document, read piece
-            by piece. Texts one by one (any iterable). Token ids [pos] or [prompt, pos].
-
-    Pairs are counted within documents only, a start-of-text token first where the tokenizer puts one.
+        corpus: "shipped": the counts of the reference model's training text, for models with its tokenizer. Or a folder
+            of .txt files, one such file, or the name of a shipped dataset; each file or text is one document, read in
+            pieces. Or any iterable of texts. Or token ids [pos] or [prompt, pos].
 
     Returns:
         A `BigramModel`.
 
     Raises:
-        InputError: an empty corpus, or one that cannot be read.
+        InputError: the corpus is empty or cannot be read.
         ModelError: the shipped counts are of another tokenizer than the model's.
 
     >>> model = bigram_model("reference")
@@ -282,11 +282,11 @@ def bigram_model(subject: Source, corpus: Corpus = "shipped") -> BigramModel:
         pairs = counted_texts(texts, loaded)
         digest = tokens_sha256(vocabulary(loaded.tokenizer))
     if not pairs.nnz:
-        raise InputError(f"the corpus {counted_from!r} holds no two adjacent tokens; give it some text.")
+        raise InputError(f"the corpus {counted_from!r} holds no two adjacent tokens; give more text.")
     unigram, current = (np.asarray(pairs.sum(axis=axis), dtype=np.float64) for axis in (0, 1))
     return BigramModel(pairs, unigram, current, counted_from, digest)
 
 
 def _bits(probs: NDArray[np.float64]) -> Tensor:
     with np.errstate(divide="ignore"):
-        return torch.from_numpy(-np.log2(probs) + 0.0)  # + 0.0: no -0.0 for a certain token
+        return torch.from_numpy(-np.log2(probs) + 0.0)  # + 0.0 turns the -0.0 of a certain token into 0.0

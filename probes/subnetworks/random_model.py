@@ -1,4 +1,4 @@
-"""The control that masks need: the same architecture, untrained."""
+"""The control for masks: the same architecture, untrained."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from interp.authoring import Source, Subject, load
 
 
 def random_model(subject: Source, *, seed: int = 0, keep_embeddings: bool = False) -> Subject:
-    """A model of the same architecture and size, with weights as before training.
+    """Make an untrained model of the same architecture and size.
 
     Masks can make an untrained network do what it never learnt: with trained embeddings, as well as the trained one
-    (Chang and Bergen 2025, table 3). What a subnetwork found here does is no evidence of what the model has learnt.
+    (Chang and Bergen 2025, table 3). A subnetwork found here is not evidence of what the model has learnt.
 
     Args:
         subject: anything `interp.load` takes.
         seed: of the weights.
-        keep_embeddings: keep token and position embeddings and the unembedding; draw the rest.
+        keep_embeddings: keep token and position embeddings and the unembedding; draw only the rest at random.
 
     Returns:
-        Another subject, with the same tokenizer; `subject` is left as it is.
+        Another subject with the same tokenizer; `subject` is not changed.
 
     Raises:
         ModelError: the model is on another machine.
@@ -32,7 +32,7 @@ def random_model(subject: Source, *, seed: int = 0, keep_embeddings: bool = Fals
     with torch.random.fork_rng(devices=[own.device] if own.device.type == "cuda" else []):
         torch.manual_seed(seed)
         live = own.backend.untrained(keep_embeddings)
-        # Within too: a bridge draws weights that it overwrites.
+        # Loaded inside the fork: a bridge draws random weights before it overwrites them.
         fresh = load(live, backend=own.backend.kind, tokenizer=own.tokenizer)  # type: ignore[arg-type]
     fresh.name = f"{own.name}, random but for embeddings" if keep_embeddings else f"{own.name}, random"
     return fresh

@@ -1,6 +1,6 @@
-"""A subnetwork: which weights of attention and MLP a model keeps, where all others are set to 0.
+"""A subnetwork: the weights of attention and MLP that a model keeps; all others are set to 0.
 
-Biases, norms, embeddings and the unembedding are always kept, so that an empty subnetwork still predicts something.
+Biases, norms, embeddings and the unembedding are always kept, so an empty subnetwork still predicts something.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FORMAT = "interp subnetwork 1"
 
 @dataclass(frozen=True)
 class Maskable:
-    """A weight matrix that a subnetwork keeps some weights of.
+    """A weight matrix that a subnetwork can mask.
 
     Attributes:
         name: such as "blocks.3.mlp.in.weight".
@@ -45,7 +45,7 @@ class Maskable:
 
 
 def maskable(subject: Subject) -> tuple[Maskable, ...]:
-    """Every weight matrix of attention and MLP, block by block; nothing else is ever masked.
+    """Return every weight matrix of attention and MLP, block by block; nothing else is ever masked.
 
     Raises:
         ModelError: a block has no single MLP.
@@ -59,13 +59,13 @@ def maskable(subject: Subject) -> tuple[Maskable, ...]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Subnetwork:
-    """A mask per weight matrix of one model.
+    """One mask for every weight matrix of a model.
 
     Attributes:
-        masks: by the names of `maskable`, bool [out, in], on the CPU; True keeps the weight. Of every matrix.
+        masks: by the names of `maskable`, bool [out, in], on the CPU; True keeps the weight. Every matrix has one.
         model: name of the model.
-        fingerprint: of that model, see `Subject.fingerprint`; None where the masks came without one.
-        origin: how it was made, JSON.
+        fingerprint: of that model, see `Subject.fingerprint`; None if the masks came without one.
+        origin: how it was made, as JSON.
     """
 
     masks: Mapping[str, Tensor]
@@ -96,12 +96,12 @@ class Subnetwork:
 
     @cached_property
     def n_kept(self) -> int:
-        """How many weights it keeps."""
+        """Number of weights it keeps."""
         return sum(int(mask.sum()) for mask in self.masks.values())
 
     @property
     def n_total(self) -> int:
-        """How many weights could be kept."""
+        """Number of weights that can be kept."""
         return sum(mask.numel() for mask in self.masks.values())
 
     @property
@@ -118,7 +118,7 @@ class Subnetwork:
         return digest.hexdigest()
 
     def counts(self) -> pd.DataFrame:
-        """One row per matrix: `layer`, `component`, `kept_count`, `total_count`, `kept_fraction`, `share_of_kept`."""
+        """Count by matrix: `layer`, `component`, `kept_count`, `total_count`, `kept_fraction`, `share_of_kept`."""
         rows = []
         for name, mask in self.masks.items():
             layer, component = _place(name)
@@ -129,16 +129,16 @@ class Subnetwork:
         return frame
 
     def complement(self) -> Subnetwork:
-        """The model without this subnetwork."""
+        """Return the subnetwork of all other weights: the model without this one."""
         return self._made("complement", lambda name, mask: ~mask)
 
     def random_like(self, seed: int, *, structured: bool = False) -> Subnetwork:
-        """A random subnetwork with the same number of weights of every matrix.
+        """Draw a random subnetwork with the same number of weights in every matrix.
 
         Args:
             seed: of the draw.
-            structured: shuffle whole rows (outputs) of each matrix, so that what is kept within a row stays together; a
-                stronger control than weights drawn one by one.
+            structured: shuffle whole rows (outputs) of each matrix, so that the weights kept within a row stay
+                together; a stronger control than weights drawn one by one.
         """
         generator = torch.Generator().manual_seed(seed)
 
@@ -150,26 +150,26 @@ class Subnetwork:
         return self._made("random rows" if structured else "random weights", drawn, seed=seed)
 
     def __and__(self, other: Subnetwork) -> Subnetwork:
-        """The weights both keep."""
+        """Return the subnetwork of the weights that both keep."""
         self._require_same_model(other)
         return self._made("and", lambda name, mask: mask & other.masks[name], other=dict(other.origin))
 
     def __or__(self, other: Subnetwork) -> Subnetwork:
-        """The weights either keeps."""
+        """Return the subnetwork of the weights that at least one keeps."""
         self._require_same_model(other)
         return self._made("or", lambda name, mask: mask | other.masks[name], other=dict(other.origin))
 
     @contextmanager
     def applied(self, subject: Subject) -> Iterator[Subject]:
-        """Within, the subject multiplies by the weights kept and by 0 for all others; every frame made in it says so.
+        """Set all weights that are not kept to 0 inside this context; every frame made in it records the subnetwork.
 
-        The model's own tensors are not written to: other ones take their place, and go when the block is left.
+        The model's own tensors are not written to: masked copies replace them until the context ends.
 
         Args:
-            subject: the loaded model the masks are of; what is yielded is it.
+            subject: the loaded model the masks belong to; it is also what is yielded.
 
         Raises:
-            ModelError: it is another model.
+            ModelError: the subject is another model.
 
         >>> import interp
         >>> subject = interp.load("reference")
@@ -186,21 +186,21 @@ class Subnetwork:
             yield subject
 
     def check(self, subject: Subject) -> None:
-        """Refuse any model but the one the masks are of.
+        """Check that a model is the one the masks belong to.
 
         Raises:
-            ModelError: its matrices have other names or sizes, or its weights are others.
+            ModelError: its matrices have other names or shapes, or its weights differ.
         """
+        mend = "Find one for it with probes.find_subnetwork."
         theirs = {one.name: one.shape for one in maskable(subject)}
         ours = {name: tuple(mask.shape) for name, mask in self.masks.items()}
         differing = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
         if differing:
             name = differing[0]
             raise ModelError(
-                f"this subnetwork of {self.model!r} has {name} {ours.get(name, 'not at all')}, {subject.name!r} has it "
-                f"{theirs.get(name, 'not at all')}: it is of another model."
+                f"{name} is {ours.get(name, 'missing')} in this subnetwork of {self.model!r} and "
+                f"{theirs.get(name, 'missing')} in {subject.name!r}: it is of another model. {mend}"
             )
-        mend = "Find one for it with probes.find_subnetwork."
         require_same_weights(
             "this subnetwork",
             self.model,
@@ -211,7 +211,7 @@ class Subnetwork:
         )  # fmt: skip
 
     def save(self, path: str | Path) -> Path:
-        """Write the masks as one safetensors file, a bit per weight, with the model's fingerprint and the origin.
+        """Write the masks to one safetensors file, one bit per weight, with the model's fingerprint and the origin.
 
         Raises:
             InputError: the file cannot be written.
@@ -228,10 +228,10 @@ class Subnetwork:
 
     @classmethod
     def load(cls, path: str | Path) -> Subnetwork:
-        """Read what `save` wrote.
+        """Read a file written by `save`.
 
         Raises:
-            InputError: there is no such file, or it holds something else.
+            InputError: the file is missing or holds something else.
         """
         about, packed = tensor_file.read(path, "subnetwork", _FORMAT)
         masks = {name: _unpacked(packed[name], shape) for name, shape in about["shapes"].items()}
@@ -245,18 +245,18 @@ class Subnetwork:
         shapes, theirs = ({name: mask.shape for name, mask in one.masks.items()} for one in (self, other))
         known = None not in (self.fingerprint, other.fingerprint)
         if shapes != theirs or (known and self.fingerprint != other.fingerprint):
-            raise ModelError(f"these are subnetworks of different models: {self!r} and {other!r}.")
+            raise ModelError(f"{self!r} and {other!r} are subnetworks of different models; combine those of one model.")
 
 
 def _masked(matrices: list[WeightMatrix], masks: Mapping[str, Tensor]) -> dict[nn.Module, nn.Parameter]:
-    """A parameter per module, with what the masks drop set to 0."""
+    """Return one parameter per module, with the weights that are not kept set to 0."""
     weights: dict[nn.Module, nn.Parameter] = {}
     for matrix in matrices:
         if matrix.module not in weights:
             copied = matrix.module.weight.detach().clone()  # type: ignore[operator]
             weights[matrix.module] = nn.Parameter(copied, requires_grad=False)
         part = matrix.view(weights[matrix.module].detach())
-        # Filled in rather than multiplied: 0 times an infinite weight would be no 0.
+        # Filled, not multiplied: 0 times an infinite weight would be NaN.
         part.masked_fill_(~masks[matrix.name].to(part.device).view(part.shape), 0)
     return weights
 
@@ -277,7 +277,7 @@ def _unpacked(packed: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def shares(subnetwork: Subnetwork, kept: np.ndarray, total: np.ndarray | int) -> dict[str, Any]:
-    """Columns on parts of a subnetwork that keep so many of so many weights each."""
+    """Return the columns that describe parts of a subnetwork, from their numbers of kept and of all weights."""
     return {
         "kept_count": kept,
         "total_count": total,

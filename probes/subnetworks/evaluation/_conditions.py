@@ -1,4 +1,4 @@
-"""The models a subnetwork is compared with: the full one, what is left without it, itself alone, and chance."""
+"""The models to compare: the full model, the model without a subnetwork, the subnetwork alone, and random ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Subnetworks: TypeAlias = Subnetwork | Mapping[float, Subnetwork]
 """One subnetwork, or several by their sparsity: a result of `find_subnetwork`, or a mapping."""
 
 RandomModels: TypeAlias = Mapping[str, tuple[Source, Subnetworks]]
-"""By the name of a control: an untrained model, and what `find_subnetwork` found in it."""
+"""Controls by name: an untrained model, and the result of `find_subnetwork` in it."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class SubnetworkCondition:
     """A model to measure.
 
     Attributes:
-        name: "full"; "minus": without the subnetwork's weights; "only": with no others.
-        control: "none", or what stands in for the subnetwork.
-        sparsity: that it was found with; NaN where that says nothing.
-        kept: share of the maskable weights at work.
-        applied: a context in which it can be run.
+        name: "full"; "minus": without the subnetwork's weights; "only": with these weights alone.
+        control: "none", or the control that replaces the subnetwork.
+        sparsity: lambda the subnetwork was found with; NaN if there is none.
+        kept: share of the maskable weights in use.
+        applied: returns a context in which the model can be run.
     """
 
     name: Literal["full", "minus", "only"]
@@ -39,7 +39,7 @@ class SubnetworkCondition:
     applied: Callable[[], AbstractContextManager[Subject]] = field(repr=False)
 
     def columns(self) -> dict[str, object]:
-        """What a frame says of it."""
+        """Return the columns that describe the condition in a frame."""
         return {
             "condition": self.name,
             "control": self.control,
@@ -49,34 +49,36 @@ class SubnetworkCondition:
 
 
 def by_sparsity(given: Subnetworks) -> dict[float, Subnetwork]:
-    """Subnetworks by their sparsity; NaN for one of which none is known.
+    """Return subnetworks by their sparsity; NaN if a single one was given without it.
 
     Raises:
-        InputError: something else, or none.
+        InputError: something other than subnetworks was given, or none.
     """
     if isinstance(given, Subnetwork):
         return {float("nan"): given}
     if not isinstance(given, Mapping) or not all(isinstance(one, Subnetwork) for one in given.values()):
-        raise InputError(f"a subnetwork, a result of find_subnetwork, or a dict of subnetworks, not {given!r}.")
+        raise InputError(
+            f"{given!r} is not a subnetwork; give a Subnetwork, a result of find_subnetwork, or a dict of subnetworks."
+        )
     if not given:
         raise InputError("no subnetworks were given; pass at least one.")
     return {float(sparsity): one for sparsity, one in given.items()}
 
 
 def digests(found: Mapping[float, Subnetwork]) -> list[list[object]]:
-    """What a run says of its subnetworks: sparsity and digest of the masks."""
+    """Return the parameters of a run that identify its subnetworks: sparsity and digest of the masks."""
     return [[str(sparsity), one.digest] for sparsity, one in found.items()]
 
 
 def full(subject: Subject) -> SubnetworkCondition:
-    """The model itself."""
+    """Return the condition of the full model."""
     return SubnetworkCondition("full", "none", np.nan, 1.0, lambda: nullcontext(subject))
 
 
 def alone(
     subject: Subject, found: Mapping[float, Subnetwork], seed: int, structured: bool = True
 ) -> Iterator[SubnetworkCondition]:
-    """Each subnetwork, and random ones of as many weights in every matrix, by themselves."""
+    """Yield each subnetwork alone, and random ones with as many weights in every matrix."""
     for sparsity, subnetwork in found.items():
         yield _only(subject, "none", sparsity, subnetwork)
         yield _only(subject, "random", sparsity, subnetwork.random_like(seed))
@@ -85,7 +87,7 @@ def alone(
 
 
 def ablations(subject: Subject, found: Mapping[float, Subnetwork], seed: int) -> Iterator[SubnetworkCondition]:
-    """The model without each subnetwork, and without random ones of as many weights in every matrix."""
+    """Yield the model without each subnetwork, and without random ones with as many weights in every matrix."""
     for sparsity, subnetwork in found.items():
         removed = {
             "none": subnetwork,
@@ -98,12 +100,12 @@ def ablations(subject: Subject, found: Mapping[float, Subnetwork], seed: int) ->
 
 
 def empty(subject: Subject) -> SubnetworkCondition:
-    """No weight kept: what embeddings, norms and biases say by themselves."""
+    """Return the condition that keeps no weight: only embeddings, norms and biases."""
     return _only(subject, "empty", np.nan, Subnetwork.empty(subject))
 
 
 def untrained(models: RandomModels) -> Iterator[SubnetworkCondition]:
-    """Subnetworks found in untrained models, alone there."""
+    """Yield the subnetworks found in untrained models, each alone in its model."""
     for name, (source, given) in models.items():
         subject = load(source)
         for sparsity, subnetwork in by_sparsity(given).items():

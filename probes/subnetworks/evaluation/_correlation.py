@@ -11,28 +11,28 @@ from interp.authoring import InputError, UnknownName
 from interp.stats import count_draws, draw_units, interval
 
 Infinite: TypeAlias = Literal["max", "drop"]
-"""What becomes of tokens a count has never seen, whose surprisal is infinite: the largest finite value, or left out."""
+"""Rule for tokens that were never counted, whose surprisal is infinite: take the largest finite one, or leave out."""
 
 _NAMES = ("r", "partial_r", "baseline_r")
-# A squared correlation this near 1 is 1: what the third variable leaves over is rounding.
+# A squared correlation this near 1 counts as 1: what the third variable leaves is rounding.
 _DETERMINED = 1 - 1e-12
 
 
 def finite(surprisals: NDArray[np.float64], rule: Infinite) -> NDArray[np.float64]:
-    """Surprisals with infinite ones replaced by the largest finite one, or by NaN where they are to be dropped.
+    """Replace infinite surprisals by the largest finite one ("max"), or by NaN ("drop").
 
     >>> finite(np.array([1.0, np.inf, 3.0]), "max").tolist(), finite(np.array([1.0, np.inf]), "drop").tolist()
     ([1.0, 3.0, 3.0], [1.0, nan])
 
     Raises:
-        UnknownName: another rule.
-        InputError: none is finite.
+        UnknownName: `rule` is something else.
+        InputError: no surprisal is finite.
     """
     if rule not in ("max", "drop"):
         raise UnknownName("rule for infinite surprisals", str(rule), ("max", "drop"))
     known = np.isfinite(surprisals)
     if not known.any():
-        raise InputError("no token's bigram surprisal is finite: the bigram model has seen none of these pairs.")
+        raise InputError("no token's bigram surprisal is finite; count a corpus that holds some of these pairs.")
     return np.where(known, surprisals, surprisals[known].max() if rule == "max" else np.nan)
 
 
@@ -46,23 +46,23 @@ def correlate(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Pearson correlations over all tokens [n] together, and intervals over resampled prompts.
+    """Compute Pearson correlations over all tokens [n] together, with intervals over resampled prompts.
 
-    Frequent tokens are unsurprising to every model: that alone correlates any two of them. `partial_r` is what is left
-    of the correlation once the unigram surprisal is known, and `baseline_r` what the unigram surprisal itself reaches.
+    Frequent tokens are unsurprising to every model, and that alone correlates any two models. `partial_r` is the
+    correlation that is left once the unigram surprisal is known; `baseline_r` is the unigram surprisal's own.
 
     Args:
-        prompts: which prompt each token is of.
-        measured: surprisals of the model in question.
-        bigram: of the bigram model; tokens where it is NaN are left out.
-        unigram: of the unigram model.
+        prompts: prompt of each token.
+        measured: surprisals of the model under study.
+        bigram: surprisals of the bigram model; tokens where it is NaN are left out.
+        unigram: surprisals of the unigram model.
         level: of the intervals, which need two prompts.
         n_resamples: bootstrap draws.
         seed: of the draws.
 
     Returns:
-        `r`, `partial_r`, `baseline_r`, each with `_low` and `_high`, and `n`, the tokens counted. NaN where undefined:
-        no variance, or nothing left given the unigram surprisal.
+        `r`, `partial_r`, `baseline_r`, each with `_low` and `_high`, and `n`, the number of tokens used. NaN if
+        undefined: without variance, or with nothing left given the unigram surprisal.
     """
     kept = ~np.isnan(bigram)
     _, which = np.unique(prompts[kept], return_inverse=True)
@@ -79,15 +79,15 @@ def correlate(
 
 
 def _sums_by_prompt(which: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Per prompt the number of tokens, three sums and nine sums of products, [prompts, 13]."""
-    centred = values - values.mean(axis=1, keepdims=True)  # the mean itself would cost digits in the products
+    """Return the number of tokens, three sums and nine sums of products per prompt, [prompts, 13]."""
+    centred = values - values.mean(axis=1, keepdims=True)  # a large mean would cost digits in the products
     products = (centred[:, None] * centred[None]).reshape(9, -1)
     terms = [np.ones(values.shape[1]), *centred, *products]
     return np.stack([np.bincount(which, weights=term) for term in terms], axis=1)
 
 
 def _coefficients(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """Correlations from rows of sums [resamples, 13]."""
+    """Compute correlations from rows of sums [resamples, 13]."""
     n, means = sums[:, :1], sums[:, 1:4] / sums[:, :1]
     covariance = (sums[:, 4:] / n).reshape(-1, 3, 3) - means[:, :, None] * means[:, None]
     spread = np.sqrt(np.clip(np.diagonal(covariance, axis1=1, axis2=2), 0, None))

@@ -1,4 +1,4 @@
-"""What an evaluation of subnetworks shows, claim by claim, and what it only seems to."""
+"""Decide for each claim whether an evaluation of subnetworks is evidence for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from interp.stats import paired_bootstrap
 
-# Controls of "only" that anyone could be who knows words alone; all others are masks found in untrained models.
+# Controls of "only" for which no mask was trained; all others are masks found in untrained models.
 _SIMPLE = ("random", "random_structured", "empty", "linear_map", "unigram")
 _REMOVED = ("random", "random_structured")
 
@@ -18,7 +18,7 @@ _REMOVED = ("random", "random_structured")
 def evidence(
     surprisal: pd.DataFrame, rotation: pd.DataFrame, covariance: pd.DataFrame, overlap: pd.DataFrame | None
 ) -> pd.DataFrame:
-    """The rows of `Evaluation.summary`."""
+    """Build the rows of `Evaluation.summary`."""
     summary = surprisal.interp.summary()
     of_subnetworks = summary[(summary["condition"] == "only") & (summary["control"] == "none")]
     rows = []
@@ -41,13 +41,13 @@ def _claim(claim: str, measure: str, evidence: str, **values: Any) -> dict[str, 
 
 
 def _described(claim: str, measure: str, by_control: pd.Series) -> dict[str, Any]:
-    """A number without an interval, beside the random subnetwork's."""
+    """Return a value without an interval, with the random subnetwork's as its control."""
     value, random = by_control["none"], by_control["random"]
     return _claim(claim, measure, "description", value=value, control="random", control_value=random)
 
 
 def _correlation(own: dict[str, Any], summary: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Its correlation beside the best of what needs no training, and of what masks reach in untrained models."""
+    """Compare its correlation with the best control without trained masks, and the best mask in an untrained model."""
     alone = summary[(summary["condition"] == "only") & (summary["control"] != "none")]
     simple = alone["control"].isin(_SIMPLE)
     values = {"value": own["r"], "low": own["r_low"], "high": own["r_high"]}
@@ -65,7 +65,7 @@ def _correlation(own: dict[str, Any], summary: pd.DataFrame) -> Iterator[dict[st
 
 
 def _needed(surprisal: pd.DataFrame, sparsity: float) -> dict[str, Any]:
-    """What is lost without it, beyond what is lost without as many random weights of every matrix."""
+    """Compare the loss without it with the loss without as many random weights of every matrix."""
     later = surprisal[(surprisal["pos"] > 0) & (surprisal["condition"] == "minus") & _at(surprisal, sparsity)]
     means = later.groupby(["control", "prompt_id"])["surprisal"].mean().unstack()
     intact = surprisal[(surprisal["pos"] > 0) & (surprisal["condition"] == "full")]
@@ -86,7 +86,7 @@ def _needed(surprisal: pd.DataFrame, sparsity: float) -> dict[str, Any]:
 
 
 def _turned(rotation: pd.DataFrame, sparsity: float) -> dict[str, Any]:
-    """How far the first block turns the stream away from the embedding."""
+    """Return by how much the first block turns the residual stream away from the embedding."""
     rows = rotation[(rotation["condition"] == "only") & (rotation["target"] == "in") & _at(rotation, sparsity)]
     angles = rows.pivot(index="control", columns="layer", values="angle")
     measure = "degrees from the embedding, layer 1 - layer 0"
@@ -100,7 +100,7 @@ def _transition(covariance: pd.DataFrame, sparsity: float) -> dict[str, Any]:
 
 
 def _shared(overlap: pd.DataFrame | None, sparsity: float) -> dict[str, Any]:
-    """The overlap under the null that explains most of it."""
+    """Return the overlap under the null that explains most of it."""
     claim, measure = "it is part of the optimal subnetwork", "weights shared over those expected"
     if overlap is None:
         return _claim(claim, measure, "not measured")
@@ -111,7 +111,7 @@ def _shared(overlap: pd.DataFrame | None, sparsity: float) -> dict[str, Any]:
 
 
 def _at(frame: pd.DataFrame, sparsity: float, shared: bool = False) -> pd.Series:
-    """Rows of one subnetwork; with `shared`, those of none in particular too."""
+    """Select the rows of one subnetwork; with `shared`, also the rows without a sparsity."""
     none = frame["sparsity"].isna()
     return none if np.isnan(sparsity) else (frame["sparsity"] == sparsity) | (none & shared)
 

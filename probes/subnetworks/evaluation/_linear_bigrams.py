@@ -1,4 +1,4 @@
-"""The simplest bigram model of all: one linear map between a model's own embedding and unembedding, no block run."""
+"""The simplest bigram model: one linear map from a model's own embedding to its unembedding, without any block."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from probes.subnetworks.bigram_model import BigramModel
 
 N_STEPS = 200
 BATCH = 512
-# Of Adam. Inputs have unit variance in every direction and unembedding vectors unit length on average, so that one
-# rate, over the width, holds for models of any size.
+# Learning rate of Adam times the width. Inputs have unit variance in every direction and unembedding vectors unit
+# length on average, so one value suits models of any size.
 _RATE = 13.0
 _BETAS = (0.9, 0.99)
-_NO_VARIANCE = 1e-6  # of embedding directions, as a share of the largest
+_NO_VARIANCE = 1e-6  # embedding directions with less variance are left out; a share of the largest variance
 
 
 def linear_states(subject: Subject, bigrams: BigramModel, seed: int, n_steps: int) -> Tensor:
-    """What a linear map of the embeddings hands to the unembedding, fitted to the bigram distributions.
+    """Fit a linear map of the embeddings to the bigram distributions, and return what it hands to the unembedding.
 
     Minimises the cross-entropy of `bigrams` against softmax(W_U (A e_w + b) + b_U) over tokens w as frequent as in its
-    corpus: a convex problem, solved by Adam on batches of tokens drawn from that frequency.
+    corpus: a convex problem, solved by Adam on batches of tokens drawn with that frequency.
 
     Args:
-        subject: whose embedding and unembedding.
+        subject: the model that gives embedding and unembedding.
         bigrams: the target.
         seed: of the batches.
-        n_steps: of Adam, its rate falling linearly to 0.
+        n_steps: steps of Adam; the learning rate falls linearly to 0.
 
     Returns:
         States of every token before the unembedding, float32 [tokens of `bigrams`, d_model].
     """
     length = subject.W_U.float().norm(dim=0).square().mean().sqrt()
-    # A model can have more tokens than the corpus's tokenizer; those are never asked for.
+    # A model can have more tokens than the corpus's tokenizer; the others are never used.
     vocabulary = slice(bigrams.d_vocab)
     unembedding, bias = subject.W_U[:, vocabulary].float() / length, subject.b_U[vocabulary].float()
     frequency = torch.as_tensor(bigrams.current, dtype=torch.float64, device=subject.device)
@@ -59,7 +59,7 @@ def linear_states(subject: Subject, bigrams: BigramModel, seed: int, n_steps: in
 
 
 def _whitened(embedding: Tensor, share: Tensor) -> Tensor:
-    """Embeddings [d_vocab, d] centred and turned so that tokens as frequent as `share` have unit covariance."""
+    """Whiten embeddings [d_vocab, d]: mean 0 and unit covariance for tokens as frequent as `share`."""
     centred = embedding - share @ embedding
     values, vectors = torch.linalg.eigh((centred * share[:, None]).T @ centred)
     kept = values > _NO_VARIANCE * values[-1]

@@ -1,4 +1,4 @@
-"""How many weights two masks would share by chance: null distributions in closed form, nothing shuffled."""
+"""Number of weights that two masks share by chance: null distributions in closed form, without shuffling."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Chance:
-    """Mean and variance of how many weights are kept by both masks under a null."""
+    """Mean and variance, under a null, of the number of weights that both masks keep."""
 
     mean: float
     variance: float
 
     def __add__(self, other: Chance) -> Chance:
-        """Of two blocks of weights, placed independently."""
+        """Add the counts of two blocks of weights that are placed independently."""
         return Chance(self.mean + other.mean, self.variance + other.variance)
 
     def z(self, observed: int) -> float:
-        """By how many standard deviations the observed count is above the mean; NaN where chance leaves no choice."""
+        """Return how many standard deviations the observed count is above the mean; NaN if the variance is 0."""
         return (observed - self.mean) / sqrt(self.variance) if self.variance > 0 else float("nan")
 
     def p(self, observed: int) -> float:
-        """Upper tail of the normal distribution with this mean and variance; NaN where chance leaves no choice."""
+        """Return the upper tail of the normal distribution with this mean and variance; NaN if the variance is 0."""
         return float(stats.norm.sf(self.z(observed)))
 
 
 def scattered(one: Tensor, other: Tensor) -> Chance:
-    """One mask's weights placed anywhere in the block, alike: a hypergeometric count.
+    """Place one mask's weights anywhere in the block with equal probability: a hypergeometric count.
 
     >>> import torch
     >>> scattered(torch.tensor([[True, False]]), torch.tensor([[True, False]]))
@@ -42,11 +42,11 @@ def scattered(one: Tensor, other: Tensor) -> Chance:
 
 
 def rows_permuted(one: Tensor, other: Tensor) -> Chance:
-    """One mask's rows [n, m] in another order, all orders alike; what each row holds stays together.
+    """Put one mask's rows [n, m] into a random order, all orders equally likely; each row stays as it is.
 
-    The count is a sum over a random permutation of C[i, j], how many weights row i of one and row j of the other share:
-    its mean is the sum of C over n, its variance that of the squares of the doubly centred C over n - 1 (Hoeffding
-    1951).
+    The count is a sum over a random permutation of C[i, j], the number of weights that row i of one and row j of the
+    other share. Its mean is the sum of C, divided by n; its variance is the sum of squares of the doubly centred C,
+    divided by n - 1 (Hoeffding 1951).
     """
     shared = one.double() @ other.double().T
     n = len(shared)
@@ -55,7 +55,7 @@ def rows_permuted(one: Tensor, other: Tensor) -> Chance:
 
 
 def columns_permuted(one: Tensor, other: Tensor) -> Chance:
-    """As `rows_permuted`, by columns."""
+    """Put one mask's columns into a random order; see `rows_permuted`."""
     return rows_permuted(one.T, other.T)
 
 

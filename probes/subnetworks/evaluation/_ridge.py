@@ -1,4 +1,4 @@
-"""Linear maps between residual states, the angles they turn by, and how alike two layers' covariances are."""
+"""Linear maps between residual states, the angles they turn by, and the similarity of two layers' covariances."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RidgeMap:
 
 
 def ridge_maps(moments: Moments, widths: list[int], alpha: float) -> list[RidgeMap]:
-    """Ridge regressions of several responses, side by side in y with these widths, on x; intercepts go unpunished."""
+    """Fit ridge regressions on x of several responses, columns of y with these widths; intercepts are not penalised."""
     scatter = moments.centred()
     ridge = alpha * torch.eye(len(scatter.xx), dtype=torch.float64, device=scatter.xx.device)
     coefficients = torch.linalg.solve(scatter.xx + ridge, scatter.xy)
@@ -41,28 +41,28 @@ def ridge_maps(moments: Moments, widths: list[int], alpha: float) -> list[RidgeM
 
 
 def median_angle(coefficients: Tensor) -> float:
-    """Median over all eigenvalues of a square map of the angle they turn by, degrees 0..180.
+    """Return the median angle by which the eigenvalues of a square map turn, degrees 0..180.
 
-    A positive real eigenvalue turns by 0, a negative one by 180. A map of no structure has its eigenvalues all around
-    and a median of about 90: 90 says that there is no rotation to speak of, not that there is one by 90 degrees.
+    A positive real eigenvalue turns by 0, a negative one by 180. The eigenvalues of a map without structure lie in all
+    directions, with a median of about 90: an angle of 90 means no particular rotation, not a rotation by 90 degrees.
 
     >>> median_angle(torch.eye(3)), median_angle(-torch.eye(3))
     (0.0, 180.0)
 
     Raises:
-        NumericalError: NaN or infinity in the map.
+        NumericalError: the map holds NaN or infinity.
     """
     if not torch.isfinite(coefficients).all():
-        raise NumericalError("a map between layers holds NaN or infinity: check the model's residuals.")
+        raise NumericalError("a map between layers holds NaN or infinity; check the model's residuals.")
     eigenvalues = torch.linalg.eigvals(coefficients.double().cpu())
     return float(np.degrees(np.median(eigenvalues.angle().abs().numpy())))
 
 
 def unrelated_map(xx: Tensor, yy: Tensor, n: int, alpha: float, generator: torch.Generator) -> Tensor:
-    """The ridge map [p, q] that random pairing of the same states would give.
+    """Draw the ridge map [p, q] that random pairing of the same states would give.
 
-    Pairing n centred rows of x and y in random order gives products of mean 0 and of covariance xx ⊗ yy / (n - 1);
-    they are drawn from the normal distribution of that covariance, the limit, so that no state need be kept.
+    Pairing n centred rows of x and y in random order gives products with mean 0 and covariance xx ⊗ yy / (n - 1). They
+    are drawn from the normal distribution with that covariance, which is the limit, so that no states must be kept.
 
     Args:
         xx: products of centred x, [p, p].
@@ -78,9 +78,9 @@ def unrelated_map(xx: Tensor, yy: Tensor, n: int, alpha: float, generator: torch
 
 
 def without_largest(scatter: Tensor, n_dropped: int = 1) -> Tensor:
-    """A scatter matrix [d, d] without its directions of largest variance, over its own Frobenius norm.
+    """Remove the directions of largest variance from a scatter matrix [d, d], and divide it by its Frobenius norm.
 
-    Inner products of such are the similarities of `covariance_similarity`; NaN where nothing is left.
+    The inner product of two results is their `similarity`; NaN if nothing is left.
     """
     values, vectors = torch.linalg.eigh(scatter)
     kept = vectors[:, : len(values) - n_dropped]
@@ -89,7 +89,7 @@ def without_largest(scatter: Tensor, n_dropped: int = 1) -> Tensor:
 
 
 def similarity(one: Tensor, other: Tensor) -> float:
-    """Frobenius inner product of two scatter matrices of norm 1."""
+    """Return the Frobenius inner product of two scatter matrices of norm 1."""
     return min(float((one * other).sum()), 1.0)
 
 

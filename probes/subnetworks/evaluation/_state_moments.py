@@ -1,4 +1,4 @@
-"""Sums over the residuals of every layer that maps between layers and covariances are made of."""
+"""Sums over the residuals of every layer, from which maps between layers and covariances are computed."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from interp.stats.least_squares import Accumulate, Moments, add_products
 from probes.subnetworks.evaluation._ridge import RidgeMap, ridge_maps, unrelated_map
 
 RESPONSES = ("out", "second_last", "in")
-"""In the order of the columns of y."""
+"""The responses, in the order of the columns of y."""
 
 
 class StateMoments:
-    """Moments of every layer's residuals and of what they are mapped to, first positions left out.
+    """Moments of every layer's residuals and of the `RESPONSES` they are mapped to, without first positions.
 
     Args:
-        run: whose prompts.
+        run: the run that reads the prompts.
         held_out: prompts whose moments are kept apart, bool [n_prompts].
 
     Attributes:
-        fitted, held_out: by layer 0..L; y holds the `RESPONSES`, 3 d columns.
-        token_counts: how often each token stands in the fitted prompts, [d_vocab].
+        fitted, held_out: moments by layer 0..L; y holds the `RESPONSES`, 3 d columns.
+        token_counts: how often each token occurs in the fitted prompts, [d_vocab].
 
     Raises:
-        ModelError: the token embedding is of another width than the residual stream.
+        ModelError: the token embedding and the residual stream differ in width.
     """
 
     def __init__(self, run: Run, held_out: Tensor) -> None:
@@ -41,14 +41,14 @@ class StateMoments:
         if self._embedding.shape[1] != d:
             raise ModelError(
                 f"{subject.name!r} embeds tokens in {self._embedding.shape[1]} dimensions and has a residual stream of "
-                f"{d}: there is no angle between them."
+                f"{d}: angles between them need equal widths."
             )
         layers = range(subject.n_layers + 1)
         self.fitted, self.held_out = ([Moments.zeros(d, 3 * d, subject.device) for _ in layers] for _ in range(2))
         self.token_counts = torch.zeros(subject.d_vocab, dtype=torch.float64)
 
     def add(self, tape: Tape, batch: Batch, accumulate: Accumulate = add_products) -> None:
-        """Take in a batch."""
+        """Add the moments of a batch."""
         row, pos = select_positions(batch, None)
         row, pos = row[pos > 0], pos[pos > 0]
         apart = self._is_held_out[batch.prompts[row]]
@@ -58,7 +58,7 @@ class StateMoments:
     def _add(
         self, tape: Tape, batch: Batch, row: Tensor, pos: Tensor, moments: list[Moments], accumulate: Accumulate
     ) -> None:
-        order = batch.ids[row, pos].argsort()  # equal tokens side by side: they share an embedding
+        order = batch.ids[row, pos].argsort()  # equal tokens become neighbours: they share an embedding
         row, pos = row[order], pos[order]
         tokens, lengths = torch.unique_consecutive(batch.ids[row, pos], return_counts=True)
         if moments is self.fitted:
@@ -71,16 +71,16 @@ class StateMoments:
             one.add(tape.residual(layer)[at].double(), responses, runs, accumulate)
 
     def covariance(self, layer: int) -> Tensor:
-        """Products of centred residuals of all prompts, [d, d]."""
+        """Return the products of centred residuals over all prompts, [d, d]."""
         return (self.fitted[layer] + self.held_out[layer]).centred().xx
 
     def maps(self, layer: int, alpha: float) -> dict[str, RidgeMap]:
-        """From this layer to each response."""
+        """Fit the maps from this layer to each response."""
         d = len(self.fitted[layer].x)
         return dict(zip(RESPONSES, ridge_maps(self.fitted[layer], [d] * 3, alpha), strict=True))
 
     def unrelated(self, layer: int, response: str, alpha: float, generator: torch.Generator) -> Tensor:
-        """The map [d, d] that a random pairing of the states with this response would give."""
+        """Draw the map [d, d] that a random pairing of the states with this response would give."""
         scatter = self.fitted[layer].centred()
         return unrelated_map(scatter.xx, self._products(response), scatter.n, alpha, generator)
 
@@ -93,11 +93,11 @@ class StateMoments:
 
 
 class Reading:
-    """What can be read of held-out prompts through the maps: surprisals by "out", the current token by "in".
+    """A reader of held-out prompts through the maps: surprisals by "out", the current token by "in".
 
     Args:
-        model: to read.
-        maps: by layer, then response.
+        model: the model to read.
+        maps: by layer, then by response.
     """
 
     def __init__(self, model: Subject, maps: list[dict[str, RidgeMap]]) -> None:
@@ -108,7 +108,7 @@ class Reading:
         self._ranks: list[np.ndarray] = []
 
     def collect(self, run: Run, held_out: Tensor) -> dict[str, np.ndarray]:
-        """Read the held-out prompts of a run: `lens_r` and `recall_1`, `_5`, `_10`, float64 [L + 1] each."""
+        """Return `lens_r` and `recall_1`, `_5`, `_10` over a run's held-out prompts, float64 [L + 1] each."""
         fitted = set((~held_out).nonzero()[:, 0].tolist())
         for batch in in_batches(run.tokens, self._model.batch_tokens(2), "held out", skip=fitted):
             self._model.run(batch.ids, partial(self._read, batch=batch))
@@ -130,7 +130,7 @@ class Reading:
         }
         wanted: dict[str, Any] = {"entropy": False, "kl": False}
         read = self._model.read_out(tape, [*mapped["out"], final], final, targets=following[:, None], **wanted)
-        told = read_out(
+        recalled = read_out(
             self._tokens,
             [state.float() for state in mapped["in"]],
             mapped["in"][0].float(),
@@ -140,4 +140,4 @@ class Reading:
             **wanted,
         )
         self._log_probs.append(read.log_prob[..., 0].double().numpy())
-        self._ranks.append(told.rank[..., 0].numpy())
+        self._ranks.append(recalled.rank[..., 0].numpy())

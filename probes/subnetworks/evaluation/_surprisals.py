@@ -1,4 +1,4 @@
-"""Surprisals of next tokens gathered over batches, under one condition after another."""
+"""Surprisals of next tokens, collected over batches for each condition."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _BITS = 1 / log(2)
 
 @dataclass(frozen=True)
 class SurprisalStream:
-    """Reads a condition's surprisals off its model's output.
+    """A stream that reads a condition's surprisals from its model's output.
 
     Attributes:
-        run: whose prompts.
-        condition: what the rows say of it.
-        model: it is run with.
-        parts: where the rows go.
+        run: the run that reads the prompts.
+        condition: the condition that the rows describe.
+        model: the condition's model.
+        parts: list to which the rows are added.
     """
 
     run: Run
@@ -40,7 +40,7 @@ class SurprisalStream:
     parts: list[dict[str, Any]]
 
     def add(self, tape: Tape, batch: Batch, accumulate: Accumulate = add_products) -> None:
-        """Take in a batch."""
+        """Add the rows of a batch."""
         at, following = followed(batch)
         row, pos = (one.to(tape.last.device) for one in at)
         final = tape.last[row, pos]
@@ -49,7 +49,7 @@ class SurprisalStream:
 
 
 def states_surprisals(run: Run, facts: Mapping[str, Any], states: Tensor) -> Iterator[dict[str, Any]]:
-    """Rows of a predictor that looks at the current token alone: its states before the unembedding [d_vocab, d]."""
+    """Yield rows of a predictor that reads only the current token, from its final states [d_vocab, d]."""
     weight, bias = run.subject.W_U.float(), run.subject.b_U.float()
     head = Head(lambda rows: rows @ weight + bias, weight.T, bias)
     for batch in run.batches():
@@ -63,14 +63,14 @@ def states_surprisals(run: Run, facts: Mapping[str, Any], states: Tensor) -> Ite
 
 
 def unigram_surprisals(run: Run, facts: Mapping[str, Any], bigrams: BigramModel) -> Iterator[dict[str, Any]]:
-    """Rows of the unigram model."""
+    """Yield the rows of the unigram model."""
     for batch in run.batches():
         _, following = followed(batch)
         yield _columns(run, facts, batch, np.asarray(bigrams.unigram_surprisal(following)))
 
 
 def with_counts(parts: Sequence[dict[str, Any]], bigrams: BigramModel) -> Iterator[dict[str, Any]]:
-    """The parts with what the bigram and the unigram model make of the same tokens."""
+    """Yield the parts with the surprisals of the same tokens under the bigram and the unigram model."""
     for part in parts:
         current, following = torch.from_numpy(part["token_id"]), torch.from_numpy(part["target_id"])
         yield part | {
@@ -82,5 +82,5 @@ def with_counts(parts: Sequence[dict[str, Any]], bigrams: BigramModel) -> Iterat
 def _columns(run: Run, facts: Mapping[str, Any], batch: Batch, surprisal: NDArray[np.floating]) -> dict[str, Any]:
     (row, pos), following = followed(batch)
     columns = {**run.token_columns(batch, row, pos), "target_id": following.numpy()}
-    # A float32 sum of exponentials can come out a rounding above 1 - and so a surprisal a rounding below 0.
+    # Rounding of a float32 sum of exponentials can put a probability just above 1, and so a surprisal just below 0.
     return columns | dict(facts) | {"surprisal": np.maximum(surprisal.astype(float), 0.0)}

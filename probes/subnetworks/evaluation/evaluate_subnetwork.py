@@ -1,4 +1,4 @@
-"""Everything Chang and Bergen (2025) ask of a bigram subnetwork, from shared passes, and which of it is evidence."""
+"""All evaluations of a bigram subnetwork in Chang and Bergen (2025), from shared passes, and what is evidence."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _N_DROPPED = 1  # directions, as `subnetwork_covariance` drops by default
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The frames of an evaluation, each as its probe alone gives it, with `.interp.summary()` and `.interp.plot()`.
+    """The frames of an evaluation, each as its own probe returns it, with `.interp.summary()` and `.interp.plot()`.
 
     Attributes:
-        surprisal: of `subnetwork_surprisal`: what the subnetwork says, what is lost without it, all controls.
+        surprisal: of `subnetwork_surprisal`: the subnetwork alone, the model without it, and all controls.
         kept: of `kept_weights`, by component.
         rotation: of `subnetwork_rotation`.
         covariance: of `subnetwork_covariance`.
-        overlap: of `subnetwork_overlap`; None where there was no other subnetwork to compare with.
+        overlap: of `subnetwork_overlap`; None if there was no other subnetwork to compare with.
     """
 
     surprisal: pd.DataFrame
@@ -48,15 +48,15 @@ class Evaluation:
     overlap: pd.DataFrame | None = None
 
     def summary(self) -> pd.DataFrame:
-        """One row per subnetwork and claim: the number, that of the control it must beat, and whether it is evidence.
+        """Return one row per subnetwork and claim: its value, the control to beat, and whether this is evidence.
 
-        `evidence` is "yes" where the interval is clear of the control, "no" where it is not, "not measured" where the
-        control was not run, and "description" for numbers without an interval.
+        `evidence` is "yes" if the interval is clear of the control, "no" if it is not, "not measured" if the control
+        was not run, and "description" for values without an interval.
         """
         return evidence(self.surprisal, self.rotation, self.covariance, self.overlap)
 
     def selected(self, margin: float = 0.04) -> float:
-        """The sparsity the paper would report: the fewest weights within `margin` of the best correlation."""
+        """Return the sparsity the paper would report: the fewest weights within `margin` of the best correlation."""
         summary = self.surprisal.interp.summary()
         alone = summary[(summary["condition"] == "only") & (summary["control"] == "none")]
         near = alone[alone["r"] >= alone["r"].max() - margin]
@@ -76,30 +76,30 @@ def evaluate_subnetwork(
     seed: int = 0,
     truncate: bool = False,
 ) -> Evaluation:
-    """Run every evaluation of a subnetwork, one forward pass for all that can share it.
+    """Run every evaluation of a subnetwork, with shared forward passes.
 
     Args:
         subject: anything `interp.load` takes.
         subnetwork: a `Subnetwork`, a result of `find_subnetwork`, or subnetworks by their sparsity.
         texts: anything `Subject.tokens` takes; two prompts or more.
-        bigrams: the bigram model to compare with; None is that of the reference model's corpus.
+        bigrams: the bigram model to compare with; None takes that of the reference model's corpus.
         optimal: the subnetwork found with target="model", to measure the overlap with.
-        random_models: see `subnetwork_surprisal`. Not trained here: finding a subnetwork in an untrained model takes as
-            long as finding this one did, and what a short run falls short of says nothing. Without it the summary says
-            that what a mask can be trained to do in an untrained model was not measured.
+        random_models: see `subnetwork_surprisal`. They are not trained here: finding a subnetwork in an untrained model
+            takes as long as finding this one did, and the failure of a shorter run proves nothing. Without them, the
+            summary marks the comparison with masks in an untrained model as "not measured".
         linear_steps: see `subnetwork_surprisal`.
         tokens_per_dim: see `subnetwork_rotation`.
-        seed: of all controls and of the prompts held out.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        seed: of all controls and of the held-out prompts.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
         An `Evaluation`.
 
     Raises:
-        InputError: too few tokens or prompts, or an argument that cannot be used.
-        ModelError: a subnetwork or a bigram model of another model.
+        InputError: there are too few tokens or prompts, or an argument cannot be used.
+        ModelError: a subnetwork or a bigram model belongs to another model.
 
-    Cost: see the probes: their passes are shared but for one over the held-out prompts.
+    Cost: see the probes. They share all passes except one over the held-out prompts.
 
     >>> import interp, torch
     >>> from interp.planted.bigrams import bigram

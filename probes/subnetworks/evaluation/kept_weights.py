@@ -1,4 +1,4 @@
-"""Where a subnetwork's weights are: by matrix, attention head or MLP neuron."""
+"""Counts of a subnetwork's weights by matrix, attention head or MLP neuron."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ _UNITS: dict[By, tuple[str, ...]] = {
     "head": ("q", "k", "v", "o"),
     "neuron": ("mlp_in", "mlp_gate", "mlp_out"),
 }
-_READ = ("o", "mlp_out")  # whose inputs are heads or neurons; of the others it is the outputs
+_READ = ("o", "mlp_out")  # heads or neurons are inputs of these matrices and outputs of the others
 
 KEPT_WEIGHTS = Schema(
     probe="kept_weights",
     paper=papers.BIGRAM_SUBNETWORKS,
-    rows="one per subnetwork, block and weight matrix, and per head or neuron of it where asked for",
+    rows="one per subnetwork, block and weight matrix, and with by= per head or neuron of it",
     columns=columns(
         "model",
         "run_id",
         Column("sparsity", "float", "lambda the subnetwork was found with", low=0.0, missing=True),
         Column("layer", "int", "block, 0..L-1", low=0),
         Column("component", "str", "weight matrix: q, k, v, o, mlp_in, mlp_gate, mlp_out"),
-        Column("index", "id", "head or neuron within the block; missing by component", low=0, missing=True),
+        Column("index", "id", "head or neuron within the block; missing for by='component'", low=0, missing=True),
         Column("kept_count", "int", "weights kept", low=0),
-        Column("total_count", "int", "weights there are", low=0),
-        Column("kept_fraction", "float", "kept of those there are", "0..1", 0.0, 1.0),
-        Column("share_of_kept", "float", "of all weights the subnetwork keeps", "0..1", 0.0, 1.0),
-        Column("share_if_even", "float", "the same if the kept ones were spread evenly", "0..1", 0.0, 1.0),
+        Column("total_count", "int", "all weights of the matrix, head or neuron", low=0),
+        Column("kept_fraction", "float", "kept_count / total_count", "0..1", 0.0, 1.0),
+        Column("share_of_kept", "float", "kept_count / all weights the subnetwork keeps", "0..1", 0.0, 1.0),
+        Column("share_if_even", "float", "share_of_kept if the kept weights were spread evenly", "0..1", 0.0, 1.0),
     ),
 )
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """Per subnetwork and component, over all blocks: counts, and the share of all kept weights beside an even one."""
+    """Sum over all blocks, per subnetwork and component: counts, and shares of the kept weights beside even ones."""
     keys = ["model", "run_id", "sparsity", "component"]
     sums = ["kept_count", "total_count", "share_of_kept", "share_if_even"]
     summary = frame.groupby(keys, sort=False, dropna=False)[sums].sum().reset_index()
@@ -55,20 +55,20 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
 
 @probe(KEPT_WEIGHTS, plot=plots.kept_weights, summarise=summarise, example=with_subnetwork)
 def kept_weights(subject: Source, subnetwork: Subnetworks, *, by: By = "component") -> pd.DataFrame:
-    """How many weights of each matrix a subnetwork keeps.
+    """Count the weights of each matrix that a subnetwork keeps.
 
     Args:
         subject: anything `interp.load` takes.
         subnetwork: a `Subnetwork`, a result of `find_subnetwork`, or subnetworks by their sparsity.
-        by: "component": of each weight matrix; "head": of each attention head, in q, k, v (grouped keys and values have
-            fewer heads) and o; "neuron": of each MLP neuron, in mlp_in, mlp_gate and mlp_out.
+        by: "component": count by weight matrix; "head": by attention head, in q, k, v (grouped keys and values have
+            fewer heads) and o; "neuron": by MLP neuron, in mlp_in, mlp_gate and mlp_out.
 
     Returns:
         One row per subnetwork, block and matrix (and head or neuron).
 
     Raises:
-        UnknownName: another `by`.
-        ModelError: a subnetwork of another model.
+        UnknownName: `by` is something else.
+        ModelError: a subnetwork belongs to another model.
 
     >>> import interp
     >>> subject = interp.load("reference")
@@ -103,7 +103,7 @@ def _parts(subject: Subject, sparsity: float, one: Subnetwork, by: By) -> Iterat
 
 
 def _units(mask: Tensor, component: str, by: By, d_head: int) -> Tensor:
-    """One row per unit: [1 or heads or neurons, weights]."""
+    """Arrange a mask as one row per unit, [1 or heads or neurons, weights]."""
     if by == "component":
         return mask.reshape(1, -1)
     by_unit = mask.T if component in _READ else mask

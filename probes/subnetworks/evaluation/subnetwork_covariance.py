@@ -1,4 +1,4 @@
-"""How alike the covariances of different layers' residuals are: where the first block changes the space."""
+"""Similarity of the residuals' covariances between layers: it shows whether the first block changes the space."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COVARIANCE = Schema(
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """Similarity of each layer with the next; `.pivot` the frame itself for all pairs."""
+    """Return the similarity of each layer with the next; `.pivot` the frame itself for all pairs."""
     return frame[frame["other_layer"] == frame["layer"] + 1].reset_index(drop=True)
 
 
@@ -53,30 +53,30 @@ def subnetwork_covariance(
     seed: int = 0,
     truncate: bool = False,
 ) -> pd.DataFrame:
-    """Similarity of the covariance of residuals between every two layers.
+    """Compare the covariances of the residuals of every two layers.
 
-    The directions of largest variance are dropped of each, which a single massive dimension would else decide. A fall
-    between layers 0 and 1 with high similarity after it is the paper's "first layer transition"; a random subnetwork,
-    whose blocks change little, is similar throughout.
+    The directions of largest variance are dropped from each layer; otherwise a single massive dimension would decide
+    the similarity. A fall between layers 0 and 1 with high similarity after it is the paper's "first layer transition".
+    A random subnetwork, whose blocks change little, is similar throughout.
 
     Args:
         subject: anything `interp.load` takes.
         subnetwork: a `Subnetwork`, a result of `find_subnetwork`, or subnetworks by their sparsity.
-        texts: anything `Subject.tokens` takes; all tokens but first ones are pooled.
-        n_dropped: directions of largest variance dropped of each layer.
+        texts: anything `Subject.tokens` takes; all tokens except the first of each prompt are pooled.
+        n_dropped: number of directions of largest variance to drop from each layer.
         seed: of random subnetworks.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
-        One row per condition ("full", "only"), control ("random": another subnetwork of as many weights in every
-        matrix) and pair of layers 0..L, both ways round.
+        One row per condition ("full", "only"), control ("random": another subnetwork with as many weights in every
+        matrix) and pair of layers 0..L, in both orders.
 
     Raises:
-        InputError: `n_dropped` leaves nothing, or an argument that cannot be used.
-        ModelError: a subnetwork of another model.
+        InputError: `n_dropped` leaves nothing, or another argument cannot be used.
+        ModelError: a subnetwork belongs to another model.
 
-    Cost: one forward pass for every condition, 3 d² float64 multiplications per token and layer, L + 1 eigenvalue
-    problems of size d.
+    Cost: one forward pass per condition, 3 d² float64 multiplications per token and layer, L + 1 eigenvalue problems of
+    size d.
 
     >>> import interp
     >>> subject = interp.load("reference")
@@ -105,7 +105,7 @@ def covariance_run(
     seed: int,
     truncate: bool,
 ) -> Run:
-    """Start the run of a `subnetwork_covariance`; refuses arguments that cannot be used."""
+    """Check the arguments of `subnetwork_covariance` and start its run."""
     parameters = {"n_dropped": n_dropped, "subnetworks": digests(found)}
     run = Run(COVARIANCE, subject, texts, parameters=parameters, truncate=truncate, seed=seed)
     if not 0 <= n_dropped < run.subject.d_model:
@@ -114,7 +114,7 @@ def covariance_run(
 
 
 def covariance_columns(condition: SubnetworkCondition, moments: StateMoments, n_dropped: int) -> dict[str, Any]:
-    """Return the rows of one condition, from its moments without their largest `n_dropped` directions."""
+    """Return the rows of one condition, from its moments without their `n_dropped` largest directions."""
     layers = range(len(moments.fitted))
     rest = [without_largest(moments.covariance(layer), n_dropped) for layer in layers]
     values = np.array([[similarity(one, other) for other in rest] for one in rest])

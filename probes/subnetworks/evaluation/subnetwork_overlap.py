@@ -1,4 +1,4 @@
-"""Where a subnetwork's weights are, and how many of them another one has too, beside what chance would give."""
+"""Number of weights that two subnetworks share, beside the number expected by chance."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from probes.subnetworks.subnetwork import Subnetwork, maskable
 
 By = Literal["component", "head", "neuron"]
 _ALL = "all"
-_BLOCK = Column("layer", "id", "block, 0..L-1; missing where all are taken together", missing=True, low=0)
-_COMPONENT = Column("component", "str", "weight matrix: q, k, v, o, mlp_in, mlp_gate, mlp_out; 'all' together")
+_BLOCK = Column("layer", "id", "block, 0..L-1; missing for all together", missing=True, low=0)
+_COMPONENT = Column("component", "str", "weight matrix: q, k, v, o, mlp_in, mlp_gate, mlp_out; 'all': together")
 _SPARSITY = Column("sparsity", "float", "lambda the subnetwork was found with", low=0.0, missing=True)
 
 OVERLAP = Schema(
@@ -31,23 +31,23 @@ OVERLAP = Schema(
         _SPARSITY,
         _BLOCK,
         _COMPONENT,
-        Column("null", "str", "scattered: hypergeometric; rows, columns: those of one mask in another order"),
+        Column("null", "str", "scattered: hypergeometric; rows, columns: those of one mask in random order"),
         Column("n_kept", "int", "weights the subnetwork keeps", low=0),
-        Column("n_other", "int", "weights the other one keeps", low=0),
+        Column("n_other", "int", "weights the other subnetwork keeps", low=0),
         Column("n_total", "int", "weights of the matrix", low=0),
         Column("observed", "int", "weights both keep", low=0),
-        Column("expected", "float", "mean of that under the null", low=0.0),
-        Column("sd", "float", "its standard deviation under the null", low=0.0),
-        Column("ratio", "float", "observed over expected", missing=True, low=0.0),
-        Column("z", "float", "standard deviations above the null; missing where it leaves no choice", missing=True),
+        Column("expected", "float", "mean of observed under the null", low=0.0),
+        Column("sd", "float", "standard deviation of observed under the null", low=0.0),
+        Column("ratio", "float", "observed / expected", missing=True, low=0.0),
+        Column("z", "float", "standard deviations above the expected number; missing if sd is 0", missing=True),
         Column("p", "float", "upper tail of the normal distribution at z", "0..1", 0.0, 1.0, True),
-        Column("share_in_other", "float", "of the subnetwork's weights", "0..1", 0.0, 1.0, True),
+        Column("share_in_other", "float", "observed / n_kept", "0..1", 0.0, 1.0, True),
     ),
 )
 
 
 def _whole_model(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows over all components together."""
+    """Return the rows over all components together."""
     return frame[frame["component"] == _ALL].reset_index(drop=True)
 
 
@@ -57,25 +57,26 @@ def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
 
 @probe(OVERLAP, summarise=_whole_model, example=_example)
 def subnetwork_overlap(subject: Source, subnetwork: Subnetworks, other: Subnetwork) -> pd.DataFrame:
-    """How many weights two subnetworks share, beside three nulls that keep each matrix's count.
+    """Count the weights that two subnetworks share, beside three nulls that keep each matrix's count.
 
-    "scattered" places the subnetwork's weights anywhere in their matrix: the count is hypergeometric. Masks keep whole
-    neurons and dimensions, though, and two that agree on a few rows alone are far above that: "rows" and "columns" put
-    those of one mask in another order, as the paper does with the first axis, so that rows as full as its own remain.
-    All three are closed forms, and nothing is shuffled. Axes are those of the matrix as the model holds it.
+    "scattered" places the subnetwork's weights anywhere in their matrix: the count is hypergeometric. But masks keep
+    whole neurons and dimensions, and two masks that agree only on a few rows are far above that null. "rows" and
+    "columns" therefore put the rows or columns of one mask into a random order, as the paper does with the first axis;
+    each stays as full as it is. All three have closed forms; nothing is shuffled. Axes are those of the matrix as the
+    model stores it.
 
     Args:
         subject: anything `interp.load` takes.
         subnetwork: a `Subnetwork`, a result of `find_subnetwork`, or subnetworks by their sparsity.
-        other: such as the one found with target="model".
+        other: another subnetwork, such as the one found with target="model".
 
     Returns:
         One row per subnetwork, weight matrix and null, and one for all matrices ("all"), which `.interp.summary()`
         selects. Means and variances of independent matrices add up.
 
     Raises:
-        InputError: not subnetworks.
-        ModelError: a subnetwork of another model.
+        InputError: `subnetwork` or `other` is something else.
+        ModelError: a subnetwork belongs to another model.
 
     >>> import interp
     >>> subject = interp.load("reference")
@@ -85,7 +86,7 @@ def subnetwork_overlap(subject: Source, subnetwork: Subnetworks, other: Subnetwo
     [0, 0, 0]
     """
     if not isinstance(other, Subnetwork):
-        raise InputError(f"other is a Subnetwork, not {other!r}; pick one out of a result by its sparsity.")
+        raise InputError(f"other={other!r} is not a Subnetwork; pick one from a result by its sparsity.")
     found = by_sparsity(subnetwork)
     parameters = {"subnetworks": digests(found), "other": other.digest}
     run = Run(OVERLAP, subject, None, parameters=parameters)

@@ -1,7 +1,7 @@
-"""By how much each layer's residuals are turned away from the embeddings, and towards the output.
+"""Angles by which each layer's residuals are turned away from the embeddings and towards the output.
 
 Chang and Bergen see a rotation in the first block, which bigram subnetworks keep. The angle is the median over the
-eigenvalues of a linear map between layers, and a map without any structure has 90 degrees: the controls tell.
+eigenvalues of a linear map between layers. A map without any structure also gives 90 degrees: compare the controls.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ ROTATION = Schema(
         KEPT,
         "layer",
         Column("target", "str", "in: the token's embedding; out: the last layer's residual; second_last: one before"),
-        Column("angle", "float", "median over eigenvalues of the map to it; 90 is what no structure gives", "degrees"),
-        Column("lens_r", "float", "out: surprisals read through the map and the output's, Pearson", missing=True),
-        Column("recall_1", "float", "in: tokens told from the mapped state", "0..1", 0.0, 1.0, True),
-        Column("recall_5", "float", "in: tokens among the nearest 5", "0..1", 0.0, 1.0, True),
-        Column("recall_10", "float", "in: among the nearest 10", "0..1", 0.0, 1.0, True),
+        Column("angle", "float", "median over the eigenvalues of the map to it; 90 without any structure", "degrees"),
+        Column("lens_r", "float", "out: Pearson's r of surprisals through the map with the output's", missing=True),
+        Column("recall_1", "float", "in: share of tokens nearest to the mapped state", "0..1", 0.0, 1.0, True),
+        Column("recall_5", "float", "in: share of tokens among the nearest 5", "0..1", 0.0, 1.0, True),
+        Column("recall_10", "float", "in: share of tokens among the nearest 10", "0..1", 0.0, 1.0, True),
     ),
 )
 
@@ -88,28 +88,29 @@ def subnetwork_rotation(
     seed: int = 0,
     truncate: bool = False,
 ) -> pd.DataFrame:
-    """Angles of the linear maps from each layer to the embedding and to the last layers, and what can be read by them.
+    """Measure the angles of linear maps from each layer to the embedding and the last layers, and read through them.
 
     Args:
         subject: anything `interp.load` takes.
         subnetwork: a `Subnetwork`, a result of `find_subnetwork`, or subnetworks by their sparsity.
-        texts: anything `Subject.tokens` takes; all tokens but first ones are pooled.
-        alpha: of the ridge regressions, in units of the residuals' sum of squares; intercepts go unpunished.
+        texts: anything `Subject.tokens` takes; all tokens except the first of each prompt are pooled.
+        alpha: of the ridge regressions, in units of the residuals' sum of squares; intercepts are not penalised.
         held_out: share of the prompts, drawn by `seed`, on which lens and recall are measured.
         tokens_per_dim: the fewest tokens in the fit per dimension of the residual stream.
         seed: of held-out prompts and controls.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
         One row per condition ("full", "only"), layer 0..L, target and control. Controls: "random", another subnetwork
-        of as many weights in every matrix; "unrelated", the same states and targets paired at random: the angle that
-        no relation gives at all.
+        with as many weights in every matrix; "unrelated", the same states and targets paired at random, which gives
+        the angle without any relation.
 
     Raises:
-        InputError: too few tokens or prompts, or an argument that cannot be used.
-        ModelError: a subnetwork of another model, or a token embedding of another width than the residual stream.
+        InputError: there are too few tokens or prompts, or an argument cannot be used.
+        ModelError: a subnetwork belongs to another model, or the token embedding and the residual stream differ in
+            width.
 
-    Cost: one forward pass for every condition, another over the held-out prompts with 2 L + 2 unembeddings; 3 d²
+    Cost: one forward pass per condition, another over the held-out prompts with 2 L + 2 unembeddings; 3 d²
     float64 multiplications per token and layer, and 4 d² numbers of memory per layer.
 
     >>> import interp
@@ -135,7 +136,7 @@ def subnetwork_rotation(
 
 @dataclass(frozen=True)
 class RotationSettings:
-    """The arguments of `subnetwork_rotation` that decide its numbers, checked."""
+    """A checked set of the arguments of `subnetwork_rotation` that decide its numbers."""
 
     alpha: float = 1.0
     held_out: float = 0.2
@@ -157,7 +158,7 @@ def rotation_run(
     seed: int,
     truncate: bool,
 ) -> Run:
-    """Start the run of a `subnetwork_rotation`; refuses too few tokens."""
+    """Start the run of `subnetwork_rotation`; refuses too few tokens."""
     parameters = asdict(settings) | {"subnetworks": digests(found)}
     run = Run(ROTATION, subject, texts, parameters=parameters, truncate=truncate, seed=seed)
     require_fitted(run, held_out=settings.held_out, tokens_per_dim=settings.tokens_per_dim, seed=seed)
@@ -167,13 +168,13 @@ def rotation_run(
 def rotation_conditions(
     subject: Subject, found: Mapping[float, Subnetwork], seed: int
 ) -> Iterator[SubnetworkCondition]:
-    """The model, its subnetworks, and random ones."""
+    """Yield the model, its subnetworks, and random ones."""
     yield full(subject)
     yield from alone(subject, found, seed, structured=False)
 
 
 def is_rotated(condition: SubnetworkCondition) -> bool:
-    """Whether a condition is among them."""
+    """Return whether a condition is one of `rotation_conditions`."""
     return condition.name == "full" or (condition.name == "only" and condition.control in ("none", "random"))
 
 
@@ -188,12 +189,12 @@ def rotation_columns(
     """Return the rows of one condition, from its moments and another forward pass over the held-out prompts.
 
     Args:
-        run: of the probe.
-        condition: what was run.
+        run: the probe's run.
+        condition: the condition that was run.
         model: the condition's model.
         moments: of its states.
         settings: of the probe.
-        fresh: the prompts that no map is fitted to, bool [n_prompts].
+        fresh: the prompts to which no map is fitted, bool [n_prompts].
     """
     alpha, layers = settings.alpha, range(len(moments.fitted))
     maps = [moments.maps(layer, alpha) for layer in layers]

@@ -1,10 +1,9 @@
-"""What a bigram subnetwork says, token by token, beside the full model and everything it could be mistaken for.
+"""Surprisals of a bigram subnetwork, token by token, beside those of the full model and of all controls.
 
 Chang and Bergen find subnetworks whose surprisals correlate at 0.95 and more with a bigram model's. Their own control
-shows how little that says by itself: masks trained on an untrained network with trained embeddings reach the same. So
-do other things that no one would call a circuit, and each is a row here: the unigram model, one linear map from
-embedding to unembedding, no weights at all. What only the trained model's own weights can show is what is lost
-without them.
+shows how little that proves: masks trained on an untrained network with trained embeddings reach the same. So do
+predictors that are not circuits, each a row here: the unigram model, one linear map from embedding to unembedding, no
+weights at all. Only the loss without the subnetwork is specific to the trained model's own weights.
 """
 
 from __future__ import annotations
@@ -43,14 +42,14 @@ from probes.subnetworks.evaluation._surprisals import (
 )
 from probes.subnetworks.subnetwork import Subnetwork
 
-CONDITION = Column("condition", "str", "full: the model; minus: without the subnetwork; only: nothing but it")
+CONDITION = Column("condition", "str", "full: the model; minus: without the subnetwork; only: the subnetwork")
 SPARSITY = Column("sparsity", "float", "lambda the subnetwork was found with", low=0.0, missing=True)
-KEPT = Column("kept", "float", "maskable weights at work; missing where none are run", "0..1", 0.0, 1.0, missing=True)
+KEPT = Column("kept", "float", "maskable weights in use; missing if no block runs", "0..1", 0.0, 1.0, missing=True)
 
 SURPRISAL = Schema(
     probe="subnetwork_surprisal",
     paper=papers.BIGRAM_SUBNETWORKS,
-    rows="one per condition, control, prompt and position that another token follows",
+    rows="one per condition, control, prompt and position except the last",
     columns=columns(
         "model",
         "run_id",
@@ -65,8 +64,8 @@ SURPRISAL = Schema(
         SPARSITY,
         KEPT,
         Column("surprisal", "float", "of the next token", "bits", low=0.0),
-        Column("bigram_surprisal", "float", "of it to the bigram model; infinite where never seen", "bits", low=0.0),
-        Column("unigram_surprisal", "float", "of it to the unigram model; likewise", "bits", low=0.0),
+        Column("bigram_surprisal", "float", "the bigram model's; infinite for a pair never seen", "bits", low=0.0),
+        Column("unigram_surprisal", "float", "the unigram model's; infinite if never seen", "bits", low=0.0),
     ),
     summary_by=("condition", "control", "sparsity", "kept"),
     summary_of=("surprisal",),
@@ -75,12 +74,12 @@ _KEYS = ("model", "run_id", "condition", "control", "sparsity", "kept")
 
 
 def summarise(frame: pd.DataFrame, *, n_resamples: int = 1000, seed: int = 0, level: float = 0.95) -> pd.DataFrame:
-    """Surprisals and their correlation with the bigram model's, one row per condition, control and subnetwork.
+    """Summarise surprisals and their correlation with the bigram model's, per condition, control and subnetwork.
 
     Position 0 is left out. `surprisal` is a mean over prompts, `surprisal_sd` over all tokens. Correlations are over
-    all tokens together: `r` with infinite bigram surprisals replaced by the largest finite one, `r_dropped` without
-    those tokens; `partial_r` (and `partial_r_dropped`) given the unigram surprisal; `baseline_r`, what the unigram
-    surprisal itself reaches. Intervals are percentiles over resampled prompts.
+    all tokens together: `r` replaces infinite bigram surprisals by the largest finite one, `r_dropped` leaves those
+    tokens out; `partial_r` (and `partial_r_dropped`) is given the unigram surprisal; `baseline_r` is the unigram
+    surprisal's own. Intervals are percentiles over resampled prompts.
 
     Args:
         frame: of `subnetwork_surprisal`.
@@ -90,7 +89,7 @@ def summarise(frame: pd.DataFrame, *, n_resamples: int = 1000, seed: int = 0, le
     """
     kept = frame[frame["pos"] > 0]
     if kept.empty:
-        raise InputError("there is nothing to sum up: no rows are left; summaries leave position 0 out.")
+        raise InputError("the frame has no rows after position 0, which summaries leave out; keep later positions.")
     drawing: dict[str, Any] = {"n_resamples": n_resamples, "seed": seed, "level": level}
     rows = []
     for keys, rest in kept.groupby(list(_KEYS), sort=False, dropna=False):
@@ -124,32 +123,32 @@ def subnetwork_surprisal(
     seed: int = 0,
     truncate: bool = False,
 ) -> pd.DataFrame:
-    """Surprisal of every next token under the subnetwork, under the model without it, and under the controls.
+    """Measure the surprisal of every next token under the subnetwork, the model without it, and controls.
 
     Args:
         subject: anything `interp.load` takes.
         subnetwork: a `Subnetwork`, a result of `find_subnetwork`, or subnetworks by their sparsity.
         texts: anything `Subject.tokens` takes; at least two tokens each.
-        bigrams: the bigram model to compare with; None is that of the reference model's corpus.
-        random_models: the control that counts most, and the only one not run by itself, since it takes as long as
-            finding the subnetwork did: what `find_subnetwork` found in untrained models, by the name of the control,
-            such as {"random_blocks": (random_model(subject, keep_embeddings=True), result)}.
-        linear_steps: of the optimiser that fits the linear map, 512 tokens each.
+        bigrams: the bigram model to compare with; None takes that of the reference model's corpus.
+        random_models: results of `find_subnetwork` in untrained models by the name of the control, such as
+            {"random_blocks": (random_model(subject, keep_embeddings=True), result)}. This is the most important control
+            and the only one that is not run by default, because it takes as long as finding the subnetwork did.
+        linear_steps: optimiser steps that fit the linear map, 512 tokens each.
         seed: of random subnetworks and of the linear map.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
-        One row per condition, control, prompt and position that another token follows. Conditions: "full", the model;
-        "minus", without the subnetwork; "only", nothing but it. Controls of the last two: "random", as many weights of
-        every matrix, drawn anywhere; "random_structured", drawn with the subnetwork's rows and columns. Of "only":
-        "empty", no weight; "linear_map", the unembedding of a linear map of the token's embedding, fitted to the
-        bigram model; "unigram", the unigram model; and the names in `random_models`.
+        One row per condition, control, prompt and position except the last. Conditions: "full", the model; "minus", the
+        model without the subnetwork; "only", the subnetwork alone. Controls of the last two: "random", as many weights
+        of every matrix, drawn anywhere; "random_structured", the subnetwork's masks with shuffled rows. Further
+        controls of "only": "empty", no weights; "linear_map", the unembedding of a linear map of the token's embedding,
+        fitted to the bigram model; "unigram", the unigram model; and the names in `random_models`.
 
     Raises:
-        InputError: a text of one token, another vocabulary's bigram model, or an argument that cannot be used.
-        ModelError: a subnetwork of another model.
+        InputError: a text has one token, or an argument cannot be used.
+        ModelError: a subnetwork belongs to another model, or the bigram model to another vocabulary.
 
-    Cost: two forward passes and 6 for each subnetwork; for the linear map at most 512 unembeddings a step.
+    Cost: two forward passes, and 6 for each subnetwork; for the linear map at most 512 unembeddings per step.
 
     >>> import interp
     >>> subject = interp.load("reference")
@@ -183,7 +182,7 @@ def surprisal_run(
     seed: int,
     truncate: bool,
 ) -> tuple[Run, BigramModel]:
-    """Start the run of a `subnetwork_surprisal`, its arguments checked; returns it with its bigram model."""
+    """Check the arguments of `subnetwork_surprisal` and start its run; returns the run and its bigram model."""
     subject = load(subject)
     bigrams = bigrams or bigram_model(subject)
     bigrams.check(subject)
@@ -194,17 +193,17 @@ def surprisal_run(
     }  # fmt: skip
     run = Run(SURPRISAL, subject, texts, parameters=parameters, truncate=truncate, seed=seed)
     if linear_steps < 1:
-        raise InputError(f"linear_steps={linear_steps}: give at least one.")
+        raise InputError(f"linear_steps={linear_steps}: give at least 1.")
     for number, ids in zip(run.tokens.table["prompt_id"], run.tokens.ids, strict=True):
         if len(ids) < 2:
-            raise InputError(f"prompt {number} has a single token, and none that follows; give it two or more.")
+            raise InputError(f"prompt {number} has a single token; give it two or more.")
     return run, bigrams
 
 
 def surprisal_conditions(
     subject: Subject, found: Mapping[float, Subnetwork], random_models: RandomModels | None, seed: int
 ) -> Iterator[SubnetworkCondition]:
-    """Every model that is run, the subject itself first."""
+    """Yield every model to run, the subject itself first."""
     yield full(subject)
     yield from alone(subject, found, seed)
     yield from ablations(subject, found, seed)
@@ -213,7 +212,7 @@ def surprisal_conditions(
 
 
 def without_blocks(run: Run, bigrams: BigramModel, linear_steps: int) -> Iterator[dict[str, Any]]:
-    """Rows of the controls that run no block: one linear map, and the unigram model."""
+    """Yield the rows of the controls that run no block: one linear map, and the unigram model."""
     facts = {"condition": "only", "sparsity": np.nan, "kept": np.nan}
     states = linear_states(run.subject, bigrams, run.seed or 0, linear_steps)
     yield from states_surprisals(run, facts | {"control": "linear_map"}, states)

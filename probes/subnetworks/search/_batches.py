@@ -1,4 +1,4 @@
-"""What a mask is trained on: batches of sequences, the same ones at the same step whoever asks."""
+"""Training batches for masks; batch n is the same for every caller."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Contexts(Protocol):
     """Batches by number."""
 
     def batch(self, step: int) -> Tensor:
-        """Token ids [batch, pos] of a step, counted from 0; -1 is for measuring, and is no training step's."""
+        """Return the token ids [batch, pos] of a step, from 0; -1 is for measuring and is never trained on."""
 
 
 class DrawnContexts:
-    """Sequences drawn from a bigram model, without end: its own frequencies, and contexts that tell nothing more.
+    """Endless sequences drawn from a bigram model: they have its frequencies, and only the current token matters.
 
-    The first token of each is `first`, or where there is none one drawn by the unigram distribution.
+    The first token of each is `first`; if that is None, it is drawn from the unigram distribution.
     """
 
     def __init__(self, bigrams: BigramModel, shape: tuple[int, int], *, first: int | None, seed: int) -> None:
@@ -60,7 +60,7 @@ class DrawnContexts:
 
 
 class TextContexts:
-    """Windows of texts laid end to end, each used once before any comes again; one batch is kept for measuring."""
+    """Windows of concatenated texts, each used once before any is reused; one batch is kept for measuring."""
 
     def __init__(self, tokens: Tokens, shape: tuple[int, int], *, seed: int) -> None:
         n, length = shape
@@ -69,8 +69,8 @@ class TextContexts:
         self._n, self._seed = n, seed
         if len(self._windows) < 2 * n:
             raise InputError(
-                f"the texts have {len(ids):,} tokens; {2 * n} windows of {length} need {2 * n * length:,}. Give more "
-                "texts, or smaller batches."
+                f"the texts have {len(ids):,} tokens; {2 * n} windows of {length} need {2 * n * length:,}; give more "
+                "texts or smaller batches."
             )
 
     def batch(self, step: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The frames of `find_subnetwork`: how training went, and where the kept weights lie."""
+"""The frames of `find_subnetwork`: the log of training, and the places of the kept weights."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from probes import papers
 from probes.subnetworks.search._groups import decided
 from probes.subnetworks.subnetwork import Subnetwork, shares
 
-_TARGET = Column("target", "str", "what the subnetwork is to predict: bigram, unigram, model or a function's name")
+_TARGET = Column("target", "str", "what the masks are trained to predict: bigram, unigram, model or a function's name")
 _SPARSITY = Column("sparsity", "float", "lambda: the weight of the mean soft mask in the loss", low=0.0)
 _LAYER = Column("layer", "int", "block of the matrix", low=0)
-_COMPONENT = Column("component", "str", "its matrix: q, k, v, o, mlp_in, mlp_gate or mlp_out")
+_COMPONENT = Column("component", "str", "weight matrix: q, k, v, o, mlp_in, mlp_gate or mlp_out")
 
 LOG = Schema(
     probe="subnetwork_log",
@@ -27,12 +27,12 @@ LOG = Schema(
         "run_id",
         _SPARSITY,
         _TARGET,
-        Column("attempt", "int", "from 0; a run that proved unstable is made again", low=0),
+        Column("attempt", "int", "from 0; an unstable training is repeated", low=0),
         Column("step", "int", "training step, from 0", low=0),
         Column(
             "xent", "float", "cross-entropy of the softly masked model with the target, on the batch", "nats", low=0.0
         ),
-        Column("entropy", "float", "of the target on the batch: no cross-entropy is lower", "nats", low=0.0),
+        Column("entropy", "float", "of the target on the batch; no cross-entropy is lower", "nats", low=0.0),
         Column("soft_kept", "float", "mean soft mask over all weights", "0..1", low=0.0, high=1.0),
         Column("inverse_temperature", "float", "T of the soft mask sigmoid(T m)", low=1.0),
         Column("n_mid", "int", "mask parameters whose soft mask is between 0.1 and 0.9", low=0),
@@ -55,20 +55,20 @@ COMPONENTS = Schema(
         Column("kept_count", "float", "weights kept; for the control their expected number", low=0.0),
         Column("total_count", "int", "weights of the matrix", low=1),
         Column("kept_fraction", "float", "kept_count / total_count", "0..1", low=0.0, high=1.0),
-        Column("share_of_kept", "float", "of all weights the subnetwork keeps", "0..1", low=0.0, high=1.0),
+        Column("share_of_kept", "float", "kept_count / all weights the subnetwork keeps", "0..1", low=0.0, high=1.0),
         "control",
     ),
 )
 
 
 def log_columns(log: Sequence[Mapping[str, float]], sparsity: float, target: str) -> dict[str, Any]:
-    """Columns of `LOG` from a training's own rows."""
+    """Return the columns of `LOG` from the rows of a training."""
     values: dict[str, Any] = {name: np.array([row[name] for row in log]) for name in log[0]}
     return values | {"sparsity": sparsity, "target": target}
 
 
 def component_columns(found: Mapping[float, Subnetwork], target: str) -> list[dict[str, Any]]:
-    """Columns of `COMPONENTS`, a part per sparsity and control."""
+    """Return the columns of `COMPONENTS`, one part per sparsity and control."""
     parts = []
     for sparsity, subnetwork in found.items():
         counts = subnetwork.counts()
@@ -84,7 +84,7 @@ def component_columns(found: Mapping[float, Subnetwork], target: str) -> list[di
 
 
 def summarise_components(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per sparsity and block: weights kept, and the share of attention and MLP, beside an even spread's."""
+    """Sum by sparsity and block: weights kept, and the shares of attention and MLP beside those of an even spread."""
     by = ["model", "run_id", "sparsity", "target", "layer"]
     parts = np.where(frame["component"].str.startswith("mlp"), "mlp", "attn")
     shares = frame.assign(part=parts).pivot_table("share_of_kept", by, ["control", "part"], aggfunc="sum")
@@ -97,6 +97,6 @@ def summarise_components(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise_log(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per sparsity: its last step, and whether the masks were decided by then."""
+    """Return one row per sparsity: its last step, and whether the masks were decided by then."""
     last = frame.groupby(["model", "run_id", "sparsity", "target"], as_index=False).tail(1)
     return last.assign(decided=decided(last["n_mid"], last["n_hi"])).reset_index(drop=True)

@@ -1,7 +1,7 @@
-"""Mask parameters of one group of units, the matrices they mask, and a step of theirs, piece by piece.
+"""Mask parameters of one group of units, the matrices they mask, and their AdamW step in chunks.
 
-All that happens to a piece happens at once, while a processor has it at hand: a pass over each tensor would cost more
-than the arithmetic.
+All operations on a chunk run together, while it is in the processor's cache: separate passes over whole tensors would
+cost more than the arithmetic.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch.optim.adamw import adamw
 from interp.model.weights import WeightMatrix
 
 _DECIDED = 2.1972245773362196  # logit(0.9): beyond it a soft mask is above 0.9, below its negative under 0.1
-_IN_CACHE = 1 << 18  # numbers of which a processor keeps a few tensors at hand
-_EXACT = 1 << 24  # up to which float32 counts by ones
+_IN_CACHE = 1 << 18  # elements per chunk: the cache holds a few tensors of this size
+_EXACT = 1 << 24  # float32 counts by ones up to here
 _ADAMW: dict[str, Any] = {  # the defaults of torch.optim.AdamW
     "beta1": 0.9,
     "beta2": 0.999,
@@ -30,7 +30,7 @@ _ADAMW: dict[str, Any] = {  # the defaults of torch.optim.AdamW
 
 @dataclass(frozen=True)
 class Counts:
-    """How decided the masks are: parameters with a soft mask between 0.1 and 0.9, and above."""
+    """Numbers of parameters with a soft mask between 0.1 and 0.9, and above 0.9."""
 
     n_mid: int = 0
     n_hi: int = 0
@@ -40,54 +40,54 @@ class Counts:
 
 
 def decided(n_mid: Any, n_hi: Any) -> Any:
-    """The rule to stop by: fewer than one soft mask between 0.1 and 0.9 per hundred above, or none; of arrays too."""
+    """Return whether fewer than one soft mask is between 0.1 and 0.9 per hundred above, or none; arrays elementwise."""
     return (n_mid < 0.01 * n_hi) | (n_mid == 0)
 
 
 class Group:
-    """Mask parameters m of some units with their state of AdamW, and the matrices they mask."""
+    """Mask parameters m of some units, their AdamW state, and the matrices they mask."""
 
     def __init__(self, m: Tensor, lr: float) -> None:
         self.m, self._lr = m, lr
         self._moments = torch.zeros_like(m), torch.zeros_like(m)
         self._n_steps = torch.zeros((), device=m.device)
         self.members: list[Member] = []
-        self.gathered: list[Tensor] = []  # of members, until all have theirs: d loss / d soft mask
+        self.gathered: list[Tensor] = []  # d loss / d soft mask by member, until all are there
 
     def state(self) -> dict[str, Tensor]:
-        """What training goes on from, as torch.optim.AdamW names it."""
+        """Return the state that training resumes from, with the names of torch.optim.AdamW."""
         return {"m": self.m, "step": self._n_steps, "exp_avg": self._moments[0], "exp_avg_sq": self._moments[1]}
 
-    def advance(self, piece: slice, gradient: Tensor, t: float) -> Counts:
-        """Step a piece of m; counts are those after it, at the inverse temperature t that the pass was made at.
+    def advance(self, chunk: slice, gradient: Tensor, t: float) -> Counts:
+        """Update a chunk of m, and return its counts after the update, at the inverse temperature of the pass.
 
         Args:
-            piece: of m.
-            gradient: d loss / d soft mask of the piece, contiguous; overwritten.
-            t: inverse temperature.
+            chunk: slice of m.
+            gradient: d loss / d soft mask of the chunk, contiguous; overwritten.
+            t: inverse temperature of the pass.
         """
-        m = self.m[piece]
+        m = self.m[chunk]
         soft = (m * t).sigmoid_()
         torch.ops.aten.sigmoid_backward.grad_input(gradient, soft, grad_input=gradient).mul_(t)
-        first, second = (moment[piece] for moment in self._moments)
-        fused = m.device.type in ("cpu", "cuda")  # one pass over all four tensors, where torch has it
-        steps = [self._n_steps.clone()]  # which it counts up; every piece is at the same step
+        first, second = (moment[chunk] for moment in self._moments)
+        fused = m.device.type in ("cpu", "cuda")  # one pass over all four tensors, if torch has it
+        steps = [self._n_steps.clone()]  # adamw increments it, but all chunks are at the same step
         adamw([m], [gradient], [first], [second], [], steps, fused=fused, lr=self._lr, **_ADAMW)
-        # Into floats, for a sum of those is several times faster than a count of booleans.
+        # As floats, because their sum is several times faster than a count of booleans.
         high = int(torch.gt(m, _DECIDED / t, out=soft).sum())
         return Counts(int(torch.ge(m, -_DECIDED / t, out=soft).sum()) - high, high)
 
     def stepped(self) -> None:
-        """Every piece has been advanced."""
+        """Finish the step, after `advance` on every chunk."""
         self._n_steps += 1
         self.gathered.clear()
 
 
 @dataclass(eq=False)
 class Member:
-    """A matrix and the axis along which its units lie; None where every weight is its own.
+    """A matrix and the axis along which its units lie; None if every weight is its own unit.
 
-    In the latter case m and weights are held with their dimensions as they lie in memory, and worked on piece by piece.
+    In that case m and weights keep the dimension order that they have in memory, and are processed in chunks.
     """
 
     matrix: WeightMatrix
@@ -95,28 +95,28 @@ class Member:
     group: Group
     order: list[int]  # of the dimensions of the matrix's view
     own: Tensor  # the model's weights
-    effective: Tensor  # what the pass multiplies by
+    effective: Tensor  # the masked weights that the pass uses
 
-    def refresh(self, piece: slice, t: float) -> float:
-        """Compute effective weights at inverse temperature t; returns the sum of soft masks over these weights."""
-        soft = (self.group.m[piece] * t).sigmoid_()
-        torch.mul(self.own[piece], self.expand(soft), out=self.effective[piece])
+    def refresh(self, chunk: slice, t: float) -> float:
+        """Compute the effective weights of a chunk at inverse temperature t, and return the sum of their soft masks."""
+        soft = (self.group.m[chunk] * t).sigmoid_()
+        torch.mul(self.own[chunk], self.expand(soft), out=self.effective[chunk])
         return float(soft.sum()) * self.per_unit
 
-    def gradient(self, piece: slice, of_effective: Tensor, penalty: float) -> Tensor:
-        """Of the loss, by the soft masks of a piece.
+    def gradient(self, chunk: slice, of_effective: Tensor, penalty: float) -> Tensor:
+        """Return the gradient of the loss by the soft masks of a chunk.
 
         Args:
-            piece: of the units.
+            chunk: slice of the units.
             of_effective: d loss / d effective weight, shaped as the module's parameter; may be overwritten.
-            penalty: what each weight's soft mask adds to the loss, beside what it does through the model.
+            penalty: gradient by each weight's soft mask that does not go through the model.
         """
-        given = self.matrix.view(of_effective).permute(self.order)[piece].to(self.group.m.dtype)
-        found = self.reduce(given.contiguous().mul_(self.own[piece]))
+        given = self.matrix.view(of_effective).permute(self.order)[chunk].to(self.group.m.dtype)
+        found = self.reduce(given.contiguous().mul_(self.own[chunk]))
         return found.add_(penalty * self.per_unit)
 
-    def pieces(self) -> list[slice]:
-        """What is worked on at once: parts along the first dimension, or where units have many weights all of them."""
+    def chunks(self) -> list[slice]:
+        """Return the slices to process one by one: parts of the first dimension, or all if units have many weights."""
         if self.axis is not None:
             return [slice(None)]
         most = _IN_CACHE if self.own.device.type == "cpu" else _EXACT
@@ -129,12 +129,12 @@ class Member:
         return self.own.numel() / self.group.m.numel()
 
     def hard(self) -> Tensor:
-        """Which weights are kept, bool [out, in]."""
+        """Return which weights are kept, bool [out, in]."""
         kept = self.expand(self.group.m > 0) & (self.own != 0)
         return kept.permute([self.order.index(dim) for dim in range(kept.ndim)]).reshape(self.matrix.shape)
 
     def expand(self, values: Tensor) -> Tensor:
-        """Values per unit, to be multiplied with the weights."""
+        """Expand values per unit so that they can be multiplied with the weights."""
         if self.axis is None:
             return values
         if self.axis == 1:
@@ -143,7 +143,7 @@ class Member:
         return values.repeat_interleave(lead.numel() // len(values)).view(*lead, 1)
 
     def reduce(self, values: Tensor) -> Tensor:
-        """Sums over each unit's weights of values of the weights' shape."""
+        """Sum values, shaped as the weights, over each unit's weights."""
         if self.axis is None:
             return values
         sums = values.flatten(0, -2).sum(dim=1 - self.axis)

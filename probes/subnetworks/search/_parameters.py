@@ -1,9 +1,9 @@
-"""Soft masks over weight matrices, trained by their own optimiser as the backward pass goes by.
+"""Soft masks over weight matrices, trained by their own optimiser during the backward pass.
 
-A matrix's effective weight is w * sigmoid(T m) (continuous sparsification; Savarese, Silva & Maire, 2020), T an inverse
-temperature. The pass computes the gradient of each effective weight; as soon as it is there it becomes that of m, m is
-stepped, and the gradient is let go. Beyond the model this holds four copies of the masked weights at the finest unit:
-effective weights, m, and the two moments of Adam.
+A matrix's effective weight is w * sigmoid(T m) (continuous sparsification; Savarese, Silva & Maire, 2020), with T an
+inverse temperature. As soon as the backward pass has the gradient by an effective weight, it is converted to that by m,
+m is updated, and the gradient is freed. Beyond the model this holds four copies of the masked weights at the finest
+unit: effective weights, m, and Adam's two moments.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from interp.model.weights import WeightMatrix, replaced
 from probes.subnetworks.search._groups import Counts, Group, Member
 
 MaskUnit: TypeAlias = Literal["weight", "row", "neuron", "head"]
-"""What is kept or dropped together.
+"""The weights that are kept or dropped together.
 
 "weight": every weight by itself. "row": the weights into one output of a matrix. "neuron": an MLP neuron, its weights
 in and out; attention by head. "head": an attention head, its queries, keys, values and output (with grouped keys and
-values the heads that share them); an MLP as a whole.
+values, the heads that share them); an MLP as a whole.
 """
 
-NEVER = -1e6  # m of what is exactly 0 in the model: no weight to keep
+NEVER = -1e6  # m of weights that are exactly 0 in the model: there is nothing to keep
 
 
 class MaskParameters:
     """Mask parameters of all matrices of a model.
 
     Args:
-        matrices: what is masked.
-        unit: what is kept or dropped together.
+        matrices: the matrices to mask.
+        unit: the weights that are kept or dropped together.
         n_heads: of the model, for units of heads.
-        sparsity: lambda, the loss's weight of the mean soft mask.
+        sparsity: lambda, the weight of the mean soft mask in the loss.
         lr: of AdamW, whose other settings are torch's defaults.
     """
 
@@ -56,25 +56,25 @@ class MaskParameters:
         self._never()
         self._counts, self._kept = Counts(), 0.0
         self._then: float | None = None
-        self._ready: float | None = None  # the inverse temperature that effective weights are at, where known
+        self._ready: float | None = None  # inverse temperature of the effective weights, if known
 
     @property
     def m(self) -> dict[str, Tensor]:
-        """Mask parameters by the name of their group, as they are stored."""
+        """Mask parameters by the name of their group, as stored."""
         return {name: group.m for name, group in self._groups.items()}
 
     @property
     def effective(self) -> list[nn.Parameter]:
-        """What passes multiply by while masked, a parameter per module."""
+        """The weights that masked passes use, one parameter per module."""
         return list(self._effective.values())
 
     @contextmanager
     def masking(self, then: float | None = None) -> Iterator[list[nn.Parameter]]:
-        """Within, passes use the effective weights, and a backward pass to those yielded makes a step.
+        """Use the masked weights inside this context; backward() to the yielded parameters updates the masks.
 
         Args:
-            then: the inverse temperature that comes next, for which the step leaves effective weights ready; None
-                leaves those of before it. A pass must follow.
+            then: the next inverse temperature: the update also computes the effective weights for it, so the context
+                must hold a backward pass. None leaves the effective weights as they were before the update.
         """
         with ExitStack() as stack:
             stack.enter_context(replaced(self._effective))
@@ -85,39 +85,39 @@ class MaskParameters:
                 group.gathered.clear()
             self._counts, self._kept, self._ready, self._then = Counts(), 0.0, None, then
             yield self.effective
-            self._ready = then  # not reached where the pass broke off
+            self._ready = then  # not reached if the pass raises
 
     @torch.no_grad()
     def refresh(self) -> float:
-        """Compute the effective weights anew, unless a step has; returns the mean soft mask over all weights."""
+        """Compute the effective weights unless an update has, and return the mean soft mask over all weights."""
         if self._ready is None or self._ready != self.inverse_temperature:
             t = self.inverse_temperature
-            self._kept = sum(member.refresh(piece, t) for member in self._all() for piece in member.pieces())
+            self._kept = sum(member.refresh(chunk, t) for member in self._all() for chunk in member.chunks())
         return self._kept / self.n_weights
 
     def counts(self) -> Counts:
-        """After the backward pass's steps, at the temperature of that pass."""
+        """Return the counts after the updates of the backward pass, at the temperature of that pass."""
         return self._counts
 
     @torch.no_grad()
     def hard(self) -> dict[str, Tensor]:
-        """Which weights are kept: m above 0, and not 0 in the model; bool [out, in] on the CPU, by matrix."""
+        """Return which weights are kept (m above 0, and not 0 in the model): bool [out, in] on the CPU, by matrix."""
         return {member.matrix.name: member.hard().cpu().contiguous() for member in self._all()}
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """What training goes on from."""
+        """Return the state that training resumes from."""
         return {name: group.state() for name, group in self._groups.items()}
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Go on from a `state`."""
+        """Resume from a `state`."""
         for name, group in self._groups.items():
             for key, value in group.state().items():
                 value.copy_(state[name][key])
         self._ready = None
 
     def held_bytes(self) -> int:
-        """Memory held beyond the model, from one step to the next."""
+        """Return the memory held beyond the model between steps."""
         tensors = [value for state in self.state().values() for value in state.values()] + self.effective
         return sum(one.numel() * one.element_size() for one in tensors)
 
@@ -159,40 +159,40 @@ class MaskParameters:
         return step
 
     def _step_by(self, member: Member, of_effective: Tensor) -> None:
-        """What a matrix's gradient allows: a step of its masks, if they are not waiting for other matrices' too."""
+        """Update the masks of a matrix, once the gradients of all matrices that share them are there."""
         group, penalty = member.group, self.sparsity / self.n_weights
-        for piece in member.pieces():
-            gradient = member.gradient(piece, of_effective, penalty)
+        for chunk in member.chunks():
+            gradient = member.gradient(chunk, of_effective, penalty)
             if len(group.members) > 1:
                 group.gathered.append(gradient)
                 if len(group.gathered) < len(group.members):
                     return
                 gradient = torch.stack(group.gathered).sum(dim=0)
-            self._counts += group.advance(piece, gradient, self.inverse_temperature)
+            self._counts += group.advance(chunk, gradient, self.inverse_temperature)
             if self._then is not None:
-                self._kept += sum(each.refresh(piece, self._then) for each in group.members)
+                self._kept += sum(each.refresh(chunk, self._then) for each in group.members)
         group.stepped()
 
 
 def _in_memory_order(weights: Tensor) -> list[int]:
-    """Dimensions from the slowest to the fastest, so that a pass over mask parameters and weights is a plain one."""
+    """Return the dimensions from slowest to fastest, so that passes over m and weights read memory in order."""
     strides: tuple[int, ...] = weights.stride()
     return sorted(range(weights.ndim), key=lambda dim: -strides[dim])
 
 
 def _n_groups_of_heads(matrices: Sequence[WeightMatrix], n_heads: int) -> int:
-    """Heads that can be kept one by one: where queries share keys and values, those that do go together."""
+    """Return the number of heads that can be kept one by one; queries that share keys and values count as one."""
     rows = {matrix.component: matrix.shape[0] for matrix in matrices}
     return rows["k"] // (rows["q"] // n_heads)
 
 
 def _place(matrix: WeightMatrix, unit: MaskUnit, n_groups: int) -> tuple[str, Literal[0, 1] | None, int]:
-    """Name of the units that mask a matrix, the axis they lie along, and how many there are."""
+    """Return the name of the units that mask a matrix, the axis they lie along, and their number."""
     if unit == "weight":
         return matrix.name, None, 0
     if unit == "row":
         return matrix.name, 0, matrix.shape[0]
-    reads = matrix.component in ("o", "mlp_out")  # the units of its block by columns, where the others make them
+    reads = matrix.component in ("o", "mlp_out")  # units are its columns, and rows of the other matrices
     if not matrix.component.startswith("mlp"):
         return f"blocks.{matrix.layer}.attn", 1 if reads else 0, n_groups
     return f"blocks.{matrix.layer}.mlp", 1 if reads else 0, matrix.shape[1 if reads else 0] if unit == "neuron" else 1

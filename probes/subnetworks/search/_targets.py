@@ -1,7 +1,7 @@
-"""Whole distributions as training targets: their cross-entropy with a model's logits, and its gradient.
+"""Distributions as training targets: their cross-entropy with a model's logits, and its gradient.
 
-The bigram target is never made dense: a row is its few seen pairs plus a share of the unigram distribution, and the
-cross-entropy is a sum over the former and a product with the latter.
+The bigram target is never made dense: a row is its few seen pairs plus a share of the unigram distribution, so the
+cross-entropy is a sum over the pairs plus a product with the unigram distribution.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ from interp.authoring import InputError, Subject
 from probes.subnetworks.bigram_model import BigramModel
 
 Distributions: TypeAlias = Callable[[Tensor], Tensor]
-"""Token ids [batch, pos] -> distributions of the next token [batch, pos, V], each summing to 1."""
+"""A function from token ids [batch, pos] to next-token distributions [batch, pos, V], each summing to 1."""
 
 
 class TargetRows(Protocol):
     """Target distributions of some positions [n]."""
 
     def expect(self, values: Tensor) -> Tensor:
-        """Their expectations of values [n, V], [n]."""
+        """Return the expectation of values [n, V] under each row, [n]."""
 
     def subtract_from(self, values: Tensor) -> None:
         """Subtract the probabilities from values [n, V], in place."""
 
     def entropy(self) -> Tensor:
-        """Nats, [n]."""
+        """Return the entropy of each row, nats [n]."""
 
 
 class MaskTarget(Protocol):
-    """What a subnetwork is to predict.
+    """A distribution that a subnetwork is trained to predict.
 
     Attributes:
-        d_vocab: V; logits of later tokens are cut off.
+        d_vocab: V; logits of tokens from V on are cut off.
     """
 
     d_vocab: int
 
     def begin(self, ids: Tensor) -> Callable[[slice], TargetRows]:
-        """For a batch ids [batch, pos]: the target rows of some of its sequences, [sequences * pos]."""
+        """Return a function for a batch ids [batch, pos]: from a slice of sequences to their rows [sequences * pos]."""
 
 
 def cross_entropy(logits: Tensor, rows: TargetRows, d_vocab: int) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of logits [n, V or more] with target rows, nats [n], and its gradient, shaped as the logits."""
+    """Return the cross-entropy of logits [n, V or more] with target rows, nats [n], and its gradient by the logits."""
     log_q = logits[:, :d_vocab].float().log_softmax(dim=-1)
     losses = -rows.expect(log_q)
     gradient = log_q.exp_()
@@ -57,7 +57,7 @@ def cross_entropy(logits: Tensor, rows: TargetRows, d_vocab: int) -> tuple[Tenso
 
 
 class BigramTarget:
-    """Row of the current token; with `unigram` the backoff distribution at every position."""
+    """The bigram row of the current token; with `unigram`, the backoff distribution at every position."""
 
     def __init__(self, bigrams: BigramModel, device: torch.device, *, unigram: bool = False) -> None:
         self.d_vocab = bigrams.d_vocab
@@ -76,7 +76,7 @@ class BigramTarget:
     def begin(self, ids: Tensor) -> Callable[[slice], TargetRows]:
         """See `MaskTarget`."""
         if int(ids.max()) >= self.d_vocab:
-            raise InputError(f"a text holds token {int(ids.max())}, outside the target's vocabulary of {self.d_vocab}.")
+            raise InputError(f"a text holds token {int(ids.max())}; give token ids below {self.d_vocab}, the target's.")
         return lambda sequences: _SparseRows(self, ids[sequences].flatten())
 
 
@@ -117,7 +117,7 @@ class ModelTarget:
         self.d_vocab = subject.d_vocab
 
     def begin(self, ids: Tensor) -> Callable[[slice], TargetRows]:
-        """See `MaskTarget`; one pass of the full model, whose residuals are read out as they are asked for."""
+        """See `MaskTarget`; runs the full model once and reads out its residuals on demand."""
 
         def rest(tape: Any) -> tuple[Any, Tensor]:
             return tape.head, tape.last.detach()
@@ -132,7 +132,7 @@ class ModelTarget:
 
 
 class GivenTarget:
-    """Distributions a user's function gives."""
+    """Distributions returned by a user's function."""
 
     def __init__(self, function: Distributions, d_vocab: int) -> None:
         self._function = function
@@ -146,10 +146,10 @@ class GivenTarget:
             wanted = (*ids[sequences].shape, self.d_vocab)
             if not isinstance(given, Tensor) or given.shape != wanted:
                 shape = list(given.shape) if isinstance(given, Tensor) else type(given).__name__
-                raise InputError(f"target gave {shape}; it must give probabilities {list(wanted)}.")
+                raise InputError(f"target returned {shape}; it must return probabilities {list(wanted)}.")
             given = given.to(ids.device).float().flatten(0, 1)
             if not bool(((given.sum(dim=1) - 1).abs() < 1e-3).all() and (given >= 0).all()):
-                raise InputError("target gave rows that do not sum to 1 or hold a negative number; give probabilities.")
+                raise InputError("target returned rows with negative numbers or a sum other than 1; normalise them.")
             return _DenseRows(given)
 
         return rows

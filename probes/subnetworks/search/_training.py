@@ -1,4 +1,4 @@
-"""The training of one subnetwork's masks: steps, when to stop, and how to go on after an interruption."""
+"""The training of one subnetwork's masks: steps, stopping, and resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from probes.subnetworks.search._groups import decided
 from probes.subnetworks.search._parameters import MaskParameters, MaskUnit
 from probes.subnetworks.search._targets import MaskTarget, cross_entropy
 
-_ROWS = 512  # positions whose logits are alive at once on a CPU; more leave its cache
+_ROWS = 512  # positions whose logits are held at once on a CPU; more do not fit in its cache
 _CHECKPOINT_SECONDS = 60.0
 _LOG_EVERY = 10
 
 
 @dataclass(frozen=True)
 class MaskSchedule:
-    """How masks are annealed.
+    """A schedule for annealing masks.
 
     Attributes:
         lr: of AdamW.
-        growth: what the inverse temperature is multiplied with after every step.
+        growth: factor of the inverse temperature after every step.
         steps: at most.
         batch: sequences per step.
         length: tokens per sequence.
-        retries: of a run that proved unstable, with other batches.
+        retries: of an unstable training, with other batches.
     """
 
     lr: float
@@ -44,7 +44,7 @@ class MaskSchedule:
     retries: int
 
     def within(self, steps: int) -> MaskSchedule:
-        """The same annealing squeezed into fewer steps, or drawn out over more: T ends where it would have."""
+        """Return the same annealing over fewer or more steps, so that T ends at the same value."""
         ratio = self.steps / steps
         return MaskSchedule(self.lr * ratio, self.growth**ratio, steps, self.batch, self.length, self.retries)
 
@@ -66,7 +66,7 @@ class Logged:
 
 @dataclass
 class Progress:
-    """Where a training stands; plain values, so that it can be kept in a file."""
+    """The progress of a training, in plain values so that it can be saved to a file."""
 
     step: int = 0
     attempt: int = 0
@@ -78,16 +78,16 @@ class Progress:
 
 
 class MaskTraining:
-    """Masks of one sparsity, from the start or from a checkpoint.
+    """The training of masks at one sparsity, from the start or from a checkpoint.
 
     Args:
-        subject: whose weights are masked; never changed.
-        target: what to predict.
-        contexts: batches for an attempt.
+        subject: the model whose weights are masked; never changed.
+        target: the distribution to predict.
+        contexts: returns the batches of an attempt.
         sparsity: lambda.
-        unit: see `probes.subnetworks.search._parameters.Unit`.
+        unit: see `probes.subnetworks.search._parameters.MaskUnit`.
         schedule: see `MaskSchedule`.
-        checkpoint: file that the state is kept in now and then, and gone on from; None keeps none.
+        checkpoint: file where the state is saved now and then and resumed from; None saves nothing.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class MaskTraining:
         self._resume()
 
     def run(self, report: Callable[[Logged], None]) -> None:
-        """Train until the masks are decided, or the steps are spent; unstable runs are made again.
+        """Train until the masks are decided or the steps are used up; unstable trainings are repeated.
 
         Raises:
             NumericalError: the loss is no longer finite.
@@ -126,11 +126,11 @@ class MaskTraining:
 
     @property
     def stable(self) -> bool:
-        """Whether every jump of the loss was made good again 100 steps before the end, see `unstable`."""
+        """True if the loss recovered from every jump by 100 steps before the end, see `unstable`."""
         return not unstable(self.progress.losses)
 
     def measure(self, ids: Tensor) -> tuple[float, float]:
-        """Cross-entropy with the target of the subject as it is now, and the target's entropy; nats, mean over ids."""
+        """Return the subject's present cross-entropy with the target, and the target's entropy; nats, mean over ids."""
         rows = self.target.begin(ids)
         total = self.subject.run(ids, lambda tape: self._losses(tape, ids, rows, None), graph=True)
         return total[0] / ids.numel(), total[1] / ids.numel()
@@ -149,9 +149,9 @@ class MaskTraining:
         started, progress, masks = time.monotonic(), self.progress, self.masks
         masks.inverse_temperature = progress.inverse_temperature
         ids = ids.to(self.subject.device)
-        rows = self.target.begin(ids)  # before any mask: the target may be the full model itself
+        rows = self.target.begin(ids)  # before masking: the target may be the full model itself
         kept, then = masks.refresh(), progress.inverse_temperature * self.schedule.growth
-        # An edit, for the model is checked before it; and no frame is made of it.
+        # `edited` makes sure that the model is verified before it is masked; no frame is made here.
         with self.subject.edited([], {"masks": "soft"}), masks.masking(then) as leaves:
             sums = self.subject.run(ids, lambda tape: self._losses(tape, ids, rows, leaves), graph=True)
         xent, entropy = (value / ids.numel() for value in sums)
@@ -174,7 +174,7 @@ class MaskTraining:
         report(logged)
 
     def _losses(self, tape: Tape, ids: Tensor, rows: Callable[[slice], Any], leaves: Any) -> tuple[float, float]:
-        """Sums of cross-entropy and entropy over positions; with leaves, a backward pass of the former's mean."""
+        """Sum cross-entropy and entropy over positions; with leaves, also backpropagate the mean cross-entropy."""
         last = tape.last
         outer = torch.empty_like(last) if leaves is not None else None
         most = _ROWS if last.device.type == "cpu" else 16 * _ROWS
@@ -193,7 +193,7 @@ class MaskTraining:
                 (outer[some],) = torch.autograd.grad(logits, state, gradient.div_(ids.numel()).view_as(logits))
             del logits, gradient
         if outer is not None:
-            # Only to the effective weights, each of which steps its masks: the model's own parameters get no gradient.
+            # Only to the effective weights, whose hooks update the masks: the model's own parameters get no gradient.
             torch.autograd.backward([last], [outer], inputs=leaves)
         return losses, entropies
 
@@ -213,10 +213,10 @@ class MaskTraining:
 
 
 def unstable(losses: list[float]) -> bool:
-    """Whether a loss jumped and stayed, by Chang & Bergen's rule.
+    """Return whether the loss jumped and did not recover, by Chang & Bergen's rule.
 
-    It jumps where it is above the mean of the ten before by 0.25 or by a quarter, and stays where that mean is not
-    reached again 100 steps before the end.
+    A jump is a loss above the mean of the ten before it by 0.25 or by a quarter. The loss recovers if it reaches that
+    mean again, at least 100 steps before the end.
 
     >>> unstable([2.0] * 200), unstable([2.0] * 50 + [3.0] + [2.0] * 150), unstable([2.0] * 50 + [3.0] * 150)
     (False, False, True)

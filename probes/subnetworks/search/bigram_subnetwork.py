@@ -1,4 +1,4 @@
-"""`find_subnetwork` in one call, from a corpus of bigrams: where the kept weights lie, and how the training went."""
+"""`find_subnetwork` in one call, from a corpus: the places of the kept weights, and the log of the training."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from probes.subnetworks.search.find_subnetwork import FoundSubnetworks, find_sub
 def bigram_subnetwork(
     subject: Source, *, corpus: str = "shipped", sparsity: float | Sequence[float] = 10, **settings: Any
 ) -> pd.DataFrame:
-    """Where the weights lie that find_subnetwork keeps: kept weights by block and matrix, in one call.
+    """Find a bigram subnetwork in one call, and count its weights by block and matrix.
 
     Args:
         subject: anything `interp.load` takes.
-        corpus: of `bigram_model`.
-        sparsity: of `find_subnetwork`.
-        settings: all further arguments of `find_subnetwork`.
+        corpus: see `bigram_model`.
+        sparsity: see `find_subnetwork`.
+        settings: further arguments of `find_subnetwork`.
 
     Returns:
         `find_subnetwork(...).components`.
@@ -38,11 +38,11 @@ def bigram_subnetwork(
 
 @probe(LOG, summarise=summarise_log, example=pilot)
 def subnetwork_log(subject: Source, **settings: Any) -> pd.DataFrame:
-    """How the training of masks went, in one call.
+    """Find a bigram subnetwork in one call, and return the log of its training.
 
     Args:
         subject: anything `interp.load` takes.
-        settings: all further arguments of `bigram_subnetwork`.
+        settings: further arguments of `bigram_subnetwork`.
 
     Returns:
         `find_subnetwork(...).log`.

@@ -1,8 +1,8 @@
-"""Bigram subnetworks (Chang & Bergen, arXiv 2504.15471): the few weights by which a model would say what bigrams say.
+"""Bigram subnetworks (Chang & Bergen, arXiv 2504.15471): a few weights that predict as bigrams do.
 
-A mask over every weight of attention and MLP is trained by continuous sparsification, until the model restricted to
-what it keeps predicts as a target does: the bigram distribution of the current token, or another. That masks can be
-found says little by itself, for they can in a random network too: correlation is no evidence, ablation is.
+A mask over every weight of attention and MLP is trained by continuous sparsification, until the model with only the
+kept weights predicts a target: the bigram distribution of the current token, or another. Finding such a mask proves
+little, because it is possible in a random network too: correlation is not evidence, ablation is.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class FoundSubnetworks(Mapping[float, Subnetwork]):
     """Subnetworks by sparsity: `found[10]`.
 
     Attributes:
-        log: of the training, see `probes.subnetworks.search._frames.LOG`.
+        log: log of the training, see `probes.subnetworks.search._frames.LOG`.
         components: kept weights by block and matrix, see `probes.subnetworks.search._frames.COMPONENTS`.
     """
 
@@ -93,43 +93,44 @@ def find_subnetwork(
 ) -> FoundSubnetworks:
     """Train a mask over all weights of attention and MLP for each sparsity, all on the same batches.
 
-    The loss is the cross-entropy with the target distribution, mean over batch and positions, plus `sparsity` times the
-    mean soft mask sigmoid(T m). m starts at 0, and far below it for weights that are 0; T starts at 1 and grows with
-    every step; AdamW. Training ends when fewer than one soft mask between 0.1 and 0.9 is left per hundred above, or
-    with the steps. Kept is then what has m > 0. The model runs in evaluation mode (the paper's runs with its dropout).
+    The loss is the cross-entropy with the target distribution, averaged over batch and positions, plus `sparsity` times
+    the mean soft mask sigmoid(T m). m starts at 0, or far below for weights that are 0; T starts at 1 and grows with
+    every step; the optimiser is AdamW. Training ends when fewer than one soft mask is between 0.1 and 0.9 per hundred
+    above, or after the last step. Weights with m > 0 are kept. The model runs in evaluation mode (the paper's runs with
+    its dropout).
 
     Args:
-        subject: anything `interp.load` takes; a loaded one is never changed.
+        subject: anything `interp.load` takes; a loaded subject is never changed.
         bigrams: of `bigram_model`, for the same tokenizer.
         sparsity: lambda, 0 or more; one or several.
-        target: "bigram": row of the current token; "unigram"; "model": what the full model says (the paper's "optimal"
-            subnetworks); or a function from ids [batch, pos] to probabilities [batch, pos, V].
-        unit: what is kept or dropped together: "weight" (the paper's); "row": the weights into an output of a matrix;
-            "neuron": MLP neurons and attention heads; "head": attention heads and whole MLPs.
-        recipe: "fast" (ours, for a laptop): AdamW at 3e-3, T times 1.01 each of at most 800 steps of 4 sequences of 128
-            tokens. "paper": 5e-5, 1.001, 15,000, 32 and 128; a run that proved unstable is made again, thrice at most.
+        target: "bigram": the row of the current token; "unigram"; "model": the full model's prediction (the paper's
+            "optimal" subnetworks); or a function from ids [batch, pos] to probabilities [batch, pos, V].
+        unit: the weights kept or dropped together: "weight": each alone (the paper's); "row": the weights into an
+            output of a matrix; "neuron": MLP neurons and attention heads; "head": attention heads and whole MLPs.
+        recipe: "fast" (ours, for a laptop): AdamW at 3e-3, T times 1.01 in each of at most 800 steps with 4 sequences
+            of 128 tokens. "paper": 5e-5, 1.001, 15,000, 32 and 128; an unstable training is repeated up to three times.
             "pilot" (ours, for a first look at coarse units): 1e-1, 1.15, 60, 4 and 64.
-        steps: instead of the recipe's, for an earlier answer: annealing is squeezed in, at a learning rate and growth
-            of T that are larger in proportion.
-        batch: sequences per step, instead of the recipe's.
-        length: tokens per sequence, instead of the recipe's.
-        lr: instead of the recipe's.
-        texts: what to train on, in windows of `length` tokens; the paper's is web text. None draws sequences from
-            `bigrams`: the target depends on the current token alone, and these have its frequencies.
-        out: a folder where the state is kept every minute and at the end; a call that was interrupted goes on there.
+        steps: replaces the recipe's, for an earlier answer: the same annealing in fewer steps, with learning rate and
+            growth of T larger in proportion.
+        batch: sequences per step; replaces the recipe's.
+        length: tokens per sequence; replaces the recipe's.
+        lr: replaces the recipe's.
+        texts: texts to train on, in windows of `length` tokens; the paper's is web text. None draws sequences from
+            `bigrams`: the target depends only on the current token, and these sequences have its frequencies.
+        out: a folder where the state is saved every minute and at the end; an interrupted call resumes from it.
         seed: of batches.
 
     Returns:
         `FoundSubnetworks`: `found[10]` is a `Subnetwork`, `found.log` and `found.components` are frames.
 
     Raises:
-        InputError: an argument that cannot be used.
-        UnknownName: no such target, unit or recipe.
-        ModelError: bigrams of another tokenizer, or a model whose weight matrices cannot be told apart.
+        InputError: an argument cannot be used.
+        UnknownName: there is no such target, unit or recipe.
+        ModelError: the bigrams are of another tokenizer, or the model's weight matrices cannot be told apart.
         NumericalError: the loss is no longer finite.
 
-    Cost: per step and sparsity a forward and a backward pass, and beyond the model and them four float32 copies of the
-    masked weights. A step of the "fast" recipe takes the shipped model a quarter of a second on two idle cores.
+    Cost: a forward and a backward pass per step and sparsity; memory for four float32 copies of the masked weights,
+    beyond the model and these passes. A "fast" step of the shipped model takes a quarter second on two idle cores.
 
     >>> from probes import bigram_model
     >>> bigrams = bigram_model("reference")
@@ -158,7 +159,7 @@ def find_subnetwork(
     found: dict[float, Subnetwork] = {}
     logs = []
     for one in chosen:
-        # By what decides this training alone, so that a call for more sparsities finds those that are done.
+        # Keyed by what decides this training alone, so that a call with more sparsities finds the finished ones.
         key = run_id(LOG, loaded, tokens, parameters | {"sparsity": one}, seed)
         checkpoint = _checkpoint(out, key)
         training = MaskTraining(
@@ -177,7 +178,7 @@ def find_subnetwork(
 def _sparsities(given: float | Sequence[float]) -> list[float]:
     several = [float(one) for one in np.atleast_1d(np.asarray(given, dtype=float))]
     if not several or not all(0 <= one < float("inf") for one in several) or len(set(several)) < len(several):
-        raise InputError(f"sparsity is {given!r}; give one number of 0 or more, or several different ones.")
+        raise InputError(f"sparsity={given!r}: give one number of 0 or more, or several different ones.")
     return several
 
 
@@ -190,9 +191,9 @@ def _schedule(
     given = {"steps": steps, "batch": batch, "length": length, "lr": lr}
     for name, value in given.items():
         if value is not None and not value > 0:
-            raise InputError(f"{name} is {value}; give a number above 0.")
+            raise InputError(f"{name}={value}: give a number above 0.")
     if length is not None and length > subject.n_ctx:
-        raise InputError(f"length is {length}, more than the context of {subject.n_ctx}; give at most that.")
+        raise InputError(f"length={length}: give at most the context, {subject.n_ctx}.")
     if steps is not None:
         schedule = schedule.within(steps)
     return replace(
@@ -214,7 +215,7 @@ def _target(subject: Subject, bigrams: BigramModel, target: TargetName | Distrib
 
 
 def _first_token(subject: Subject, bigrams: BigramModel) -> int | None:
-    """The start-of-text token where the model's tokenizer puts one and the bigrams know it."""
+    """Return the start-of-text token, if the model's tokenizer adds one and the bigrams have it."""
     tokenizer = subject.tokenizer
     first = tokenizer.bos_token_id if tokenizer is not None and adds_bos(tokenizer) else None
     return first if first is not None and first < bigrams.d_vocab else None
@@ -226,7 +227,7 @@ def _checkpoint(out: str | Path | None, run_id: str) -> Path | None:
 
 @contextmanager
 def _bar(sparsity: float, schedule: MaskSchedule, training: MaskTraining) -> Iterator[Callable[[Logged], None]]:
-    """Steps with loss, kept fraction and an estimate; it ends early where the masks are decided before."""
+    """Show a progress bar with loss, kept fraction and time left; it ends early if the masks are decided."""
     label = f"find_subnetwork, sparsity {sparsity:g}"
     with progress_bar(schedule.steps, "step", label, done=training.progress.step) as bar:
 
@@ -242,7 +243,7 @@ def _bar(sparsity: float, schedule: MaskSchedule, training: MaskTraining) -> Ite
 def _subnetwork(
     subject: Subject, training: MaskTraining, contexts: Contexts, parameters: Mapping[str, Any]
 ) -> Subnetwork:
-    """The hard masks, with their loss and the full model's on sequences that no step saw."""
+    """Return the hard masks, with their loss and the full model's on sequences that were not trained on."""
     progress, ids = training.progress, contexts.batch(-1)
     full, entropy = training.measure(ids)
     origin = dict(parameters) | {

@@ -175,7 +175,7 @@ def test_another_models_subnetwork_is_refused(small_model, small_subject, word_l
     other = interp.load(small_model("gpt2", seed=1), tokenizer=word_level)
     with pytest.raises(ModelError, match="other weights"), found.applied(other):
         pass
-    with pytest.raises(ModelError, match="different models"):
+    with pytest.raises(ModelError, match="subnetworks of different models"):
         _ = found & drawn(other)
     with pytest.raises(InputError, match=r"the mask of x is torch.float32"):
         small({"x": torch.ones(2, 2)})

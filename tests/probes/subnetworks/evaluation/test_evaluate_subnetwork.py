@@ -448,13 +448,15 @@ def test_figures(small, evaluation, tmp_path):
 
 def test_bad_input(small, planted):
     subject, found, ids, bigrams = small
-    with pytest.raises(InputError, match="prompt 0 has a single token, and none that follows"):
+    with pytest.raises(InputError, match="prompt 0 has a single token; give it two or more"):
         subnetwork_surprisal(subject, found, ids[:, :1], bigrams=bigrams)
-    with pytest.raises(InputError, match="a subnetwork, a result of find_subnetwork, or a dict"):
+    with pytest.raises(
+        InputError, match="'all of it' is not a subnetwork; give a Subnetwork, a result of find_subnetwork, or a dict"
+    ):
         subnetwork_surprisal(subject, "all of it", ids, bigrams=bigrams)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no subnetworks were given"):
         subnetwork_surprisal(subject, {}, ids, bigrams=bigrams)
-    with pytest.raises(InputError, match="linear_steps=0: give at least one"):
+    with pytest.raises(InputError, match="linear_steps=0: give at least 1"):
         subnetwork_surprisal(subject, found, ids, bigrams=bigrams, linear_steps=0)
     with pytest.raises(ModelError, match="it is of another model"):
         subnetwork_surprisal(subject, planted.true, ids, bigrams=bigrams)
@@ -468,7 +470,7 @@ def test_bad_input(small, planted):
         subnetwork_rotation(subject, found, ids)
     with pytest.raises(InputError, match="n_dropped=32 of 32 dimensions"):
         subnetwork_covariance(subject, found, ids, n_dropped=32)
-    with pytest.raises(InputError, match="other is a Subnetwork, not"):
+    with pytest.raises(InputError, match=r"other=\{.* is not a Subnetwork; pick one from a result"):
         subnetwork_overlap(subject, found, found)  # type: ignore[arg-type]
     with pytest.raises(UnknownName, match="unknown unit 'layer'"):
         kept_weights(subject, found, by="layer")  # type: ignore[arg-type]

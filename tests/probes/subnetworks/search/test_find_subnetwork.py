@@ -91,7 +91,7 @@ def test_steps_equal_plain_pytorchs(small_model, word_level, bigrams, backend):
 )
 def test_the_gradient_is_that_of_the_loss(small_model, word_level, monkeypatch, architecture, step, tolerance, unit):
     """Against central differences of the loss along random directions of all mask parameters at once, in float64."""
-    monkeypatch.setattr(_mask_groups, "_IN_CACHE", 100)  # several pieces of every matrix
+    monkeypatch.setattr(_mask_groups, "_IN_CACHE", 100)  # several chunks of every matrix
     subject = interp.load(small_model(architecture).double(), backend="bridge", tokenizer=word_level)
     generator = torch.Generator().manual_seed(3)
     ids = torch.randint(3, VOCAB, (2, 6), generator=generator)
@@ -298,17 +298,17 @@ def test_texts_are_used_once_before_any_comes_again(small_subject, bigrams):
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"sparsity": -1}, InputError, "sparsity is -1; give one number of 0 or more"),
+        ({"sparsity": -1}, InputError, "sparsity=-1: give one number of 0 or more"),
         ({"sparsity": (1, 1)}, InputError, "several different ones"),
         ({"target": "trigram"}, UnknownName, "unknown target 'trigram'; did you mean 'bigram'"),
         ({"unit": "layer"}, UnknownName, "unknown unit 'layer'"),
         ({"recipe": "slow"}, UnknownName, "unknown recipe 'slow'"),
-        ({"steps": 0}, InputError, "steps is 0; give a number above 0"),
-        ({"length": 65}, InputError, "length is 65, more than the context of 64"),
+        ({"steps": 0}, InputError, "steps=0: give a number above 0"),
+        ({"length": 65}, InputError, "length=65: give at most the context, 64"),
         (
             {"target": lambda ids: torch.ones(3)},
             InputError,
-            r"target gave \[3\]; it must give probabilities \[3, 7, 61\]",
+            r"target returned \[3\]; it must return probabilities \[3, 7, 61\]",
         ),
     ],
 )
