@@ -88,7 +88,7 @@ def subnetwork_rotation(
     seed: int = 0,
     truncate: bool = False,
 ) -> pd.DataFrame:
-    """Measure the angles of linear maps from each layer to the embedding and the last layers, and read through them.
+    """Measure the angles of linear maps from each layer to the embedding and the last layers, and what they recover.
 
     Args:
         subject: anything `interp.load` takes.
