@@ -1,4 +1,4 @@
-"""A tuned lens: one affine map per layer, where it is kept, and for which model it may be used."""
+"""The tuned lens: one affine map per layer, its file, and the check that it fits a model."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _FORMAT = "interp tuned lens 1"
 
 @dataclass(frozen=True, eq=False)
 class TunedLens:
-    """Translators h -> h + W h + b of the residuals entering each block, to be read by the model's own head.
+    """A tuned lens: maps h -> h + W h + b of the residuals entering each block, to be read by the model's own head.
 
     Attributes:
-        weight: W, float32 [L, d_model, d_model]; at zero the tuned lens is the logit lens.
+        weight: W, float32 [L, d_model, d_model]; where W and b are zero, the tuned lens is the logit lens.
         bias: b, float32 [L, d_model].
         model: name of the model it was trained for.
-        fingerprint: of that model, see `Subject.fingerprint`; None where the lens came without one.
+        fingerprint: of that model, see `Subject.fingerprint`; None if the lens came without one.
         training: how it was trained, as far as known.
     """
 
@@ -47,11 +47,11 @@ class TunedLens:
 
     @property
     def n_layers(self) -> int:
-        """How many layers are translated: 0..L-1."""
+        """Number of layers that are translated: 0..L-1."""
         return len(self.weight)
 
     def translate(self, residual: Tensor, layer: int) -> Tensor:
-        """What the residual [..., d_model] at `layer` stands for at the end; layer L is its own translation."""
+        """Map the residual [..., d_model] at `layer` to an estimate of the last residual; layer L maps to itself."""
         if layer == self.n_layers:
             return residual
         return translate(residual, self.weight[layer].to(residual.device), self.bias[layer].to(residual.device))
@@ -60,13 +60,13 @@ class TunedLens:
         """Refuse any model but the one the lens was trained for.
 
         Raises:
-            ModelError: it is another model, or the same one with other weights or processing.
+            ModelError: the model is another one, or the same one with other weights or processing.
         """
         shape = subject.n_layers, subject.d_model
         if (self.n_layers, self.weight.shape[1]) != shape:
             raise ModelError(
                 f"this tuned lens of {self.model!r} has {self.n_layers} layers of {self.weight.shape[1]} dimensions, "
-                f"{subject.name!r} has {shape[0]} of {shape[1]}; train one for it with probes.tuned_lens."
+                f"but {subject.name!r} has {shape[0]} of {shape[1]}; train one for it with probes.tuned_lens."
             )
         mend = "Train one for it with probes.tuned_lens."
         require_same_weights(
@@ -79,7 +79,7 @@ class TunedLens:
         )  # fmt: skip
 
     def save(self, path: str | Path) -> Path:
-        """Write it as one safetensors file with its model's fingerprint.
+        """Write the lens and its model's fingerprint to one safetensors file.
 
         Raises:
             InputError: the file cannot be written.
@@ -89,7 +89,7 @@ class TunedLens:
 
 
 def translate(residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """H + W h + b of residuals [..., d_model], in float32, returned in the residuals' dtype."""
+    """Return h + W h + b of residuals [..., d_model], computed in float32, in the residuals' dtype."""
     wide = residual.float()
     return (wide + wide @ weight.T + bias).to(residual.dtype)
 
@@ -97,15 +97,15 @@ def translate(residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def load_tuned_lens(path: str | Path) -> TunedLens:
     """Read a tuned lens: a shipped one by its model's name, a file of `TunedLens.save`, or AlignmentResearch's folder.
 
-    `load_tuned_lens("reference")` is that of the shipped model, trained by the small recipe on the shipped stories from
-    the 61st on (`datasets/lenses`).
+    `load_tuned_lens("reference")` is the lens of the shipped model, trained by the small recipe on the shipped stories
+    from the 61st on (`datasets/lenses`).
 
     AlignmentResearch's folder holds `params.pt`, a state dict with `0.weight`, `0.bias`, `1.weight`, ... , and
     `config.json`. Only tensors are read from it (`torch.load(weights_only=True)`): a pickle that holds anything else is
-    refused. It knows no fingerprint, so that only the sizes can be checked against a model; it is for raw weights.
+    refused. It holds no fingerprint, so only the sizes can be checked against a model; its lens is for raw weights.
 
     Args:
-        path: of the file or folder, or the name of a shipped lens; the name goes first.
+        path: the file or folder, or the name of a shipped lens; a shipped name comes before a file of that name.
 
     Raises:
         InputError: there is no such lens, or it cannot be read.
@@ -125,12 +125,12 @@ def _from_folder(folder: Path) -> TunedLens:
     try:
         config = json.loads((folder / "config.json").read_text())
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of an odd pickle, refused or read as tensors all the same
+            warnings.simplefilter("ignore", UserWarning)  # about odd pickles: refused, or read as tensors
             state = torch.load(folder / "params.pt", map_location="cpu", weights_only=True)
         layers = range(int(config["num_hidden_layers"]))
         weight = torch.stack([state[f"{layer}.weight"] for layer in layers]).float()
         biases = [state.get(f"{layer}.bias", weight.new_zeros(weight.shape[1])) for layer in layers]
-    except Exception as error:  # unpickling raises its own kinds; whichever, the folder holds no lens
+    except Exception as error:  # unpickling raises errors of many kinds; all mean that this is not a lens
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
             f"{str(folder)!r} holds no tuned lens in AlignmentResearch's format (config.json and params.pt, tensors "

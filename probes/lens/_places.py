@@ -1,4 +1,4 @@
-"""What the logit lens and its top tokens share: which residuals are read, how, and the columns that say so."""
+"""The residuals that the logit lens and top tokens read: choose them, read them, and name them in columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from interp.model.readout import Readout
 from interp.model.tape import Tape
 from probes.lens._maps import TunedLens
 
-STATES = 2  # held per layer: the residual recorded, and the rows picked of it
+STATES = 2  # held per layer: the recorded residual, and the rows selected from it
 
 SUBLAYER = Column(
     "sublayer", "str", "'pre': enters block `layer`; 'mid': between its attention and MLP; 'final': leaves the last"
@@ -21,11 +21,11 @@ SUBLAYER = Column(
 AT = ("model", "run_id", "prompt_id", "pos", "token_id", "token", "layer", SUBLAYER)
 
 Place: TypeAlias = tuple[int, str, str]
-"""Where a residual is read and how: layer, sublayer and lens."""
+"""A residual to read: its layer, its sublayer, and the lens to read it through."""
 
 
 def places_of(subject: Subject, layers: int | Sequence[int] | None, sublayers: bool) -> list[Place]:
-    """Residuals of the layers asked for, all of them where that is None, in order.
+    """Return the residuals to read at `layers`, in order; None means all layers.
 
     Raises:
         InputError: there is no such layer.
@@ -41,7 +41,7 @@ def places_of(subject: Subject, layers: int | Sequence[int] | None, sublayers: b
 
 
 def sublayer_of(layer: int, subject: Subject) -> str:
-    """Where the residual of a layer stands: it enters a block, or leaves the last."""
+    """Return "final" for layer L, whose residual leaves the last block, and "pre" for layers that enter a block."""
     return "final" if layer == subject.n_layers else "pre"
 
 
@@ -60,12 +60,12 @@ def read_places(
 
     Args:
         subject: the model.
-        batch: what it is run on.
-        row: which prompts of the batch.
-        pos: which positions of them.
-        places: which residuals, and through what.
+        batch: the prompts to run it on.
+        row: the prompt of each residual in the batch.
+        pos: the position of each residual in its prompt.
+        places: the residuals to read, each with its lens.
         final_norm: see `Subject.reader`.
-        lens: for the places read through a tuned lens.
+        lens: the tuned lens, if a place is read through one.
         wanted: see `Subject.reader`.
 
     Returns:
@@ -86,7 +86,7 @@ def read_places(
 
 
 def place_columns(places: list[Place]) -> dict[str, np.ndarray]:
-    """Columns that say which residual each number is of."""
+    """Return the columns that say which residual each number is read from."""
     layer, sublayer, lens = zip(*places, strict=True)
     return {
         "layer": np.array(layer),

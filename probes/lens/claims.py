@@ -1,4 +1,4 @@
-"""Claims read through lenses: the logit lens, the tuned lens and iterative inference."""
+"""Claims about the logit lens and the tuned lens."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from probes.lens.logit_lens import logit_lens
 from probes.lens.tuned_lens import load_tuned_lens, tuned_lens
 
 _TRAINED_ON = 100
-_STEPS = 10  # from least squares: 30 more take another 7 % off the divergence of the shipped model's lens
-_N_READ = 200  # where all prompts agree, as on `approach`, only many of them settle that nearly all would
+_STEPS = 10  # from least squares; 30 more lower the divergence of the shipped model's lens by another 7 %
+_N_READ = 200  # if all prompts agree, as on `approach`, only many of them show that nearly all would
 
 
 def tuned_and_logit(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:
-    """Read texts through the logit lens, and the tuned lens that ships for the model or is trained on other stories."""
+    """Read texts through the logit lens and a tuned lens: the shipped one, or one trained on other stories."""
     lens = load_tuned_lens("reference")
     if lens.fingerprint != subject.fingerprint:
         corpus = read_texts(STORIES)["text"].iloc[-_TRAINED_ON:].tolist()
@@ -28,30 +28,30 @@ def tuned_and_logit(subject: Subject, texts: pd.DataFrame, *, seed: int, truncat
 
 
 def _last_layer(frame: pd.DataFrame) -> int:
-    """The output's layer.
+    """Return L, the output's layer.
 
     Raises:
-        NotApplicable: there are too few for a course over layers, or for three quarters of the depth.
+        NotApplicable: there are too few layers for a course over them, or for three quarters of the depth.
     """
     last = int(frame["layer"].max())
     if last < 4:
-        raise NotApplicable(f"the model has {last} blocks; a course over its depth needs four.")
+        raise NotApplicable(f"the model has {last} blocks; a course over its depth needs at least four.")
     return last
 
 
 def _by_layer(frame: pd.DataFrame, value: str) -> pd.DataFrame:
-    """Mean per prompt and layer of a column, the output itself left out."""
+    """Average a column per prompt and layer, without position 0 and without the output itself."""
     kept = frame[(frame["pos"] > 0) & (frame["layer"] < _last_layer(frame))]
     return kept.groupby(["prompt_id", "layer"])[value].mean().reset_index()
 
 
 def approach(frame: pd.DataFrame) -> pd.Series:
-    """Spearman's correlation of depth and KL(output || lens), per prompt; -1 where every layer is nearer."""
+    """Return Spearman's correlation of depth and KL(output || lens) per prompt; -1 if every layer is nearer."""
     return rank_correlation(_by_layer(frame, "kl_to_final"), "layer", "kl_to_final")
 
 
 def late_agreement(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Share of positions where the lens says what the model says, at three quarters of the depth; control: layer 0."""
+    """Return the share of positions where the lens at 3/4 of the depth has the model's own token; control: layer 0."""
     last = _last_layer(frame)
     late, first = (mean_of(frame[frame["layer"] == layer], "agrees_final") for layer in (-(-3 * last // 4), 0))
     return late, first
@@ -62,13 +62,13 @@ def _kl(frame: pd.DataFrame, lens: str, layers: range) -> pd.Series:
 
 
 def tuned_is_nearer(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """KL(output || lens) in nats over layers 1..L-1: the tuned lens, against the logit lens."""
+    """Return KL(output || tuned lens) in nats over layers 1..L-1; control: the logit lens."""
     inside = range(1, int(frame["layer"].max()))
     return _kl(frame, "tuned", inside), _kl(frame, "logit", inside)
 
 
 def tuned_reads_layers(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """The same of layers 1..L/2, against the tuned lens of layer 0, which has read the token alone."""
+    """Return KL(output || tuned lens) in nats over layers 1..L/2; control: layer 0, which has read only the token."""
     early = range(1, int(frame["layer"].max()) // 2 + 1)
     return _kl(frame, "tuned", early), _kl(frame, "tuned", range(1))
 
@@ -103,8 +103,8 @@ def _tuned(id: str, statement: str, says: str, statistic: Any, **comparison: Any
         n_texts=N_STORIES,
         statistic=statistic,
         comparison=Comparison(**comparison),
-        note=f"The lens that ships for the shipped model, 40 steps from least squares; for another model {_STEPS} such "
-        f"steps on the last {_TRAINED_ON} shipped stories. The paper trains for 250 steps of the Pile.",
+        note=f"The shipped model has its shipped lens, 40 steps from least squares; for another model, one is trained "
+        f"for {_STEPS} such steps on the last {_TRAINED_ON} shipped stories. The paper trains for 250 steps on the Pile.",
     )
 
 
@@ -122,8 +122,8 @@ CLAIMS = (
     _lens(
         "late_agreement",
         "at three quarters of the depth the lens says the model's own token at most positions",
-        "In the later layers the lens mostly shows the token that the model will say. Shown by plots; there is no "
-        "control, and here stands the lens of layer 0.",
+        "In the later layers the lens mostly shows the token that the model predicts. Shown by plots, without a "
+        "control; here the control is the lens of layer 0.",
         late_agreement,
         "'Mostly' is more than half.",
         SHARE,
@@ -142,7 +142,7 @@ CLAIMS = (
         "the tuned lens of early layers tells more than that of the embedding",
         "The tuned lens is meant to show what a layer knows. Chang and Bergen (2025, appendix A) object that a linear "
         "map from the embeddings alone, trained alike, reaches a surprisal correlation of up to 0.94 with bigrams: "
-        "what the map knows must be told from what the layer knows. The control is the tuned lens of layer 0.",
+        "what the map knows must be separated from what the layer knows. The control is the tuned lens of layer 0.",
         tuned_reads_layers,
         below="control",
     ),

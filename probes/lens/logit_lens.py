@@ -1,7 +1,7 @@
 """The logit lens (nostalgebraist, 2020): what would the model say if it stopped here?
 
-The residual at every layer is read through the model's own final norm and unembedding. Norm statistics are taken anew
-at every layer; the last layer is the model's own output, and that is checked, not assumed.
+The residual at every layer is read through the model's own final norm and unembedding. Norm statistics are computed
+at every layer; the last layer is the model's own output, which is checked, not assumed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from probes.lens._maps import TunedLens, load_tuned_lens
 from probes.lens._places import AT, STATES, Place, place_columns, places_of, read_places, sublayer_of
 
 Targets: TypeAlias = str | int | Sequence[str | int]
-"""What to score: "next", "argmax", a token as text, an id, or a list of tokens and ids (one row each)."""
+"""Tokens to score: "next", "argmax", a token as text, an id, or a list of tokens and ids (one row each)."""
 
 LENS = Schema(
     probe="logit_lens",
@@ -56,9 +56,9 @@ LENS = Schema(
         "entropy",
         Column("kl_to_final", "float", "KL(the model's output || the distribution here)", "nats", low=0.0),
         Column("top1_id", "int", "the most probable next token here", low=0),
-        Column("top1", "str", "the same as it reads in a text"),
-        Column("top1_prob", "float", "its probability", "0..1", low=0.0, high=1.0),
-        Column("agrees_final", "bool", "whether it is the model's own most probable token"),
+        Column("top1", "str", "`top1_id` as text"),
+        Column("top1_prob", "float", "probability of `top1_id`", "0..1", low=0.0, high=1.0),
+        Column("agrees_final", "bool", "whether `top1_id` is the model's own most probable token"),
     ),
     summary_by=("layer", "sublayer", "lens"),
     summary_of=("log_prob", "rank", "entropy", "kl_to_final", "agrees_final"),
@@ -66,13 +66,14 @@ LENS = Schema(
 
 
 def summarise_lens(frame: pd.DataFrame, by: str = "layer", **options: Any) -> pd.DataFrame:
-    """Sum a lens frame up.
+    """Summarise a lens frame by layer or by position.
 
     Args:
         frame: of `logit_lens`.
-        by: "layer": means over prompts with 95 % bootstrap intervals, position 0 left out, one row per layer and, where
-            several were scored, target. "position": one row per prompt and position with its convergence layer, the
-            first of the layers read from which on every argmax is the model's own; missing where the last is not.
+        by: "layer": means over prompts with 95 % bootstrap intervals, without position 0; one row per layer and, if
+            several targets were scored, target. "position": one row per prompt and position with its convergence
+            layer: the first of the layers read from which on every argmax is the model's own; missing if the last
+            layer's is not.
         options: of `interp.stats.bootstrap_over_prompts`.
     """
     if by == "position":
@@ -118,23 +119,23 @@ def logit_lens(
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes.
         targets: what to score at every position: "next" (the actual next token; missing at a prompt's last position),
-            "argmax" (the model's own most probable token), a token as text, an id, or a list of these last two.
-        positions: read only this one or these of every prompt, negative ones from its end; None reads all.
-        layers: read only this one or these, 0..L; None reads all.
-        sublayers: also read between attention and MLP of every block (rows with `sublayer` "mid").
+            "argmax" (the model's own most probable token), a token as text, an id, or a list of tokens and ids.
+        positions: the position or positions to read in every prompt, negative ones from its end; None reads all.
+        layers: the layer or layers to read, 0..L; None reads all.
+        sublayers: also read the residual between attention and MLP of every block (rows with `sublayer` "mid").
         final_norm: False skips the final norm, as LLM-Microscope's lens does; layer L is then not the model's output.
-        lens: of `probes.tuned_lens`, or what `load_tuned_lens` takes: "reference" is the shipped model's. The frame
-            then holds the tuned lens beside the logit lens, and always that of layer 0, which has read nothing but the
-            token itself: what it knows, the maps know and not the layers.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        lens: a lens of `tuned_lens`, or anything `load_tuned_lens` takes: "reference" is the shipped model's. The
+            frame then holds the tuned lens beside the logit lens, always with layer 0. That layer has read only the
+            token itself: what its tuned lens knows comes from the maps, not from the layers.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
         One row per prompt, position, layer (and target): log-probability and rank of the target, entropy,
         KL(model output || here) and the most probable token. Nats; ranks from 0, ties do not count.
 
     Raises:
-        InputError: a text, position, layer or target that cannot be used.
-        ModelError: the model's own read-out cannot be reproduced from its residuals, or the lens is another model's.
+        InputError: a text, position, layer or target cannot be used.
+        ModelError: the model's output cannot be reproduced from its residuals, or the lens is another model's.
         NumericalError: NaN in the logits.
 
     Cost: one forward pass and L + 1 unembeddings per position, streamed.
@@ -177,7 +178,7 @@ def logit_lens(
 
 
 def _chosen_targets(targets: Targets, subject: Subject) -> Tensor | str | None:
-    """Ids [t] of the targets named, or "argmax"; None for "next", which differs from batch to batch."""
+    """Return the ids [t] of the targets, or "argmax"; None for "next", which differs from batch to batch."""
     if isinstance(targets, str) and targets in ("next", "argmax"):
         return None if targets == "next" else "argmax"
     if isinstance(targets, Tensor | np.ndarray):
@@ -191,7 +192,8 @@ def _chosen_targets(targets: Targets, subject: Subject) -> Tensor | str | None:
     ]
     for index in ids:
         if not 0 <= index < subject.d_vocab:
-            raise InputError(f"target id {index} is outside the vocabulary of {subject.d_vocab}.")
+            last = subject.d_vocab - 1
+            raise InputError(f"target id {index} is outside the vocabulary of {last + 1}; ids run from 0 to {last}.")
     return torch.tensor(list(dict.fromkeys(ids)))
 
 

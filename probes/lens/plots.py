@@ -1,4 +1,4 @@
-"""Figures of the lens: what would be said at every layer and position."""
+"""Figures of the lenses: the next token predicted at every layer and position."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _CELL_INCHES = (0.82, 0.42)
 
 
 def lens(frame: pd.DataFrame, prompt_id: int | None = None) -> Figure:
-    """Layers x positions of one prompt: the most probable next token in each cell, its probability as the colour.
+    """Draw layers x positions of one prompt: the most probable next token in each cell, its probability as the colour.
 
     Args:
         frame: of `logit_lens`, one model.
-        prompt_id: which prompt; by default the first.
+        prompt_id: the prompt to draw; by default the first.
     """
     # Frames of a trained lens hold the logit lens beside it.
     kind = "tuned" if (frame["lens"] == "tuned").any() else "logit"
@@ -30,7 +30,7 @@ def lens(frame: pd.DataFrame, prompt_id: int | None = None) -> Figure:
 
 
 def lenses(frame: pd.DataFrame) -> Figure:
-    """How far from the output the logit and the tuned lens of every layer are, and the tuned lens of layer 0.
+    """Draw the KL from the output to the logit and the tuned lens of every layer, and to the tuned lens of layer 0.
 
     Args:
         frame: of `logit_lens(..., lens=...)`, one model.
@@ -44,7 +44,7 @@ def lenses(frame: pd.DataFrame) -> Figure:
         raise InputError("the frame holds no tuned lens; make it with logit_lens(..., lens=...).")
     figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
     for kind, colour, mark in (("logit", RED, "s"), ("tuned", BLUE, "o")):
-        curve = summary[(summary["lens"] == kind) & (summary["kl_to_final"] > 0)]  # the output itself has no logarithm
+        curve = summary[(summary["lens"] == kind) & (summary["kl_to_final"] > 0)]  # the output's 0 has no logarithm
         axes.plot(curve["layer"], curve["kl_to_final"], marker=mark, color=colour, label=f"{kind} lens", markersize=4)
         band = curve["kl_to_final_low"], curve["kl_to_final_high"]
         axes.fill_between(curve["layer"], *band, color=colour, alpha=0.18, linewidth=0)
@@ -62,7 +62,7 @@ def lenses(frame: pd.DataFrame) -> Figure:
 
 
 def top_tokens(frame: pd.DataFrame, prompt_id: int | None = None) -> Figure:
-    """The same grid from a `top_tokens` frame: its most probable token (k = 0)."""
+    """Draw the same grid from a `top_tokens` frame: its most probable token (k = 0)."""
     return _grid(frame[frame["k"] == 0], prompt_id, token="pred", prob="prob", title="top tokens")
 
 

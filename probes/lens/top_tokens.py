@@ -31,9 +31,9 @@ TOP_TOKENS = Schema(
     rows="one per prompt, position, layer and k",
     columns=columns(
         *AT,
-        Column("k", "int", "place in the order of probability, 0 is the most probable", low=0),
+        Column("k", "int", "rank of the predicted token, 0 is the most probable", low=0),
         Column("pred_id", "int", "the predicted token", low=0),
-        Column("pred", "str", "the same as it reads in a text"),
+        Column("pred", "str", "`pred_id` as text"),
         Column("log_prob", "float", "its log-probability", "nats", high=0.0),
         Column("prob", "float", "its probability", "0..1", low=0.0, high=1.0),
     ),
@@ -54,17 +54,17 @@ def top_tokens(
     final_norm: bool = True,
     truncate: bool = False,
 ) -> pd.DataFrame:
-    """The k most probable next tokens at every layer; arguments and errors as in `logit_lens`.
+    """List the k most probable next tokens at every layer; arguments and errors as in `logit_lens`.
 
     Args:
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes.
-        k: how many, 1 to the size of the vocabulary.
+        k: number of tokens, from 1 to the size of the vocabulary.
         positions: see `logit_lens`.
         layers: see `logit_lens`.
         sublayers: see `logit_lens`.
         final_norm: see `logit_lens`.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
         One row per prompt, position, layer and k (from 0, most probable first).
@@ -77,7 +77,7 @@ def top_tokens(
     run = Run(TOP_TOKENS, subject, texts, parameters=parameters, truncate=truncate)
     (k,) = whole_numbers(k, "k")
     if not 1 <= k <= run.subject.d_vocab:
-        raise InputError(f"k={k} is not between 1 and the vocabulary's {run.subject.d_vocab}.")
+        raise InputError(f"k={k} is not between 1 and {run.subject.d_vocab}, the size of the vocabulary.")
     places = places_of(run.subject, layers, sublayers)
     check_positions(positions, min(map(len, run.tokens.ids)))
     parts = []

@@ -1,8 +1,8 @@
-"""The tuned lens (Belrose et al., arXiv 2303.08112): the logit lens through an affine map per layer, trained.
+"""The tuned lens (Belrose et al., arXiv 2303.08112): the logit lens through a trained affine map per layer.
 
-Each map learns to make its layer's residual say what the model says at the end. With d² + d parameters a map can
-know what the layer does not: tokens read through the embedding alone, the tuned lens of layer 0, are the control for
-capacity, and the logit lens is where training starts.
+Each map is trained so that its layer's residual predicts what the model predicts at the end. With d² + d parameters
+a map can know more than its layer: the control for capacity is the tuned lens of layer 0, which reads each token
+through the embedding alone. Training starts from the logit lens.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from interp.stats.least_squares import Moments
 from probes.lens._maps import TunedLens, load_tuned_lens, translate
 
 LensRecipe = Literal["small", "paper"]
-# Steps, tokens per step, learning rate, weight decay. The paper's step of 2**18 tokens and lr 1 x (1 - momentum 0.9).
+# Steps, tokens per step, learning rate, weight decay. The paper takes 2**18 tokens a step, lr 1 x (1 - momentum 0.9).
 _RECIPES: dict[str, tuple[int, int, float, float]] = {
     "small": (40, 512, 1e-3, 0.0),
     "paper": (250, 2**18, 0.1, 1e-3),
 }
-_EVALUATIONS = 5  # of the held-out divergence over a training; of 2,048 tokens, each costs about two small steps
+_EVALUATIONS = 5  # of the held-out divergence per training; each reads 2,048 tokens and costs about two small steps
 _HELD_OUT_TOKENS = 2048
-_START_TOKENS = 32  # that the least squares are fitted on, at most, per dimension of the residual stream
+_START_TOKENS = 32  # at most, per dimension of the residual stream, for the least squares
 
 
 def tuned_lens(
@@ -47,26 +47,26 @@ def tuned_lens(
     Args:
         subject: anything `interp.load` takes.
         corpus: anything `Subject.tokens` takes; at least two texts.
-        recipe: "paper": from zero, the logit lens, by SGD with Nesterov momentum 0.9 at learning rate 0.1, weight
-            decay 1e-3, 250 steps of 2**18 tokens. "small" (ours, for a laptop): from the least squares of the last
-            residual on each layer's, in closed form from at most 32 d_model tokens, by Adam at 1e-3, 40 steps of 512.
-            In both the rate falls to 0 in a line, gradients are clipped to norm 1, and each layer's loss is
-            KL(model || lens), mean over tokens.
-        steps: instead of the recipe's.
-        tokens_per_step: instead of the recipe's; texts are drawn anew, in random order, as often as it takes.
-        held_out: share of the texts kept for telling when to stop.
-        patience: how many of five evaluations in a row may fail to improve before training stops; each layer keeps the
-            translator of its own best evaluation, which may be the first: the logit lens.
-        seed: of the order of texts and of those held out.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        recipe: "paper" starts from zero, the logit lens, and takes 250 steps of 2**18 tokens by SGD with Nesterov
+            momentum 0.9, learning rate 0.1 and weight decay 1e-3. "small" (ours, for a laptop) starts from the least
+            squares of the last residual on each layer's, in closed form from at most 32 d_model tokens, and takes 40
+            steps of 512 tokens by Adam at 1e-3. In both the rate falls linearly to 0, gradients are clipped to norm 1,
+            and each layer's loss is KL(model || lens), mean over tokens.
+        steps: number of steps, instead of the recipe's.
+        tokens_per_step: instead of the recipe's; texts are drawn again, in random order, as often as needed.
+        held_out: share of the texts held out to decide when to stop.
+        patience: training stops after this many of the five evaluations in a row without an improvement. Each layer
+            keeps the translator of its own best evaluation, which may be the first: the logit lens.
+        seed: of the order of texts and of the choice of held-out texts.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
         A `TunedLens`; `logit_lens(subject, texts, lens=...)` reads through it. Its `training` holds the recipe and the
         held-out KL of every layer before and after, in nats.
 
     Raises:
-        InputError: a single text, or an argument out of range.
-        UnknownName: no such recipe.
+        InputError: there is a single text, or an argument is out of range.
+        UnknownName: there is no such recipe.
 
     Cost: per step one forward pass, and an unembedding with its gradient per layer and token. The small recipe adds a
     forward pass over its first tokens and float64 sums of 16 d² bytes per layer.
@@ -127,13 +127,13 @@ def _endless(prompts: list[int], generator: torch.Generator) -> Iterator[int]:
 
 
 class _Trainer:
-    """Translators of all layers, their gradients, and the best of them on held-out texts.
+    """A trainer of all layers' translators that keeps each layer's best on held-out texts.
 
     Attributes:
         parameters: weight [L, d, d] and bias [L, d].
         before: held-out KL of the logit lens, nats, per layer.
-        best: the lowest seen, per layer.
-        kept: weight and bias of that evaluation.
+        best: the lowest held-out KL seen, nats, per layer.
+        kept: weight and bias of each layer's best evaluation.
     """
 
     def __init__(self, subject: Subject, tokens: Tokens, held_out: list[int]) -> None:
@@ -149,7 +149,7 @@ class _Trainer:
     def start_from_least_squares(self, prompts: list[int]) -> None:
         """Set each layer's translator to the best affine map to the last residual, if that beats the logit lens.
 
-        The response is what is still to be added to a residual: where that says nothing, the map stays the identity.
+        The response is the last residual minus this one: where the tokens say nothing about it, the map is the identity.
         """
         n, d = self.parameters[1].shape
         moments = [Moments.zeros(d, d, self._subject.device) for _ in range(n)]
@@ -171,7 +171,7 @@ class _Trainer:
             parameter.copy_(kept)
 
     def accumulate(self, stream: Iterator[int], n_tokens: int) -> None:
-        """Set the gradients to those of the mean loss of the next `n_tokens` tokens, or a little more."""
+        """Set the gradients to those of the mean loss over the next `n_tokens` tokens, or a few more."""
         chosen = self._up_to(stream, n_tokens)
         total = sum(len(self._tokens.ids[index]) for index in chosen)
         for parameter in self.parameters:
@@ -179,7 +179,7 @@ class _Trainer:
         self._read(chosen, 1 / total, gradients=True)
 
     def evaluate(self) -> bool:
-        """Keep each layer's translator if it is its best on held-out texts; whether any is."""
+        """Keep each layer's translator if it is its best on held-out texts; return whether any is."""
         total = sum(len(self._tokens.ids[index]) for index in self._held_out)
         found = self._read(self._held_out, 1 / total, gradients=False).tolist()
         better = [layer for layer, kl in enumerate(found) if kl < self.best[layer]]
@@ -200,21 +200,21 @@ class _Trainer:
         return chosen
 
     def _over(self, prompts: list[int], add: Callable[[Tensor, Tensor, Tape], None]) -> None:
-        """Record these prompts batch by batch, and show the rows and positions of its tokens with each tape."""
+        """Run these prompts batch by batch; call `add` with the rows and positions of a batch's tokens, and its tape."""
         subset = Tokens([self._tokens.ids[index] for index in prompts], self._tokens.table, None, self._tokens.n_cut)
         for batch in subset.batches(self._subject.batch_tokens(2)):
             row, pos = (one.to(self._subject.device) for one in select_positions(batch, None))
             self._subject.run(batch.ids, partial(add, row, pos))
 
     def _read(self, prompts: list[int], share: float, *, gradients: bool) -> Tensor:
-        """KL of every layer, summed over tokens times `share`, float64 [L]; or add the gradients of it, and zeros."""
+        """Return every layer's KL, summed over tokens times `share`, float64 [L]; or add its gradients, return 0s."""
         losses = torch.zeros(self._subject.n_layers, dtype=torch.float64)
         self._over(prompts, partial(self._add, losses, share=share, gradients=gradients))
         return losses
 
     def _add(self, losses: Tensor, row: Tensor, pos: Tensor, tape: Tape, *, share: float, gradients: bool) -> None:
-        # Logits, their softmax, the model's own and the gradient of the logits are alive at once; tensors that leave
-        # the processor's cache cost more than the products.
+        # Logits, their softmax, the model's own and the gradient of the logits are in memory at once; tensors larger
+        # than a CPU's cache cost more time than the products.
         most = 256 if row.device.type == "cpu" else 4096
         n_rows = max(1, min(most, options.memory // 2 // (5 * 4 * self._subject.d_vocab)))
         for start in range(0, len(row), n_rows):
@@ -230,7 +230,7 @@ class _Trainer:
                     losses[layer] += float((log_p - log_q).mul_(p).sum()) * share
 
     def _add_gradient(self, tape: Tape, state: Tensor, layer: int, p: Tensor, share: float) -> None:
-        # Leaves of this layer alone: a gradient of the whole stack would be L times its size for every layer.
+        # The leaves are this layer's alone: a gradient of the whole stack would be L times as large, for every layer.
         leaves = [parameter[layer].detach().requires_grad_() for parameter in self.parameters]
         with torch.enable_grad():
             logits = tape.head(translate(state, *leaves))
