@@ -104,7 +104,7 @@ def _tuned(id: str, statement: str, says: str, statistic: Any, **comparison: Any
         statistic=statistic,
         comparison=Comparison(**comparison),
         note=f"The shipped model has its shipped lens, 40 steps from least squares; for another model, one is trained "
-        f"for {_STEPS} such steps on the last {_TRAINED_ON} shipped stories. The paper trains for 250 steps on the Pile.",
+        f"for {_STEPS} such steps on the last {_TRAINED_ON} shipped stories. The paper takes 250 steps on the Pile.",
     )
 
 

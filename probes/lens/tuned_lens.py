@@ -149,7 +149,7 @@ class _Trainer:
     def start_from_least_squares(self, prompts: list[int]) -> None:
         """Set each layer's translator to the best affine map to the last residual, if that beats the logit lens.
 
-        The response is the last residual minus this one: where the tokens say nothing about it, the map is the identity.
+        The response is the last residual minus this one: where the tokens say nothing of it, the map is the identity.
         """
         n, d = self.parameters[1].shape
         moments = [Moments.zeros(d, d, self._subject.device) for _ in range(n)]
@@ -200,7 +200,7 @@ class _Trainer:
         return chosen
 
     def _over(self, prompts: list[int], add: Callable[[Tensor, Tensor, Tape], None]) -> None:
-        """Run these prompts batch by batch; call `add` with the rows and positions of a batch's tokens, and its tape."""
+        """Run these prompts in batches; call `add` with the rows and positions of a batch's tokens, and the tape."""
         subset = Tokens([self._tokens.ids[index] for index in prompts], self._tokens.table, None, self._tokens.n_cut)
         for batch in subset.batches(self._subject.batch_tokens(2)):
             row, pos = (one.to(self._subject.device) for one in select_positions(batch, None))
