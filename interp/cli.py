@@ -22,8 +22,8 @@ from interp.runs.plugins import offered
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 # Tables go to standard output and everything else to standard error, so that output can be piped.
-_out = Console()
-_err = Console(stderr=True)
+_out = Console(markup=False, emoji=False)
+_err = Console(markup=False, emoji=False, stderr=True)
 
 DEMO_GROUP = "interp.demo"
 
@@ -63,7 +63,8 @@ def describe(probe: Annotated[str, typer.Argument(help="Name of a probe.")], as_
         described = {"probe": schema.probe, "paper": schema.paper, "rows": schema.rows}
         typer.echo(json.dumps(described | {"columns": schema.describe().to_dict("records")}, indent=2))
         return
-    _out.print(f"[bold]{schema.probe}[/bold]  {(found.function.__doc__ or '').splitlines()[0]}")
+    _out.print(schema.probe, style="bold", end="  ")
+    _out.print((found.function.__doc__ or "").partition("\n")[0])
     _out.print(f"paper: {schema.paper}\nrows:  {schema.rows}", highlight=False)
     _out.print(f"call:  {schema.probe}{inspect.signature(found.function)}", highlight=False, soft_wrap=True)
     show_table(schema.describe())
@@ -106,8 +107,8 @@ def run(
         found = registry.get(probe)
         parameters = arguments.parameters(found.function, arguments.pairs(param or []))
         texts = [read_data(data)] if arguments.takes_texts(found.function) else []
-        if out is not None and not out.resolve().parent.is_dir():
-            raise InputError(f"the folder of {str(out)!r} does not exist; create it first.")
+        if out is not None:
+            arguments.check_output(out)
         subject = load(model, backend=backend, device=device, dtype=dtype)  # type: ignore[arg-type]
         frame = found.function(subject, *texts, **parameters)
         if out is not None:
@@ -167,8 +168,8 @@ def findings(
 
     with _one_sentence():
         texts = None if data is None else read_data(data)["text"].tolist()
-        if out is not None and not out.resolve().parent.is_dir():
-            raise InputError(f"the folder of {str(out)!r} does not exist; create it first.")
+        if out is not None:
+            arguments.check_output(out)
         subjects = [load(one, backend=backend, device=device, dtype=dtype) for one in model or ["reference"]]  # type: ignore[arg-type]
         parts = None if out is None else out.with_name(out.name + ".parts")
         frame = test_claims(subjects, claim or None, texts=texts, seed=seed, out=parts)
@@ -179,7 +180,8 @@ def findings(
         typer.echo(frame.to_json(orient="records", indent=2))
         return
     for name, rows in frame.groupby("run_id", sort=False):
-        _out.print(f"[bold]{rows['model'].iat[0]}[/bold] {name}", highlight=False)
+        _out.print(rows["model"].iat[0], style="bold", end=" ")
+        _out.print(name, highlight=False)
         show_table(_verdicts(rows))
         for row in rows[rows["reason"] != ""].itertuples():
             _out.print(f"{row.claim}: {row.state}: {row.reason}", style="dim", highlight=False)
@@ -227,3 +229,7 @@ def demo(context: typer.Context) -> None:
         if not found:
             raise InputError("no installed package offers a demo; install interp-probes again.")
         found[0].things[0](context.args, prog_name="interp demo", standalone_mode=False)
+
+
+if __name__ == "__main__":
+    app(prog_name="interp")

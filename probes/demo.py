@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from interp.authoring import Subject, load
+from interp.authoring import InputError, Subject, load
 from interp.display.terminal import show_table
 from probes.lens.logit_lens import logit_lens
 from probes.lens.top_tokens import top_tokens
@@ -26,7 +26,10 @@ def demo(
 ) -> None:
     """Read the shipped model through the logit lens: a table, Parquet files, a figure. Needs no network."""
     subject = load("reference")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {str(out)!r} cannot be created: {error.strerror}.") from error
     frame = logit_lens(subject, [text])
     corpus = logit_lens(subject, "prompts", positions=-1, targets="argmax")
     tables = {"logit_lens": frame, "top_tokens": top_tokens(subject, [text]), "prompts_logit_lens": corpus}

@@ -59,23 +59,35 @@ def read_data(data: str) -> pd.DataFrame:
 
     Raises:
         UnknownName: `data` is neither a shipped dataset nor a file.
-        InputError: the file is of another kind.
+        InputError: the file is of another kind or cannot be read, or it has no column `text` or a gap in it.
     """
     if data in text_dataset_names():
         return read_texts(data)
     path = Path(data)
     if not path.is_file():
         raise UnknownName("dataset", data, text_dataset_names(), "Or give a .txt, .jsonl, .csv or .parquet file.")
-    if path.suffix == ".txt":
-        return pd.DataFrame({"text": [line for line in path.read_text("utf-8").splitlines() if line.strip()]})
     readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".jsonl": lambda file: pd.read_json(file, lines=True),
-        ".csv": pd.read_csv,
+        ".txt": _read_lines,
+        ".jsonl": lambda file: pd.read_json(file, lines=True, dtype={"text": str}),  # "1984" is a text here
+        ".csv": lambda file: pd.read_csv(file, dtype={"text": str}),
         ".parquet": pd.read_parquet,
     }
     if path.suffix not in readers:
         raise InputError(f"cannot read {data!r}: give a .txt, .jsonl, .csv or .parquet file.")
-    return readers[path.suffix](path)
+    try:
+        frame = readers[path.suffix](path)
+    except (OSError, ValueError) as error:  # of pandas and pyarrow too: all their errors of parsing are ValueErrors
+        raise InputError(f"cannot read {data!r} as {path.suffix}: {' '.join(str(error).split())}") from error
+    if "text" not in frame.columns:
+        raise InputError(f"{data!r} has no column 'text', only {list(frame.columns)}; rename the one with the texts.")
+    for row, text in enumerate(frame["text"]):
+        if not isinstance(text, str):
+            raise InputError(f"{data!r} has no text in row {row} but {text!r}; fill it in or take the row out.")
+    return frame
+
+
+def _read_lines(file: Path) -> pd.DataFrame:
+    return pd.DataFrame({"text": [line for line in file.read_text("utf-8").splitlines() if line.strip()]})
 
 
 def text_dataset_names() -> list[str]:

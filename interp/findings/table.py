@@ -131,6 +131,8 @@ def findings(
     if not 0 < level < 1 or n_resamples < 99:
         raise InputError(f"level={level}, n_resamples={n_resamples}: give a level in 0..1 and at least 99 resamples.")
     own_texts = None if texts is None else [texts] if isinstance(texts, str) else list(texts)
+    if own_texts == []:
+        raise InputError("no texts were given; pass at least one, or None for the shipped stories.")
     settings = {"seed": seed, "level": level, "n_resamples": n_resamples, "texts": own_texts}
     return concat([_of_model(source, chosen, settings, out) for source in sources])
 

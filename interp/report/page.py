@@ -21,6 +21,7 @@ from interp.errors import InputError, InterpError
 from interp.model.loading import Source, load
 from interp.report.every_probe import ProbeResult, run_every_probe, some_texts
 from interp.runs import registry
+from interp.runs.arguments import check_output
 from interp.runs.registry import Probe
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ def report(
     False
     """
     out = Path(out)
-    if not out.resolve().parent.is_dir():
-        raise InputError(f"the folder of {str(out)!r} does not exist; create it first.")
+    check_output(out)
     frames = [model_or_frames] if isinstance(model_or_frames, pd.DataFrame) else model_or_frames
     if isinstance(frames, Sequence) and not isinstance(frames, str):
         entries, facts, title = _given(frames), [], "Frames"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from interp.errors import InputError, UnknownName
+
+_OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def parameters(function: Callable[..., Any], given: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -19,16 +23,25 @@ def parameters(function: Callable[..., Any], given: Iterable[tuple[str, str]]) -
 
     Raises:
         UnknownName: the probe has no such parameter.
+        InputError: one without a default is not given.
     """
-    known = [name for name in inspect.signature(function).parameters if name not in ("subject", "texts")]
+    signature = inspect.signature(function).parameters
+    known = [name for name, one in signature.items() if name not in ("subject", "texts") and one.kind not in _OPEN]
+    takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in signature.values())
     values: dict[str, Any] = {}
     for name, text in given:
-        if name not in known:
+        if name not in known and not takes_any:
             raise UnknownName("parameter", name, known)
         try:
             values[name] = json.loads(text)
         except json.JSONDecodeError:
             values[name] = text
+    for name in known:
+        if signature[name].default is inspect.Parameter.empty and name not in values:
+            raise InputError(
+                f"{function.__name__!r} needs a value for {name!r}: give one, or call the probe from Python if it "
+                "cannot be written as JSON."
+            )
     return values
 
 
@@ -48,3 +61,18 @@ def pairs(given: Iterable[str]) -> list[tuple[str, str]]:
         if not equals:
             raise InputError(f"--param {pair!r} is not key=value.")
     return [(key, value) for _, key, _, value in split]
+
+
+def check_output(file: Path) -> None:
+    """Refuse a file that cannot be written, before a run of minutes rather than after it.
+
+    Raises:
+        InputError: its folder does not exist or cannot be written to, or it is a folder itself.
+    """
+    folder = file.resolve().parent
+    if not folder.is_dir():
+        raise InputError(f"the folder of {str(file)!r} does not exist; create it first.")
+    if file.is_dir():
+        raise InputError(f"{str(file)!r} is a folder; give the name of a file in it.")
+    if not os.access(file if file.exists() else folder, os.W_OK):
+        raise InputError(f"{str(file)!r} cannot be written; choose another place.")

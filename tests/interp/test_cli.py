@@ -58,6 +58,34 @@ def test_text_parameters_need_no_quotes(cli, tmp_path):
     assert (pd.read_parquet(out).query("layer == 8")["rank"] == 0).all()
 
 
+@pytest.mark.parametrize(("name", "content"), [("n.csv", "text\n1984\n"), ("n.jsonl", '{"text": "1984"}\n')])
+def test_a_text_of_digits_is_a_text(cli, tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    done = cli("run", "logit_lens", "--data", tmp_path / name, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)[0]["n_prompts"] == 1
+
+
+def test_settings_that_a_probe_passes_on_are_parameters_too(cli):
+    """`bigram_subnetwork` hands most of its arguments to `find_subnetwork`."""
+    small = {"unit": "head", "steps": 2, "batch": 1, "length": 8, "sparsity": 1}
+    given = [part for name, value in small.items() for part in ("--param", f"{name}={value}")]
+    done = cli("run", "bigram_subnetwork", *given, "--json")
+    assert done.exit_code == 0, done.output
+    assert {row["sparsity"] for row in json.loads(done.stdout)} == {1.0}
+    assert "recipe: 'MaskRecipe' = 'fast'" in cli("describe", "bigram_subnetwork").stdout
+    assert "did you mean 'steps'" in cli("run", "subnetwork_log", "--param", "stps=2").stderr
+
+
+def test_brackets_and_colons_of_a_text_are_printed_as_they_are(cli, tmp_path):
+    """To rich they are markup and emoji."""
+    text = "[/INST] [bold] :smile:"
+    done = cli("demo", "--no-subnetwork", "--out", tmp_path / "demo", "--text", text)
+    assert done.exit_code == 0, done.output
+    assert repr(text) in " ".join(done.stdout.split())
+    assert "float | Sequence[float]" in cli("describe", "bigram_subnetwork").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -72,9 +100,35 @@ def test_text_parameters_need_no_quotes(cli, tmp_path):
         (["run", "logit_lens", "--dtype", "float33"], "did you mean 'float32'"),
         (["run", "logit_lens", "--out", "nowhere/frame.parquet"], "does not exist"),
         (["run", "logit_lens", "--backend", "bridges"], "did you mean 'bridge'"),
+        (["run", "logit_lens", "--out", "."], "'.' is a folder"),
+        (["run", "steer"], "'steer' needs a value for 'neurons'"),
+        (["run", "logit_lens", "--data", "columns.csv"], "no column 'text', only ['a', 'b']"),
+        (["report", "--data", "columns.csv"], "no column 'text', only ['a', 'b']"),
+        (["findings", "--data", "columns.csv"], "no column 'text', only ['a', 'b']"),
+        (["findings", "--data", "columns.jsonl"], "no column 'text', only ['a']"),
+        (["findings", "--data", "rows.csv"], "no texts were given"),
+        (["findings", "--data", "gap.csv"], "'gap.csv' has no text in row 1 but nan"),
+        (["run", "logit_lens", "--data", "empty.csv"], "cannot read 'empty.csv' as .csv: No columns"),
+        (["run", "logit_lens", "--data", "torn.jsonl"], "cannot read 'torn.jsonl' as .jsonl"),
+        (["run", "logit_lens", "--data", "torn.parquet"], "cannot read 'torn.parquet' as .parquet"),
+        (["run", "logit_lens", "--data", "bytes.txt"], "cannot read 'bytes.txt' as .txt: 'utf-8' codec"),
+        (["demo", "--out", "bytes.txt"], "the folder 'bytes.txt' cannot be created: File exists."),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_two(cli, arguments, words):
+def test_bad_input_is_one_sentence_and_exit_code_two(cli, arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = {
+        "columns.csv": b"a,b\n1,2\n",
+        "columns.jsonl": b'{"a": 1}\n',
+        "rows.csv": b"text\n",
+        "gap.csv": b"text,b\nOnce,1\n,2\n",
+        "empty.csv": b"",
+        "torn.jsonl": b'{"text": "Onc',
+        "torn.parquet": b"PAR1",
+        "bytes.txt": b"\xff\xfeO\x00",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
     done = cli(*arguments)
     assert done.exit_code == 2
     assert words in done.stderr

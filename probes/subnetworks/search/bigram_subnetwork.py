@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -52,6 +53,25 @@ def subnetwork_log(subject: Source, **settings: Any) -> pd.DataFrame:
     [0, 1]
     """
     return _found(subject, **settings).log
+
+
+def _spelled_out(function: Callable[..., Any]) -> inspect.Signature:
+    """Return a function's signature with the names that its `**settings` stand for, as a shell and a reader need them.
+
+    `texts` are left out: a probe with an argument of that name is given the texts to measure, not those to train on.
+    """
+    given = {**_named(find_subnetwork), **_named(bigram_subnetwork), **_named(function)}
+    kept = [one for name, one in given.items() if name not in ("bigrams", "texts")]
+    return inspect.signature(function).replace(parameters=kept)
+
+
+def _named(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    found = inspect.signature(function).parameters
+    return {name: one for name, one in found.items() if one.kind is not inspect.Parameter.VAR_KEYWORD}
+
+
+bigram_subnetwork.__signature__ = _spelled_out(bigram_subnetwork)  # type: ignore[attr-defined]
+subnetwork_log.__signature__ = _spelled_out(subnetwork_log)  # type: ignore[attr-defined]
 
 
 def _found(
