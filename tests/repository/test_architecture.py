@@ -30,7 +30,7 @@ FLOORS = (
     ("findings", "authoring"),
     ("report", "notebook", "pytest_plugin", "probes"),
     ("cli",),
-    ("__init__",),  # lazily, so that `import interp` stays light
+    ("__main__", "__init__"),  # lazily, so that `import interp` stays light
 )
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # A family of `probes` may import these, rooms as a whole or single modules, and what is its own.
