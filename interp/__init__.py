@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from interp.model.tokens import Tokens
     from interp.runs.run import Run
 
+    __version__: str
+
 __all__ = [
     "Column",
     "InputError",
@@ -51,6 +53,10 @@ _NEED_TORCH = {
 def __getattr__(name: str) -> Any:
     if name == "probes":
         return import_module("interp.probes")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("interp-probes")
     if name not in _NEED_TORCH:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_NEED_TORCH[name]}"), name)
@@ -59,7 +65,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})
 
 
 def load_ipython_extension(shell: Any) -> None:
