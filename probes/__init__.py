@@ -1,5 +1,16 @@
 """The probes: functions from a model and texts to a tidy frame, one paper and one module each."""
 
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
+
+# A module of the user's own called `interp` would end in a traceback from the depths of ours: say which it is.
+_found = find_spec("interp")
+if _found and not PathFinder.find_spec("interp.authoring", _found.submodule_search_locations or []):
+    raise ImportError(
+        f"{_found.origin!r} hides the package 'interp' that these probes are built on: rename it, or run from another "
+        "folder."
+    )
+
 from interp.authoring import Probe
 from probes.attention.subjoiner_heads import subjoiner_heads
 from probes.attribution.attribute import attribute

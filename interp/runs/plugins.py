@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from interp.errors import InterpError
 
 DISTRIBUTION = "interp-probes"
-_ROOT = Path(__file__).parents[2]  # `interp` and `probes` are siblings, in a checkout and in site-packages
+# `interp` and `probes` are siblings, in a checkout and in site-packages.
+_ROOT = Path(__file__).parents[2].resolve()
 
 
 class Offered(NamedTuple):
@@ -45,12 +46,11 @@ def offered(group: str) -> tuple[list[Offered], dict[str, str]]:
     found: list[Offered] = []
     failed: dict[str, str] = {}
     for entry in dict.fromkeys(entry_points(group=group)):
+        if is_ours(entry) and (hidden := hidden_by(entry.module.partition(".")[0])):
+            raise InterpError(hidden)  # before anything is imported: a script of the user's would run
         try:
             loaded = entry.load()
         except Exception as error:  # another package may fail in any way
-            package = entry.module.partition(".")[0]
-            if is_ours(entry) and (hidden := hidden_by(package)):
-                raise InterpError(hidden) from error
             reason = f"entry point {entry.value!r} cannot be loaded: {type(error).__name__}: {error}"
             failed[entry.name] = reason
             warnings.warn(f"{reason} (group {group!r}); it is left out.", stacklevel=2)
@@ -70,7 +70,7 @@ def hidden_by(package: str) -> str | None:
     module = sys.modules.get(package)
     spec = module.__spec__ if module is not None else find_spec(package)
     places = [*(spec.submodule_search_locations or []), spec.origin or ""] if spec is not None else []
-    if not places or _ROOT / package in map(Path, places):
+    if not places or any(Path(place).resolve() == _ROOT / package for place in places):
         return None
     what = Path(places[0])
     return (
