@@ -33,8 +33,8 @@ def load_plugin() -> ModuleType:
         return interp.pytest_plugin
     if "PYTEST_XDIST_WORKER" not in os.environ:  # once, not by every worker
         sys.stderr.write(
-            f"interp: the pytest plugin of interp-probes is left out, as {hiding!r} hides its package 'interp': rename "
-            "yours to use the plugin, or add '-p no:interp' to pytest's options to silence this.\n"
+            f"interp: {hiding!r} hides the package 'interp' of interp-probes, whose pytest plugin is left out: rename "
+            "it to have the plugin, or give pytest '-p no:interp' to have this silent.\n"
         )
     return ModuleType("interp_hidden")
 

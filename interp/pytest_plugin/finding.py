@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from interp.errors import InputError
+from interp.errors import InputError, InterpError
 from interp.pytest_plugin import comparison, records
 from interp.pytest_plugin.marker import FindingSpec
 from interp.pytest_plugin.outcome import Checked, Compared, TestOutcome
@@ -79,8 +79,13 @@ class Finding:
             UnknownName: no such probe or parameter.
             InputError: it reads texts and none are named.
         """
-        texts = None if self.finding_spec.data is None else self.texts
-        return self._session.run(probe, self.subject, texts, parameters)
+        __tracebackhide__ = True
+        try:
+            texts = None if self.finding_spec.data is None else self.texts
+            return self._session.run(probe, self.subject, texts, parameters)
+        except InterpError as error:
+            # The message says what to mend; where in the package it was raised does not help.
+            raise error.with_traceback(None) from error.__cause__
 
     def check(self, statement: str, values: Any, *, expect: State = "holds", **criteria: Any) -> Verdict:
         """Decide a claim by its interval, and fail the test unless it comes out as expected.
