@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import pandas as pd
 
 from interp.display.text import visible
 from interp.errors import InputError
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 BLUE, RED, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, YELLOW, BLACK, GREY = "#56B4E9", "#E69F00", "#000000", "#999999"
+LINES = (BLUE, RED, GREEN, PINK, YELLOW, SKY)  # of lines that have no colour of their own, in their order
+
+
+def new_figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
+    """Make a figure with one axes, in inches; see `new_grid`."""
+    figure, grid = new_grid(1, 1, size)
+    return figure, grid[0, 0]
+
+
+def new_grid(
+    n_rows: int, n_columns: int, size: tuple[float, float], *, sharex: bool = False, sharey: bool = False
+) -> tuple[Figure, np.ndarray]:
+    """Make a figure with axes [n_rows, n_columns], in inches, which pyplot does not keep.
+
+    A notebook shows it once, where it is returned, and nothing stays open where drawing it fails.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, grid = plt.subplots(
+        n_rows, n_columns, figsize=size, layout="constrained", squeeze=False, sharex=sharex, sharey=sharey
+    )
+    plt.close(figure)
+    return figure, grid
 
 
 def require_one(frame: pd.DataFrame, *names: str) -> None:

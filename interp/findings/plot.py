@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from interp.display.plotting import BLUE, GREY, RED
+from interp.display.plotting import BLUE, GREY, RED, new_figure
 from interp.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ def findings(frame: pd.DataFrame) -> Figure:
     Args:
         frame: of `interp.findings.findings`.
     """
-    import matplotlib.pyplot as plt
     from matplotlib.patches import Rectangle
 
     if frame.empty:
@@ -31,7 +30,7 @@ def findings(frame: pd.DataFrame) -> Figure:
     names = frame.drop_duplicates("run_id").set_index("run_id")["model"]
     statements = frame.drop_duplicates("claim").set_index("claim")["statement"]
     width, height = 4.6 + 2.9 * len(runs), 0.9 + 0.3 * len(claims)
-    figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    figure, axes = new_figure((width, height))
     for row in frame.itertuples():
         x, y = runs.index(row.run_id), claims.index(row.claim)
         colour, mark = _LOOKS[row.state]
@@ -48,14 +47,13 @@ def findings(frame: pd.DataFrame) -> Figure:
     level = round(100 * float(frame["level"].iat[0]))
     legend = "   ".join(f"{mark} {state}" for state, (_, mark) in _LOOKS.items())
     figure.supxlabel(f"effect [{level} % interval] and comparison      {legend}", fontsize=8)
-    plt.close(figure)  # a notebook shows the returned figure once, not twice
     return figure
 
 
-def _cell(row: object) -> str:
-    if pd.isna(row.effect):  # type: ignore[attr-defined]
-        return str(row.state)  # type: ignore[attr-defined]
-    numbers = f"{row.effect:.2g} [{row.low:.2g}, {row.high:.2g}]"  # type: ignore[attr-defined]
-    beside = "" if pd.isna(row.control_effect) else f" {row.control_effect:.2g}"  # type: ignore[attr-defined]
-    control = beside if "control" in row.comparison else ""  # type: ignore[attr-defined]
-    return f"{numbers} {row.comparison}{control}"  # type: ignore[attr-defined]
+def _cell(row: Any) -> str:
+    if pd.isna(row.effect):
+        return str(row.state)
+    numbers = f"{row.effect:.2g} [{row.low:.2g}, {row.high:.2g}]"
+    beside = "" if pd.isna(row.control_effect) else f" {row.control_effect:.2g}"
+    control = beside if "control" in row.comparison else ""
+    return f"{numbers} {row.comparison}{control}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from interp.display.plotting import require_one
+from interp.display.plotting import new_figure, require_one
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,13 +18,11 @@ def subjoiner_heads(frame: pd.DataFrame) -> Figure:
     Args:
         frame: of `subjoiner_heads`, one model.
     """
-    import matplotlib.pyplot as plt
-
     require_one(frame, "model")
     scores = frame.pivot(index="layer", columns="head", values="score")
     limit = float(scores.abs().to_numpy().max())
     size = (2.4 + 0.4 * scores.shape[1], 1.4 + 0.36 * scores.shape[0])
-    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    figure, axes = new_figure(size)
     image = axes.imshow(scores.to_numpy(), cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto", origin="lower")
     axes.set_xticks(range(scores.shape[1]), scores.columns, fontsize=8)
     axes.set_yticks(range(scores.shape[0]), scores.index, fontsize=8)
@@ -32,5 +30,4 @@ def subjoiner_heads(frame: pd.DataFrame) -> Figure:
     axes.set_ylabel("block")
     axes.set_title(f"{frame['model'].iat[0]}: subjoiner heads, {frame['n_pairs'].iat[0]} pairs", fontsize=10)
     figure.colorbar(image, ax=axes, label="attention within words - across (share)")
-    plt.close(figure)
     return figure

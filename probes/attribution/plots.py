@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from interp.authoring import InputError
-from interp.display.plotting import BLACK, BLUE, GREEN, PINK, RED, SKY, YELLOW, one_prompt, require_one, token_label
+from interp.display.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    PINK,
+    RED,
+    SKY,
+    YELLOW,
+    new_grid,
+    one_prompt,
+    require_one,
+    token_label,
+)
 from interp.stats import bootstrap_over_prompts
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _TOKENS_PER_LINE = 18
@@ -30,8 +43,6 @@ def attribution(frame: pd.DataFrame, prompt_id: int | None = None, target: int =
         prompt_id: which prompt; by default the first.
         target: which of the prompt's targets, from 0, in the order of the frame.
     """
-    import matplotlib.pyplot as plt
-
     one = _one_target(one_prompt(frame, prompt_id), target)
     table = one.pivot(index="row", columns="pos", values="score").reindex(one["row"].unique())
     n_lines = -(-table.shape[1] // _TOKENS_PER_LINE)
@@ -41,7 +52,7 @@ def attribution(frame: pd.DataFrame, prompt_id: int | None = None, target: int =
     shares = 100 * table.div(_scale(table), axis=0)
     widest = lines[0].shape[1]
     size = (2.9 + _CELL_INCHES[0] * widest, 0.9 + len(lines) * (0.75 + _CELL_INCHES[1] * len(table)))
-    figure, panels = plt.subplots(len(lines), figsize=size, layout="constrained", squeeze=False)
+    figure, panels = new_grid(len(lines), 1, size)
     for axes, line in zip(panels[:, 0], lines, strict=True):
         cells = shares[line.columns].to_numpy()
         image = axes.imshow(cells, cmap="PuOr", vmin=-100, vmax=100, aspect="auto")
@@ -65,7 +76,6 @@ def attribution(frame: pd.DataFrame, prompt_id: int | None = None, target: int =
     bar = figure.colorbar(image, ax=panels[:, 0], fraction=0.05, pad=0.01, aspect=15)
     bar.set_label("score, % of the row's largest", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    plt.close(figure)  # a notebook shows the returned figure once, not twice
     return figure
 
 
@@ -115,16 +125,12 @@ def faithfulness(frame: pd.DataFrame) -> Figure:
     Args:
         frame: of `faithfulness`, one model, with "comprehensiveness" or "sufficiency" among its metrics.
     """
-    import matplotlib.pyplot as plt
-
     require_one(frame, "model")
     shown = [metric for metric in _PANELS if (frame["metric"] == metric).any()]
     if not shown:
         raise InputError("deletion curves need metric 'comprehensiveness' or 'sufficiency'; the frame has neither.")
     measured = frame[frame["control"] != "permuted"]
-    figure, panels = plt.subplots(
-        1, len(shown), figsize=(1.6 + 4.2 * len(shown), 3.6), squeeze=False, layout="constrained"
-    )
+    figure, panels = new_grid(1, len(shown), (1.6 + 4.2 * len(shown), 3.6))
     for axes, metric in zip(panels[0], shown, strict=True):
         _draw(axes, measured[measured["metric"] == metric])
         axes.set_title(f"{metric}: {_PANELS[metric][1]}", fontsize=10)
@@ -132,11 +138,10 @@ def faithfulness(frame: pd.DataFrame) -> Figure:
     panels[0, 0].set_ylabel("fall of the target's probability", fontsize=9)
     panels[0, -1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.suptitle(f"{frame['model'].iat[0]}: deletion curves, {frame['prompt_id'].nunique()} prompts", fontsize=10)
-    plt.close(figure)  # a notebook shows the returned figure once, not twice
     return figure
 
 
-def _draw(axes: Any, rows: pd.DataFrame) -> None:
+def _draw(axes: Axes, rows: pd.DataFrame) -> None:
     methods = [method for method in rows["method"].unique() if method != "random"]
     for number, method in enumerate(methods):
         curve = bootstrap_over_prompts(rows[rows["method"] == method], ["fraction"], ["value"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from interp.display.plotting import BLACK, BLUE, GREEN, PINK, RED, SKY, YELLOW, require_one, token_label
+from interp.display.plotting import BLACK, BLUE, GREEN, PINK, RED, SKY, YELLOW, new_figure, require_one, token_label
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by readers of every kind of colour vision.
@@ -72,25 +73,20 @@ def _by_layer(frame: pd.DataFrame) -> Figure:
     return _finish(figure, axes, frame)
 
 
-def _figure(frame: pd.DataFrame, width: float) -> tuple[Figure, Any]:
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(width, 4.0), layout="constrained")
+def _figure(frame: pd.DataFrame, width: float) -> tuple[Figure, Axes]:
+    figure, axes = new_figure((width, 4.0))
     for height, name in ((_COIN, "coin"), (_CONSTANT, "constant answer")):
         axes.axhline(height, color="0.6", linewidth=0.8, zorder=0)
         axes.text(1.005, height, name, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color="0.35")
     return figure, axes
 
 
-def _finish(figure: Figure, axes: Any, frame: pd.DataFrame) -> Figure:
-    import matplotlib.pyplot as plt
-
+def _finish(figure: Figure, axes: Axes, frame: pd.DataFrame) -> Figure:
     axes.set_ylim(0.28, 1.02)
     axes.set_ylabel("macro-F1 (0..1)")
     what = f"{frame['task'].iat[0]}, {frame['where'].iat[0]}, {frame['probe'].iat[0]} probe"
     axes.set_title(f"{frame['model'].iat[0]}: {what}", fontsize=10)
     axes.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
-    plt.close(figure)  # a notebook shows the returned figure once, not twice
     return figure
 
 

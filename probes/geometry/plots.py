@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from interp.display.plotting import BLUE, GREEN, PINK, RED, require_one
+from interp.display.plotting import BLUE, GREEN, PINK, RED, new_figure, new_grid, require_one
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,11 +28,9 @@ def next_token_law(frame: pd.DataFrame) -> Figure:
     Args:
         frame: of `next_token_law`, one model.
     """
-    import matplotlib.pyplot as plt
-
     require_one(frame, "run_id")
     fits = frame.interp.summary().query("layers == '1..L'").set_index(["response", "sample", "control"])
-    figure, axes = plt.subplots(figsize=(8.6, 4.2), layout="constrained")
+    figure, axes = new_figure((8.6, 4.2))
     curves = dict(list(frame.groupby(["response", "sample", "control"])))
     for key, (colour, mark, line, label) in _LAW_STYLES.items():
         curve = curves[key]
@@ -51,7 +49,6 @@ def next_token_law(frame: pd.DataFrame) -> Figure:
     axes.set_title(f"{frame['model'].iat[0]}: {int(frame['n_tokens'].max()):,} tokens", fontsize=10)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    plt.close(figure)  # a notebook shows the returned figure once, not twice
     return figure
 
 
@@ -77,10 +74,8 @@ def microscope(frame: pd.DataFrame) -> Figure:
     Args:
         frame: of `microscope`, one model.
     """
-    import matplotlib.pyplot as plt
-
     require_one(frame, "run_id")
-    figure, grid = plt.subplots(2, 2, figsize=(8.6, 6.0), layout="constrained", sharex=True)
+    figure, grid = new_grid(2, 2, (8.6, 6.0), sharex=True)
     for axes, (column, label) in zip(grid.flat, _PANELS.items(), strict=True):
         for control, (colour, mark, line, name) in _MICROSCOPE_STYLES.items():
             curve = frame[frame["control"] == control].sort_values("layer")
@@ -95,5 +90,4 @@ def microscope(frame: pd.DataFrame) -> Figure:
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     figure.suptitle(f"{frame['model'].iat[0]}: {int(frame['n_tokens'].max()):,} tokens", fontsize=10)
-    plt.close(figure)  # a notebook shows the returned figure once, not twice
     return figure

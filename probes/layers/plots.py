@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from interp.display.plotting import BLUE, GREEN, PINK, RED, SKY, YELLOW, require_one
+from interp.display.plotting import BLUE, LINES, RED, new_figure, new_grid, require_one
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = (BLUE, RED, GREEN, PINK, YELLOW, SKY)
 _MARKS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -21,14 +21,12 @@ def robustness(frame: pd.DataFrame) -> Figure:
     Args:
         frame: of `layer_robustness`, one model.
     """
-    import matplotlib.pyplot as plt
-
     require_one(frame, "model")
     summary = frame.interp.summary()
-    figure, axes = plt.subplots(figsize=(7.2, 4.0), layout="constrained")
+    figure, axes = new_figure((7.2, 4.0))
     measured = summary[summary["control"] == "none"]
     for index, (name, rows) in enumerate(measured.groupby("intervention", sort=False)):
-        _line(axes, rows, str(name), _COLOURS[index % len(_COLOURS)], _MARKS[index % len(_MARKS)], "-")
+        _line(axes, rows, str(name), LINES[index % len(LINES)], _MARKS[index % len(_MARKS)], "-")
     for name, rows in summary[summary["control"] != "none"].groupby("control", sort=False):
         _line(axes, rows, f"control: {name}", "0.45", "x", "--")
     axes.set_ylim(-0.02, 1.02)
@@ -40,14 +38,13 @@ def robustness(frame: pd.DataFrame) -> Figure:
     )
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=9)
-    plt.close(figure)  # a notebook shows the returned figure once, not twice
     return figure
 
 
-def _line(axes: object, rows: pd.DataFrame, label: str, colour: str, mark: str, style: str) -> None:
+def _line(axes: Axes, rows: pd.DataFrame, label: str, colour: str, mark: str, style: str) -> None:
     rows = rows.sort_values("layer")
-    axes.plot(rows["layer"], rows["top1_agrees"], style, marker=mark, color=colour, label=label, markersize=5)  # type: ignore[attr-defined]
-    axes.fill_between(  # type: ignore[attr-defined]
+    axes.plot(rows["layer"], rows["top1_agrees"], style, marker=mark, color=colour, label=label, markersize=5)
+    axes.fill_between(
         rows["layer"], rows["top1_agrees_low"], rows["top1_agrees_high"], color=colour, alpha=0.18, linewidth=0
     )
 
@@ -70,14 +67,12 @@ def stages(frame: pd.DataFrame) -> Figure:
     Args:
         frame: of `stages_of_inference`, one model.
     """
-    import matplotlib.pyplot as plt
-
     require_one(frame, "model")
     summary = frame.interp.summary(by="layer")
     present = set(summary["statistic"])
     panels = {title: names for title, names in _PANELS.items() if present & set(names)}
     n_rows = -(-len(panels) // 2)
-    figure, grid = plt.subplots(n_rows, 2, figsize=(8, 2.1 * n_rows), layout="constrained", squeeze=False, sharex=True)
+    figure, grid = new_grid(n_rows, 2, (8, 2.1 * n_rows), sharex=True)
     for axes, (title, names) in zip(grid.flat, panels.items(), strict=False):
         for name, colour, mark in zip(names, (BLUE, RED), "os", strict=False):
             rows = summary[summary["statistic"] == name]
@@ -100,5 +95,4 @@ def stages(frame: pd.DataFrame) -> Figure:
         axes.set_visible(False)
     n_prompts = int(summary["n_prompts"].max())
     figure.suptitle(f"{frame['model'].iat[0]}: {n_prompts} prompts, 95 % over prompts", fontsize=10)
-    plt.close(figure)
     return figure

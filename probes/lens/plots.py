@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from interp.authoring import InputError
-from interp.display.plotting import BLUE, GREY, RED, one_prompt, require_one, token_label
+from interp.display.plotting import BLUE, GREY, RED, new_figure, one_prompt, require_one, token_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,14 +35,12 @@ def lenses(frame: pd.DataFrame) -> Figure:
     Args:
         frame: of `logit_lens(..., lens=...)`, one model.
     """
-    import matplotlib.pyplot as plt
-
     require_one(frame, "run_id")
     summary = frame.interp.summary()
     tuned = summary[summary["lens"] == "tuned"]
     if tuned.empty:
         raise InputError("the frame holds no tuned lens; make it with logit_lens(..., lens=...).")
-    figure, axes = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
+    figure, axes = new_figure((6.4, 3.8))
     for kind, colour, mark in (("logit", RED, "s"), ("tuned", BLUE, "o")):
         curve = summary[(summary["lens"] == kind) & (summary["kl_to_final"] > 0)]  # the output's 0 has no logarithm
         axes.plot(curve["layer"], curve["kl_to_final"], marker=mark, color=colour, label=f"{kind} lens", markersize=4)
@@ -57,7 +55,6 @@ def lenses(frame: pd.DataFrame) -> Figure:
     axes.set_title(f"{frame['model'].iat[0]}: bands 95 % over prompts", fontsize=10)
     axes.legend(frameon=False, fontsize=9)
     axes.grid(alpha=0.25)
-    plt.close(figure)  # a notebook shows the returned figure once, not twice
     return figure
 
 
@@ -67,8 +64,6 @@ def top_tokens(frame: pd.DataFrame, prompt_id: int | None = None) -> Figure:
 
 
 def _grid(frame: pd.DataFrame, prompt_id: int | None, *, token: str, prob: str, title: str) -> Figure:
-    import matplotlib.pyplot as plt
-
     one = one_prompt(frame, prompt_id)
     one = one[one["pos"].isin(np.sort(one["pos"].unique())[:_MAX_POSITIONS])]
     order = {"pre": 0.0, "mid": 0.5, "final": 0.0}
@@ -77,7 +72,7 @@ def _grid(frame: pd.DataFrame, prompt_id: int | None, *, token: str, prob: str, 
     names = one.pivot(index="height", columns="pos", values=token)
     n_rows, n_columns = probs.shape
     size = (1.9 + _CELL_INCHES[0] * n_columns, 1.5 + _CELL_INCHES[1] * n_rows)
-    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    figure, axes = new_figure(size)
     image = axes.imshow(probs.to_numpy(), cmap="viridis", vmin=0, vmax=1, aspect="auto", origin="lower")
     for y in range(n_rows):
         for x in range(n_columns):
@@ -91,7 +86,6 @@ def _grid(frame: pd.DataFrame, prompt_id: int | None, *, token: str, prob: str, 
     axes.set_ylabel("layer read")
     axes.set_title(f"{one['model'].iat[0]}: {title}, prompt {one['prompt_id'].iat[0]}", fontsize=10)
     figure.colorbar(image, ax=axes, label="probability of the token shown", fraction=0.05, pad=0.01)
-    plt.close(figure)  # a notebook shows the returned figure once, not twice
     return figure
 
 

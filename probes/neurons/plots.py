@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from interp.display.plotting import BLACK, BLUE, GREEN, GREY, PINK, RED, SKY, require_one
+from interp.display.plotting import BLACK, BLUE, GREEN, GREY, PINK, RED, SKY, new_figure, new_grid, require_one
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,12 +21,10 @@ def neuron_tokens(frame: pd.DataFrame) -> Figure:
     Args:
         frame: of `neuron_tokens`, one model.
     """
-    import matplotlib.pyplot as plt
-
     require_one(frame, "run_id")
     top = frame[frame["k"] == 0]
     layers = sorted(top["layer"].unique())
-    figure, axes = plt.subplots(figsize=(2.5 + 0.6 * len(layers), 3.4), layout="constrained")
+    figure, axes = new_figure((2.5 + 0.6 * len(layers), 3.4))
     for offset, (control, label) in enumerate({"none": "neurons", "random": "random directions"}.items()):
         values = [top[(top["layer"] == layer) & (top["control"] == control)]["zscore"].to_numpy() for layer in layers]
         if not any(map(len, values)):
@@ -49,7 +47,6 @@ def neuron_tokens(frame: pd.DataFrame) -> Figure:
     axes.set_ylabel("z-score of the top token\n(box: quartiles, whiskers: 5–95 %)")
     axes.set_title(f"{frame['model'].iat[0]}: value vectors in the {frame['basis'].iat[0]} basis", fontsize=10)
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
-    plt.close(figure)
     return figure
 
 
@@ -59,11 +56,9 @@ def neuron_kinds(frame: pd.DataFrame) -> Figure:
     Args:
         frame: of `neuron_kinds`, one model.
     """
-    import matplotlib.pyplot as plt
-
     require_one(frame, "model")
     summary = frame.interp.summary()
-    figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+    figure, axes = new_figure((6.4, 3.4))
     rows, chance = summary[summary["control"] == "none"], summary[summary["control"] != "none"]
     for kind, colour, mark in (("prediction", BLUE, "o"), ("suppression", RED, "s")):
         axes.plot(rows["layer"], rows[f"share_{kind}"], marker=mark, color=colour, label=f"{kind} neurons")
@@ -75,7 +70,6 @@ def neuron_kinds(frame: pd.DataFrame) -> Figure:
     axes.set_title(f"{frame['model'].iat[0]}: neurons that promote or suppress few tokens", fontsize=10)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=9)
-    plt.close(figure)  # a notebook shows the returned figure once, not twice
     return figure
 
 
@@ -99,23 +93,18 @@ def steer(frame: pd.DataFrame) -> Figure:
     Args:
         frame: of `steer`, one run.
     """
-    import matplotlib.pyplot as plt
-
     require_one(frame, "run_id")
     by_alpha = frame.interp.summary(by="alpha")
     n_layers = frame["layer"].nunique()
-    figure, axes = plt.subplots(
-        1, 1 + (n_layers > 1), figsize=(5.8 + 4.6 * (n_layers > 1), 4.0), layout="constrained", squeeze=False
-    )
-    _against_damage(axes[0, 0], by_alpha)
-    axes[0, 0].legend(frameon=False, fontsize=9)
+    figure, grid = new_grid(1, 1 + (n_layers > 1), (5.8 + 4.6 * (n_layers > 1), 4.0))
+    _against_damage(grid[0, 0], by_alpha)
+    grid[0, 0].legend(frameon=False, fontsize=9)
     one = frame.iloc[0]
-    axes[0, 0].set_title(
+    grid[0, 0].set_title(
         f"{one['model']}: {one['n_neurons']} neurons of {one['concept']!r}, {one['mode']}", fontsize=10
     )
     if n_layers > 1:
-        _through_layers(axes[0, 1], frame.interp.summary(by="layer"))
-    plt.close(figure)  # a notebook shows the returned figure once, not twice
+        _through_layers(grid[0, 1], frame.interp.summary(by="layer"))
     return figure
 
 
@@ -155,13 +144,13 @@ def _against_damage(axes: Axes, by_alpha: pd.DataFrame) -> None:
 
 
 def _through_layers(axes: Axes, by_layer: pd.DataFrame) -> None:
-    import matplotlib.pyplot as plt
+    from matplotlib import colormaps
 
     one = by_layer[by_layer["control"] == "none"]
     alphas = sorted(one["alpha"].unique())
     for index, alpha in enumerate(alphas):
         curve = one[one["alpha"] == alpha].sort_values("layer")
-        colour = plt.get_cmap("viridis")(0.9 * index / max(1, len(alphas) - 1))
+        colour = colormaps["viridis"](0.9 * index / max(1, len(alphas) - 1))
         axes.plot(curve["layer"], curve["delta_log_prob"], color=colour, marker="o", markersize=4, label=f"α={alpha:g}")
     axes.axhline(0, color="#cccccc", linewidth=0.8, zorder=1)
     axes.set_xticks(sorted(one["layer"].unique()))

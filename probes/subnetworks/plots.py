@@ -8,9 +8,23 @@ import numpy as np
 import pandas as pd
 
 from interp.authoring import InputError
-from interp.display.plotting import BLACK, BLUE, GREEN, GREY, PINK, RED, SKY, YELLOW, require_one
+from interp.display.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    LINES,
+    PINK,
+    RED,
+    SKY,
+    YELLOW,
+    new_figure,
+    new_grid,
+    require_one,
+)
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _CONTROLS = {
@@ -30,8 +44,6 @@ def kept_weights(frame: pd.DataFrame, *, sparsity: float | None = None) -> Figur
         frame: of `kept_weights` by component, one model.
         sparsity: of the subnetwork to show, where the frame holds several; default the largest.
     """
-    import matplotlib.pyplot as plt
-
     rows = _one_subnetwork(frame, sparsity)
     components = list(dict.fromkeys(rows["component"]))
     if rows.duplicated(["layer", "component"]).any():
@@ -39,7 +51,7 @@ def kept_weights(frame: pd.DataFrame, *, sparsity: float | None = None) -> Figur
     share = rows.pivot(index="layer", columns="component", values="kept_fraction")[components]
     counts = rows.pivot(index="layer", columns="component", values="kept_count")[components]
     size = (2.2 + 0.85 * len(components), 1.4 + 0.36 * len(share))
-    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    figure, axes = new_figure(size)
     image = axes.imshow(share.to_numpy(), cmap="Blues", vmin=0, aspect="auto", origin="lower")
     top = float(share.to_numpy().max())
     for (row, column), value in np.ndenumerate(counts.to_numpy()):
@@ -50,7 +62,6 @@ def kept_weights(frame: pd.DataFrame, *, sparsity: float | None = None) -> Figur
     axes.set_ylabel("block")
     axes.set_title(f"{frame['model'].iat[0]}: {rows['kept_count'].sum():,} weights kept", fontsize=10)
     figure.colorbar(image, ax=axes, label="share of the matrix's weights kept")
-    plt.close(figure)  # a notebook shows the returned figure once, not twice
     return figure
 
 
@@ -62,25 +73,23 @@ def subnetwork_surprisal(frame: pd.DataFrame) -> Figure:
     Args:
         frame: of `subnetwork_surprisal`, one run.
     """
-    import matplotlib.pyplot as plt
-
     require_one(frame, "model", "run_id")
     summary = frame.interp.summary()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.8), layout="constrained")
+    figure, grid = new_grid(1, 2, (9.6, 4.8))
+    left, right = grid[0]
     _correlations(left, summary)
     _ablations(right, summary)
     n_prompts = int(summary["n_prompts"].max())
     figure.suptitle(f"{frame['model'].iat[0]}: {n_prompts} prompts, 95 % over prompts", fontsize=10)
-    plt.close(figure)
     return figure
 
 
-def _legend_below(axes: Any) -> None:
+def _legend_below(axes: Axes) -> None:
     """Where no line crosses it."""
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.13))
 
 
-def _correlations(axes: Any, summary: pd.DataFrame) -> None:
+def _correlations(axes: Axes, summary: pd.DataFrame) -> None:
     alone = summary[summary["condition"] == "only"]
     _points(axes, alone[alone["control"] == "none"], "r", "subnetwork", BLUE, "o", "-")
     for control, rows in alone[alone["control"] != "none"].groupby("control", sort=False):
@@ -99,7 +108,7 @@ def _correlations(axes: Any, summary: pd.DataFrame) -> None:
     _legend_below(axes)
 
 
-def _ablations(axes: Any, summary: pd.DataFrame) -> None:
+def _ablations(axes: Axes, summary: pd.DataFrame) -> None:
     for condition, style in (("minus", "-"), ("only", "--")):
         rows = summary[(summary["condition"] == condition)]
         for control, colour, mark in (("none", BLUE, "o"), *((name, *_CONTROLS[name]) for name in list(_CONTROLS)[:2])):
@@ -119,7 +128,7 @@ def _ablations(axes: Any, summary: pd.DataFrame) -> None:
     _legend_below(axes)
 
 
-def _shares(axes: Any, kept: pd.Series) -> None:
+def _shares(axes: Axes, kept: pd.Series) -> None:
     """A logarithmic axis with its marks where the subnetworks are."""
     axes.set_xscale("log")
     shown = sorted(kept[kept > 0].unique())
@@ -129,12 +138,19 @@ def _shares(axes: Any, kept: pd.Series) -> None:
         axes.set_xlim(shown[0] / 1.6, shown[-1] * 1.6)
 
 
-def _points(axes: Any, rows: pd.DataFrame, value: str, label: str, colour: str, mark: str, style: str) -> None:
+def _points(axes: Axes, rows: pd.DataFrame, value: str, label: str, colour: str, mark: str, style: str) -> None:
     rows = rows.sort_values("kept")
     if rows.empty:
         return
     errors = np.nan_to_num([rows[value] - rows[f"{value}_low"], rows[f"{value}_high"] - rows[value]]).clip(0)
-    look = {"color": colour, "marker": mark, "linestyle": style, "markersize": 5, "linewidth": 1.2, "capsize": 2}
+    look: dict[str, Any] = {
+        "color": colour,
+        "marker": mark,
+        "linestyle": style,
+        "markersize": 5,
+        "linewidth": 1.2,
+        "capsize": 2,
+    }
     axes.errorbar(rows["kept"], rows[value], yerr=errors, label=label, **look)
 
 
@@ -155,10 +171,9 @@ def subnetwork_rotation(frame: pd.DataFrame) -> Figure:
     Args:
         frame: of `subnetwork_rotation`, one run.
     """
-    import matplotlib.pyplot as plt
-
     require_one(frame, "model", "run_id")
-    figure, panels = plt.subplots(1, 2, figsize=(9.0, 3.8), layout="constrained", sharey=True)
+    figure, grid = new_grid(1, 2, (9.0, 3.8), sharey=True)
+    panels = grid[0]
     titles = {"in": "to the token's embedding", "out": "to the last layer"}
     for axes, (target, title) in zip(panels, titles.items(), strict=True):
         rows = frame[frame["target"] == target]
@@ -175,7 +190,6 @@ def subnetwork_rotation(frame: pd.DataFrame) -> Figure:
     panels[0].set_ylabel("median angle of eigenvalues (degrees)")
     panels[1].legend(frameon=False, fontsize=8)
     figure.suptitle(f"{frame['model'].iat[0]}: rotation of the residual stream", fontsize=10)
-    plt.close(figure)
     return figure
 
 
@@ -194,7 +208,7 @@ def _line_look(condition: str, control: str, rows: pd.DataFrame, sparsity: float
     if condition == "full":
         return BLACK, "-"
     known = sorted(rows["sparsity"].dropna().unique())
-    colour = (BLUE, RED, GREEN, PINK, YELLOW, SKY)[known.index(sparsity) % 6 if sparsity in known else 0]
+    colour = LINES[known.index(sparsity) % len(LINES) if sparsity in known else 0]
     return colour, "-" if control == "none" else "--"
 
 
@@ -205,8 +219,6 @@ def subnetwork_covariance(frame: pd.DataFrame, *, sparsity: float | None = None)
         frame: of `subnetwork_covariance`, one run.
         sparsity: of the subnetwork to show, where the frame holds several; default the largest.
     """
-    import matplotlib.pyplot as plt
-
     require_one(frame, "model", "run_id")
     chosen = _one_subnetwork(frame[frame["condition"] == "only"], sparsity)
     parts = {"full model": frame[frame["condition"] == "full"]}
@@ -214,7 +226,8 @@ def subnetwork_covariance(frame: pd.DataFrame, *, sparsity: float | None = None)
         "subnetwork": chosen[chosen["control"] == "none"],
         "random subnetwork": chosen[chosen["control"] == "random"],
     }
-    figure, panels = plt.subplots(1, 3, figsize=(9.6, 3.4), layout="constrained", sharey=True)
+    figure, grid = new_grid(1, 3, (9.6, 3.4), sharey=True)
+    panels = grid[0]
     for axes, (title, rows) in zip(panels, parts.items(), strict=True):
         table = rows.pivot(index="layer", columns="other_layer", values="similarity")
         image = axes.imshow(table.to_numpy(), cmap="viridis", vmin=0, vmax=1, origin="lower")
@@ -225,7 +238,6 @@ def subnetwork_covariance(frame: pd.DataFrame, *, sparsity: float | None = None)
     panels[0].set_yticks(range(len(table)))
     figure.colorbar(image, ax=panels, label="similarity of covariances")
     figure.suptitle(f"{frame['model'].iat[0]}", fontsize=10)
-    plt.close(figure)
     return figure
 
 

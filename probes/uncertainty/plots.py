@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from interp.display.plotting import BLUE, RED, require_one
+from interp.display.plotting import BLUE, RED, new_grid, require_one
 from interp.stats import bootstrap_over_prompts
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _RIGHT, _WRONG = BLUE, RED
@@ -21,10 +22,9 @@ def iterative_inference(frame: pd.DataFrame) -> Figure:
     Args:
         frame: of `iterative_inference`, one model.
     """
-    import matplotlib.pyplot as plt
-
     require_one(frame, "run_id")
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 3.8), layout="constrained")
+    figure, grid = new_grid(1, 2, (8.6, 3.8))
+    left, right = grid[0]
     for correct, colour, mark, name in ((True, _RIGHT, "o", "right"), (False, _WRONG, "s", "wrong")):
         of = frame[frame["correct"] == correct]
         if of.empty:
@@ -41,17 +41,16 @@ def iterative_inference(frame: pd.DataFrame) -> Figure:
     left.grid(alpha=0.25)
     _draw_scores(right, frame.interp.summary())
     figure.suptitle(f"{frame['model'].iat[0]}: bands and bars 95 % over prompts", fontsize=10)
-    plt.close(figure)  # a notebook shows the returned figure once, not twice
     return figure
 
 
-def _draw_scores(axes: object, summary: pd.DataFrame) -> None:
+def _draw_scores(axes: Axes, summary: pd.DataFrame) -> None:
     heights = range(len(summary))[::-1]
     spread = [summary["auc"] - summary["auc_low"], summary["auc_high"] - summary["auc"]]
-    axes.errorbar(summary["auc"], heights, xerr=spread, fmt="o", color=_RIGHT, capsize=3, label="score")  # type: ignore[attr-defined]
-    axes.plot(summary["control_high"], heights, "|", color="0.4", markersize=12, label="answers shuffled, 97.5 %")  # type: ignore[attr-defined]
-    axes.axvline(0.5, color="0.6", linewidth=1)  # type: ignore[attr-defined]
-    axes.set_yticks(heights, summary["score"])  # type: ignore[attr-defined]
-    axes.set_xlabel("AUC: a wrong answer scores above a right one")  # type: ignore[attr-defined]
+    axes.errorbar(summary["auc"], heights, xerr=spread, fmt="o", color=_RIGHT, capsize=3, label="score")
+    axes.plot(summary["control_high"], heights, "|", color="0.4", markersize=12, label="answers shuffled, 97.5 %")
+    axes.axvline(0.5, color="0.6", linewidth=1)
+    axes.set_yticks(heights, summary["score"])
+    axes.set_xlabel("AUC: a wrong answer scores above a right one")
     # Above the points: every row of the scores may reach to either side.
-    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)  # type: ignore[attr-defined]
+    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
