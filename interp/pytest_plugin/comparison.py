@@ -1,4 +1,4 @@
-"""What differs between recorded and measured rows, said line by line; no lines, no difference."""
+"""List the differences between recorded and measured rows, one line each."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from interp.errors import InputError, UnknownName
 from interp.pytest_plugin.records import Cell, Record, Row, describe_key, key_of
 
 Rule: TypeAlias = float | Literal["interval"]
-"""Largest absolute difference, in the column's own unit; or "interval": `v_low`..`v_high` then and now must overlap."""
+"""Largest absolute difference, in the column's unit; or "interval": recorded and measured intervals must overlap."""
 
 Tolerance: TypeAlias = Rule | Mapping[str, Rule] | None
 """One rule for all columns, one per column, or None: a thousandth of the recorded value."""
 
 RELATIVE = 1e-3  # devices and library versions move the reference model's statistics by less
-ZERO = 1e-6  # what float32 cannot tell from nothing beside 1: it has no sign
+ZERO = 1e-6  # float32 cannot tell this from 0 beside 1, so it has no sign
 INTERVAL: Literal["interval"] = "interval"
 
 
 def differences(recorded: Record, by: Sequence[str], rows: Sequence[Row], tolerance: Tolerance = None) -> list[str]:
-    """Compare by key. Missing and extra rows and columns differ; so does a changed sign, within the tolerance or not.
+    """Compare rows by key. Missing and extra rows and columns differ, and so does a changed sign within the tolerance.
 
-    A value recorded as 0 (to a millionth) has no sign, nor does one whose interval, then and now, spans 0 where
-    intervals are compared. Whole numbers, truth values and text must be equal unless a tolerance is given for them.
+    A value recorded as 0 (to a millionth) has no sign. If intervals are compared, a value has no sign if its recorded
+    and measured intervals both span 0. Whole numbers, truth values and text must be equal unless they have a tolerance.
 
     Args:
-        recorded: as the file holds it.
+        recorded: the record, as the file holds it.
         by: key columns of the measured rows.
-        rows: measured.
+        rows: the measured rows.
         tolerance: see `Tolerance`.
 
     Returns:
-        One line per difference.
+        One line per difference; no lines if nothing differs.
 
     Raises:
-        UnknownName, InputError: a tolerance for a column that is not there, has no interval, or below 0.
+        UnknownName, InputError: a tolerance is below 0, or for a column that does not exist or has no interval.
 
     >>> was = {"by": ["layer"], "rows": [{"layer": 0, "gain": 0.5}, {"layer": 1, "gain": 0.2}]}
     >>> differences(was, ["layer"], [{"layer": 0, "gain": 0.6}], tolerance=0.2)
@@ -62,7 +62,7 @@ def differences(recorded: Record, by: Sequence[str], rows: Sequence[Row], tolera
 
 
 def _rules(tolerance: Tolerance, columns: Sequence[str]) -> dict[str, Rule | None]:
-    """The rule of every value column; the bounds of an interval that is compared as one have none."""
+    """Return the rule of every value column; if intervals are compared, their ends have no rule of their own."""
     bounded = [name for name in columns if {f"{name}_low", f"{name}_high"} <= set(columns)]
     if isinstance(tolerance, Mapping):
         for name in tolerance:
@@ -71,7 +71,7 @@ def _rules(tolerance: Tolerance, columns: Sequence[str]) -> dict[str, Rule | Non
         rules: dict[str, Rule | None] = {name: tolerance.get(name) for name in columns}
     elif tolerance == INTERVAL:
         if not bounded:
-            raise InputError(f"tolerance='interval' needs columns v, v_low, v_high; there are {list(columns)}.")
+            raise InputError(f"tolerance='interval' needs columns v, v_low, v_high, and there are {list(columns)}.")
         rules = {name: INTERVAL if name in bounded else None for name in columns}
     else:
         rules = dict.fromkeys(columns, tolerance)
@@ -85,7 +85,7 @@ def _rules(tolerance: Tolerance, columns: Sequence[str]) -> dict[str, Rule | Non
 
 
 def _change(name: str, was: Row, has: Row, rule: Rule | None) -> str:
-    """What is different about a cell; empty if nothing is."""
+    """Describe the difference of a cell; empty if there is none."""
     before, now = was[name], has[name]
     if not (_is_number(before) and _is_number(now)):
         return "" if type(before) is type(now) and before == now else f"recorded {before!r}, measured {now!r}"
@@ -99,7 +99,7 @@ def _change(name: str, was: Row, has: Row, rule: Rule | None) -> str:
     whole = isinstance(before, int) and isinstance(now, int)
     allowed = rule if isinstance(rule, int | float) else 0.0 if whole else ZERO + RELATIVE * abs(before)
     difference = now - before
-    # The tolerance itself is within it, whatever binary fractions make of 0.3 - 0.2.
+    # A difference equal to the tolerance passes, although 0.3 - 0.2 is not exactly 0.1 in binary.
     if abs(difference) <= allowed or math.isclose(abs(difference), allowed, rel_tol=1e-9):
         return ""
     return f"recorded {before!r}, measured {now!r} (by {difference:+.3g}; tolerance {allowed:.3g})"

@@ -1,4 +1,4 @@
-"""The `finding` fixture: a model, its texts, probes, and two ways to keep what was found: `check` and `record`."""
+"""The `finding` fixture: a model and its texts; `run` for probes, `check` for claims, `record` for values."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _SHOWN = 20  # differences in a message
 _MEND = {
     "holds": "It holds now: leave expect= out if that is the finding.",
     "fails": "The interval lies beyond the threshold: if that is the finding, pin it by expect='fails'.",
-    "undecided": "The interval spans the threshold, or there is none: of fewer than six prompts, or of equal "
-    "values without bounds=. Give more prompts, or pin that it is open by expect='undecided'.",
+    "undecided": "The interval spans the threshold, or there is no interval, because of fewer than six prompts or of "
+    "equal values without bounds=. Give more prompts, or pin that the claim is open by expect='undecided'.",
 }
 
 
 class Finding:
-    """What a test marked with `@pytest.mark.finding` works with.
+    """The model, texts and outcome of a test marked with `@pytest.mark.finding`.
 
     Attributes:
-        question: what the test's markers say.
-        outcome: what was found so far; sent to the terminal summary, from a worker too.
+        finding_spec: the arguments of the test's markers.
+        outcome: the claims checked and values compared so far; sent to the terminal summary, from a worker too.
     """
 
     def __init__(self, finding_spec: FindingSpec, session: Session, module: Path, test: str) -> None:
@@ -65,19 +65,19 @@ class Finding:
             InputError: the marker names no data.
         """
         if self.finding_spec.data is None:
-            raise InputError('@pytest.mark.finding names no data: say data="stories", a file or texts.')
+            raise InputError('@pytest.mark.finding names no data; add data="stories", a file or texts.')
         return read_texts_of(self.finding_spec.data, self.finding_spec.n, self._module.parent)
 
     def run(self, probe: str, /, **parameters: Any) -> pd.DataFrame:
-        """The frame of a probe, by the name `interp probes` lists; measured once per process for all tests that ask.
+        """Run a probe and return its frame; the same run in two tests is computed once per process.
 
         Args:
-            probe: its name; ours and anyone's.
-            parameters: its own; `texts=` in place of the marker's.
+            probe: name of the probe, as `interp probes` lists it.
+            parameters: of the probe; `texts=` replaces the marker's texts.
 
         Raises:
-            UnknownName: no such probe or parameter.
-            InputError: it reads texts and none are named.
+            UnknownName: there is no such probe or parameter.
+            InputError: the probe reads texts and none are named.
         """
         __tracebackhide__ = True
         try:
@@ -90,8 +90,8 @@ class Finding:
     def check(self, statement: str, values: Any, *, expect: State = "holds", **criteria: Any) -> Verdict:
         """Decide a claim by its interval, and fail the test unless it comes out as expected.
 
-        An undecided claim fails too: an interval that spans the threshold shows nothing yet. A claim that is known to
-        fail, or to be open, is pinned by `expect`, so that the day it changes is noticed.
+        An undecided claim fails too: an interval that spans the threshold shows nothing yet. Pin a claim that is known
+        to fail, or to be open, by `expect`, so that you notice when it changes.
 
         Args:
             statement: the claim, as the summary lists it.
@@ -100,13 +100,13 @@ class Finding:
             criteria: `at_least=`, `at_most=`, `above=`, `below=`, `control=` and the rest of `interp.findings.judge`.
 
         Returns:
-            The verdict, where it is as expected.
+            The verdict, if it is as expected.
         """
         from interp.findings import judge
 
         __tracebackhide__ = True
         if expect not in _MEND:
-            raise InputError(f"expect={expect!r}: say 'holds', 'fails' or 'undecided'.")
+            raise InputError(f"expect={expect!r}: give 'holds', 'fails' or 'undecided'.")
         verdict = judge(values, statement=statement, **criteria)
         numbers = str(replace(verdict, statement="")).removeprefix(f"{verdict.state}: ")
         self.outcome.checked.append(Checked(statement, self.subject.name, verdict.state, expect, numbers))
@@ -122,19 +122,19 @@ class Finding:
         by: str | Sequence[str] | None = None,
         tolerance: comparison.Tolerance = None,
     ) -> None:
-        """Compare a frame or a value with what is recorded, and fail the test if anything differs.
+        """Compare a frame or a value with its record, and fail the test if anything differs.
 
-        Missing and extra rows and columns differ, and so does a changed sign whatever the tolerance; see
+        Missing and extra rows and columns differ, and so does a changed sign, whatever the tolerance; see
         `interp.pytest_plugin.comparison.differences`. `model` and `run_id` are left out unless they are keys.
-        `--interp-update` records. With `--interp-model` of another model nothing is compared: values are reported as
-        measured there.
+        `--interp-update` writes the record. If `--interp-model` is another model, nothing is compared: the summary
+        prints the values measured on it.
 
         Args:
-            name: of the record, once in a test.
+            name: of the record; a test uses each name once.
             value: a frame, a Series with a named index, or a number, truth value or text.
             by: key columns of a frame.
             tolerance: the largest absolute difference, or "interval" for columns `v` with `v_low` and `v_high`, which
-                must overlap; or a dictionary of these by column. Default a thousandth of the recorded value.
+                must overlap; or a dictionary of these by column. By default a thousandth of the recorded value.
         """
         __tracebackhide__ = True
         if any(one.name == name for one in self.outcome.compared):
@@ -143,7 +143,7 @@ class Finding:
         now = {"model": self.subject.name, "fingerprint": self.subject.fingerprint, "by": keys, "rows": rows}
         file = Path(self.outcome.file)
         was = records.read(file).get(self.outcome.test, {}).get(name)
-        # Against itself first: a tolerance that cannot be used is said before anything is compared or kept.
+        # Compare the values with themselves first: an unusable tolerance raises before anything is compared or kept.
         comparison.differences(now, keys, rows, tolerance)
         if self._session.update:
             self.outcome.compared.append(Compared(name, "recorded", now, was))
@@ -153,21 +153,21 @@ class Finding:
             return
         if was is None:
             self.outcome.compared.append(Compared(name, "missing", now, None))
-            pytest.fail(f"nothing is recorded as {name!r} in {file.name}: record it by --interp-update.", pytrace=False)
+            pytest.fail(f"nothing is recorded as {name!r} in {file.name}; record it by --interp-update.", pytrace=False)
         lines = comparison.differences(was, keys, rows, tolerance)
         self.outcome.compared.append(Compared(name, "differs" if lines else "same", now, was))
         if lines:
             pytest.fail(_difference(name, file.name, lines, was, now), pytrace=False)
 
     def _on_another_model(self, was: records.Record | None) -> bool:
-        """Whether the command line names a model that the record is not of."""
+        """Tell whether the command line names another model than the record's."""
         if self._session.model in (None, self.finding_spec.model):
             return False
         return was is None or was["fingerprint"] != self.subject.fingerprint
 
 
 def _explained(verdict: Verdict, model: str, expect: State) -> str:
-    """What a test says whose claim does not come out as expected."""
+    """Explain why a claim's state is not the expected one."""
     interval = f"{verdict.level:.0%} interval {verdict.low:.4g} to {verdict.high:.4g}"
     interval = "no interval" if isnan(verdict.low) else interval
     lines = [
@@ -180,7 +180,7 @@ def _explained(verdict: Verdict, model: str, expect: State) -> str:
         lines.append(f"  control    {verdict.control_effect:.4g}; effect - control {apart}")
     lines.append(f"  prompts    {verdict.n}, {verdict.n_skipped} skipped; p = {verdict.p:.2g}")
     if verdict.reason:
-        lines.append(f"  undecided  as {verdict.reason}")
+        lines.append(f"  undecided  because {verdict.reason}")
     return "\n".join([*lines, _MEND[verdict.state]])
 
 
@@ -189,7 +189,7 @@ def _difference(name: str, file: str, lines: list[str], was: records.Record, now
     if len(lines) > _SHOWN:
         shown.append(f"  and {len(lines) - _SHOWN} more")
     if was["fingerprint"] != now["fingerprint"]:
-        of = f"{was['model']} {was['fingerprint']}, not {now['model']} {now['fingerprint']}"
-        shown.append(f"  The model is not the recorded one: recorded of {of}.")
+        models = f"{was['model']} {was['fingerprint']}, not {now['model']} {now['fingerprint']}"
+        shown.append(f"  The model is not the recorded one: recorded on {models}.")
     advice = "If the new values are right, record them by --interp-update."
     return "\n".join([f"{name!r} differs from {file}:", *shown, advice])

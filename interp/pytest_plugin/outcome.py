@@ -1,4 +1,4 @@
-"""What one test found, in plain values: they travel with its report, from a worker of pytest-xdist too."""
+"""Outcomes of one test in plain values, sent with its report, from a worker of pytest-xdist too."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from interp.pytest_plugin.records import Record
 
 @dataclass(frozen=True)
 class Checked:
-    """A claim and how it came out.
+    """A claim and its verdict.
 
     Attributes:
-        statement: what was claimed.
-        model: on which.
+        statement: the claim.
+        model: the model it was checked on.
         state: "holds", "fails" or "undecided".
-        expect: which of them the test expects.
+        expect: the state that the test expects.
         numbers: effect, interval, threshold, n and control in one line.
     """
 
@@ -29,14 +29,14 @@ class Checked:
 
 @dataclass(frozen=True)
 class Compared:
-    """A record and what became of it.
+    """A recorded value and the result of comparing with it.
 
     Attributes:
-        name: within its test.
+        name: of the record, within its test.
         state: "same", "differs", "missing" (nothing is recorded), "recorded" (by `--interp-update`) or "measured" (on
             another model, and not compared).
-        now: as measured.
-        was: as recorded, if it is.
+        now: the measured value.
+        was: the recorded value, if there is one.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Compared:
 
 @dataclass
 class TestOutcome:
-    """All of one test: which file its records are in, and under which name."""
+    """The outcomes of one test, the file of its records and its name there."""
 
     file: str
     test: str
@@ -55,12 +55,12 @@ class TestOutcome:
     compared: list[Compared] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """Dictionaries, lists, numbers and text."""
+        """Return dictionaries, lists, numbers and text only."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, recorded: dict[str, Any]) -> TestOutcome:
-        """What `as_json` made."""
+        """Rebuild the outcomes from the result of `as_json`."""
         checked = [Checked(**one) for one in recorded["checked"]]
         compared = [Compared(**one) for one in recorded["compared"]]
         return cls(recorded["file"], recorded["test"], checked, compared)

@@ -1,9 +1,9 @@
-"""Recorded values: one JSON file beside each test module, sorted, one row a line, so that a diff shows what changed.
+"""Read and write recorded values: a sorted JSON file beside each test module, one row per line for readable diffs.
 
     tests/test_depth.py              the tests
     tests/test_depth.findings.json   {test: {name: {"model", "fingerprint", "by", "rows"}}}
 
-A row holds numbers (six digits), truth values and text by column; `null` is a missing value, "inf" an infinite one.
+A row maps columns to numbers (six digits), truth values and text; `null` is a missing value, "inf" an infinite one.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 Cell: TypeAlias = bool | int | float | str | None
 Row: TypeAlias = dict[str, Cell]
 Record: TypeAlias = dict[str, Any]
-"""`model` and `fingerprint` it was measured on, `by` (the key columns), `rows` sorted by them."""
+"""The `model` and `fingerprint` it was measured on, `by` (the key columns) and `rows` sorted by them."""
 
 Recorded: TypeAlias = dict[str, dict[str, Record]]
-"""Records by test and name: what a file holds."""
+"""The records of a file, by test and name."""
 
 SUFFIX = ".findings.json"
 DIGITS = 6  # float32 has seven
-VALUE = "value"  # what the column of a single number is called
+VALUE = "value"  # the column of a single number
 
-_OF_THE_RUN = ("model", "run_id")  # in every frame; another device is another run, and the record names the model
+_OF_THE_RUN = ("model", "run_id")  # not recorded per row: run_id depends on the device, and the record has the model
 
 
 def file_of(module: Path) -> Path:
-    """Where the records of a test module are kept.
+    """Return the file of a test module's records.
 
     >>> file_of(Path("tests/test_depth.py")).name
     'test_depth.findings.json'
@@ -45,7 +45,7 @@ def file_of(module: Path) -> Path:
 
 
 def module_of(file: Path) -> Path:
-    """The test module whose records are kept in a file.
+    """Return the test module whose records a file holds.
 
     >>> module_of(Path("tests/test_depth.findings.json")).name
     'test_depth.py'
@@ -54,23 +54,23 @@ def module_of(file: Path) -> Path:
 
 
 def read(file: Path) -> Recorded:
-    """What is recorded in a file; nothing where there is none.
+    """Read the records of a file; none if the file does not exist.
 
     Raises:
-        InputError: it is not such a file, say after a merge left its marks in it.
+        InputError: the file is not JSON, for example because of conflict marks from a merge.
     """
     if not file.exists():
         return {}
     try:
         found = json.loads(file.read_text("utf-8"))
     except json.JSONDecodeError as error:
-        advice = "mend it, or delete it and record anew with --interp-update."
+        advice = "fix it, or delete it and record again with --interp-update."
         raise InputError(f"{file.name} is not JSON at line {error.lineno} ({error.msg}); {advice}") from None
     return {test: dict(records) for test, records in found.items()}
 
 
 def write(file: Path, recorded: Recorded) -> None:
-    """Write the file, whole or not at all; without records there is no file."""
+    """Write the file atomically; without records, remove it."""
     kept = {test: records for test, records in recorded.items() if records}
     if not kept:
         file.unlink(missing_ok=True)
@@ -81,7 +81,7 @@ def write(file: Path, recorded: Recorded) -> None:
 
 
 def as_text(recorded: Recorded) -> str:
-    """Sorted JSON with one row a line."""
+    """Format records as sorted JSON with one row per line."""
     tests = []
     for test in sorted(recorded):
         records = [f"  {_json(name)}: {_record_text(recorded[test][name])}" for name in sorted(recorded[test])]
@@ -100,15 +100,15 @@ def _json(value: Any) -> str:
 
 
 def as_rows(value: Any, by: str | Sequence[str] | None) -> tuple[list[str], list[Row]]:
-    """Key columns and plain rows, sorted by key, of a DataFrame, a Series or a single value.
+    """Convert a DataFrame, a Series or a single value to key columns and plain rows, sorted by key.
 
     Args:
         value: a frame; a Series, whose index levels are its keys; or a number, truth value or text.
-        by: columns that tell a frame's rows apart.
+        by: columns that distinguish a frame's rows.
 
     Raises:
-        UnknownName: a key column is not there.
-        InputError: nothing to record, rows that the keys do not tell apart, or what JSON has no word for.
+        UnknownName: a key column does not exist.
+        InputError: there is nothing to record, the keys do not distinguish all rows, or JSON cannot hold a value.
 
     >>> as_rows(0.25, None)
     ([], [{'value': 0.25}])
@@ -118,7 +118,7 @@ def as_rows(value: Any, by: str | Sequence[str] | None) -> tuple[list[str], list
     keys = [by] if isinstance(by, str) else list(by or ())
     if isinstance(value, pd.Series):
         if keys or None in value.index.names:
-            raise InputError("a Series is recorded by the names of its index: name its levels, and leave by= out.")
+            raise InputError("a Series is recorded by the names of its index; name its levels, and leave by= out.")
         keys = [str(name) for name in value.index.names]
         value = value.rename(value.name or VALUE).reset_index()
     if not isinstance(value, pd.DataFrame):
@@ -133,9 +133,9 @@ def _sorted_rows(frame: pd.DataFrame, keys: list[str]) -> list[Row]:
         if key not in frame.columns:
             raise UnknownName("column", key, map(str, frame.columns))
     if frame.empty:
-        raise InputError("the frame has no rows: there is nothing to record.")
+        raise InputError("the frame has no rows; record at least one.")
     if not keys and len(frame) > 1:
-        raise InputError(f"the frame has {len(frame)} rows; name the columns that tell them apart with by=.")
+        raise InputError(f"the frame has {len(frame)} rows; name the columns that distinguish them with by=.")
     kept = frame[[name for name in frame.columns if name in keys or name not in _OF_THE_RUN]]
     rows = [
         {str(name): plain(cell, str(name)) for name, cell in zip(kept.columns, row, strict=True)}
@@ -146,18 +146,18 @@ def _sorted_rows(frame: pd.DataFrame, keys: list[str]) -> list[Row]:
         raise InputError(f"a key in {keys} is missing in some row; fill it in or record by other columns.")
     twice = next((key for key in found if found.count(key) > 1), None) if len(set(found)) < len(found) else None
     if twice is not None:
-        raise InputError(f"several rows have {describe_key(keys, twice)}; add the columns that tell them apart to by=.")
+        raise InputError(f"several rows have {describe_key(keys, twice)}; add columns that distinguish them to by=.")
     order = sorted(range(len(rows)), key=lambda index: [(isinstance(cell, str), cell) for cell in found[index]])
     return [rows[index] for index in order]
 
 
 def key_of(row: Mapping[str, Cell], keys: Sequence[str]) -> tuple[Any, ...]:
-    """The values of a row's key columns."""
+    """Return the values of a row's key columns."""
     return tuple(row.get(key) for key in keys)
 
 
 def describe_key(keys: Sequence[str], key: Sequence[Cell]) -> str:
-    """A key as it is said in messages.
+    """Format a key for a message.
 
     >>> describe_key(["layer", "control"], (3, "none"))
     "layer=3, control='none'"
@@ -166,10 +166,10 @@ def describe_key(keys: Sequence[str], key: Sequence[Cell]) -> str:
 
 
 def plain(value: Any, column: str) -> Cell:
-    """A cell as JSON has it; floats keep six digits.
+    """Convert a cell to a JSON value; floats keep six digits.
 
     Raises:
-        InputError: neither number, truth value nor text.
+        InputError: the cell is neither a number, a truth value nor text.
 
     >>> plain(1 / 3, "kl"), plain(float("nan"), "kl"), plain(float("-inf"), "kl")
     (0.333333, None, '-inf')
@@ -183,7 +183,7 @@ def plain(value: Any, column: str) -> Cell:
         return str(value)
     if value is None or value is pd.NA:
         return None
-    if hasattr(value, "item") and np.ndim(value) == 0:  # a number of numpy's or torch's
+    if hasattr(value, "item") and np.ndim(value) == 0:  # a number of numpy or torch
         value = value.item()
     if isinstance(value, numbers.Integral):
         return int(value)

@@ -1,4 +1,4 @@
-"""What the tests of one process share: models, loaded once, and frames, measured once."""
+"""Load each model and compute each frame once for all tests of a process."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Session:
-    """Settings of a test run, and what it has loaded and measured so far.
+    """The settings of a test run, with its loaded models and computed frames.
 
     Attributes:
-        model: given on the command line in place of the tests' own, or None.
-        device: where models go; None leaves them where they are.
-        dtype: of their weights; None as they are read.
-        update: rewrite recorded values.
+        model: the command line's model, used instead of the tests' own; None if not given.
+        device: of the models; None leaves them where they are.
+        dtype: of their weights; None keeps it as loaded.
+        update: True to rewrite recorded values.
     """
 
     model: str | None = None
@@ -38,24 +38,24 @@ class Session:
     _frames: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict)
 
     def subject(self, source: Any) -> Subject:
-        """The model, loaded on first use; one that cannot be loaded is not tried again.
+        """Return the model, loaded on first use; a model that failed to load is not tried again.
 
         Raises:
             InterpError: as `interp.load` does.
         """
         key = source if isinstance(source, str) else id(source)
         if key not in self._subjects:
-            self._subjects[key] = (source, self._load(source))  # the source too, so that no other gets its id
+            self._subjects[key] = (source, self._load(source))  # keep the source, so that no other object gets its id
         loaded = self._subjects[key][1]
         if isinstance(loaded, InterpError):
             raise loaded
         return loaded
 
     def run(self, probe: str, subject: Subject, texts: Any, parameters: dict[str, Any]) -> pd.DataFrame:
-        """A probe's frame; the same call of two tests is made once, and each gets a copy of its own.
+        """Return a probe's frame; the same call in two tests runs once, and each test gets its own copy.
 
         Raises:
-            UnknownName: no such probe or parameter.
+            UnknownName: there is no such probe or parameter.
             InputError: the probe reads texts and there are none.
         """
         function = registry.get(probe).function
@@ -66,7 +66,7 @@ class Session:
         arguments = dict(parameters)
         if "texts" in known and "texts" not in arguments:
             if texts is None:
-                raise InputError(f"{probe!r} reads texts: say data= in @pytest.mark.finding, or pass texts=.")
+                raise InputError(f"{probe!r} reads texts; add data= to @pytest.mark.finding, or pass texts=.")
             arguments["texts"] = texts
         digest = _digest(probe, arguments)
         if digest is None:
@@ -86,24 +86,24 @@ class Session:
 
 
 def _digest(probe: str, arguments: dict[str, Any]) -> str | None:
-    """Equal for equal calls; None for arguments that cannot be told apart by their content."""
+    """Return a hash that is equal for equal calls; None if the arguments cannot be compared by content."""
     try:
         return hashlib.sha256(pickle.dumps((probe, sorted(arguments.items())))).hexdigest()
-    except Exception:  # whatever an object's own pickling raises
+    except Exception:  # an object's own pickling may raise anything
         return None
 
 
 def read_texts_of(data: Any, n: int | None, beside: Path) -> pd.DataFrame:
-    """The texts a marker names, as a frame with a `text` column.
+    """Return the texts that a marker names, as a frame with a `text` column.
 
     Args:
-        data: a shipped dataset's name, a file, a text, texts or a frame.
-        n: how many, from the first; None for all.
+        data: a shipped dataset's name, a file, texts or a frame.
+        n: number of texts, from the first; None for all.
         beside: the folder of the test module, where a file is looked for first.
 
     Raises:
-        UnknownName: neither a shipped dataset nor a file.
-        InputError: fewer than n texts.
+        UnknownName: `data` is neither a shipped dataset nor a file.
+        InputError: there are fewer than n texts.
     """
     import pandas as pd
 
@@ -112,5 +112,5 @@ def read_texts_of(data: Any, n: int | None, beside: Path) -> pd.DataFrame:
     else:
         frame = data.copy() if isinstance(data, pd.DataFrame) else pd.DataFrame({"text": list(data)})
     if n is not None and len(frame) < n:
-        raise InputError(f"n={n} texts were asked for, but {data!r} has {len(frame)}.")
+        raise InputError(f"n={n}, but {data!r} has {len(frame)} texts; lower n.")
     return frame if n is None else frame.head(n)

@@ -1,6 +1,6 @@
-"""Where all tests' outcomes come together, once per run: files are written here and the summary is told.
+"""Collect the outcomes of all tests, write the files of records and print the summary.
 
-Workers of pytest-xdist only send their outcomes with their reports; what writes is the one process that reads them.
+Workers of pytest-xdist send their outcomes with their reports; only the process that receives them writes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _ROWS_SHOWN = 10
 _COLOURS = {"holds": "green", "fails": "red", "undecided": "yellow"}
 
 
-@dataclass(eq=False)  # a plugin is told by which one it is
+@dataclass(eq=False)  # pytest identifies a plugin by identity
 class FindingsSummary:
-    """Outcomes of a test run.
+    """The outcomes of a test run.
 
     Attributes:
-        update: rewrite recorded values, and remove unused ones.
-        whole: whether every test of a collected module was collected, not some picked by name.
-        root: paths in the summary are relative to it.
+        update: True to rewrite recorded values, and remove unused ones.
+        whole: True if all tests of the collected modules were collected, not some chosen by name.
+        root: paths in the summary are relative to this folder.
     """
 
     update: bool
@@ -42,29 +42,29 @@ class FindingsSummary:
     _unreadable: list[str] = field(default_factory=list)
 
     def collect(self, modules: dict[str, list[str]]) -> None:
-        """Take note of tests that exist, by file of records."""
+        """Note the tests that exist, by file of records."""
         for file, tests in modules.items():
             self._collected.setdefault(file, set()).update(tests)
 
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take a finished test's outcome off its report."""
+        """Take the outcome of a finished test from its report."""
         recorded = getattr(report, OUTCOME, None)
         if recorded is None:
             return
         outcome = TestOutcome.from_json(recorded)
         self._outcomes.append(outcome)
-        if report.passed:  # one that failed or was skipped may have stopped before it came to a record
+        if report.passed:  # a failed or skipped test may have stopped before a record
             self._complete.add((outcome.file, outcome.test))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take what a worker of pytest-xdist collected."""
+        """Note the tests that a worker of pytest-xdist collected."""
         self.collect(getattr(node, "workeroutput", {}).get(COLLECTED, {}))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        """Find unused records and files, and bring the files up to date if asked to."""
+        """Find unused records and files, and with --interp-update rewrite the files."""
         measured: dict[str, list[TestOutcome]] = {}
         for outcome in self._outcomes:
             measured.setdefault(outcome.file, []).append(outcome)
@@ -77,7 +77,7 @@ class FindingsSummary:
             self._find_orphaned(folder)
 
     def _find_orphaned(self, folder: Path) -> None:
-        """Files of records beside the modules of this run whose own module is gone."""
+        """Find files of records beside the modules of this run whose own module is gone."""
         for file in sorted(folder.glob(f"*{records.SUFFIX}")):
             if not records.module_of(file).exists():
                 self._orphaned.append(str(file))
@@ -98,7 +98,7 @@ class FindingsSummary:
         records.write(file, recorded)
 
     def _unused_in(self, file: str, recorded: records.Recorded, outcomes: list[TestOutcome]) -> list[tuple[str, str]]:
-        """Records of tests that passed without asking for them, or that are not there any more."""
+        """Return the records that a passed test did not use, or whose test does not exist any more."""
         asked = {(outcome.test, one.name) for outcome in outcomes for one in outcome.compared}
         known = self._collected.get(file, set())
         return [
@@ -110,7 +110,7 @@ class FindingsSummary:
 
     @pytest.hookimpl
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """List findings with their verdicts, and what became of the records."""
+        """List findings with their verdicts, and the states of the records."""
         if not (self._outcomes or self._unused or self._orphaned or self._unreadable):
             return
         out = terminalreporter
@@ -132,7 +132,7 @@ class FindingsSummary:
         for file, test, name in self._unused:
             out.write_line(f"{self._short(file)}: {test}: {name!r} {fate}", yellow=True)
         for file in self._orphaned:
-            out.write_line(f"{self._short(file)}: its test module is gone: {fate}", yellow=True)
+            out.write_line(f"{self._short(file)}: its test module is gone; {fate}", yellow=True)
         for line in self._unreadable:
             out.write_line(line, red=True)
 
@@ -143,7 +143,7 @@ class FindingsSummary:
 
 def _measured(test: str, compared: Compared) -> list[str]:
     now, was = compared.now, compared.was
-    beside = f"recorded of {was['model']}, not compared" if was else "nothing recorded"
+    beside = f"recorded on {was['model']}, not compared" if was else "nothing recorded"
     lines = [f"measured  {test}: {compared.name!r}  [{now['model']}; {beside}]"]
     for row in now["rows"][:_ROWS_SHOWN]:
         lines.append(f"{'':<9} " + ", ".join(f"{name}={cell}" for name, cell in row.items()))

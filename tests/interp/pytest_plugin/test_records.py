@@ -83,8 +83,8 @@ FRAME = pd.DataFrame({"layer": [0, 0], "kl": [0.1, 0.2]})
     ("value", "by", "words"),
     [
         (FRAME, "layr", "unknown column 'layr'; did you mean 'layer'"),
-        (FRAME, "layer", r"several rows have layer=0; add the columns that tell them apart to by="),
-        (FRAME, None, "the frame has 2 rows; name the columns that tell them apart with by="),
+        (FRAME, "layer", r"several rows have layer=0; add columns that distinguish them to by="),
+        (FRAME, None, "the frame has 2 rows; name the columns that distinguish them with by="),
         (FRAME.head(0), "layer", "the frame has no rows"),
         (FRAME.assign(layer=[0, None]), "layer", "a key in .*'layer'.* is missing"),
         (FRAME.kl, None, "name its levels"),

@@ -66,7 +66,7 @@ def recorded():
 def test_values_are_recorded_when_asked_for_and_compared_from_then_on(recording):
     first = recording(ROWS)
     first.assert_outcomes(failed=1)
-    first.stdout.fnmatch_lines("nothing is recorded as 'kept' in test_depth.findings.json: *--interp-update*")
+    first.stdout.fnmatch_lines("nothing is recorded as 'kept' in test_depth.findings.json; *--interp-update*")
     assert not Path("test_depth.findings.json").exists()
 
     update = recording(ROWS, "--interp-update")
@@ -175,7 +175,7 @@ def test_equal_values_without_bounds_say_why_they_decide_nothing(project):
     run = project(HEAD + marked + "    finding.check('ones', [1.0] * 9, above=0.5)\n")
     run.assert_outcomes(failed=1)
     run.stdout.fnmatch_lines(
-        ["*effect     1, no interval", "*undecided  as all 9 values are equal, and no bounds say *"]
+        ["*effect     1, no interval", "*undecided  because all 9 values are equal, and no bounds say *"]
     )
 
 
@@ -184,11 +184,11 @@ def test_records_whose_module_is_gone_are_reported_and_an_update_removes_them(pr
     orphan = Path("test_width.findings.json")
     Path("test_depth.findings.json").rename(orphan)
     project("def test_nothing():\n    pass").stdout.fnmatch_lines(
-        "test_width.findings.json: its test module is gone: *"
+        "test_width.findings.json: its test module is gone; *"
     )
     assert orphan.exists()
     update = project("def test_nothing():\n    pass", "--interp-update")
-    update.stdout.fnmatch_lines("test_width.findings.json: its test module is gone: removed")
+    update.stdout.fnmatch_lines("test_width.findings.json: its test module is gone; removed")
     assert not orphan.exists()
     project("def test_nothing():\n    pass").stdout.no_fnmatch_line("*findings*")
 
@@ -234,7 +234,7 @@ def test_a_claim_fails_the_test_unless_it_comes_out_as_expected(project):
             "  threshold  >= 0.7",
             "  control    0.1; effect - control 0.6, interval 0.* to 0.*",
             "  prompts    20, 0 skipped; p = *",
-            "The interval spans the threshold*. Give more prompts, or pin that it is open by expect='undecided'.",
+            "The interval spans the threshold*. Give more prompts, or pin that the claim is open by expect='undecided'.",
         ]
     )
     run.stdout.fnmatch_lines("The interval lies beyond the threshold: *expect='fails'.")
@@ -250,7 +250,7 @@ def test_a_claim_fails_the_test_unless_it_comes_out_as_expected(project):
 
 def test_an_expectation_that_is_no_state_is_refused(project):
     run = project(CHECKING.replace('["holds", "fails", "undecided"])\n@', '["true"])\n@'))
-    run.stdout.fnmatch_lines("*expect='true': say 'holds', 'fails' or 'undecided'.")
+    run.stdout.fnmatch_lines("*expect='true': give 'holds', 'fails' or 'undecided'.")
 
 
 LENS = (
@@ -301,16 +301,16 @@ def test_another_model_is_asked_the_same_and_measured(project, folder):
     other.stdout.fnmatch_lines(
         [
             "holds     entropy is positive  ?other?",
-            "measured  test_depth: 'layers'  ?other; recorded of planted/bias_ladder, not compared?",
+            "measured  test_depth: 'layers'  ?other; recorded on planted/bias_ladder, not compared?",
             "          layer=0, kl_to_final=*",
-            "measured  test_depth: 'n'  ?other; recorded of planted/bias_ladder, not compared?",
+            "measured  test_depth: 'n'  ?other; recorded on planted/bias_ladder, not compared?",
             "          value=10",
             "records: 2 measured",
         ]
     )
     assert recorded() == before
     refused = project(LENS, "--interp-model", folder, "--interp-update")
-    refused.stderr.fnmatch_lines("*--interp-update records the models that the tests name*: leave --interp-model out.")
+    refused.stderr.fnmatch_lines("*--interp-update records the models that the tests name*; leave --interp-model out.")
     assert recorded() == before
 
 
@@ -347,21 +347,21 @@ def test_a_model_and_data_beside_the_module_are_found(pytester, folder):
 @pytest.mark.parametrize(
     ("marker", "body", "words"),
     [
-        ('finding("reference")', "finding.subject", "takes its arguments by name: say model='reference'."),
+        ('finding("reference")', "finding.subject", "takes its arguments by name; write model='reference'."),
         ("finding(model=ladder, date=[])", "finding.subject", "unknown argument of *'date'; did you mean 'data'?"),
-        ("finding(data='stories')", "finding.subject", "*names no model: say @pytest.mark.finding(model=*"),
+        ("finding(data='stories')", "finding.subject", "*names no model; write @pytest.mark.finding(model=*"),
         ("finding(model=ladder, data=['w1'], n=0)", "finding.subject", "*n=0*: give a whole number of texts*"),
         ("finding(model=ladder, n=3)", "finding.subject", "*n=3* names no data*"),
-        ("finding(model=ladder)", "finding.texts", "*names no data: say data=*"),
-        ("finding(model=ladder, data=['w1'], n=3)", "finding.texts", "*n=3 texts were asked for, but * has 1."),
+        ("finding(model=ladder)", "finding.texts", "*names no data; add data=*"),
+        ("finding(model=ladder, data=['w1'], n=3)", "finding.texts", "*n=3, but * has 1 texts; lower n."),
         ("finding(model=ladder, data='storys')", "finding.texts", "*unknown dataset 'storys'; did you mean 'stories'*"),
         ("finding(model='refrence')", "finding.subject", "*unknown model 'refrence'; did you mean 'reference'*"),
         ("finding(model=ladder)", "finding.run('logit_lense')", "*unknown probe 'logit_lense'; did you mean*"),
-        ("finding(model=ladder)", "finding.run('logit_lens')", "*'logit_lens' reads texts: say data= in *"),
+        ("finding(model=ladder)", "finding.run('logit_lens')", "*'logit_lens' reads texts; add data= to *"),
         ("finding(model=ladder)", "finding.run('logit_lens', layer=0)", "*unknown parameter of 'logit_lens' 'layer'*"),
         ("finding(model=ladder)", "finding.record('x', object())", "*column 'value' holds a object*"),
         ("finding(model=ladder)", "finding.record('x', 1.0, tolerance=-1)", "*tolerance -1 of 'value'*"),
-        ("timeout(9)", "finding.subject", "test_it takes the fixture `finding` but is not marked: *"),
+        ("timeout(9)", "finding.subject", "test_it takes the fixture `finding` but is not marked; *"),
     ],
 )
 def test_misuse_is_one_clear_sentence(project, marker, body, words):
@@ -373,7 +373,7 @@ def test_misuse_is_one_clear_sentence(project, marker, body, words):
 def test_a_marker_without_the_fixture_would_do_nothing(project):
     run = project(HEAD + "@pytest.mark.finding(model=ladder)\ndef test_it():\n    pass\n")
     run.assert_outcomes(errors=1)
-    run.stdout.fnmatch_lines("test_it is marked as a finding but does not take the fixture `finding`.")
+    run.stdout.fnmatch_lines("test_it is marked as a finding but lacks the fixture `finding`; add it.")
 
 
 def test_a_name_is_recorded_once_in_a_test(project):
