@@ -29,7 +29,7 @@ _MEND = {
     "holds": "It holds now: leave expect= out if that is the finding.",
     "fails": "The interval lies beyond the threshold: if that is the finding, pin it by expect='fails'.",
     "undecided": "The interval spans the threshold, or there is no interval, because of fewer than six prompts or of "
-    "equal values without bounds=. Give more prompts, or pin that the claim is open by expect='undecided'.",
+    "equal values without bounds=. Give more prompts, or pin the claim as open by expect='undecided'.",
 }
 
 

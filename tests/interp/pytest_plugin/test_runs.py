@@ -234,7 +234,7 @@ def test_a_claim_fails_the_test_unless_it_comes_out_as_expected(project):
             "  threshold  >= 0.7",
             "  control    0.1; effect - control 0.6, interval 0.* to 0.*",
             "  prompts    20, 0 skipped; p = *",
-            "The interval spans the threshold*. Give more prompts, or pin that the claim is open by expect='undecided'.",
+            "The interval spans the threshold*. Give more prompts, or pin the claim as open by expect='undecided'.",
         ]
     )
     run.stdout.fnmatch_lines("The interval lies beyond the threshold: *expect='fails'.")
