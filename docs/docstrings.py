@@ -21,8 +21,10 @@ class Docstrings(Extension):
             obj.docstring.value = _DOCTEST.sub(r"```pycon\n\g<0>\n```", obj.docstring.value)
 
     def on_function(self, *, func: Function, **_: Any) -> None:
-        """Take the signature from the function itself where a decorator has set it in place of `**arguments`."""
-        if any(one.kind is ParameterKind.var_keyword for one in func.parameters):
+        """Take the signature of the running function if a decorator spells `**arguments` out, as the docstring does."""
+        text = func.docstring.value if func.docstring is not None else ""
+        short = [one.name for one in func.parameters if one.kind is ParameterKind.var_keyword]
+        if short and not re.search(rf"^ +{short[0]}:", text, flags=re.MULTILINE):
             found = getattr(importlib.import_module(func.module.path), func.name, None)
             if "__signature__" in getattr(found, "__dict__", {}):
                 func.parameters = Parameters(*map(_parameter, inspect.signature(found).parameters.values()))
