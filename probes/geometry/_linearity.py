@@ -1,4 +1,4 @@
-"""Linearity, anisotropy and massive dimensions, from moments alone."""
+"""Linearity, anisotropy and massive dimensions, computed from moments alone."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from interp.stats.least_squares import Accumulate, Moments, Scatter
 
 
 def linearity(step: Scatter) -> dict[str, float]:
-    """How much of y, all its dimensions together, the best linear map of x explains; NaN where y has no variance.
+    """Return the share of y's variance that the best linear map of x explains; NaN if y has no variance.
 
-    The update y - x needs no regression of its own: the best map of it leaves the same error, of another whole.
+    The share is over all dimensions of y together. The update y - x needs no regression of its own: its best map leaves
+    the same error, which is then a share of the update's variance.
 
     Returns:
         `linearity`; `linearity_adjusted`, 1 - (1 - s) (n - 1) / (n - 1 - rank), 0 on average for unrelated states;
-        `linearity_null`, rank / (n - 1), the mean over all ways to shuffle the rows of y; `linearity_centred`.
+        `linearity_null`, rank / (n - 1), the mean over all ways to shuffle the rows of y; `linearity_centred`, the
+        share of the update's variance.
     """
     total = float(step.yy.sum())
     names = ("linearity", "linearity_adjusted", "linearity_null", "linearity_centred")
@@ -32,13 +34,13 @@ def linearity(step: Scatter) -> dict[str, float]:
     free = step.n - 1 - fit.rank
     adjusted = 1 - left * (step.n - 1) / free if free > 0 else float("nan")
     update = total + float(step.xx.trace()) - 2 * float(step.xy.trace())
-    # Below rounding of the two sums there is no update.
+    # A smaller update is only the rounding of these sums.
     centred = max(1 - left * total / update, 0.0) if update > 1e-12 * total else float("nan")
     return dict(zip(names, (1 - left, adjusted, fit.rank / (step.n - 1), centred), strict=True))
 
 
 def anisotropy(scatter: Tensor) -> float:
-    """Largest eigenvalue over the sum of all, of a scatter matrix [d, d]; NaN where nothing varies.
+    """Divide the largest eigenvalue of a scatter matrix [d, d] by the sum of all; NaN if nothing varies.
 
     >>> anisotropy(torch.eye(4, dtype=torch.float64))
     0.25
@@ -48,7 +50,7 @@ def anisotropy(scatter: Tensor) -> float:
 
 
 def massive_dimensions(layers: Sequence[Moments], ratio: float) -> Tensor:
-    """Dimensions whose root mean square is above `ratio` times the median dimension's in some layer, bool [d]."""
+    """Flag dimensions whose root mean square is above `ratio` times the median dimension's in some layer, bool [d]."""
     squares = torch.stack([moments.xx.diagonal() for moments in layers])
     massive: Tensor = (squares > ratio**2 * squares.median(dim=1, keepdim=True).values).any(dim=0)
     return massive
@@ -56,11 +58,11 @@ def massive_dimensions(layers: Sequence[Moments], ratio: float) -> Tensor:
 
 @dataclass(frozen=True)
 class StepMap:
-    """The linear map from one layer's states to the next's that fits best.
+    """A step's map: the best linear map from one layer's states to the next layer's.
 
     Attributes:
-        coefficients: [d, d].
-        before, after: mean states, [d].
+        coefficients: of the map, [d, d].
+        before, after: mean states of the two layers, [d].
         scale: root mean square distance of the next layer's states from their mean.
     """
 
@@ -71,15 +73,15 @@ class StepMap:
 
     @classmethod
     def of(cls, moments: Moments) -> StepMap:
-        """Fit it."""
+        """Fit the map to the moments of a step."""
         step = moments.centred()
         scale = (step.yy.sum() / step.n).sqrt()
         return cls(step.fit().coefficients, moments.x / moments.n, moments.y / moments.n, scale)
 
     def distances(self, x: Tensor, y: Tensor) -> Tensor:
-        """Of states y [n, d] from where the map takes x, from x, and from nothing, all but for means, [3, n].
+        """Return the distances of centred states y [n, d] from the mapped x, from x, and from 0, [3, n].
 
-        In units of `scale`.
+        They are in units of `scale`.
         """
         came, moved = x - self.before, y - self.after
         missed = moved - came @ self.coefficients
@@ -87,9 +89,9 @@ class StepMap:
 
 
 class StepMoments:
-    """Moments of every step from a layer to the next, of first positions and of all others apart.
+    """A sum of moments of every step from a layer to the next, with first positions apart from all others.
 
-    The y of a step is the x of the next one: its sums are taken once.
+    The y of a step is the x of the next one: its sums are computed once.
     """
 
     def __init__(self, run: Run) -> None:
@@ -99,18 +101,18 @@ class StepMoments:
 
     @property
     def first(self) -> list[Moments]:
-        """Of position 0, [L + 1]; y of the last layer, which no other follows, has no columns."""
+        """Moments of position 0, [L + 1]; the last layer has no next layer, so its y has no columns."""
         return self._joined(0)
 
     @property
     def inner(self) -> list[Moments]:
-        """Of all other positions."""
+        """Moments of all other positions."""
         return self._joined(1)
 
     def add(self, tape: Tape, batch: Batch, accumulate: Accumulate) -> None:
-        """Take in a batch."""
+        """Add a batch to the moments."""
         row, pos = (one.to(tape.last.device) for one in select_positions(batch, None))
-        order = (pos > 0).long().argsort(stable=True)  # first positions first, so that each part is a slice
+        order = (pos > 0).long().argsort(stable=True)  # sort first positions to the front, so that each part is a slice
         at, n_first = (row[order], pos[order]), int((pos == 0).sum())
         parts = slice(None, n_first), slice(n_first, None)
         before: list[Tensor] = []
@@ -130,7 +132,7 @@ class StepMoments:
 
 
 def step_distances(tape: Tape, at: tuple[Tensor, Tensor], maps: Sequence[StepMap]) -> Tensor:
-    """`StepMap.distances` of every step at (row, pos) [n], float64: [3, n, L]."""
+    """Return `StepMap.distances` of every step at (row, pos) [n], float64 [3, n, L]."""
     row, pos = (one.to(tape.last.device) for one in at)
     states = [tape.residual(layer)[row, pos].double() for layer in range(len(maps) + 1)]
     each = [one.distances(states[layer], states[layer + 1]) for layer, one in enumerate(maps)]
@@ -138,5 +140,5 @@ def step_distances(tape: Tape, at: tuple[Tensor, Tensor], maps: Sequence[StepMap
 
 
 def inner_tokens(run: Run) -> int:
-    """Count the tokens of a run behind the first of each prompt."""
+    """Count the tokens of a run after the first of each prompt."""
     return sum(len(ids) - 1 for ids in run.tokens.ids)

@@ -10,27 +10,27 @@ from scipy.sparse.csgraph import connected_components
 
 from interp.authoring import InputError
 
-# Points nearer than this share of the cloud's size are the same state, computed in batches of different shape.
+# Points nearer than this share of the cloud's size are one state that was computed in batches of different shape.
 _SAME = 1e-5
-_ROWS = 512  # of products at once: with 4,096 points, 8 MiB of float32
-_CANDIDATES = 3  # the two nearest, and one that tells how far all others are at least
+_ROWS = 512  # of products at a time: with 4,096 points, 8 MiB of float32
+_CANDIDATES = 3  # the two nearest, and one that bounds the distance of all others from below
 
 
 def intrinsic_dimension(points: np.ndarray, keep: float = 0.2) -> tuple[float, int]:
-    """TwoNN with LLM-Microscope's estimator: the slope of -log(1 - F) on log(r2 / r1) through the origin.
+    """Estimate the dimension by TwoNN as LLM-Microscope does: the slope of -log(1 - F) on log(r2 / r1) through 0.
 
-    Points that coincide (equal tokens before the first block, say) have no nearest distance and are counted once. A
+    Points that coincide (such as equal tokens before the first block) have no nearest distance and are counted once. A
     dimension above about ten comes out too low at a few thousand points: 20 as about 17.
 
     Args:
         points: [n, d].
-        keep: share of the points, those of smallest ratio, that the slope is fitted on; the tail is noise.
+        keep: share of the points to fit the slope on, those of smallest ratio; the tail is noise.
 
     Returns:
-        The dimension, NaN where fewer than 3 points are left to fit, and the number of different points.
+        The dimension, NaN if fewer than 3 points are left to fit, and the number of different points.
 
     Raises:
-        InputError: `keep` is no share.
+        InputError: `keep` is not a share.
 
     >>> square = np.random.default_rng(0).random((2000, 2))
     >>> dimension, n_points = intrinsic_dimension(square)
@@ -44,13 +44,13 @@ def intrinsic_dimension(points: np.ndarray, keep: float = 0.2) -> tuple[float, i
 
 @dataclass(frozen=True)
 class Cloud:
-    """Different points and the two nearest of the others to each, computed once for the cloud and all its parts.
+    """A cloud of different points with each point's two nearest neighbours, computed once for all its parts.
 
     Attributes:
         points: float64 [n, d], centred, of mean square norm 1.
-        origin: which of the points given each was, the first of those that coincide, [n].
-        distances: to the two nearest, ascending, [n, 2]; infinite where there are fewer.
-        nearest: which those are, [n, 2].
+        origin: index of each point among the points given, the first of those that coincide, [n].
+        distances: to the two nearest neighbours, ascending, [n, 2]; infinite if there are fewer.
+        nearest: indices of those neighbours, [n, 2].
     """
 
     points: np.ndarray
@@ -60,8 +60,8 @@ class Cloud:
 
     @classmethod
     def of(cls, points: np.ndarray) -> Cloud:
-        """Of points [n, d], some of which may coincide."""
-        given = np.asarray(points, dtype=np.float64) + 0.0  # -0.0 and 0.0 are the same number, of different bytes
+        """Build the cloud of points [n, d]; some may coincide."""
+        given = np.asarray(points, dtype=np.float64) + 0.0  # -0.0 and 0.0 are one number with different bytes
         kept: dict[bytes, int] = {}
         for index, point in enumerate(given):
             kept.setdefault(point.tobytes(), index)
@@ -76,11 +76,11 @@ class Cloud:
         return cloud
 
     def part(self, chosen: np.ndarray) -> Cloud:
-        """The cloud of those of the points given where `chosen`, a bool for each of them, holds."""
+        """Return the cloud of the chosen points; `chosen` has a bool for each of the points given."""
         return self._of(chosen[self.origin])
 
     def dimension(self, keep: float = 0.2) -> tuple[float, int]:
-        """See `intrinsic_dimension`."""
+        """Estimate the dimension, see `intrinsic_dimension`."""
         n = len(self.points)
         if n < 3:
             return float("nan"), n
@@ -91,13 +91,13 @@ class Cloud:
         if n_fitted < 3:
             return float("nan"), n
         share = (np.arange(1, n_fitted + 1) + n_dropped) / len(ratios)
-        if share[-1] == 1:  # the last point of all, whose -log(1 - F) is infinite
+        if share[-1] == 1:  # leave out the last point of all: its -log(1 - F) is infinite
             share, kept = share[:-1], kept[: n_fitted - 1]
         log_ratio = np.log(kept[: len(share)])
         return float(log_ratio @ -np.log1p(-share) / (log_ratio @ log_ratio)), n
 
     def _twins(self) -> np.ndarray:
-        """Points that are the same as an earlier one, bool [n]."""
+        """Flag the points that are the same as an earlier one, bool [n]."""
         own, place = (self.distances < _SAME).nonzero()
         pairs = coo_array((np.ones(len(own)), (own, self.nearest[own, place])), shape=(len(self.points),) * 2)
         _, state = connected_components(pairs, directed=False)
@@ -106,7 +106,7 @@ class Cloud:
         return twins
 
     def _of(self, kept: np.ndarray) -> Cloud:
-        """Only the points where `kept` [n] holds; those of them that lose a neighbour look for another."""
+        """Keep only the points flagged in `kept` [n]; find new neighbours for points that lose one."""
         place = np.cumsum(kept) - 1
         points = self.points[kept]
         distances, nearest = self.distances[kept], place[self.nearest[kept]]
@@ -116,11 +116,11 @@ class Cloud:
 
 
 def _two_nearest(points: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distances to the two points nearest to those in `rows` and which they are, [rows, 2] each.
+    """Return the distances of the points in `rows` to their two nearest neighbours, and the indices, [rows, 2] each.
 
-    Products in float32 bound every distance from below. The lowest bounds are of the candidates, whose distances are
-    computed exactly; where the second nearest of them is no further than the last bound, no other point can be nearer.
-    Else the row is done again in float64.
+    Products in float32 bound every distance from below. The points of lowest bound are the candidates; their distances
+    are computed exactly. If the second nearest of them is not further than the last bound, no other point can be
+    nearer. Otherwise the row is computed again in float64.
     """
     n = len(points)
     distances, nearest = np.full((len(rows), 2), np.inf), np.zeros((len(rows), 2), dtype=int)
@@ -150,7 +150,7 @@ def _two_nearest(points: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.n
             found = np.take_along_axis(squares, two, axis=1)
             distances[block, :width] = np.sqrt(found)
             nearest[block, :width] = np.take_along_axis(candidates, two, axis=1)
-            # All points are candidates, or the others are at least as far as the last of them may be.
+            # Either all points are candidates, or all others are at least as far as the last candidate's bound.
             furthest = found[:, -1] / 2 - (points[own] ** 2).sum(axis=1) * (1 - slack) / 2
             again.append(block[(furthest > last) & (n_candidates < n - 1)])
         unsure = np.concatenate(again)
@@ -158,11 +158,12 @@ def _two_nearest(points: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _bounding(points: np.ndarray, precision: type[np.floating]) -> tuple[np.ndarray, float]:
-    """Matrix [n, d + 1], and slack: its product with (-x, 1) is at most (|x - y|² - |x|² (1 - slack)) / 2 for every y.
+    """Return a matrix [n, d + 1] and slack: for every y, its product with (-x, 1) is a lower bound.
 
-    The product is |y|² / 2 - x y less what rounding can make of it: a sum of d + 1 products of rounded factors is wrong
-    by at most (d + 6) eps of the sum of their sizes (Higham, Accuracy and Stability of Numerical Algorithms, section
-    3.1), which is |x| |y| + |y|² / 2, and so at most |x|² / 2 + |y|².
+    The bound is at most (|x - y|² - |x|² (1 - slack)) / 2. The product is |y|² / 2 - x y minus the largest possible
+    rounding error: a sum of d + 1 products of rounded factors is wrong by at most (d + 6) eps of the sum of their sizes
+    (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1). That sum is |x| |y| + |y|² / 2, and so at most
+    |x|² / 2 + |y|².
     """
     slack = (points.shape[1] + 6) * float(np.finfo(precision).eps)
     others = np.empty((len(points), points.shape[1] + 1), precision)

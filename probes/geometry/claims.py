@@ -1,4 +1,4 @@
-"""Claims about states of whole corpora: the law of next-token prediction and LLM-Microscope."""
+"""Claims about the states of whole corpora: the law of next-token prediction and LLM-Microscope."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PARTS = 12
 
 
 def law_of_parts(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:
-    """The law on each of twelve parts of the texts, numbered by `part`: a fit to a corpus is one number."""
+    """Fit the law to each of twelve parts of the texts, numbered by `part`: a fit to the whole is one number."""
     frames = []
     for part in range(_PARTS):
         some = texts.iloc[part::_PARTS]
@@ -35,19 +35,19 @@ def _fits(frame: pd.DataFrame, fact: str, control: str) -> pd.Series:
 
 
 def straightness(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Pearson's r of layer and log10 residual; the control renames all token ids at random."""
+    """Return Pearson's r of layer and log10 residual; the control renames all token ids at random."""
     return _fits(frame, "pearson_r", "none"), _fits(frame, "pearson_r", "shuffled_vocabulary")
 
 
 def steepness(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Slope of the law (decades per layer), against the same with ids renamed at random."""
+    """Return the slope of the law (decades per layer); the control renames all token ids at random."""
     return _fits(frame, "slope", "none"), _fits(frame, "slope", "shuffled_vocabulary")
 
 
 def linearity(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Share of a prompt's squared distance from the mean state that the linear map of a step explains, over steps.
+    """Return the share of a prompt's squared distance from the mean that a step's linear map explains, over steps.
 
-    The control is the map that carries every state on unchanged.
+    The control is the map that leaves every state unchanged.
     """
     later = frame[frame["pos"] > 0]
     sums = later[["nonlinearity", "update", "size"]].pow(2).groupby([later["prompt_id"], later["layer"]]).sum()
@@ -58,8 +58,8 @@ def linearity(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 
 
 _LAW_NOTE = (
-    "Fitted on twelve disjoint parts of the shipped stories, which are what is resampled, with five tokens or more per "
-    "dimension: in-sample fits of so few tokens flatter all layers alike."
+    "Fitted on twelve disjoint parts of the shipped stories, with five tokens or more per dimension; the parts are "
+    "resampled. In-sample fits to so few tokens look too good, for all layers alike."
 )
 
 
@@ -84,9 +84,9 @@ CLAIMS = (
     _law(
         id="line",
         statement="the log residual of the next token's id falls in a line over layers (r <= -0.95)",
-        says="Regressing the next token's id on the states of each layer, the share of variance left falls by an equal "
-        "factor from layer to layer, with Pearson's r between -0.98 and -0.997, in every model tried. The response is "
-        "the id as a number, for which the paper has no control; here ids are renamed at random.",
+        says="If the next token's id is regressed on the states of each layer, the share of variance left falls by an "
+        "equal factor from layer to layer, with Pearson's r between -0.98 and -0.997, in every model tried. The "
+        "response is the id as a number, for which the paper has no control; here ids are renamed at random.",
         statistic=straightness,
         comparison=Comparison(at_most=-0.95),
         bounds=CORRELATION,
@@ -94,8 +94,8 @@ CLAIMS = (
     _law(
         id="line_needs_ids",
         statement="the line is straighter for the vocabulary's own ids than for ids renamed at random",
-        says="The straight line is the law. Whatever falls from layer to layer is nearly one: the control, which the "
-        "paper lacks, is Pearson's r of the same fits with all ids renamed at random.",
+        says="The straight line is the law. Any residual that falls from layer to layer is nearly a line: the control, "
+        "which the paper lacks, is Pearson's r of the same fits with all ids renamed at random.",
         statistic=straightness,
         comparison=Comparison(below="control"),
         bounds=CORRELATION,
@@ -103,9 +103,9 @@ CLAIMS = (
     _law(
         id="ids_matter",
         statement="the law is steeper for the vocabulary's own ids than for ids renamed at random",
-        says="The law is stated of token ids as they are. A token id is an arbitrary number, near to a rank of "
-        "frequency: the control, which the paper lacks, renames all ids at random and should lose the law if it is "
-        "about more than any number a token can have.",
+        says="The law is stated for token ids as they are. A token id is an arbitrary number, close to a rank of "
+        "frequency: the control, which the paper lacks, renames all ids at random. The law should be lost then, if it "
+        "is about more than arbitrary numbers of tokens.",
         statistic=steepness,
         comparison=Comparison(below="control"),
     ),
@@ -113,16 +113,16 @@ CLAIMS = (
         id="microscope.linearity",
         statement="a linear map explains 95 % of each step between layers",
         paper=papers.LLM_MICROSCOPE,
-        says="Consecutive layers are related by a nearly linear map, with scores near 0.99. The score is high wherever "
-        "the residual stream carries a state on, and wherever the first token holds most of the variance; the paper "
-        "gives the score of the update alone beside it, its only control; here it is what carrying on every state "
-        "unchanged explains.",
+        says="Consecutive layers are related by a nearly linear map, with scores near 0.99. The score is high whenever "
+        "the residual stream carries a state on, and whenever the first token holds most of the variance. The paper's "
+        "only control is the score of the update alone; here the control is the share explained by leaving every "
+        "state unchanged.",
         probe="microscope_tokens",
         texts=STORIES,
         n_texts=150,
         statistic=linearity,
         comparison=Comparison(at_least=0.95),
-        note="Position 0 is left out, which the published score includes: it flatters. The map is fitted to all texts "
+        note="Position 0 is left out: the published score includes it, which raises it. The map is fitted to all texts "
         "and scored per text; the bound is ours.",
     ),
 )

@@ -1,4 +1,4 @@
-"""The law of next-token prediction and the microscope from the same forward passes."""
+"""Run the law of next-token prediction and the microscope on the same forward passes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from probes.geometry.next_token_law import LawSettings, LawStream, law_run
 def law_and_microscope(
     subject: Source, texts: Texts, *, seed: int = 0, truncate: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The frames of `next_token_law` and `microscope` from one forward pass, each as the probe alone gives it.
+    """Return the frames of `next_token_law` and `microscope` from one forward pass, equal to those of each probe alone.
 
     Args:
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes.
         seed: of both.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Raises:
-        InputError: too few tokens or prompts.
+        InputError: there are too few tokens or prompts.
     """
     loaded = load(subject)
     of_law, of_layers = LawSettings(), MicroscopeSettings()

@@ -1,9 +1,9 @@
-"""LLM-Microscope (Razzhigaev et al., arXiv 2502.15007): how linear, how anisotropic, of what dimension is each layer?
+"""LLM-Microscope (Razzhigaev et al., arXiv 2502.15007): linearity, anisotropy and dimension of each layer.
 
-Linearity is high wherever a residual stream carries most of a state on unchanged, wherever a few dimensions or the
-first position hold most of the variance, and wherever tokens are few. Each number stands beside those that tell:
-linearity of the update alone, the value of unrelated states, the same without first positions, without massive
-dimensions, and with all dimensions of equal variance.
+Linearity is high if the residual stream carries most of a state on unchanged, if a few dimensions or the first position
+hold most of the variance, or if tokens are few. So the frame also holds the linearity of the update alone, its value
+for unrelated states, and the same without first positions, without massive dimensions, and with all dimensions of equal
+variance.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ MICROSCOPE = Schema(
         "control",
         Column("linearity", "float", "of the step to the next layer; missing at L", "0..1", 0, 1, True),
         Column("linearity_adjusted", "float", "the same with unrelated states at 0", "", None, 1, True),
-        Column("linearity_null", "float", "its mean if the next layer's states were shuffled", "0..1", 0, 1, True),
+        Column("linearity_null", "float", "its mean over shuffles of the next layer's states", "0..1", 0, 1, True),
         Column("linearity_centred", "float", "linearity of the update, next layer - this one", "0..1", 0, 1, True),
         Column("anisotropy", "float", "share of the variance in its largest direction", "0..1", 0, 1, True),
         Column("intrinsic_dimension", "float", "TwoNN on a sample of the tokens", "dimensions", 0, None, True),
@@ -77,25 +77,25 @@ def microscope(
     seed: int = 0,
     truncate: bool = False,
 ) -> pd.DataFrame:
-    """Linearity of each step between layers, anisotropy and intrinsic dimension of each layer.
+    """Measure the linearity of each step between layers, and anisotropy and intrinsic dimension of each layer.
 
     Args:
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes; all tokens of all prompts are pooled.
-        massive: a dimension is massive where, in some layer and first positions aside, its root mean square is more
-            than this many times the median dimension's.
-        n_points: tokens drawn by `seed` for the intrinsic dimension.
-        tokens_per_dim: the fewest tokens per dimension of the residual stream; see `next_token_law`.
-        seed: of that draw.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        massive: a dimension is massive if its root mean square, without first positions, is in some layer more than
+            this many times the median dimension's.
+        n_points: number of tokens drawn for the intrinsic dimension.
+        tokens_per_dim: the fewest tokens allowed per dimension of the residual stream; see `next_token_law`.
+        seed: of the draw of tokens.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
         One row per layer 0..L and control. "none": all tokens and dimensions, as published; "without_first": without
         position 0; "without_massive": without massive dimensions; "without_both"; "standardised": without position 0,
-        every dimension of variance 1. The step into layer L is to the raw residual, not to the normed one.
+        every dimension scaled to variance 1. The step into layer L is to the raw residual, not to the normed one.
 
     Raises:
-        InputError: too few tokens, or an argument out of range.
+        InputError: there are too few tokens, or an argument is out of range.
 
     Cost: one forward pass and 2 d² float64 multiplications per token and layer; memory 2 d² numbers and `n_points`
     states per layer.
@@ -113,7 +113,7 @@ def microscope(
 
 @dataclass(frozen=True)
 class MicroscopeSettings:
-    """The arguments of `microscope` that decide its numbers, checked."""
+    """A checked set of the arguments of `microscope` that decide its numbers."""
 
     massive: float = 10.0
     n_points: int = 4096
@@ -127,14 +127,14 @@ class MicroscopeSettings:
 
 
 def microscope_run(subject: Source, texts: Texts, settings: MicroscopeSettings, *, seed: int, truncate: bool) -> Run:
-    """Start the run of a `microscope`; refuses too few tokens."""
+    """Start the run of a `microscope`; refuse too few tokens."""
     run = Run(MICROSCOPE, subject, texts, parameters=asdict(settings), truncate=truncate, seed=seed)
     require_enough(inner_tokens(run), run.subject.d_model, settings.tokens_per_dim)
     return run
 
 
 class MicroscopeStream(StepMoments):
-    """Gathers what `microscope` needs: moments, and the states of the tokens drawn."""
+    """A sum of moments, with the states of the tokens drawn: the data of `microscope`."""
 
     def __init__(self, run: Run, settings: MicroscopeSettings) -> None:
         super().__init__(run)
@@ -150,7 +150,7 @@ class MicroscopeStream(StepMoments):
         self._drawn = torch.zeros(shape, dtype=run.subject.dtype)
 
     def add(self, tape: Tape, batch: Batch, accumulate: Accumulate) -> None:
-        """Take in a batch."""
+        """Add a batch to the moments, and keep the states of its drawn tokens."""
         super().add(tape, batch, accumulate)
         row, pos = select_positions(batch, None)
         slot = self._slot[self._starts[batch.prompts[row]] + pos]
@@ -161,7 +161,7 @@ class MicroscopeStream(StepMoments):
             self._drawn[layer, slot] = states.to("cpu", self._drawn.dtype)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """The frame's columns, control by control within each layer."""
+        """Return the frame's columns: layer by layer, and within a layer control by control."""
         usual = ~massive_dimensions(self.inner, self._massive)
         pairs = zip(self.first, self.inner, strict=True)
         with one_core_each() as pool:
@@ -170,7 +170,7 @@ class MicroscopeStream(StepMoments):
         return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
     def _layer(self, usual: Tensor, layer: int, moments: tuple[Moments, Moments]) -> list[dict[str, Any]]:
-        """Rows of a layer."""
+        """Return the rows of a layer, one for each control."""
         sizes = self._intrinsic_dimensions(self._drawn[layer].double().numpy(), usual.cpu().numpy())
         rows = []
         for control, facts in _steps(*moments, usual):
@@ -180,11 +180,11 @@ class MicroscopeStream(StepMoments):
         return rows
 
     def _intrinsic_dimensions(self, points: np.ndarray, usual: np.ndarray) -> dict[str, tuple[float, int]]:
-        """Dimension and number of different points of a layer's sample [n, d_model] for every control."""
-        order = np.argsort(self._drawn_first, kind="stable")  # of coinciding points the inner ones are kept
+        """Return, for every control, the dimension and number of different points of a layer's sample [n, d_model]."""
+        order = np.argsort(self._drawn_first, kind="stable")  # of points that coincide, one after position 0 is kept
         points, inner = points[order], ~self._drawn_first[order]
         clouds = [Cloud.of(points)]
-        # Without massive dimensions there is nothing new to measure.
+        # If no dimension is massive, the cloud without them is the same.
         clouds.append(clouds[0] if usual.all() else Cloud.of(points[:, usual]))
         spread = points[inner].std(0) if inner.any() else np.ones(points.shape[1])
         standardised = Cloud.of(points[inner] / np.where(spread > 0, spread, 1.0))
@@ -194,10 +194,10 @@ class MicroscopeStream(StepMoments):
 
 
 def _steps(first: Moments, inner: Moments, usual: Tensor) -> Iterator[tuple[str, dict[str, float]]]:
-    """Linearity and anisotropy under each control."""
+    """Yield linearity and anisotropy under each control."""
     every, whole = inner.centred(), (first + inner).centred()
     facts = [_facts(step) for step in (whole, every, every.standardised())]
-    # Without massive dimensions there is nothing new to measure.
+    # If no dimension is massive, the facts without them are the same.
     without = facts[:2] if usual.all() else [_facts(step.of(usual)) for step in (whole, every)]
     yield from zip(CONTROLS, (*facts[:2], *without, facts[2]), strict=True)
 

@@ -1,4 +1,4 @@
-"""LLM-Microscope (Razzhigaev et al., arXiv 2502.15007), token by token: whose step is not the linear map's?"""
+"""LLM-Microscope (Razzhigaev et al., arXiv 2502.15007), token by token: which tokens' steps are not linear?"""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ TOKENS = Schema(
         "token_id",
         "token",
         Column("layer", "int", "the step from this layer to the next, 0..L-1", low=0),
-        Column("nonlinearity", "float", "distance from where the linear map leads; mean square 1 - linearity", low=0.0),
-        Column("update", "float", "distance of the step from the mean step: what carrying on a state leaves", low=0.0),
-        Column("size", "float", "distance from the mean state: what a map that knows nothing leaves", low=0.0),
+        Column("nonlinearity", "float", "distance from the linear map's output; mean square 1 - linearity", low=0.0),
+        Column("update", "float", "distance of the step from the mean step: error of leaving a state as is", low=0.0),
+        Column("size", "float", "distance from the mean state: error of a constant map", low=0.0),
     ),
     summary_by=("layer",),
     summary_of=("nonlinearity", "update", "size"),
@@ -53,22 +53,22 @@ def microscope_tokens(
     tokens_per_dim: float = 20.0,
     truncate: bool = False,
 ) -> pd.DataFrame:
-    """How far each token is from where the best linear map of all tokens takes it, step by step.
+    """Measure how far each token's step between layers is from the best linear map of all tokens.
 
-    The map is fitted to all tokens but first positions, which would draw it to themselves; distances are in units
-    of the root mean square distance of those tokens from their mean, so that they do not depend on how many there are.
+    The map is fitted to all tokens except first positions, which would dominate it. Distances are in units of the root
+    mean square distance of those tokens from their mean, so that they do not depend on the number of tokens.
 
     Args:
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes.
         tokens_per_dim: see `microscope`.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
         One row per prompt, position and step.
 
     Raises:
-        InputError: too few tokens.
+        InputError: there are too few tokens.
 
     Cost: two forward passes, the first to fit and the second to apply.
 

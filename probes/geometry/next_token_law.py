@@ -1,9 +1,9 @@
-"""The law of next-token prediction (He & Su, arXiv 2408.13442): each layer takes an equal share off the error.
+"""The law of next-token prediction (He & Su, arXiv 2408.13442): each layer reduces the error by the same factor.
 
-The next token's id, taken as a number, is regressed on the states of each layer; the share of its variance that is left
-is said to fall by the same factor from layer to layer. A token id is an arbitrary coordinate and an in-sample fit of d
-parameters flatters itself, so the same is done with ids shuffled, tokens shuffled, prompts held out, and with the next
-token's unembedding vector in place of its id.
+The next token's id, taken as a number, is regressed on the states of each layer. According to the paper, the share of
+its variance that is left falls by the same factor from layer to layer. A token id is an arbitrary coordinate, and an
+in-sample fit of d parameters looks too good, so the regression is repeated with ids shuffled, tokens shuffled, prompts
+held out, and with the next token's unembedding vector in place of its id.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ LAW = Schema(
         "model",
         "run_id",
         "layer",
-        Column("response", "str", "what is predicted: 'next' token id, or its 'unembedding' vector"),
+        Column("response", "str", "the predicted quantity: 'next' token id, or its 'unembedding' vector"),
         Column("sample", "str", "'in_sample' as published, or 'held_out': fitted on other prompts"),
         "control",
-        Column("draw", "int", "which draw of a control", low=0),
+        Column("draw", "int", "number of the draw of a control", low=0),
         Column("residual", "float", "share of the response's variance left; above 1 only held out", "share", low=0.0),
-        Column("log10_residual", "float", "its decimal logarithm", "decades"),
-        Column("null", "float", "what states that know nothing leave in sample", "share", low=0.0, missing=True),
+        Column("log10_residual", "float", "decimal logarithm of `residual`", "decades"),
+        Column("null", "float", "the share left in sample by unrelated states", "share", low=0.0, missing=True),
         Column("n_tokens", "int", "tokens the residual is measured on", low=1),
-        Column("n_dims", "int", "dimensions the fitted states vary in", low=0),
+        Column("n_dims", "int", "dimensions in which the fitted states vary", low=0),
     ),
 )
 
@@ -61,7 +61,7 @@ _KEYS = ("model", "run_id", "response", "sample", "control")
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """The law's line for every response, sample and control: log10 residual against layer, layers 1..L as published.
+    """Fit the law's line for every response, sample and control: log10 residual against layer, 1..L as published.
 
     Args:
         frame: of `next_token_law`.
@@ -69,8 +69,8 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Per curve and `layers` ("1..L" as published, "1..L-1", without the last): `slope` (decades per layer),
         `pearson_r`, `r2`, `max_deviation` from the line and `odd_deviation` of odd layers from the line through even
-        ones (decades), and `last_over_first`. Draws of a control are averaged first; a curve of under three layers has
-        no fit. The corpus is one sample: these are no intervals over prompts.
+        ones (decades), and `last_over_first`. Draws of a control are averaged first; a curve of fewer than three layers
+        has no fit. The corpus is one sample, so there are no intervals over prompts.
     """
     rows = []
     for keys, curve in frame[frame["layer"] > 0].groupby(list(_KEYS), sort=False):
@@ -82,7 +82,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def fit_line(layer: np.ndarray, log10_residual: np.ndarray) -> dict[str, float]:
-    """Least-squares line through a curve [n], how far the curve strays from it, and what it predicts unseen.
+    """Fit a least-squares line to a curve [n]; measure the deviations from it, and from a line through even layers.
 
     >>> fit = fit_line(np.arange(1.0, 7.0), -0.1 * np.arange(1.0, 7.0))
     >>> round(fit["slope"], 6), round(fit["pearson_r"], 6), round(fit["last_over_first"], 6)
@@ -96,12 +96,12 @@ def fit_line(layer: np.ndarray, log10_residual: np.ndarray) -> dict[str, float]:
     flat = np.ptp(log10_residual) == 0
     r = float("nan") if flat else float(np.corrcoef(layer, log10_residual)[0, 1])
     even = layer % 2 == 0
-    unseen = float("nan")
+    odd_deviation = float("nan")
     if even.sum() >= 2:
         through_even = np.polyval(np.polyfit(layer[even], log10_residual[even], 1), layer[~even])
-        unseen = float(np.abs(log10_residual[~even] - through_even).max())
+        odd_deviation = float(np.abs(log10_residual[~even] - through_even).max())
     ratio = float(10 ** (log10_residual[-1] - log10_residual[0]))
-    return dict(zip(names, (float(slope), r, r * r, float(np.abs(deviation).max()), unseen, ratio), strict=True))
+    return dict(zip(names, (float(slope), r, r * r, float(np.abs(deviation).max()), odd_deviation, ratio), strict=True))
 
 
 @probe(LAW, plot=plots.next_token_law, summarise=summarise, example=running_text)
@@ -116,28 +116,29 @@ def next_token_law(
     seed: int = 0,
     truncate: bool = False,
 ) -> pd.DataFrame:
-    """How much of the next token each layer's states leave unexplained, by linear regression.
+    """Measure how much of the next token a linear regression on each layer's states leaves unexplained.
 
     Args:
         subject: anything `interp.load` takes.
-        texts: anything `Subject.tokens` takes; all tokens of all prompts that are followed by another are pooled.
-        normalised: states behind a norm, as published; False takes them raw. The paper puts a norm without gain and
-            bias on every layer but the last, the model's own on that; here it is the model's own everywhere. Gain and
-            bias are an invertible map, which no regression sees, so the residuals are the paper's.
-        held_out: share of the prompts kept for the held-out residual, drawn by `seed`.
-        draws: how many times each control is drawn.
-        tokens_per_dim: the fewest tokens in the fit per dimension of the residual stream. States that know nothing
-            leave 1 - d / (n - 1) in sample: with few tokens everything seems explained.
-        seed: of held-out prompts and controls.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        texts: anything `Subject.tokens` takes; all tokens that are followed by another are pooled over prompts.
+        normalised: apply a norm to the states, as published; False takes them raw. The paper uses a norm without gain
+            and bias on every layer but the last, and the model's final norm on the last; here it is the model's final
+            norm everywhere. Gain and bias are an invertible map, which does not change a regression, so the residuals
+            are the paper's.
+        held_out: share of the prompts held out for the held-out residual.
+        draws: number of draws of each control.
+        tokens_per_dim: the fewest tokens in the fit per dimension of the residual stream. Unrelated states leave
+            1 - d / (n - 1) in sample: with few tokens everything seems explained.
+        seed: of the choice of held-out prompts and of the controls.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
         One row per layer 0..L, response ("next", the id as a number, and "unembedding", the vector W_U[:, next]),
         sample and control: "shuffled_vocabulary" renames all token ids at random, "shuffled_tokens" gives every state
-        another one's next token.
+        the next token of another state.
 
     Raises:
-        InputError: too few tokens or prompts, or an argument out of range.
+        InputError: there are too few tokens or prompts, or an argument is out of range.
         ModelError: the model's head is on another machine.
 
     Cost: one forward pass and 2 d² float64 multiplications per token and layer; memory 4 d² numbers per layer.
@@ -155,7 +156,7 @@ def next_token_law(
 
 @dataclass(frozen=True)
 class LawSettings:
-    """The arguments of `next_token_law` that decide its numbers, checked."""
+    """A checked set of the arguments of `next_token_law` that decide its numbers."""
 
     normalised: bool = True
     held_out: float = 0.2
@@ -170,14 +171,14 @@ class LawSettings:
 
 
 def law_run(subject: Source, texts: Texts, settings: LawSettings, *, seed: int, truncate: bool) -> Run:
-    """Start the run of a `next_token_law`; refuses too few tokens."""
+    """Start the run of a `next_token_law`; refuse too few tokens."""
     run = Run(LAW, subject, texts, parameters=asdict(settings), truncate=truncate, seed=seed)
     require_fitted(run, held_out=settings.held_out, tokens_per_dim=settings.tokens_per_dim, seed=seed)
     return run
 
 
 class LawStream:
-    """Gathers the regressions of every layer; [layer][fitted, held out]."""
+    """A sum of the moments of every layer's regressions, [layer][fitted, held out]."""
 
     def __init__(self, run: Run, settings: LawSettings) -> None:
         subject = run.subject
@@ -190,7 +191,7 @@ class LawStream:
         self._renamed = torch.stack(renamed)  # [draws, d_vocab]
         following = torch.cat([ids[1:] for ids in run.tokens.ids])
         shuffles = [torch.randperm(len(following), generator=generator) for _ in range(self._draws)]
-        self._strangers = following[torch.stack(shuffles)]  # [draws, tokens], prompt after prompt
+        self._shuffled = following[torch.stack(shuffles)]  # [draws, tokens], prompt after prompt
         lengths = torch.tensor([len(ids) - 1 for ids in run.tokens.ids])
         self._starts = lengths.cumsum(0) - lengths
         n_responses = 1 + 2 * self._draws + subject.d_model
@@ -200,15 +201,15 @@ class LawStream:
         ]
 
     def add(self, tape: Tape, batch: Batch, accumulate: Accumulate) -> None:
-        """Take in a batch.
+        """Add a batch to the moments.
 
         Raises:
             ModelError: the model's head is on another machine.
         """
         if tape.head.weight is None:
-            raise ModelError("next_token_law needs the final norm at hand; load the model without remote=True.")
+            raise ModelError("next_token_law needs the final norm on this machine; load the model without remote=True.")
         (row, pos), following = followed(batch)
-        # Fitted rows first, so that each part is a slice; within it equal responses side by side.
+        # Fitted rows first, so that each part is a slice; within a part, equal responses side by side.
         held_out = self._held_out[batch.prompts[row]].long()
         order = (held_out * len(self._unembedding) + following).argsort()
         row, pos, following, held_out = (one[order] for one in (row, pos, following, held_out))
@@ -225,17 +226,17 @@ class LawStream:
                 start = stop
 
     def columns(self) -> dict[str, np.ndarray]:
-        """The frame's columns, layer by layer."""
+        """Return the frame's columns, layer by layer."""
         parts = [self._layer(layer) for layer in range(len(self._moments))]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _numbers(self, batch: Batch, row: Tensor, pos: Tensor, following: Tensor) -> Tensor:
-        """Responses that are single numbers, float64 [n, 1 + 2 draws]: id, renamed ids, strangers' ids."""
-        strangers = self._strangers[:, self._starts[batch.prompts[row]] + pos].T
-        return torch.cat([following[:, None], self._renamed[:, following].T, strangers], dim=1).double()
+        """Return the scalar responses, float64 [n, 1 + 2 draws]: id, renamed ids, shuffled tokens' ids."""
+        shuffled = self._shuffled[:, self._starts[batch.prompts[row]] + pos].T
+        return torch.cat([following[:, None], self._renamed[:, following].T, shuffled], dim=1).double()
 
     def _runs(self, following: Tensor) -> tuple[Tensor, Tensor]:
-        """Unembeddings of the different tokens among sorted ones, and how often each comes."""
+        """Return the unembeddings of the different tokens among sorted ids, and the count of each."""
         ids, lengths = torch.unique_consecutive(following.to(self._unembedding.device), return_counts=True)
         return self._unembedding[ids].double(), lengths
 
@@ -259,7 +260,7 @@ class LawStream:
             return found | {"log10_residual": np.log10(found["residual"])}
 
     def _curves(self) -> list[tuple[str, str, int, slice]]:
-        """Response, control, draw, and where its columns are."""
+        """Return response, control, draw and slice of columns of each curve."""
         draws = range(self._draws)
         first = 1 + self._draws
         return [

@@ -1,4 +1,4 @@
-"""The prediction residual by layer, its line, and the controls beside it."""
+"""Figures of the law of next-token prediction and of the microscope, each with its controls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LAW_STYLES = {  # colours of Okabe & Ito, safe for colour-blind eyes
 
 
 def next_token_law(frame: pd.DataFrame) -> Figure:
-    """log10 prediction residual by layer; the line is fitted on layers 1..L; bands are the range over draws.
+    """Draw the log10 prediction residual by layer, with a line fitted on layers 1..L; bands are the range over draws.
 
     Args:
         frame: of `next_token_law`, one model.
@@ -69,7 +69,7 @@ _PANELS = {
 
 
 def microscope(frame: pd.DataFrame) -> Figure:
-    """Four panels by layer, one line per control.
+    """Draw four panels by layer, with one line per control.
 
     Args:
         frame: of `microscope`, one model.
