@@ -162,7 +162,7 @@ def _bounding(points: np.ndarray, precision: type[np.floating]) -> tuple[np.ndar
 
     The bound is at most (|x - y|² - |x|² (1 - slack)) / 2. The product is |y|² / 2 - x y minus the largest possible
     rounding error: a sum of d + 1 products of rounded factors is wrong by at most (d + 6) eps of the sum of their sizes
-    (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1). That sum is |x| |y| + |y|² / 2, and so at most
+    (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1). That sum is |x| |y| + |y|² / 2, so at most
     |x|² / 2 + |y|².
     """
     slack = (points.shape[1] + 6) * float(np.finfo(precision).eps)
