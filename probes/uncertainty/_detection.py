@@ -1,4 +1,4 @@
-"""Scores of uncertainty from a trajectory over layers, and how well each tells wrong answers from right ones."""
+"""Scores of uncertainty from a trajectory over layers, and their AUC for telling wrong from right answers."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ SCORES = (
     "kl_layer",
     "top1_layer",
 )
-"""Scores, all of them higher for less certainty. The first three read the last layer alone; `output_loss`, minus the
-log-probability of the generated token, is the paper's detector. Of the rest, all ours, `slope` (of the generated
-token's loss over layers, least squares) and `area` (its mean over layers) read the whole trajectory; `loss_layer`,
-`kl_layer` and `top1_layer` are the first layer from which on the loss is below a threshold, the divergence from the
-output is, or the generated token is the most probable; L + 1 where that never comes."""
+"""Scores, each higher for less certainty. The first three read the last layer alone; `output_loss`, minus the
+log-probability of the generated token, is the paper's detector. The others are ours. `slope` (of the generated token's
+loss over layers, least squares) and `area` (its mean over layers) read the whole trajectory. `loss_layer`, `kl_layer`
+and `top1_layer` are the first layer from which on the loss is below a threshold, the divergence from the output is
+below a threshold, or the generated token is the most probable; L + 1 if there is no such layer."""
 
 _KEYS = ["model", "run_id", "prompt_id"]
 
 
 def uncertainty_scores(frame: pd.DataFrame, kl_below: float = 0.1, loss_below: float = 0.69) -> pd.DataFrame:
-    """`SCORES` of every prompt of an `iterative_inference` frame, beside `correct`.
+    """Compute the `SCORES` and `correct` of every prompt of an `iterative_inference` frame.
 
     Args:
-        frame: rows of every layer 0..L.
+        frame: of `iterative_inference`, with rows of every layer 0..L.
         kl_below: divergence from the output that counts as converged, nats.
         loss_below: loss of the generated token that counts as converged, nats.
     """
@@ -56,7 +56,7 @@ def uncertainty_scores(frame: pd.DataFrame, kl_below: float = 0.1, loss_below: f
 
 
 def settled(holds: np.ndarray) -> int:
-    """The first index from which on all are true; their number where the last is not.
+    """Return the first index from which on all are true; the number of values if the last is not.
 
     >>> settled(np.array([True, False, True, True])), settled(np.array([True, False]))
     (2, 2)
@@ -65,20 +65,20 @@ def settled(holds: np.ndarray) -> int:
 
 
 def compare_scores(scores: pd.DataFrame, n_resamples: int = 1000, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
-    """AUC of every score, side by side on the same resampled prompts.
+    """Compare the AUC of all scores on the same resampled prompts.
 
     Args:
         scores: of `uncertainty_scores`.
         n_resamples: bootstrap draws, and draws of shuffled answers.
         level: of the intervals.
-        seed: of both.
+        seed: of the resampling and the shuffling.
 
     Returns:
         Per run and score: `n_prompts`, `n_wrong`, `auc`, `auc_low`, `auc_high`; `gain` over the AUC of `output_loss`,
-        paired, with its interval; `control_high`, the upper end of the AUC of answers shuffled among prompts.
+        paired, with its interval; `control_high`, the upper end of the AUC with answers shuffled among prompts.
 
     Raises:
-        InputError: an argument out of range.
+        InputError: an argument is out of range.
     """
     check_resampling(level, n_resamples)
     rows = [

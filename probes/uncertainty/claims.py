@@ -1,4 +1,4 @@
-"""Claims about iterative inference: what the course of the prediction through the layers tells of errors."""
+"""Claims about iterative inference: detecting wrong answers by the course of a prediction through the layers."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def _detector(frame: pd.DataFrame, score: str) -> pd.Series:
     scores = uncertainty_scores(frame).set_index("prompt_id")
     n_wrong = int((~scores["correct"]).sum())
     if min(n_wrong, len(scores) - n_wrong) < 6:
-        raise NotApplicable(f"{n_wrong} of {len(scores)} answers are wrong: an AUC needs six or more of either kind.")
+        raise NotApplicable(f"{n_wrong} of {len(scores)} answers are wrong: an AUC needs six or more of each kind.")
     return pseudo_values(scores, lambda some: auc(some[score].to_numpy(), ~some["correct"].to_numpy()))
 
 
 def confidence(frame: pd.DataFrame) -> pd.Series:
-    """AUC of the output's loss of the generated token for telling wrong answers, as pseudo-values per prompt."""
+    """Return the AUC of the output's loss of the generated token for wrong answers, as pseudo-values per prompt."""
     return _detector(frame, "output_loss")
 
 
 def trajectory(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """AUC of that loss averaged over all layers, against the output's alone."""
+    """Return the AUC of that loss averaged over all layers; the control is the AUC of the output's alone."""
     return _detector(frame, "area"), confidence(frame)
 
 
@@ -58,8 +58,8 @@ CLAIMS = (
     _iterative(
         "trajectory",
         "the loss along all layers tells wrong answers better than the output's alone",
-        "The rate at which the residual converges is said to tell uncertainty. The control, ours, is the detector that "
-        "reads the last layer only: without it, all that is shown is that confidence is informative.",
+        "The rate at which the residual converges shows uncertainty. The control, ours, is the detector that reads the "
+        "last layer only: without it, the result would only show that confidence is informative.",
         trajectory,
         "The mean of the generated token's loss over layers stands for the rate of convergence, which the abstract "
         "leaves open.",

@@ -1,9 +1,10 @@
-"""Iterative inference (Brothers et al., arXiv 2412.05768): does the way to an answer tell whether it is wrong?
+"""Iterative inference (Brothers et al., arXiv 2412.05768): do the layers show that an answer is wrong?
 
-Every layer's residual at the end of a prompt is read as a next-token distribution. The loss of the generated and of the
-true token along the layers is the trajectory; scores of uncertainty are made of the generated token's, and judged by
-how well they tell wrong answers from right ones. The paper's detector is the last layer's loss of the generated token,
-which is confidence in other words: what the trajectory adds is the difference in AUC between it and the rest.
+Every layer's residual at the end of a prompt is read as a next-token distribution. The losses of the generated and of
+the true token by layer are the trajectory. Scores of uncertainty are computed from the generated token's trajectory and
+judged by how well they tell wrong answers from right ones. The paper's detector is the last layer's loss of the
+generated token, that is, the model's confidence; the trajectory adds the difference in AUC between the other scores and
+this one.
 """
 
 from __future__ import annotations
@@ -50,14 +51,14 @@ TRAJECTORY = Schema(
         "token",
         "layer",
         Column("true_id", "int", "the first token of the expected continuation", low=0),
-        Column("true", "str", "the same as it reads in a text"),
+        Column("true", "str", "`true_id` as text"),
         Column("generated_id", "int", "the model's most probable token", low=0),
-        Column("generated", "str", "the same as it reads in a text"),
-        Column("correct", "bool", "whether the two are the same"),
+        Column("generated", "str", "`generated_id` as text"),
+        Column("correct", "bool", "whether `generated_id` is `true_id`"),
         Column("loss_true", "float", "residual cross-entropy of the true token here", "nats", low=0.0),
         Column("loss_generated", "float", "residual cross-entropy of the generated token here", "nats", low=0.0),
-        Column("entropy", "float", "of the distribution here", "nats", low=0.0),
-        Column("margin", "float", "log-probability of the most probable token, over the second's", "nats", low=0.0),
+        Column("entropy", "float", "entropy of the distribution here", "nats", low=0.0),
+        Column("margin", "float", "log-probability of the most probable token - the second's", "nats", low=0.0),
         Column("kl_to_final", "float", "KL(the model's output || the distribution here)", "nats", low=0.0),
         Column("agrees_final", "bool", "whether the generated token is the most probable here"),
     ),
@@ -67,15 +68,15 @@ TRAJECTORY = Schema(
 
 
 def summarise(frame: pd.DataFrame, by: str = "score", **options: Any) -> pd.DataFrame:
-    """Judge scores of uncertainty, or list them.
+    """Compare scores of uncertainty by AUC, or list them by prompt.
 
     Args:
         frame: of `iterative_inference`.
-        by: "score": per score its AUC for telling wrong from right answers, and how much it is above the AUC of the
-            model's own confidence, both with intervals from one bootstrap over prompts, and how often a random
-            assignment of right and wrong does as well; "prompt": the scores themselves, one row per prompt.
-        options: `n_resamples` (1000), `level` (0.95), `seed` (0) for "score"; `kl_below` (0.1 nats) and `loss_below`
-            (0.69 nats, a probability of one half) for both, what counts as converged.
+        by: "score": for each score its AUC for telling wrong from right answers, its gain over the AUC of the model's
+            own confidence, both with intervals from one bootstrap over prompts, and the upper end of the AUC with
+            answers shuffled among prompts. "prompt": the scores themselves, one row per prompt.
+        options: for "score", `n_resamples` (1000), `level` (0.95), `seed` (0); for both, the thresholds of convergence
+            `kl_below` (0.1 nats) and `loss_below` (0.69 nats, a probability of one half).
     """
     thresholds = {name: options.pop(name) for name in ("kl_below", "loss_below") if name in options}
     scores = uncertainty_scores(frame, **thresholds)
@@ -88,21 +89,21 @@ def summarise(frame: pd.DataFrame, by: str = "score", **options: Any) -> pd.Data
 
 @probe(TRAJECTORY, plot=plots.iterative_inference, summarise=summarise)
 def iterative_inference(subject: Source, texts: Texts, *, truncate: bool = False) -> pd.DataFrame:
-    """Read the last token's residual at every layer, where the right continuation is known.
+    """Read the last token's residual at every layer, for prompts whose right continuation is known.
 
     Args:
         subject: anything `interp.load` takes.
         texts: the name of a shipped dataset, or a frame, with columns `text` and `expected`; prompts without an
-            expected continuation are left out. An answer is right where the model's most probable token is the first
+            expected continuation are left out. An answer is right if the model's most probable token is the first
             token of the expected text.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
-        One row per prompt and layer 0..L: losses of the true and of the generated token, entropy, margin, divergence
-        from the model's output. `.interp.summary()` compares uncertainty scores.
+        One row per prompt and layer 0..L: losses of the true and of the generated token, entropy, margin, and
+        divergence from the model's output. `.interp.summary()` compares uncertainty scores.
 
     Raises:
-        InputError: no expected continuations, or one without tokens.
+        InputError: there are no expected continuations, or one has no tokens.
 
     Cost: one forward pass and L + 1 unembeddings per prompt.
 
@@ -116,12 +117,12 @@ def iterative_inference(subject: Source, texts: Texts, *, truncate: bool = False
     true = torch.tensor([_first_token(text, loaded) for text in answered["expected"]])
     run = Run(TRAJECTORY, loaded, answered, parameters={}, truncate=truncate)
     if run.tokens.n_cut.any():
-        raise InputError("a prompt is longer than the model's context, and its continuation not where it was cut.")
+        raise InputError("a prompt is longer than the model's context, and its expected continuation does not follow a cut; shorten it.")
     return run.frame([_trajectories(run, batch, true[batch.prompts]) for batch in run.batches(2)])
 
 
 def _answered(texts: Texts) -> pd.DataFrame:
-    """The prompts whose continuation is known."""
+    """Return the prompts whose continuation is known."""
     if isinstance(texts, str) and texts in text_dataset_names():
         texts = read_texts(texts)
     if not isinstance(texts, pd.DataFrame) or "expected" not in texts.columns:
@@ -137,7 +138,7 @@ def _answered(texts: Texts) -> pd.DataFrame:
 
 def _first_token(text: Any, subject: Subject) -> int:
     if not isinstance(text, str) or not text:
-        raise InputError(f"expected continuation {text!r} is no text; give one, or leave it missing.")
+        raise InputError(f"expected continuation {text!r} is not a text with tokens; give one, or leave it missing.")
     return int(subject.tokens([text], bos=False).ids[0][0])
 
 

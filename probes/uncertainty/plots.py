@@ -1,4 +1,4 @@
-"""Trajectories of right and wrong answers, and what each uncertainty score tells of them."""
+"""Figures of the trajectories of right and wrong answers, and of the AUC of uncertainty scores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RIGHT, _WRONG = BLUE, RED
 
 
 def iterative_inference(frame: pd.DataFrame) -> Figure:
-    """Left: loss of the generated token by layer, right and wrong answers apart. Right: AUC of every score.
+    """Draw the loss of the generated token by layer for right and wrong answers, and beside it the AUC of every score.
 
     Args:
         frame: of `iterative_inference`, one model.
@@ -52,5 +52,5 @@ def _draw_scores(axes: Axes, summary: pd.DataFrame) -> None:
     axes.axvline(0.5, color="0.6", linewidth=1)
     axes.set_yticks(heights, summary["score"])
     axes.set_xlabel("AUC: a wrong answer scores above a right one")
-    # Above the points: every row of the scores may reach to either side.
+    # Place the legend above the points: in every row, points and bars may reach to either side.
     axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)

@@ -29,5 +29,5 @@ def test_confidence_that_tells_right_from_wrong_holds_and_a_trajectory_of_noise_
     assert judge(claims.confidence(frame), at_least=0.9).state == "holds"
     values, control = claims.trajectory(frame)
     assert judge(values, control=control, above="control").state == "fails"
-    with pytest.raises(interp.InterpError, match="an AUC needs six or more of either kind"):
+    with pytest.raises(interp.InterpError, match="an AUC needs six or more of each kind"):
         claims.confidence(frame[frame["correct"] | (frame["prompt_id"] < 8)])

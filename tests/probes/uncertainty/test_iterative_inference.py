@@ -166,8 +166,8 @@ def test_scores_read_unsorted_frames(small_subject):
         (["w4 w5"], "needs to know right from wrong"),
         ("stories", "needs to know right from wrong"),
         (pd.DataFrame({"text": ["w4"], "expected": [None]}), "no prompt has an expected continuation"),
-        (pd.DataFrame({"text": ["w4"], "expected": [""]}), "expected continuation '' is no text"),
-        (pd.DataFrame({"text": ["w4"], "expected": [3]}), "expected continuation 3 is no text"),
+        (pd.DataFrame({"text": ["w4"], "expected": [""]}), "expected continuation '' is not a text"),
+        (pd.DataFrame({"text": ["w4"], "expected": [3]}), "expected continuation 3 is not a text"),
     ],
 )
 def test_prompts_without_answers_are_refused(small_subject, monkeypatch, texts, says):
