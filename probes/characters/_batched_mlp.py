@@ -1,8 +1,8 @@
-"""The paper's probe, a network with two hidden layers, for many questions at once.
+"""The paper's probe, a network with two hidden layers, for many letters and controls at once.
 
-The networks of all letters and controls stand in one tensor per weight, [probe, in, out], and step together: one `bmm`
-does for all of them what one matrix product does for one. Each still sees its own examples in its own order, in batches
-and for as many steps as if it were trained alone, and the same random numbers whatever it is trained together with.
+The networks of all letters and controls share one tensor per weight, [probe, in, out], and are trained together: one
+`bmm` replaces a matrix product for each network. Each still sees its own examples in its own order, with the batches
+and the number of steps it would have if trained alone, and the same random numbers whatever is trained beside it.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, selu
 
-_TEST_ROWS = 512  # of each probe at once
-_COPIES = 4  # of the weights: themselves, gradients, and Adam's two moments
+_TEST_ROWS = 512  # test rows of each probe at once
+_COPIES = 4  # tensors as large as the weights: weights, gradients, and Adam's two moments
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a network is trained; the defaults are the paper's but for the learning rate, which it sets per model.
+    """Settings of a network's training; defaults are the paper's, except the learning rate, which it sets per model.
 
     Attributes:
         epochs: passes over the examples, in the same order each time.
         lr: of Adam.
-        batch: examples per step; the last step of an epoch takes what is left.
-        dropout: share of the second hidden layer dropped, the same for all probes at a step.
+        batch: examples per step; the last step of an epoch takes the rest.
+        dropout: share of the second hidden layer that is dropped, the same for all probes at a step.
     """
 
     epochs: int = 5
@@ -39,7 +39,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of a table of features, each times a factor.
+    """Rows of a table of features, each multiplied by a factor.
 
     Attributes:
         rows: int64 [n].
@@ -52,13 +52,13 @@ class Examples:
 
 @dataclass(frozen=True)
 class MLPFit:
-    """One network: what it learns from and what it is asked.
+    """The training and test examples of one network.
 
     Attributes:
         train: examples [n_train], n_train > 0.
         labels: bool [n_train].
         test: examples [n_test].
-        draw: seed of its first weights.
+        draw: seed of its initial weights.
     """
 
     train: Examples
@@ -72,14 +72,14 @@ def fit_mlps(table: Tensor, fits: Sequence[MLPFit], training: Training, *, memor
 
     Args:
         table: features, float32 [m, d].
-        fits: what to train.
-        training: how.
-        memory: bytes the networks trained together may take, beyond one.
+        fits: examples of each network.
+        training: settings of the training.
+        memory: bytes that networks trained together may take; one network is always trained.
         seed: of the dropout masks.
     """
     per_fit = _COPIES * 4 * (2 * table.shape[1] ** 2) + 12 * 4 * table.shape[1] * max(training.batch, _TEST_ROWS // 2)
     together = max(1, memory // per_fit)
-    # Those with as many steps side by side: the shorter ones are done when the longer ones are not.
+    # Sorted by number of steps, because the shorter fits of a group end before the longer ones.
     order = sorted(range(len(fits)), key=lambda place: -len(fits[place].labels))
     logits: list[np.ndarray] = [np.empty(0)] * len(fits)
     for start in range(0, len(order), together):
@@ -92,7 +92,7 @@ def fit_mlps(table: Tensor, fits: Sequence[MLPFit], training: Training, *, memor
 
 
 def _train(table: Tensor, fits: Sequence[MLPFit], training: Training, seed: int) -> list[Tensor]:
-    """Weights and biases of all networks; `fits` are ordered by falling number of examples."""
+    """Train all networks and return weights and biases; `fits` are ordered by falling number of examples."""
     size = training.batch
     n_batches = torch.tensor([ceil(len(fit.labels) / size) for fit in fits])
     rows, scale = _padded([fit.train for fit in fits], int(n_batches[0]) * size, table.device)
@@ -134,7 +134,7 @@ def _adam(parameters: list[Tensor], lr: float) -> torch.optim.Adam:
 def _only_first(
     n: int, parameters: list[Tensor], optimizer: torch.optim.Adam, lr: float
 ) -> tuple[list[Tensor], torch.optim.Adam]:
-    """Go on with the first n networks: views of their weights, with the moments that Adam has of them."""
+    """Continue with the first n networks: return views of their weights, and Adam with their moments."""
     fewer = [parameter.detach()[:n].requires_grad_() for parameter in parameters]
     narrowed = _adam(fewer, lr)
     for old, new in zip(parameters, fewer, strict=True):
@@ -143,7 +143,7 @@ def _only_first(
 
 
 def _forward(parameters: Sequence[Tensor], x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Logits [probe, example] of examples [probe, example, d]."""
+    """Return the logits [probe, example] of examples [probe, example, d]."""
     first, first_bias, second, second_bias, last, last_bias = parameters
     hidden = selu(torch.baddbmm(first_bias, x, first), inplace=True)
     hidden = torch.baddbmm(second_bias, hidden, second).tanh_()
@@ -153,7 +153,7 @@ def _forward(parameters: Sequence[Tensor], x: Tensor, mask: Tensor | None = None
 
 
 def _first_weights(draws: Sequence[int], d: int, device: torch.device) -> list[Tensor]:
-    """As PyTorch begins a linear layer: uniform within 1 / sqrt(d); one generator per network."""
+    """Draw initial weights as PyTorch does in a linear layer: uniform within 1 / sqrt(d); one generator per network."""
     shapes = ((d, d), (1, d), (d, d), (1, d), (d, 1), (1, 1))
     weights = [torch.empty(len(draws), *shape) for shape in shapes]
     for place, draw in enumerate(draws):
@@ -164,7 +164,7 @@ def _first_weights(draws: Sequence[int], d: int, device: torch.device) -> list[T
 
 
 def _padded(examples: Sequence[Examples], width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows and factors [probe, width]; beyond an end row 0 with factor 0."""
+    """Return rows and factors [probe, width], padded with row 0 and factor 0."""
     rows = torch.zeros(len(examples), width, dtype=torch.int64)
     scale = torch.zeros(len(examples), width)
     for place, one in enumerate(examples):

@@ -1,4 +1,4 @@
-"""One seed's fits: the words' features and their controls, the samples of every letter, and the scores of a probe."""
+"""The fits of one seed: the words' features and their controls, each letter's samples, and the probe's scores."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Control: TypeAlias = Literal["random", "permuted", "norm_matched", "shuffled_lab
 ProbeKind: TypeAlias = Literal["mlp", "logistic", "ridge"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
 
-_RANDOM_STD = 0.01  # of the paper's control
+_RANDOM_STD = 0.01  # standard deviation of the paper's control
 _BINS = 16  # of length and frequency
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One letter's share of a split: places of words, int64."""
+    """One letter's words in both parts of a split: places of words, int64."""
 
     train: np.ndarray
     test: np.ndarray
@@ -35,12 +35,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class ProbeCondition:
-    """Features of every word [n], and whether the labels to learn are shuffled.
+    """Features of every word [n], and whether the training labels are shuffled.
 
     Attributes:
         control: "none" for the measurement itself.
-        table: float32 [m, d]; conditions with the same one are trained together.
-        examples: the row of the table and the factor of each word [n].
+        table: float32 [m, d]; conditions with the same table are trained together.
+        examples: row of the table and factor of each word [n].
         shuffled: permute the training labels.
     """
 
@@ -50,7 +50,7 @@ class ProbeCondition:
     shuffled: bool = False
 
     def features(self, places: np.ndarray) -> Tensor:
-        """Features [len(places), d] of words."""
+        """Return the features [len(places), d] of words."""
         device = self.table.device
         rows = torch.from_numpy(self.examples.rows[places]).to(device)
         return self.table[rows] * torch.from_numpy(self.examples.scale[places]).to(device)[:, None]
@@ -58,7 +58,7 @@ class ProbeCondition:
 
 @dataclass(frozen=True)
 class FitScores:
-    """What one probe said of one letter's test words; positive says yes."""
+    """One probe's scores of one letter's test words; a positive score means yes."""
 
     control: str
     letter: int
@@ -68,13 +68,13 @@ class FitScores:
 
 
 class Conditions:
-    """The conditions of each seed over one matrix of features; its Gaussian twin is drawn anew per seed in one place.
+    """The measurement and its controls over one matrix of features; Gaussian vectors are redrawn in place per seed.
 
     Args:
         matrix: features of the words, float32 [n, d].
         lengths: letters per word, int64 [n].
         frequencies: how common each word is, [n]; only their order counts.
-        controls: which, beside the measurement itself.
+        controls: names of the controls.
     """
 
     def __init__(self, matrix: Tensor, lengths: np.ndarray, frequencies: np.ndarray, controls: Sequence[str]) -> None:
@@ -90,14 +90,14 @@ class Conditions:
         self.of_frequency = _one_hot((rankdata(frequencies) - 1).astype(np.int64) * _BINS // self.n).to(matrix.device)
 
     def of_seed(self, seed: int) -> list[ProbeCondition]:
-        """The measurement and its controls; those of an earlier seed are void afterwards."""
+        """Return the measurement and its controls; this overwrites the conditions of earlier seeds."""
         every, ones = np.arange(self.n), np.ones(self.n, dtype=np.float32)
         own = ProbeCondition("none", self.table, Examples(every, ones))
         conditions = [own]
         if len(self.table) > self.n:
             twin = self.table[self.n :]
             generator = torch.Generator().manual_seed(seed)
-            for start in range(0, self.n, 4096):  # drawn on the CPU, so that every device sees the same
+            for start in range(0, self.n, 4096):  # drawn on the CPU, so that all devices get the same
                 rows = twin[start : start + 4096]
                 rows.copy_(torch.randn(rows.shape, generator=generator))
         for control in self.controls:
@@ -120,13 +120,13 @@ def _one_hot(bins: np.ndarray) -> Tensor:
 
 
 def draw_samples(asked: Asked, split: Split, seed: int, *, cut: bool) -> dict[int, Sample]:
-    """Balanced samples per letter, by its number; letters of which a part lacks one of the two answers are absent."""
+    """Draw balanced samples by number of the letter, without letters for which a part lacks one of the two answers."""
     samples = {}
     for letter in range(len(asked.letters)):
         positive, eligible = asked.drawn[letter], asked.eligible[letter]
         train, test = (balanced(part, positive, eligible, cut=cut) for part in (split.train, split.test))
         if all(len(np.unique(asked.answer[letter, part])) == 2 for part in (train, test)):
-            # Mixed once; the paper does not reshuffle between epochs either.
+            # Shuffled once: the paper does not reshuffle between epochs either.
             mixed = np.random.default_rng([seed, 2, *_key(asked.letters[letter])]).permutation(train)
             samples[letter] = Sample(mixed, test)
     return samples
@@ -203,7 +203,7 @@ def _score_ridge(
 
 
 def _answers(asked: Asked, pool: np.ndarray, shuffled: bool, seed: int) -> np.ndarray:
-    """What ridge learns from, bool [k, n]: the answers, or among the words of `pool` shuffled ones."""
+    """Return the labels for ridge, bool [k, n]: the answers, shuffled among the words of `pool` if `shuffled`."""
     answers = asked.answer.copy()
     if shuffled:
         for number, letter in enumerate(asked.letters):
@@ -221,12 +221,12 @@ def _key(letter: str) -> list[int]:
 
 
 def _seed_of(seed: int, letter: str) -> int:
-    """A seed that does not depend on which other letters are asked about."""
+    """Derive a letter's seed, which does not depend on the other letters."""
     return int(np.random.SeedSequence([seed, 4, *_key(letter)]).generate_state(1)[0])
 
 
 def macro_f1(answer: np.ndarray, answered: np.ndarray) -> float:
-    """Mean of the F1 of both answers; a constant answer scores 1/3 where both are equally frequent.
+    """Return the mean of the F1 of both answers; a constant answer scores 1/3 if both are equally frequent.
 
     >>> macro_f1(np.array([True, False]), np.array([True, True]))
     0.3333333333333333

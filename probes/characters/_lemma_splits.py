@@ -1,4 +1,4 @@
-"""Splits of a vocabulary in which no lemma is on both sides, and balanced samples from them."""
+"""Splits of a vocabulary that keep each lemma on one side, and balanced samples from them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import simplemma
 from interp.authoring import InputError, UnknownName
 
 SplitRule: TypeAlias = Literal["strict", "paper", "random"]
-N_FOLDS = 5  # of what is not held out; the last one is the validation part
+N_FOLDS = 5  # of the words that are not held out; the last one is the validation part
 _HELD_OUT = 0.2
 _FEWEST_GROUPS = 10
 
@@ -34,17 +34,18 @@ class Split:
 
 
 def group_words(words: Sequence[str], rule: SplitRule, language: str | None) -> np.ndarray:
-    """Which words must stay together: a group number per word, int64 [n].
+    """Number the groups of words that must stay together: a group number per word, int64 [n].
 
     Args:
         words: without spaces around them.
-        rule: "strict" joins words whose lemmas are equal when case is ignored; "paper" keeps a word with a capital to
-            itself, as a lemmatiser that does not know it does; "random" joins only what is spelled alike, so that
+        rule: "strict" joins words whose lemmas are equal when case is ignored; "paper" leaves a word with a capital
+            alone, as a lemmatiser does that does not know it; "random" joins only words of the same spelling, so that
             inflections leak: for comparison.
-        language: of the lemmatiser, a code such as "en"; None takes every word for its own lemma.
+        language: of the lemmatiser, a code such as "en"; None makes every word its own lemma.
 
     Raises:
-        UnknownName: another rule, or a language without lemmas.
+        UnknownName: `rule` is something else.
+        InputError: the language has no lemmas.
 
     >>> group_words(["walk", "Walks", "walked", "talk"], "strict", "en").tolist()
     [1, 1, 1, 0]
@@ -79,14 +80,14 @@ def _lemma(word: str, language: str | None) -> str:
 
 
 def split_groups(groups: np.ndarray, seed: int) -> Split:
-    """Shuffle the groups [n] and hold a fifth of them out.
+    """Shuffle the groups [n] and hold out a fifth of them.
 
     Raises:
-        InputError: too few groups.
+        InputError: there are too few groups.
     """
     n_groups = int(groups.max()) + 1 if len(groups) else 0
     if n_groups < _FEWEST_GROUPS:
-        raise InputError(f"the words have {n_groups} different lemmas; at least {_FEWEST_GROUPS} are needed to split.")
+        raise InputError(f"the words have {n_groups} different lemmas; give at least {_FEWEST_GROUPS}.")
     place = np.random.default_rng([seed, 0]).permutation(n_groups)[groups]
     order = np.argsort(place, kind="stable")
     n_pool = n_groups - max(1, round(_HELD_OUT * n_groups))
@@ -96,13 +97,13 @@ def split_groups(groups: np.ndarray, seed: int) -> Split:
 
 
 def balanced(order: np.ndarray, positive: np.ndarray, eligible: np.ndarray, *, cut: bool = True) -> np.ndarray:
-    """All positives of `order`, then as many of its first negatives.
+    """Return all positives of `order`, then as many of its first negatives.
 
     Args:
         order: places of words, int64.
         positive: bool [n].
-        eligible: bool [n]; other words are passed over.
-        cut: where there are fewer negatives, leave out the last positives too; the paper does not.
+        eligible: bool [n]; other words are left out.
+        cut: if there are fewer negatives, leave out the last positives too; the paper does not.
 
     >>> balanced(np.arange(6), np.array([1, 0, 0, 1, 0, 0], bool), np.ones(6, bool)).tolist()
     [0, 3, 1, 2]

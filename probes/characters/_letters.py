@@ -1,4 +1,4 @@
-"""Which tokens are words of an alphabet, and what is asked about their letters."""
+"""Yes-no questions about the letters of words, and their answers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Asked:
     """A yes-no question per letter about every word.
 
     Attributes:
-        letters: what is asked about, length k; for lengths the number of letters as a string.
+        letters: the letters, length k; for lengths, the number of letters as a string.
         answer: whether yes is the right answer, bool [k, n].
-        drawn: whether a token stands among the positives, bool [k, n]; differs from `answer` only in the paper's bug.
-        eligible: whether the question makes sense of a word, bool [k, n].
+        drawn: whether a token is drawn as a positive, bool [k, n]; differs from `answer` only in the paper's bug.
+        eligible: whether the question makes sense for a word, bool [k, n].
     """
 
     letters: tuple[str, ...]
@@ -31,7 +31,7 @@ class Asked:
     eligible: np.ndarray
 
     def only(self, kept: np.ndarray) -> Asked:
-        """The questions where `kept` [k] is True."""
+        """Return the questions where `kept` [k] is True."""
         letters = tuple(letter for letter, keep in zip(self.letters, kept, strict=True) if keep)
         return Asked(letters, self.answer[kept], self.drawn[kept], self.eligible[kept])
 
@@ -39,21 +39,21 @@ class Asked:
 def questions(
     words: np.ndarray, alphabet: Alphabet, task: Task, case: LetterCase, *, index: int = 1, label_bug: bool = False
 ) -> Asked:
-    """The labels of every word [n] for every letter, or for every length.
+    """Label every word [n] for every letter, or for every length.
 
     Args:
         words: strings, object [n].
         alphabet: of the words.
-        task: "contains", is the letter in the word; "first" and "last", does the word begin or end with it;
-            "position", does it stand at `index` (words without that place are left out); "count", does it occur more
-            than once (words without it are left out); "length", has the word at least so many letters.
+        task: "contains": the letter is in the word; "first" and "last": the word begins or ends with it; "position": it
+            is at `index` (words without that place are left out); "count": it occurs more than once (words without it
+            are left out); "length": the word has at least so many letters.
         case: "oblivious" lower-cases words and letters; "sensitive" takes both as they are.
         index: for "position", from 0, or from the end if negative.
-        label_bug: draw as the paper's code does, positives by the lower-case letter whatever the case rule of the
-            labels, so that tokens with only the capital stand among the negatives with the label of a positive.
+        label_bug: draw as the paper's code does: positives by the lower-case letter, whatever the case rule of the
+            labels, so that tokens with only the capital are among the negatives with the label of a positive.
 
     Raises:
-        InputError: an unknown task or case.
+        InputError: the task or case is unknown, or the task has no `label_bug`.
 
     >>> from probes.vocab._words import alphabet
     >>> asked = questions(np.array(["Cat", "add"], dtype=object), alphabet(["c", "d"]), "contains", "oblivious")
@@ -64,7 +64,7 @@ def questions(
         if given not in known:
             raise UnknownName(what, str(given), known)
     if label_bug and task != "contains":
-        raise InputError(f"label_bug is of the task 'contains', not {task!r}; leave it out.")
+        raise InputError(f"label_bug=True with task={task!r}: leave it out, only 'contains' has it.")
     if task == "length":
         return _about_length(words)
     read = np.array([word.lower() if case == "oblivious" else word for word in words], dtype=str)
@@ -83,7 +83,7 @@ def questions(
 
 
 def _yes(words: np.ndarray, letter: str, task: Task, index: int) -> np.ndarray:
-    """Whether the answer is yes for each word, bool [n]; `words` are of numpy's own string type."""
+    """Return whether the answer is yes for each word, bool [n]; `words` have numpy's own string type."""
     if task == "first":
         return np.strings.startswith(words, letter)
     if task == "last":

@@ -11,15 +11,15 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 PENALTIES = tuple(10.0**power for power in range(-4, 3))
-"""Tried by cross-validation; in units of the features' mean variance."""
+"""Penalties tried by cross-validation, in units of the features' mean variance."""
 
 Features = Callable[[np.ndarray], Tensor]
-"""Places of words, int64 [n] -> features, float [n, d]."""
+"""A function from places of words, int64 [n], to features, float [n, d]."""
 
 
 @dataclass(frozen=True)
 class _Sums:
-    """What least squares needs of a set of words: counts, sums and products, float64."""
+    """Counts, sums and products over a set of words that least squares needs, float64."""
 
     n: Tensor  # []
     total: Tensor  # [d]
@@ -42,22 +42,22 @@ class _Sums:
 def fit_ridge(
     features: Features, folds: Sequence[np.ndarray], answers: np.ndarray, eligible: np.ndarray, test: np.ndarray
 ) -> np.ndarray:
-    """Ridge regression on the folds together, its penalty by cross-validation over them; scores of the test words.
+    """Fit ridge regression to all folds, with a penalty from cross-validation over them, and score the test words.
 
-    The Gram matrix is taken once, fold by fold; that of all folds but one is a difference. Every letter's direction is
-    (covariance + penalty)⁻¹ (mean of positives - mean of negatives), which is where least squares on 0 and 1 points;
-    the score is 0 half-way between the two means, as equally frequent classes ask. One penalty serves all letters of a
-    labelling: that with the highest balanced accuracy on the folds left out.
+    The Gram matrix is computed once per fold; that of all other folds is a difference. Every letter's direction is
+    (covariance + penalty)⁻¹ (mean of positives - mean of negatives), the direction of least squares on labels 0 and 1.
+    The score is 0 half-way between the two means, as equally frequent classes require. All letters of a labelling share
+    one penalty, the one with the highest balanced accuracy on the left-out folds.
 
     Args:
         features: of words.
-        folds: places of words; no lemma is in two.
+        folds: places of words; no lemma is in two folds.
         answers: labellings, bool [c, k, n_words].
-        eligible: bool [k, n_words]; other words lend a letter their covariance only.
+        eligible: bool [k, n_words]; for a letter, other words count only in the covariance.
         test: places of the words to score.
 
     Returns:
-        float64 [c, k, len(test)], positive where the answer is taken to be yes.
+        Scores, float64 [c, k, len(test)]; positive means yes.
     """
     n_labellings, n_letters = answers.shape[:2]
     yes = answers.reshape(-1, answers.shape[2])
@@ -84,38 +84,38 @@ def fit_ridge(
 
 
 def _sums_of(x: Tensor, members: Tensor) -> _Sums:
-    """Sums over words x [n, d], of which `members` bool [2, k, n] are a letter's negatives and positives."""
+    """Sum over words x [n, d]; `members`, bool [2, k, n], marks the negatives and positives of each letter."""
     who = members.to(x)
     n = torch.tensor(float(len(x)), dtype=x.dtype, device=x.device)
     return _Sums(n, x.sum(dim=0), x.T @ x, who.sum(dim=2), (who @ x).transpose(1, 2))
 
 
 def _solve(sums: _Sums, penalties: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Directions [penalty, d, k] and thresholds [penalty, k]."""
+    """Return directions [penalty, d, k] and thresholds [penalty, k]."""
     mean = sums.total / sums.n
     covariance = sums.gram / sums.n - torch.outer(mean, mean)
     unit = float(covariance.diagonal().mean()) or 1.0
     added = unit * torch.tensor(penalties, dtype=mean.dtype, device=mean.device)
     penalised = covariance + torch.diag_embed(added[:, None].expand(-1, len(mean)))
-    # A letter that lacks one side here gets a direction that tells little, and still a score.
+    # A letter without positives or negatives here still gets a score, from a direction that means little.
     means = sums.sum_of / sums.n_of.clamp(min=1)[:, None]
     directions = torch.linalg.solve(penalised, means[1] - means[0])
     return directions, (directions * (means[0] + means[1]) / 2).sum(dim=1)
 
 
 def _balanced_accuracies(x: Tensor, members: Tensor, directions: Tensor, thresholds: Tensor) -> Tensor:
-    """Of each solution on words x [n, d] left out, for each letter: float32 [penalty, k], on the CPU."""
+    """Return each solution's balanced accuracy per letter on left-out words x [n, d]: float32 [penalty, k], CPU."""
     who = members.to(x)
     n_of = who.sum(dim=2).clamp(min=1)
     answered_yes = (directions.mT.to(x) @ x.T > thresholds.to(x)[:, :, None]).to(x)  # [penalty, k, n]
-    n_yes = torch.einsum("akn,pkn->apk", who, answered_yes)  # said yes among negatives, and among positives
+    n_yes = torch.einsum("akn,pkn->apk", who, answered_yes)  # answers yes among negatives, and among positives
     return (1 - n_yes[0] / n_of[0] + n_yes[1] / n_of[1]).cpu() / 2
 
 
 def fit_logistic(x: Tensor, labels: np.ndarray, x_test: Tensor) -> np.ndarray:
-    """Logistic regression with an L2 penalty of 1 on features scaled to a mean square of 1: logits [n_test], float64.
+    """Fit logistic regression with an L2 penalty of 1 to features of mean square 1; return logits [n_test], float64.
 
-    The scale is one number for all features, so that a rotation of them changes nothing.
+    All features are scaled by one number, so that a rotation of them changes nothing.
 
     Args:
         x: features [n_train, d].

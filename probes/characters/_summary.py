@@ -1,4 +1,4 @@
-"""Means over letters and seeds with intervals over both, and what the measurement gains over its best control."""
+"""Means over letters and seeds with intervals over both, and the measurement's gain over its best control."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _BY = ["model", "run_id", "task", "case", "where", "layer", "probe"]
 def summarise_letters(
     frame: pd.DataFrame, *, value: str = "macro_f1", level: float = 0.95, n_resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Sum a frame of `character_content` up, one row per place and control.
+    """Summarise a frame of `character_content`, one row per place and control.
 
-    Letters and seeds are resampled independently of one another, and all conditions of a place share the draws, so
-    that the gain is a paired comparison.
+    Letters and seeds are resampled independently of one another, and all conditions of a place share the draws, so the
+    gain is a paired comparison.
 
     Args:
         frame: of `character_content`.
@@ -29,16 +29,16 @@ def summarise_letters(
         seed: of the draws.
 
     Returns:
-        The place, `control`, `n_letters`, `n_seeds`, the mean with `_low` and `_high`; where the control is "none",
-        `best_control` (that of the highest mean) and `gain` over it with `gain_low` and `gain_high`.
+        The place, `control`, `n_letters`, `n_seeds`, the mean with `_low` and `_high`; for control "none" also
+        `best_control` (the one with the highest mean), and `gain` over it with `gain_low` and `gain_high`.
 
     Raises:
-        InputError: no rows, a value that is none of these, or an argument out of range.
+        InputError: the frame has no rows, `value` is something else, or an argument is out of range.
     """
     if value not in ("macro_f1", "accuracy", "auroc"):
-        raise InputError(f"cannot sum up {value!r}; choose macro_f1, accuracy or auroc.")
+        raise InputError(f"value={value!r}: give 'macro_f1', 'accuracy' or 'auroc'.")
     if frame.empty:
-        raise InputError("the frame has no rows to sum up.")
+        raise InputError("the frame has no rows; give one with at least one letter.")
     check_resampling(level, n_resamples)
     places = [
         _summarise_place(one, value, level, n_resamples, seed).assign(**dict(zip(_BY, key, strict=True)))
@@ -55,11 +55,11 @@ def _summarise_place(one: pd.DataFrame, value: str, level: float, n_resamples: i
     names = list(dict.fromkeys(one["control"]))
     tables = one.pivot(index=["control", "letter"], columns="seed", values=value)
     letters = sorted(one["letter"].unique())
-    # [condition, letter, seed]; missing where a split left a letter without both answers
+    # [condition, letter, seed]; NaN if a split left a letter without one of the answers
     grid = np.stack([tables.loc[name].reindex(letters).to_numpy(dtype=float) for name in names])
     means = np.nanmean(grid, axis=(1, 2))
     drawn = _resampled_means(grid, n_resamples, seed)
-    n_units = len(letters) if len(letters) > 1 else grid.shape[2]  # letters scatter far more than seeds do
+    n_units = len(letters) if len(letters) > 1 else grid.shape[2]  # letters vary far more than seeds do
     low, high = interval(drawn, n_units, level)
     table = pd.DataFrame(
         {"control": names, "n_letters": len(letters), "n_seeds": grid.shape[2], value: means}
@@ -77,7 +77,7 @@ def _summarise_place(one: pd.DataFrame, value: str, level: float, n_resamples: i
 
 
 def _resampled_means(grid: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
-    """Means of resampled letters and seeds, [condition, draw]: how often each was drawn, times its value."""
+    """Return means over resampled letters and seeds, [condition, draw]: values times how often each was drawn."""
     generator = np.random.default_rng(seed)
     n_letters, n_seeds = grid.shape[1:]
     letters = generator.multinomial(n_letters, np.full(n_letters, 1 / n_letters), size=n_resamples)

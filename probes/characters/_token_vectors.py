@@ -1,4 +1,4 @@
-"""A vector per token: its row of the embedding, its column of the unembedding, or its residual at a layer."""
+"""One vector per token: its row of the embedding, its column of the unembedding, or its residual at a layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Layers: TypeAlias = Literal["all"] | int | Sequence[int] | None
 
 
 def layers_to_read(subject: Subject, layers: Layers) -> list[int]:
-    """The layers to read; [-1] for weights."""
+    """Return the layers to read; [-1] for weights."""
     if layers is None:
         return [-1]
     last = subject.n_layers
@@ -29,7 +29,7 @@ def layers_to_read(subject: Subject, layers: Layers) -> list[int]:
 
 
 def token_vectors(subject: Subject, ids: np.ndarray, where: Where, layers: list[int]) -> Iterator[tuple[int, Tensor]]:
-    """Each layer with the words' vectors there, float32 [n, d_model]."""
+    """Yield each layer with the words' vectors there, float32 [n, d_model]."""
     if layers == [-1]:
         weights = subject.W_E if where == "embedding" else subject.W_U.T
         yield -1, weights[torch.from_numpy(ids).to(weights.device)].float()
@@ -43,9 +43,9 @@ def token_vectors(subject: Subject, ids: np.ndarray, where: Where, layers: list[
 
 
 def single_token_residuals(subject: Subject, ids: np.ndarray, layers: Sequence[int]) -> Tensor:
-    """The residual of each token alone behind the start-of-text token, float32 [layer, n, d_model].
+    """Return the residual of each token alone after the start-of-text token, float32 [layer, n, d_model].
 
-    A model without a start-of-text token sees the token only. The result is on the CPU.
+    A model without a start-of-text token reads the token alone. The result is on the CPU.
     """
     start = None if subject.tokenizer is None else subject.tokenizer.bos_token_id
     prompts = torch.from_numpy(ids)[:, None]

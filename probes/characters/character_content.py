@@ -1,14 +1,13 @@
-"""What a token's vector says about its letters (Kaushal and Mahowald, 2022).
+"""Probes for the letters in a token's vector (Kaushal and Mahowald, 2022).
 
-A model never sees letters: a token is a number. A probe is trained to tell from the vector of a token alone whether a
-letter occurs in it, and tested on tokens of lemmas it was not trained on; the same probe on vectors that cannot know
-says what the number is worth.
+A model never sees letters: a token is a number. A probe is trained to predict from a token's vector alone whether a
+letter occurs in the token, and tested on tokens of lemmas it was not trained on. The same probe on vectors that cannot
+know the letters shows what its score is worth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any, get_args
 
@@ -48,20 +47,20 @@ CHARACTERS = Schema(
     columns=columns(
         "model",
         "run_id",
-        Column("letter", "str", "what was asked about: a letter, or for the task 'length' a number of letters"),
+        Column("letter", "str", "the letter asked about, or for the task 'length' a number of letters"),
         Column("task", "str", "the question: contains, first, last, position, count or length"),
         Column("case", "str", "'oblivious': capitals count as their letter; 'sensitive': they do not"),
-        Column("where", "str", "which vectors: embedding, unembedding, or residual of single-token prompts"),
-        Column("layer", "id", "where the residual was read, 0..L; missing for weights", low=0, missing=True),
+        Column("where", "str", "the vectors: embedding, unembedding, or residual of single-token prompts"),
+        Column("layer", "id", "layer of the residual, 0..L; missing for weights", low=0, missing=True),
         Column("probe", "str", "mlp, logistic or ridge"),
         "control",
         "seed",
         Column("n_train", "int", "tokens the probe was fitted to", low=1),
-        Column("n_test", "int", "tokens it was tested on, as many with as without where the case rule allows", low=2),
-        Column("n_positive", "int", "of which the answer is yes", low=1),
+        Column("n_test", "int", "tokens it was tested on; half have the letter, if the case rule allows", low=2),
+        Column("n_positive", "int", "test tokens for which the answer is yes", low=1),
         Column("macro_f1", "float", "mean of the F1 of both answers; 1/3 constant, 1/2 coin", "0..1", low=0, high=1),
-        Column("accuracy", "float", "share of tokens answered right", "0..1", low=0, high=1),
-        Column("auroc", "float", "how often a token with yes scores above one with no", "0..1", low=0, high=1),
+        Column("accuracy", "float", "share of tokens answered correctly", "0..1", low=0, high=1),
+        Column("auroc", "float", "probability that a yes token scores above a no token", "0..1", low=0, high=1),
     ),
 )
 
@@ -93,38 +92,38 @@ def character_content(
     lr: float = 1e-3,
     batch: int = 64,
 ) -> pd.DataFrame:
-    """Train a probe per letter to tell from a token's vector whether the letter is in the token.
+    """Train one probe per letter to predict from a token's vector whether the letter is in the token.
 
-    Tokens are the words of the alphabet of two letters or more, a space before or behind them taken off. They are split
-    64 / 16 / 20 % by lemma; a letter's training and test tokens are those that have it and as many that do not. The MLP
-    is the paper's; "logistic" and "ridge" are linear.
+    Tokens are the alphabet's words of two letters or more, without a space before or behind. They are split 64 / 16 /
+    20 % by lemma; a letter's training and test tokens are those that have it and as many that do not. The MLP is the
+    paper's; "logistic" and "ridge" are linear.
 
     The controls run on the same tokens and labels: "random" (Gaussian vectors of standard deviation 0.01, the paper's),
-    "norm_matched" (Gaussian directions with every token's own length), "permuted" (another token's vector),
+    "norm_matched" (Gaussian directions with every token's own norm), "permuted" (another token's vector),
     "shuffled_labels" (trained on permuted labels), "length_only" (the number of letters) and "frequency_only" (sixteen
     classes of frequency).
 
     Args:
         subject: anything `interp.load` takes.
         letters: "ascii"; a Unicode script such as "Cyrillic", whose letters are those in enough tokens; or a list.
-        where: rows of the embedding or columns of the unembedding.
+        where: "embedding" (its rows) or "unembedding" (its columns).
         layers: read the residual of the prompt [start of text, token] at these layers 0..L instead, or at "all".
         task: "contains", "first", "last", "position" (the letter at `index`), "count" (more than once, among tokens
             that contain it) or "length" (at least so many letters).
         index: for the task "position", from 0; negative from the end.
-        case: whether a capital counts as its letter.
+        case: "oblivious": a capital counts as its letter; "sensitive": it does not.
         probe: "mlp", "logistic" or "ridge".
-        seeds: how many, or which; each has its own split, controls and first weights.
-        controls: which to run, in this order.
-        split: "strict" folds case into the lemma; "paper" leaves words with capitals apart; "random" splits token by
+        seeds: the number of seeds, or a list of them; each has its own split, controls and initial weights.
+        controls: the controls to run, in this order.
+        split: "strict" ignores case in lemmas; "paper" leaves words with capitals apart; "random" splits token by
             token, so that inflections leak.
-        language: of the lemmas, a code such as "en"; None takes every word for its own.
-        min_tokens: ask about a letter only if so many tokens have it and so many do not. The paper takes 250.
-        frequencies: of every token of the vocabulary, for "frequency_only"; by default the order of ids, which for
-            learned vocabularies follows frequency.
+        language: of the lemmas, a code such as "en"; None makes every word its own lemma.
+        min_tokens: ask about a letter only if at least so many tokens have it and so many do not. The paper takes 250.
+        frequencies: of every token of the vocabulary, for "frequency_only"; None takes the order of ids, which follows
+            frequency in learned vocabularies.
         drop_glitches: leave out tokens whose norm is an outlier, see `vocabulary`.
         label_bug: draw and label as the paper's code does: positives have the lower-case letter, and a token with only
-            its capital stands among the negatives with a positive's label.
+            its capital is among the negatives with a positive's label.
         epochs: of the MLP.
         lr: of the MLP; the paper takes 1e-4 to 1e-3 by model.
         batch: examples per step of the MLP.
@@ -134,11 +133,11 @@ def character_content(
         intervals over letters and seeds, and the gain over the best control.
 
     Raises:
-        InputError: an argument that cannot be used, or too few words or letters.
-        ModelError: the model's weights are not at hand.
+        InputError: an argument cannot be used, or there are too few words or letters.
+        ModelError: the model's weights are not available.
 
-    Cost: no pass of the model for its weights, one token-long pass per token and layer chunk for `layers`. An MLP costs
-    the training of 2 d² weights per letter, seed and control; ridge one Gram matrix per seed and control.
+    Cost: no forward pass for weights; for `layers`, one pass over every token per chunk of layers. An MLP costs the
+    training of 2 d² weights per letter, seed and control; ridge one Gram matrix per seed and control.
 
     >>> frame = character_content("reference", letters=["e", "s"], probe="ridge", seeds=1, controls=["permuted"])
     >>> frame.groupby("control").macro_f1.mean().round(1).to_dict()
@@ -179,7 +178,7 @@ def character_content(
                     rows.append(row | _measures(one.n_train, one.answer, one.score))
                 bar.update()
     if not rows:
-        raise InputError("every split left some letter's test part without both answers; lower the number of letters.")
+        raise InputError("no split left a letter with both answers in both parts; ask about more frequent letters.")
     table = pd.DataFrame(rows)
     part: dict[str, Any] = {name: table[name].to_numpy() for name in table.columns}
     same = {"task": task, "case": case, "where": where if layers is None else "residual", "probe": probe}
@@ -197,16 +196,19 @@ def _check(
     for control in controls:
         if control not in CONTROLS:
             raise UnknownName("control", str(control), CONTROLS)
-    if min(training.epochs, training.batch) < 1 or not training.lr > 0:
-        raise InputError(f"{asdict(training)}: epochs and batch are at least 1, and lr is above 0.")
+    for what, number in (("epochs", training.epochs), ("batch", training.batch)):
+        if number < 1:
+            raise InputError(f"{what}={number}: give at least 1.")
+    if not training.lr > 0:
+        raise InputError(f"lr={training.lr}: give a number above 0.")
     numbers = list(range(seeds)) if isinstance(seeds, int) else whole_numbers(seeds, "seeds")
     if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-        raise InputError(f"seeds={seeds!r}: give how many, at least 1, or different seeds from 0.")
+        raise InputError(f"seeds={seeds!r}: give their number, at least 1, or different seeds of 0 or more.")
     return numbers
 
 
 def _words(subject: Subject, letters: Letters, drop_glitches: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and words of the tokens that are words, int64 [n] and object [n]."""
+    """Return ids and words of the tokens that are words, int64 [n] and object [n]."""
     table = vocabulary(subject, letters=letters)
     kept = table[(table["kind"] == "word") & ~(table["glitch"] & drop_glitches)]
     return kept["token_id"].to_numpy(copy=True), kept["word"].to_numpy(dtype=object)
@@ -218,7 +220,7 @@ def _frequencies(subject: Subject, frequencies: Sequence[float] | None) -> np.nd
     given = np.asarray(frequencies, dtype=float)
     if given.shape != (subject.d_vocab,) or np.isnan(given).any():
         raise InputError(
-            f"frequencies are numbers [{subject.d_vocab}], one per token of the vocabulary, not {list(given.shape)}."
+            f"frequencies {list(given.shape)} have a wrong shape or NaN; give [{subject.d_vocab}], one number per token."
         )
     return given
 

@@ -1,4 +1,4 @@
-"""Claims of Kaushal and Mahowald (2022): what tokens know about their characters."""
+"""Claims about the letters that tokens know, of Kaushal and Mahowald (2022) and of Uzan and Pinter (2025)."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def _by_letter(frame: pd.DataFrame, control: str) -> pd.Series:
 
 
 def against_random(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Macro-F1 per letter, against probes on Gaussian vectors."""
+    """Return macro-F1 per letter, and that of probes on Gaussian vectors."""
     return _by_letter(frame, "none"), _by_letter(frame, "random")
 
 
 def against_permuted(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """The same against probes on other tokens' vectors."""
+    """Return macro-F1 per letter, and that of probes on other tokens' vectors."""
     return _by_letter(frame, "none"), _by_letter(frame, "permuted")
 
 
 def against_length(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """The same against probes that know a token's length only."""
+    """Return macro-F1 per letter, and that of probes that know only a token's length."""
     return _by_letter(frame, "none"), _by_letter(frame, "length_only")
 
 
 def letters_right(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Share of a word's letters spelled right, against the same with another word shown."""
+    """Return the share of letters spelled right per word, and the same with another word shown."""
     shares = frame.groupby(["control", "prompt_id"])["correct"].mean()
     return shares["none"], shares["length_matched"]
 
@@ -79,25 +79,25 @@ CLAIMS = (
         "On words of lemmas it was not trained on, a probe on GPT-2's embeddings reaches 84.3, on GPT-J's 93.7 and on "
         "BERT's 78.5. The control, random vectors, reaches 52.3 beside GPT-2.",
         against_permuted,
-        "The number of GPT-2, the smallest causal model of the paper; its vocabulary is six times the shipped model's. "
-        "The control shown is other tokens' vectors.",
+        "0.84 is the number of GPT-2, the smallest causal model of the paper; its vocabulary is six times the shipped "
+        "model's. The control shown is other tokens' vectors.",
         at_least=0.84,
     ),
     _claim(
         "beyond_length",
         "letters can be told from a token's vector better than from its length",
-        "The paper's control is random vectors. Long tokens contain more letters, so that knowing the length alone "
-        "beats chance: the control here is a probe on the length.",
+        "The paper's control is random vectors. Long tokens contain more letters, so the length alone beats chance: "
+        "the control here is a probe on the length.",
         against_length,
         above="control",
     ),
     Claim(
         id="characters.spelling",
-        statement="shown a word, the model spells it better than shown another as long",
+        statement="the model spells a word better when it sees the word than when it sees another as long",
         paper=papers.CHARBENCH,
         says="Models answer questions about characters far worse than other questions, though their embeddings hold "
-        "the letters. What is right there by letter frequency is told by the control: the same letters asked with "
-        "another word of the same length in the prompt.",
+        "the letters. The control shows how much the frequency of letters alone gets right: it asks for the same "
+        "letters with another word of the same length in the prompt.",
         probe="spelling",
         measure=spell,
         statistic=letters_right,
@@ -105,6 +105,6 @@ CLAIMS = (
         bounds=SHARE,
         unit="words",
         note="Forced choice between the letter and three wrong ones, few-shot, on two dozen common words; CharBench "
-        "asks instruction-tuned models in words.",
+        "asks instruction-tuned models in full sentences.",
     ),
 )

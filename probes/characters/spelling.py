@@ -1,8 +1,8 @@
-"""Can the model use what it knows of letters? Few-shot spelling and letter questions, scored by log-probability.
+"""Few-shot spelling and letter questions, scored by log-probability: can the model use what it knows of letters?
 
-After CharBench (Uzan & Pinter, 2025): the right letter against wrong ones that are as common, in the same prompt. The
-control asks for the same letters with another word of the same length in the prompt: what is right there is right by
-the letters' frequency, the letters spelled so far and the word's length, not by the word.
+After CharBench (Uzan & Pinter, 2025): the right letter competes with wrong ones that are as common, in the same prompt.
+The control asks for the same letters with another word of the same length in the prompt. Right answers there come from
+the letters' frequency, the letters spelled so far and the word's length, not from the word.
 """
 
 from __future__ import annotations
@@ -41,20 +41,18 @@ SPELLING = Schema(
     columns=columns(
         "model",
         "run_id",
-        Column("prompt_id", "int", "which word, by its place in the list", low=0),
+        Column("prompt_id", "int", "index of the word in the list", low=0),
         Column("word", "str", "the word asked about"),
         Column("task", "str", "'spelling': the next letter of the word; 'membership': a letter that is in the word"),
         "control",
-        Column("shown", "str", "the word in the prompt: the word itself, or with the control another as long"),
+        Column("shown", "str", "the word in the prompt: the word itself, or for the control another as long"),
         Column("letter", "str", "the right letter"),
-        Column("letter_pos", "int", "where it stands in the word, from 0; for membership its first place", low=0),
+        Column("letter_pos", "int", "its place in the word, from 0; for membership its first place", low=0),
         Column("n_letters", "int", "letters in the word", low=1),
-        Column("n_tokens", "int", "tokens of the word behind a space", low=1),
-        Column(
-            "token_pos", "id", "which of them holds the letter, from 0; missing where that is unclear", missing=True
-        ),
+        Column("n_tokens", "int", "tokens of the word after a space", low=1),
+        Column("token_pos", "id", "index of the token that holds the letter; missing if unclear", missing=True),
         Column("log_prob", "float", "of the right letter in the prompt", "nats", high=0.0),
-        Column("margin", "float", "that minus the highest log-probability of a wrong letter", "nats"),
+        Column("margin", "float", "log_prob minus the highest log-probability of a wrong letter", "nats"),
         Column("correct", "bool", "whether the right letter is more probable than every wrong one"),
         Column("chance", "float", "share of right answers by guessing", "0..1", low=0.0, high=1.0),
     ),
@@ -65,7 +63,7 @@ SPELLING = Schema(
 
 @dataclass(frozen=True)
 class _Question:
-    """A prompt, the right continuation first among the candidates, and where it comes from."""
+    """A prompt with its candidates, the right continuation first, and its origin."""
 
     prompt_id: int
     task: str
@@ -86,10 +84,10 @@ def spelling(
     shots: int = 4,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Ask a model to spell words, letter by letter, and to name a letter that is in them.
+    """Ask a model to spell words letter by letter, and to name a letter that is in them.
 
     Spelling shows examples such as `music: m u s i c` and the word with its letters so far, and compares the next
-    letter with wrong ones; membership shows `music has the letter s` and compares a letter of the word with letters
+    letter with wrong ones. Membership shows `music has the letter s` and compares a letter of the word with letters
     that are not in it. Wrong letters are drawn as often as they occur in `words`. Every question is asked again with
     another word of the same length in the prompt, which lacks the right letter there (control "length_matched").
 
@@ -98,7 +96,7 @@ def spelling(
         words: lower-case ASCII words of two letters or more.
         tasks: "spelling", "membership" or both.
         n_wrong: wrong letters per question; chance is 1 / (1 + n_wrong).
-        shots: examples before each question, 0 to 8; a word asked about is never one.
+        shots: examples before each question, 0 to 8; a word asked about is never an example.
         seed: of the wrong letters and the control's words.
 
     Returns:
@@ -106,8 +104,8 @@ def spelling(
         words, beside chance.
 
     Raises:
-        InputError: words or numbers that cannot be used.
-        TooLong: the prompt is longer than the context.
+        InputError: words or numbers cannot be used.
+        TooLong: a prompt is longer than the context.
 
     Cost: one pass per question and candidate.
 
@@ -149,7 +147,7 @@ def spelling(
 def _check(words: list[str], tasks: Sequence[str], n_wrong: int, shots: int) -> None:
     for word in words:
         if not (isinstance(word, str) and word.isascii() and word.isalpha() and word.islower() and len(word) > 1):
-            raise InputError(f"{word!r} is not a lower-case ASCII word of two letters or more.")
+            raise InputError(f"{word!r} is not a lower-case ASCII word of two letters or more; give only such words.")
     if not words or len(set(words)) < len(words):
         raise InputError("words: give at least one, each once.")
     if isinstance(tasks, str) or not tasks or not set(tasks) <= {"spelling", "membership"}:
@@ -162,7 +160,7 @@ def _check(words: list[str], tasks: Sequence[str], n_wrong: int, shots: int) -> 
 
 
 def _partners(subject: Subject, words: list[str]) -> dict[int, list[str]]:
-    """Words of each length that the control may show: those asked about, and the vocabulary's own words."""
+    """Return the words of each length that the control may show: those asked about, and the vocabulary's own words."""
     _, own = kinds_of_tokens(subject, alphabet("ascii").word)
     found: dict[int, list[str]] = {}
     for word in dict.fromkeys([*words, *sorted({str(word) for word in own if word and word.islower()})]):
@@ -171,7 +169,7 @@ def _partners(subject: Subject, words: list[str]) -> dict[int, list[str]]:
 
 
 class _Asker:
-    """Draws the questions; those of one word do not depend on which other tasks are asked."""
+    """A source of questions; those about one word do not depend on the other tasks."""
 
     def __init__(self, words: list[str], partners: dict[int, list[str]], n_wrong: int, shots: int, seed: int) -> None:
         self.words, self.partners, self.n_wrong, self.seed = words, partners, n_wrong, seed
@@ -199,7 +197,7 @@ class _Asker:
         return list(generator.choice(list(self.letters), self.n_wrong, replace=False, p=weights / weights.sum()))
 
     def _partner(self, word: str, place: int, task: str, generator: np.random.Generator) -> str | None:
-        """A word as long in which the right letter would be wrong; None where there is none."""
+        """Draw a word of the same length in which the right letter would be wrong; None if there is none."""
         letter = word[place]
         fitting = [
             other
@@ -219,10 +217,10 @@ class _Asker:
 
 
 def _score(subject: Subject, questions: Sequence[_Question]) -> np.ndarray:
-    """Log-probability of each candidate behind its prompt, float64 [question, candidate].
+    """Return the log-probability of each candidate after its prompt, float64 [question, candidate].
 
-    The whole text is tokenised, as a tokenizer may join what ends the prompt with what begins the letter; what is
-    summed begins where the candidates' tokens first differ.
+    The whole text is tokenised, because a tokenizer may join the end of the prompt with the beginning of the letter;
+    the sum begins where the candidates' tokens first differ.
     """
     texts = [question.prompt + candidate for question in questions for candidate in question.candidates]
     tokens = subject.tokens(texts)
@@ -240,14 +238,14 @@ def _score(subject: Subject, questions: Sequence[_Question]) -> np.ndarray:
 
 
 def _shared(candidates: Sequence[Tensor]) -> int:
-    """How many first tokens all have in common."""
+    """Return the number of first tokens that all candidates share."""
     shortest = min(map(len, candidates))
     stacked = torch.stack([ids[:shortest] for ids in candidates])
     return int((stacked == stacked[0]).all(dim=0).long().cumprod(dim=0).sum())
 
 
 def _summed(ids: Tensor, first: Tensor, lengths: Tensor) -> Callable[[Tape], Tensor]:
-    """A program: the log-probability of each prompt's tokens from `first` to its end, float32 [batch]."""
+    """Return a program: the log-probability of each prompt's tokens from `first` to its end, float32 [batch]."""
     place = torch.arange(1, ids.shape[1])
     row, pos = ((place >= first[:, None]) & (place < lengths[:, None])).nonzero(as_tuple=True)
 
@@ -262,7 +260,7 @@ def _summed(ids: Tensor, first: Tensor, lengths: Tensor) -> Callable[[Tape], Ten
 
 
 def _pieces(subject: Subject, word: str) -> tuple[int, list[int]]:
-    """How many tokens the word has behind a space, and which of them holds each letter; -1 where that is unclear."""
+    """Return the number of tokens of the word after a space, and which of them holds each letter; -1 if unclear."""
     ids = subject.tokens([f" {word}"], bos=False).ids[0].tolist()
     texts = [str(subject.token_strings[index]).strip() for index in ids]
     if "".join(texts) != word:

@@ -1,4 +1,4 @@
-"""Which tokens are words of an alphabet, and which are special."""
+"""Alphabets, the tokens that are words of them, and special tokens."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import regex
 from interp.authoring import InputError, Subject, UnknownName
 
 Letters: TypeAlias = str | Sequence[str]
-"""An alphabet by name, "ascii" or a Unicode script such as "Cyrillic", or a list of letters of one alphabet."""
+"""The name of an alphabet, "ascii" or a Unicode script such as "Cyrillic", or a list of letters of one alphabet."""
 
 _ASCII = "abcdefghijklmnopqrstuvwxyz"
 
-_SCRIPTS = (  # tried in turn for letters given one by one; any other script is taken by its name
+_SCRIPTS = (  # tried in turn for a list of letters; any other script can be given by name
     *("Latin", "Greek", "Cyrillic", "Armenian", "Hebrew", "Arabic", "Devanagari", "Bengali", "Tamil", "Thai"),
     *("Georgian", "Hangul", "Hiragana", "Katakana", "Han"),
 )
@@ -30,8 +30,8 @@ class Alphabet:
     """Letters and the words made of them.
 
     Attributes:
-        letters: those asked about; None for every one that occurs in enough tokens.
-        word: what a whole word matches.
+        letters: the letters to ask about; None for every letter that occurs in enough tokens.
+        word: the pattern of a whole word.
     """
 
     letters: tuple[str, ...] | None
@@ -39,10 +39,10 @@ class Alphabet:
 
 
 def alphabet(letters: Letters) -> Alphabet:
-    """The alphabet that `letters` names or belongs to.
+    """Return the alphabet that `letters` names or belongs to.
 
     Raises:
-        InputError: no such script, or letters of several alphabets.
+        InputError: there is no such script, or the letters are of several alphabets.
 
     >>> bool(alphabet("Greek").word.fullmatch("λόγος")), bool(alphabet("ascii").word.fullmatch("don't"))
     (True, False)
@@ -62,19 +62,19 @@ def alphabet(letters: Letters) -> Alphabet:
         word = _word_of_script(script)
         if all(word.fullmatch(letter) for letter in given):
             return Alphabet(given, word)
-    raise InputError(f"the letters {list(given)} are not of one script; ask about each script's letters on their own.")
+    raise InputError(f"the letters {list(given)} are not of one script; ask about one script at a time.")
 
 
 def _word_of_script(script: str) -> regex.Pattern[str]:
     try:
-        # The extensions bring in marks that several scripts share; punctuation is left out by the general category.
+        # Script extensions add the marks that several scripts share; the general categories leave out punctuation.
         return regex.compile(rf"[\p{{Script_Extensions={script}}}&&[\p{{L}}\p{{M}}]]+", regex.VERSION1)
     except regex.error:
         raise UnknownName("script", script, ("ascii", *_SCRIPTS), "To name letters, pass them as a list.") from None
 
 
 def word_in(text: str, word: regex.Pattern[str]) -> str | None:
-    """The word a token consists of, its one space in front or behind taken off; None where it is anything else.
+    """Return the word a token consists of, without one space before or behind; None if it is anything else.
 
     >>> pattern = alphabet("ascii").word
     >>> [word_in(text, pattern) for text in (" the", "the ", "3D", " don't", " ")]
@@ -85,11 +85,11 @@ def word_in(text: str, word: regex.Pattern[str]) -> str | None:
 
 
 def kinds_of_tokens(subject: Subject, word: regex.Pattern[str]) -> tuple[np.ndarray, np.ndarray]:
-    """What each row of the vocabulary is, and its word.
+    """Return the kind of each row of the vocabulary, and its word.
 
     Returns:
-        kind, object [d_vocab]: "word"; "single_letter"; "other", a string that is no word of the alphabet; "special";
-        "unused", a row the tokenizer has no token for. And the word, object [d_vocab], "" where there is none.
+        kind, object [d_vocab]: "word"; "single_letter"; "other", a string that is not a word of the alphabet;
+        "special"; "unused", a row for which the tokenizer has no token. And the word, object [d_vocab], "" if none.
 
     Raises:
         InputError: the model came without a tokenizer.
@@ -112,15 +112,16 @@ def kinds_of_tokens(subject: Subject, word: regex.Pattern[str]) -> tuple[np.ndar
 
 
 def special_ids(tokenizer: Any) -> set[int]:
-    """Ids of tokens that are not text: start, end, padding and whatever else the tokenizer marks so."""
+    """Return the ids of tokens that are not text: start, end, padding and all others that the tokenizer marks so."""
     added = getattr(tokenizer, "added_tokens_decoder", {})
     return set(tokenizer.all_special_ids) | {index for index, token in added.items() if token.special}
 
 
 def outlying_norms(norms: np.ndarray, typical: np.ndarray) -> np.ndarray:
-    """Which norms [n] are far from those of the tokens marked `typical` [n], as those of untrained rows are: bool [n].
+    """Return which norms [n] are far from those of the tokens marked `typical` [n], as untrained rows are: bool [n].
 
-    Far is five standard deviations of the log norm, estimated from the median absolute deviation. A norm of 0 is far.
+    Far means five standard deviations of the log norm, estimated from the median absolute deviation. A norm of 0 is
+    far.
     """
     with np.errstate(divide="ignore"):
         logs = np.log(norms)

@@ -1,4 +1,4 @@
-"""What kind of token each row of the vocabulary is."""
+"""The kind of token in each row of the vocabulary."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ VOCABULARY_SCHEMA = Schema(
         "run_id",
         "token_id",
         "token",
-        Column("kind", "str", "word; single_letter; other (no word); special; unused (no token, as in padding rows)"),
-        Column("word", "str", "the token without the space around it; empty where it is no word"),
-        Column("norm", "float", "length of its embedding", low=0.0),
-        Column("glitch", "bool", "whether that length is an outlier among words, as of tokens training never showed"),
+        Column("kind", "str", "word; single_letter; other (not a word); special; unused (no token, a padding row)"),
+        Column("word", "str", "the token without the space around it; empty if it is not a word"),
+        Column("norm", "float", "norm of its embedding", low=0.0),
+        Column("glitch", "bool", "whether the norm is an outlier among words, as of tokens never seen in training"),
     ),
 )
 
 
 def _count_kinds(frame: pd.DataFrame) -> pd.DataFrame:
-    """How many rows of the vocabulary are of each kind, and how many of them are flagged."""
+    """Count the rows of each kind, and the outliers among them."""
     groups = frame.groupby(["model", "run_id", "kind"], sort=True)
     return groups.agg(n_tokens=("token_id", "size"), n_glitch=("glitch", "sum")).reset_index()
 
 
 @mark_probe(VOCABULARY_SCHEMA, summarise=_count_kinds)
 def vocabulary(subject: Source, *, letters: Letters = "ascii") -> pd.DataFrame:
-    """What every row of the vocabulary is: the words that `character_content` asks about, and what it leaves out.
+    """Classify every row of the vocabulary: the words that `character_content` asks about, and all other tokens.
 
     Args:
         subject: anything `interp.load` takes.
@@ -45,7 +45,7 @@ def vocabulary(subject: Source, *, letters: Letters = "ascii") -> pd.DataFrame:
         One row per token; `.interp.summary()` counts them by kind.
 
     Raises:
-        InputError: an unknown alphabet, no words of it, or a model without a tokenizer.
+        InputError: the alphabet is unknown or has no words, or the model came without a tokenizer.
 
     >>> frame = vocabulary("reference")
     >>> frame.interp.summary()[["kind", "n_tokens"]].values.tolist()

@@ -84,7 +84,7 @@ def test_capitals_count_or_do_not():
 
 
 def test_the_bug_is_of_one_task():
-    with pytest.raises(InputError, match="label_bug is of the task 'contains'"):
+    with pytest.raises(InputError, match="label_bug=True with task='first': leave it out, only 'contains' has it"):
         asked_of(["ab"], "first", label_bug=True)
 
 
@@ -145,7 +145,7 @@ def test_lemmas_join_inflections_and_the_strict_rule_joins_capitals():
 
 
 def test_splits_that_cannot_be():
-    with pytest.raises(InputError, match="9 different lemmas; at least 10"):
+    with pytest.raises(InputError, match="9 different lemmas; give at least 10"):
         split_groups(np.arange(9), 0)
     with pytest.raises(UnknownName, match="unknown split 'lemma'"):
         group_words(["a"], "lemma", "en")
