@@ -220,7 +220,7 @@ def _frequencies(subject: Subject, frequencies: Sequence[float] | None) -> np.nd
     given = np.asarray(frequencies, dtype=float)
     if given.shape != (subject.d_vocab,) or np.isnan(given).any():
         raise InputError(
-            f"frequencies {list(given.shape)} have a wrong shape or NaN; give [{subject.d_vocab}], one number per token."
+            f"frequencies {list(given.shape)} have a wrong shape or NaN; give one per token, [{subject.d_vocab}]."
         )
     return given
 

@@ -1,4 +1,4 @@
-"""Figures of what vectors say about letters: letter by letter, or through depth."""
+"""Figures of the letters in tokens' vectors: by letter, or by layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by readers of every kind of colour vision.
+# Okabe and Ito's colours, which readers with any colour vision can distinguish.
 _COLOURS = {
     "none": BLUE,
     "length_only": YELLOW,
@@ -27,10 +27,10 @@ _CONSTANT, _COIN = 1 / 3, 1 / 2
 
 
 def characters(frame: pd.DataFrame) -> Figure:
-    """Macro-F1 of a `character_content` frame of one model.
+    """Draw the macro-F1 of a `character_content` frame.
 
-    Weights or one layer: a column per letter, the measurement as the mean of its seeds with their range, controls as
-    the mean of theirs. Several layers: a line per condition, the mean over letters with its interval.
+    For weights or one layer: a column per letter, with the measurement as the mean of its seeds with their range, and
+    the controls as means over seeds. For several layers: a line per condition, the mean over letters with its interval.
 
     Args:
         frame: of one model, task and probe.

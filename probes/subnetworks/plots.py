@@ -1,4 +1,4 @@
-"""Figures of subnetworks: where their weights are, what they say beside controls, how they turn the residual stream."""
+"""Figures of subnetworks: places of their weights, surprisals beside controls, rotation and change of the residuals."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _CONTROLS = {
     "linear_map": (GREEN, "^"),
     "unigram": (SKY, "v"),
 }
-_OTHERS = (RED, BLACK)  # masks found in untrained models, whatever they are called
+_OTHERS = (RED, BLACK)  # masks found in untrained models, by any name
 
 
 def kept_weights(frame: pd.DataFrame, *, sparsity: float | None = None) -> Figure:
-    """Blocks x components, the share of each matrix's weights that is kept as colour; counts in the cells.
+    """Draw blocks x components: colours show the kept share of each matrix's weights, the cells hold counts.
 
     Args:
         frame: of `kept_weights` by component, one model.
-        sparsity: of the subnetwork to show, where the frame holds several; default the largest.
+        sparsity: of the subnetwork to show, if the frame holds several; None takes the largest.
     """
     rows = _one_subnetwork(frame, sparsity)
     components = list(dict.fromkeys(rows["component"]))
@@ -66,9 +66,10 @@ def kept_weights(frame: pd.DataFrame, *, sparsity: float | None = None) -> Figur
 
 
 def subnetwork_surprisal(frame: pd.DataFrame) -> Figure:
-    """Left, correlation with the bigram model by share of weights kept; right, mean surprisal with and without them.
+    """Draw the correlation with the bigram model (left) and the mean surprisal (right) by share of weights kept.
 
-    Lines across are controls that keep no weights. 95 % intervals over prompts.
+    On the right are the models with and without these weights. Horizontal lines are the full model and, dotted,
+    controls that keep no weights. Intervals are 95 % over prompts.
 
     Args:
         frame: of `subnetwork_surprisal`, one run.
@@ -85,7 +86,7 @@ def subnetwork_surprisal(frame: pd.DataFrame) -> Figure:
 
 
 def _legend_below(axes: Axes) -> None:
-    """Where no line crosses it."""
+    """Put the legend below the axes, where no line crosses it."""
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.13))
 
 
@@ -94,7 +95,7 @@ def _correlations(axes: Axes, summary: pd.DataFrame) -> None:
     _points(axes, alone[alone["control"] == "none"], "r", "subnetwork", BLUE, "o", "-")
     for control, rows in alone[alone["control"] != "none"].groupby("control", sort=False):
         colour, mark = _look(str(control), alone)
-        name = _said(str(control))
+        name = _label(str(control))
         if (rows["kept"] > 0).any():
             _points(axes, rows, "r", name, colour, mark, "--")
         else:
@@ -113,9 +114,9 @@ def _ablations(axes: Axes, summary: pd.DataFrame) -> None:
         rows = summary[(summary["condition"] == condition)]
         for control, colour, mark in (("none", BLUE, "o"), *((name, *_CONTROLS[name]) for name in list(_CONTROLS)[:2])):
             one = rows[rows["control"] == control].copy()
-            # Both by how many weights the subnetwork has.
+            # Both are drawn by the subnetwork's share of weights.
             one["kept"] = 1 - one["kept"] if condition == "minus" else one["kept"]
-            which = "subnetwork" if control == "none" else _said(control)
+            which = "subnetwork" if control == "none" else _label(control)
             _points(
                 axes, one, "surprisal", f"{'without' if condition == 'minus' else 'only'} {which}", colour, mark, style
             )
@@ -129,7 +130,7 @@ def _ablations(axes: Axes, summary: pd.DataFrame) -> None:
 
 
 def _shares(axes: Axes, kept: pd.Series) -> None:
-    """A logarithmic axis with its marks where the subnetworks are."""
+    """Make the axis logarithmic, with ticks at the subnetworks."""
     axes.set_xscale("log")
     shown = sorted(kept[kept > 0].unique())
     axes.set_xticks(shown, [f"{100 * share:.3g} %" for share in shown], fontsize=8)
@@ -161,12 +162,12 @@ def _look(control: str, rows: pd.DataFrame) -> tuple[str, str]:
     return _OTHERS[others.index(control) % len(_OTHERS)], "P"
 
 
-def _said(control: str) -> str:
+def _label(control: str) -> str:
     return control.replace("_", " ").replace("random structured", "random rows")
 
 
 def subnetwork_rotation(frame: pd.DataFrame) -> Figure:
-    """Median angle of the maps to the embedding (left) and to the last layer (right), by layer.
+    """Draw the median angle of the maps to the embedding (left) and to the last layer (right), by layer.
 
     Args:
         frame: of `subnetwork_rotation`, one run.
@@ -213,11 +214,11 @@ def _line_look(condition: str, control: str, rows: pd.DataFrame, sparsity: float
 
 
 def subnetwork_covariance(frame: pd.DataFrame, *, sparsity: float | None = None) -> Figure:
-    """Layers x layers: how alike their covariances are, in the full model, the subnetwork and a random one.
+    """Draw the similarity of the layers' covariances in the full model, the subnetwork and a random one.
 
     Args:
         frame: of `subnetwork_covariance`, one run.
-        sparsity: of the subnetwork to show, where the frame holds several; default the largest.
+        sparsity: of the subnetwork to show, if the frame holds several; None takes the largest.
     """
     require_one(frame, "model", "run_id")
     chosen = _one_subnetwork(frame[frame["condition"] == "only"], sparsity)
@@ -248,5 +249,5 @@ def _one_subnetwork(frame: pd.DataFrame, sparsity: float | None) -> pd.DataFrame
         return frame
     chosen = known[-1] if sparsity is None else sparsity
     if chosen not in known:
-        raise InputError(f"no subnetwork of sparsity {chosen} is in the frame; it holds {known}.")
+        raise InputError(f"the frame has no subnetwork of sparsity {chosen}; choose from {known}.")
     return frame[frame["sparsity"] == chosen]

@@ -126,7 +126,7 @@ def find_subnetwork(
     Raises:
         InputError: an argument cannot be used.
         UnknownName: there is no such target, unit or recipe.
-        ModelError: the bigrams are of another tokenizer, or the model's weight matrices cannot be told apart.
+        ModelError: the bigrams are of another tokenizer, or the model's weight matrices cannot be identified.
         NumericalError: the loss is no longer finite.
 
     Cost: a forward and a backward pass per step and sparsity; memory for four float32 copies of the masked weights,

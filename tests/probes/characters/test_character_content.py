@@ -413,7 +413,7 @@ def test_figures(clear):
         ({"layers": 2}, "layer 2 is not in"),
         ({"layers": "last"}, "layers='last': give 'all'"),
         ({"epochs": 0}, "epochs=0: give at least 1"),
-        ({"frequencies": [1.0]}, r"frequencies \[1\] have a wrong shape or NaN; give \[2001\]"),
+        ({"frequencies": [1.0]}, r"frequencies \[1\] have a wrong shape or NaN; give one per token, \[2001\]"),
         ({"letters": "Greek"}, "no token of .* is a word of 'Greek'"),
         ({"language": "xx"}, "no lemmas of language 'xx'"),
     ],

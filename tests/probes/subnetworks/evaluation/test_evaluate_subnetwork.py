@@ -439,7 +439,7 @@ def test_figures(small, evaluation, tmp_path):
     assert len(right.get_legend_handles_labels()[1]) == 7
     cells = evaluation.kept.interp.plot(sparsity=1.0).axes[0].texts
     assert len(cells) == 4 * 6
-    with pytest.raises(InputError, match="no subnetwork of sparsity 3 is in the frame"):
+    with pytest.raises(InputError, match="the frame has no subnetwork of sparsity 3; choose from"):
         evaluation.kept.interp.plot(sparsity=3)
     heads = kept_weights(small[0], small[1], by="head")
     with pytest.raises(InputError, match="made with by='component'"):
