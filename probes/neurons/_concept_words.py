@@ -1,4 +1,4 @@
-"""Words that stand for a concept, as tokens: some choose neurons, the others measure what the neurons do."""
+"""The words of a concept as tokens: some choose neurons, the others measure the effect of the neurons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from interp.authoring import InputError, Subject, single_token
 
 @dataclass(frozen=True)
 class ConceptWords:
-    """A concept's words, split.
+    """A concept's words, split in two.
 
     Attributes:
         seeds: words that choose neurons.
@@ -51,9 +51,9 @@ def concept_words(subject: Subject, words: Sequence[str], *, held_out: float = 0
     (2, 2, ('exuberance',))
     """
     if isinstance(words, str) or not words or not all(isinstance(word, str) and word.strip() for word in words):
-        raise InputError(f"words are a list of words, not {words!r}.")
+        raise InputError(f"words={words!r} is not a list of words; give one such as ['day', 'night'].")
     if not 0 <= held_out <= 1:
-        raise InputError(f"held_out is {held_out}; give the share of words to hold out, 0 to 1.")
+        raise InputError(f"held_out={held_out}: give the share of words to hold out, 0 to 1.")
     tokens, dropped = _tokens_of(subject, words)
     needed = 1 if held_out in (0, 1) else 2
     if len(tokens) < needed:
@@ -73,7 +73,7 @@ def concept_words(subject: Subject, words: Sequence[str], *, held_out: float = 0
 
 
 def _tokens_of(subject: Subject, words: Sequence[str]) -> tuple[dict[str, list[int]], tuple[str, ...]]:
-    """Tokens by word, and the words left out. A token belongs to the first word that has it."""
+    """Return the tokens of each word, and the words left out. A token belongs to the first word that has it."""
     tokens: dict[str, list[int]] = {}
     dropped, taken = [], set()
     for word in (word.strip() for word in words):

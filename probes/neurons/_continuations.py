@@ -1,4 +1,4 @@
-"""Texts written under steering: every prompt under all doses and under none, side by side."""
+"""Generate text under steering: every prompt under all doses and under none, side by side."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def texts_under(
     temperature: float,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """Continue every prompt under every dose; all of a prompt's rows draw from the same random numbers.
+    """Continue every prompt under every dose. All rows of a prompt draw from the same random numbers.
 
     Returns:
         `text`, `unsteered_text`, `concept_frequency`, `unsteered_frequency`, [prompts, doses] each: continuations, and
@@ -49,6 +49,6 @@ def texts_under(
 
 
 def _nothing(dose: Dose) -> Dose:
-    """The same neurons, left as they are."""
+    """Return a dose that leaves the same neurons unchanged."""
     kept = {layer: torch.ones_like(keep) for layer, keep in dose.keep.items()}
     return Dose(dose.by_layer, kept, {layer: torch.zeros_like(keep) for layer, keep in dose.keep.items()})

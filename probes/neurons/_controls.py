@@ -1,4 +1,4 @@
-"""The controls of a steering experiment: what else, of the same size, could have been done to the model."""
+"""The controls of a steering experiment: other interventions of the same size."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from interp.authoring import InputError, Subject, UnknownName
 from probes.neurons._doses import AlphaUnit, Dose, Mode, NeuronMoments, doses_of
 
 Control: TypeAlias = Literal["random", "norm_matched", "sign_flip", "direction", "mean"]
-"""Random neurons, as many in each block; the same, matched on the length of the value vector and the mean activation;
-the neurons at minus alpha; the mean of their value vectors added instead, as long as their effect; the neurons at their
-own mean, which takes the information away and has no alpha."""
+"""What stands in for the neurons. "random": as many random neurons in each block. "norm_matched": neurons of similar
+value-vector norm and mean activation. "sign_flip": the neurons at minus alpha. "direction": the mean of their value
+vectors, scaled to the norm of their effect. "mean": the neurons at their own mean, which removes their information and
+has no alpha."""
 
 _NEAREST = 5  # a matched neuron is drawn from among so many nearest
 
@@ -33,7 +34,7 @@ class Conditions(NamedTuple):
 
 
 def need_moments(controls: Sequence[Control], alpha_unit: AlphaUnit) -> bool:
-    """Tell whether `conditions` must know what the neurons do on the texts."""
+    """Check whether `conditions` needs the neurons' moments on the texts."""
     return alpha_unit == "sd" or not {"norm_matched", "mean"}.isdisjoint(controls)
 
 
@@ -48,14 +49,14 @@ def conditions(
     alpha_unit: AlphaUnit,
     seed: int,
 ) -> Conditions:
-    """Make a dose per alpha for the measurement and for each control; what is the same in two of them is one dose.
+    """Make a dose per alpha for the measurement and for each control. A dose that two of them share is made once.
 
     Args:
         subject: the model.
         by_layer: the neurons, int64 [n] per block.
         alphas: see `probes.neurons._doses.Mode`.
         controls: see `Control`.
-        known: moments of the blocks' neurons where `need_moments`, else anything.
+        known: moments of the blocks' neurons if `need_moments`, else empty.
         mode: see `probes.neurons._doses.Mode`.
         alpha_unit: see `probes.neurons._doses.AlphaUnit`.
         seed: of the random neurons.
@@ -85,7 +86,7 @@ def conditions(
             others = other_neurons(subject, by_layer, known, seed, matched=control == "norm_matched")
             found[control] = numbers(doses(others))
         elif control == "sign_flip":
-            # Flipped or not, a dose of nothing is the same.
+            # A dose of zero is the same with either sign.
             flipped = zip(alphas, found["none"], doses(by_layer, -1.0), strict=True)
             found[control] = [same if alpha == 0 else numbers([dose])[0] for alpha, same, dose in flipped]
         elif control == "direction":
@@ -100,9 +101,9 @@ def conditions(
 def other_neurons(
     subject: Subject, by_layer: Mapping[int, Tensor], known: Mapping[int, NeuronMoments], seed: int, *, matched: bool
 ) -> dict[int, Tensor]:
-    """As many neurons in each block, none of them chosen: at random, or near the chosen ones, int64 [n] per block.
+    """Draw as many neurons in each block that were not chosen: at random or matched, int64 [n] per block.
 
-    Near means by rank of the value vector's length and of the mean activation within the block.
+    Matched neurons are near the chosen ones in rank of value-vector norm and of mean activation within the block.
     """
     others = {}
     for layer, chosen in by_layer.items():

@@ -1,4 +1,4 @@
-"""Dose-response curves summed up: is there an effect, is it monotone, is it more than the controls at equal damage."""
+"""Summarise dose-response curves: is there an effect, is it monotone, does it exceed the controls at equal damage?"""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from interp.authoring import InputError
 from interp.stats import bootstrap_over_prompts, count_draws, draw_units, interval
 
 _KEYS = ["model", "run_id", "concept", "control"]
-# How far from the mean prediction the mean measured change of logits may be for the prediction to hold: this share of
-# it, or so many logits where it is next to nothing.
+# The prediction holds where the mean measured change of logits is within this share of the mean prediction, or within
+# so many logits where the prediction is near zero.
 _SHARE, _LOGITS = 0.25, 0.1
 
 
@@ -26,7 +26,7 @@ def summarise_steering(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Sum a steering frame up; intervals are bootstraps over prompts.
+    """Summarise a steering frame, with bootstrap intervals over prompts.
 
     Args:
         frame: of `steer`.
@@ -47,7 +47,7 @@ def summarise_steering(
         InputError: another `by`, or no rows.
     """
     if frame.empty:
-        raise InputError("there is nothing to sum up: the frame has no rows.")
+        raise InputError("the frame has no rows to summarise; give one of steer.")
     output = frame[frame["layer"] == frame.groupby("run_id")["layer"].transform("max")]
     options: dict[str, Any] = {"level": level, "n_resamples": n_resamples, "seed": seed}
     if by in ("alpha", "layer"):
@@ -55,7 +55,7 @@ def summarise_steering(
         chosen, keys = (output, []) if by == "alpha" else (frame, ["layer"])
         return bootstrap_over_prompts(chosen, [*_KEYS, "alpha", *keys], values, **options)
     if by != "control":
-        raise InputError(f"cannot sum steering up by {by!r}; choose 'control', 'alpha' or 'layer'.")
+        raise InputError(f"by={by!r}: choose 'control', 'alpha' or 'layer'.")
     rows = []
     for _, one in output.groupby(["model", "run_id", "concept"], sort=False):
         rows += _conditions(one, at_kl, **options)
@@ -65,7 +65,7 @@ def summarise_steering(
 def _conditions(
     frame: pd.DataFrame, at_kl: float, *, level: float, n_resamples: int, seed: int
 ) -> list[dict[str, Any]]:
-    """One row per condition of one run."""
+    """Return one row per condition of one run."""
     n_prompts = frame["prompt_id"].nunique()
     # The first row of weights is the sample itself, the others are resamples.
     counts = count_draws(draw_units(n_prompts, n_resamples, seed))
@@ -107,7 +107,7 @@ _EXCESS = ("excess", "excess_low", "excess_high")
 
 
 def effect_at(kl: np.ndarray, effect: np.ndarray, target: float) -> float:
-    """The effect where the curve of effect against KL, from (0, 0) on, passes a KL; NaN where it does not reach it.
+    """Interpolate the effect at a KL on the curve of effect against KL, from (0, 0); NaN beyond its end.
 
     >>> effect_at(np.array([0.1, 0.4]), np.array([1.0, 2.0]), 0.25)
     1.5
@@ -120,7 +120,7 @@ def effect_at(kl: np.ndarray, effect: np.ndarray, target: float) -> float:
 
 
 def _spearman(alphas: np.ndarray, effect: np.ndarray) -> np.ndarray:
-    """Spearman's correlation of alpha and effect for each prompt, [prompts]; NaN where either is constant."""
+    """Compute Spearman's correlation of alpha and effect per prompt, [prompts]; NaN where either is constant."""
     ranks, order = rankdata(effect, axis=1), rankdata(alphas)
     ranks, order = ranks - ranks.mean(axis=1, keepdims=True), order - order.mean()
     with np.errstate(invalid="ignore"):
@@ -129,7 +129,7 @@ def _spearman(alphas: np.ndarray, effect: np.ndarray) -> np.ndarray:
 
 
 def _weighted_mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Means over prompts under each row of weights, missing values left out."""
+    """Average over prompts under each row of weights, leaving missing values out."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         means: np.ndarray = (weights @ np.where(known, values, 0.0)) / (weights @ known)
@@ -137,7 +137,7 @@ def _weighted_mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _linearity(alphas: np.ndarray, measured: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """How the predicted change of logits, [prompts, alphas], does beside the measured one."""
+    """Compare the predicted change of logits with the measured one, [prompts, alphas] each."""
     nothing = dict.fromkeys(("slope", "r", "linear_until"), float("nan"))
     if np.isnan(predicted).any() or not (predicted**2).sum() > 0:
         return nothing

@@ -1,6 +1,6 @@
-"""Setting neurons to chosen values while a model runs (Häon et al., 2025).
+"""Set neurons to chosen values while a model runs (Häon et al., 2025).
 
-A `Dose` says what becomes of some neurons in one row of a batch; a batch of several doses runs them side by side. The
+A `Dose` edits some neurons in one row of a batch; a batch of several doses runs them side by side. The
 local effect is exact: a neuron that goes from m to m' adds (m' - m) times its value vector to what its MLP writes.
 """
 
@@ -19,28 +19,28 @@ from interp.authoring import InputError, Subject, Tokens, UnknownName
 from interp.model.sites import Edit, Site, recording
 
 Mode: TypeAlias = Literal["override", "add", "scale"]
-"""A neuron at m becomes alpha (the paper's), m + alpha, or m · alpha."""
+"""The new value of a neuron at m: "override" alpha (the paper's), "add" m + alpha, "scale" m · alpha."""
 
 AlphaUnit: TypeAlias = Literal["raw", "sd"]
-"""Alpha as it is, or in standard deviations of each neuron on a reference text."""
+"""The unit of alpha: "raw", or "sd", the standard deviation of each neuron on a reference text."""
 
 Positions: TypeAlias = Literal["all", "generated", "last"]
-"""Every position; tokens that were generated; the prompt's last token, where generation starts, and those."""
+"""Where to edit: at all positions, at generated tokens, or at the prompt's last token and generated ones."""
 
 Where: TypeAlias = Callable[[Tensor], Tensor]
-"""Neurons [rows, pos, d_mlp] passing through -> positions to edit, bool [rows or 1, pos]."""
+"""(activations [rows, pos, d_mlp]) -> positions to edit, bool [rows or 1, pos]."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dose:
-    """What becomes of some neurons: an activation m turns into keep · m + put.
+    """An edit of some neurons: an activation m becomes keep · m + put.
 
     Attributes:
         by_layer: the neurons, int64 [n] per block.
         keep: [n] per block.
         put: [n] per block.
-        along: leave the neurons alone, and add to what their MLP writes a vector as long as the edit's own effect would
-            be, along the mean of their value vectors: the concept as one direction.
+        along: leave the neurons unchanged, and add to the MLP's output a vector along the mean of their value vectors,
+            with the norm that the edit's effect would have: the concept as one direction.
     """
 
     by_layer: Mapping[int, Tensor]
@@ -51,7 +51,7 @@ class Dose:
 
 @dataclass(frozen=True)
 class NeuronMoments:
-    """Of each neuron of a block over the tokens of some texts: mean and standard deviation, float32 [d_mlp] each."""
+    """The mean and standard deviation of a block's neurons over the tokens of some texts, float32 [d_mlp] each."""
 
     mean: Tensor
     sd: Tensor
@@ -65,7 +65,7 @@ def doses_of(
     alpha_unit: AlphaUnit = "raw",
     sd: Mapping[int, Tensor] | None = None,
 ) -> list[Dose]:
-    """One dose per alpha.
+    """Make one dose per alpha.
 
     Args:
         by_layer: neurons, int64 [n] per block.
@@ -99,7 +99,7 @@ def doses_of(
 def steered(
     subject: Subject, doses: Sequence[Dose], *, positions: Positions, skip_bos: bool, note: Mapping[str, Any]
 ) -> Iterator[None]:
-    """Every pass of the subject within the block runs under one dose, or `generate` with one dose per text.
+    """Run every forward pass within the context under one dose, or `generate` under one dose per text.
 
     Raises:
         UnknownName: there is no such choice of positions.
@@ -113,7 +113,7 @@ def steered(
 
 
 def edits_of(subject: Subject, doses: Sequence[Dose], where: Where) -> list[tuple[Site, Edit]]:
-    """The edits that give each row of a batch its dose, or every row the only one; all doses have as many neurons."""
+    """Return the edits that give each row of a batch its dose, or all rows the only one. Doses have equal sizes."""
     edits: list[tuple[Site, Edit]] = []
     for layer in doses[0].by_layer:
         block = _Block(doses, layer, where, subject.value_vectors(layer))
@@ -124,7 +124,7 @@ def edits_of(subject: Subject, doses: Sequence[Dose], where: Where) -> list[tupl
 
 
 class _Block:
-    """The doses of one block, stacked: [doses, n]."""
+    """The doses of one block, stacked to [doses, n]."""
 
     def __init__(self, doses: Sequence[Dose], layer: int, where: Where, vectors: Tensor) -> None:
         device = vectors.device
@@ -137,7 +137,7 @@ class _Block:
         self.shift = vectors.new_zeros(0)  # what to add to what the MLP writes, [rows along, pos, d_model]
 
     def on_neurons(self, value: Tensor) -> Tensor:
-        """Edit neurons [rows, pos, d_mlp], and note what rows along a direction get instead."""
+        """Edit activations [rows, pos, d_mlp], and keep the shift for the rows that are edited along a direction."""
         where = self.where(value)[..., None]
         at = self.neurons[:, None].expand(-1, value.shape[1], -1).expand(len(value), -1, -1)
         own = value.gather(2, at)
@@ -149,19 +149,19 @@ class _Block:
         return value.scatter(2, at, changed)
 
     def on_written(self, value: Tensor) -> Tensor:
-        """Add to what the MLP writes, [rows, pos, d_model], in the rows along a direction."""
+        """Add the shift to the MLP's output [rows, pos, d_model], in the rows that are edited along a direction."""
         along = self.along.expand(len(value)).nonzero()[:, 0]
         return value.index_add(0, along, self.shift.to(value))
 
 
 def written(dose: Dose, layer: int, activations: Tensor, edited: Tensor, vectors: Tensor) -> Tensor:
-    """What a dose adds to what the MLP of a block writes, [batch, pos, d_model].
+    """Compute what a dose adds to the MLP's output of a block, [batch, pos, d_model].
 
     Args:
-        dose: what becomes of some neurons.
+        dose: the edit.
         layer: the block.
-        activations: of its neurons, undosed, [batch, pos, d_mlp].
-        edited: where the dose is given, bool [batch, pos].
+        activations: clean activations of its neurons, [batch, pos, d_mlp].
+        edited: the positions to edit, bool [batch, pos].
         vectors: value vectors of the block, [d_mlp, d_model].
     """
     neurons = dose.by_layer[layer].to(vectors.device)
@@ -171,7 +171,7 @@ def written(dose: Dose, layer: int, activations: Tensor, edited: Tensor, vectors
 
 
 def along_mean(change: Tensor, values: Tensor) -> Tensor:
-    """A change of neurons as a vector of the same length and sense along the mean of their value vectors.
+    """Turn a change of neurons into a vector of the same norm and sign along the mean of their value vectors.
 
     Args:
         change: of the activations, [rows, pos, n].
@@ -187,7 +187,7 @@ def along_mean(change: Tensor, values: Tensor) -> Tensor:
 
 
 def moments(subject: Subject, tokens: Tokens, layers: Sequence[int]) -> dict[int, NeuronMoments]:
-    """Mean and standard deviation of every neuron of some blocks over the tokens of some texts, position 0 left out.
+    """Measure the mean and standard deviation of every neuron of some blocks over texts, without position 0.
 
     Raises:
         InputError: no text has a second token.
@@ -202,7 +202,7 @@ def moments(subject: Subject, tokens: Tokens, layers: Sequence[int]) -> dict[int
         with recording([subject.site("neurons", layer) for layer in layers]) as seen:
             subject.run(batch.ids, lambda tape: tape.last[:, -1])
         for layer, value in zip(layers, seen, strict=True):
-            assert value is not None  # `recording` sees to it
+            assert value is not None  # `recording` raises otherwise
             kept = value.reshape(*batch.ids.shape, -1)[counted.to(value.device)].double()
             sums[layer] += torch.stack([kept.sum(dim=0), kept.square().sum(dim=0)]).cpu()
     if not n_tokens:
@@ -215,7 +215,7 @@ def moments(subject: Subject, tokens: Tokens, layers: Sequence[int]) -> dict[int
 
 
 def _wherever(subject: Subject, positions: Positions, skip_bos: bool, n_doses: int) -> Where:
-    """Positions to edit in whatever pass comes, told from where the subject stands in its texts."""
+    """Return a function that selects the positions to edit, for prompts and for generation steps."""
 
     def where(value: Tensor) -> Tensor:
         now = subject.generating

@@ -1,4 +1,4 @@
-"""What steering does to the next-token distribution: all doses of a batch replayed side by side, and read out."""
+"""Measure how steering changes the next-token distribution: replay all doses of a batch side by side, and read out."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from interp.model.tape import Tape
 from probes.neurons._doses import Dose, edits_of, written
 
 Clean: TypeAlias = Mapping[int, tuple[Tensor, Tensor]]
-"""Of each edited block: its neurons and what its MLP writes, undosed, as they passed."""
+"""Clean activations and MLP output of each edited block."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """Beside the unsteered model, per place read, dose and row; float32 [places, doses, rows], on the CPU.
+    """Changes from the unsteered model, float32 [places, doses, rows], on the CPU.
 
     Attributes:
         log_prob: change of the log-probability of the concept's tokens together, nats.
         logit: change of their mean logit.
-        predicted: the same by the direct path to first order, at the output alone; NaN elsewhere, and where a norm
-            stands between the MLP and the stream.
+        predicted: the same by the direct path to first order, at the output alone; NaN at other places, and if the
+            model normalises the MLP output.
         kl: KL(unsteered || steered), nats.
         loss: change of the actual next token's loss, nats; NaN where the text ends.
     """
@@ -44,7 +44,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class EffectRows:
-    """Where a batch is edited and read.
+    """The positions of a batch that are edited, and those that are read.
 
     Attributes:
         edited: bool [batch, pos].
@@ -63,8 +63,9 @@ def effect_of(
 ) -> Effect:
     """Run every dose on a batch and compare it with the unsteered model.
 
-    One clean pass is recorded. The doses ride together, and only through the blocks behind the first edited one, whose
-    output they change by value vectors alone; where more stands behind its MLP, a norm say, it is run too.
+    One clean forward pass is recorded. All doses run together, and only through the blocks after the first edited one:
+    there a dose changes the output by value vectors alone. If the MLP output passes through more, such as a norm, the
+    edited block runs too.
 
     Args:
         subject: the model.
@@ -79,7 +80,7 @@ def effect_of(
     riders = max(1, subject.batch_tokens() // ids.numel())
 
     def program(tape: Tape) -> list[dict[str, Tensor]]:
-        # Taken before replays pass there too; the clean pass has filled every place.
+        # Taken before replays overwrite it; the clean pass has filled every place.
         clean: Clean = dict(zip(blocks, zip(seen[::2], seen[1::2], strict=True), strict=True))  # type: ignore[arg-type]
         at = rows.row.to(tape.last.device), rows.pos.to(tape.last.device)
         finals = _replayed(subject, tape, doses, clean, rows, at, layers, riders)
@@ -115,7 +116,7 @@ def _replayed(
     layers: Sequence[int],
     riders: int,
 ) -> list[list[Tensor]]:
-    """Residuals of each dose at each layer, [rows, d_model]."""
+    """Return the residuals of each dose at each layer, [rows, d_model]."""
     first = min(doses[0].by_layer, default=tape.n_layers)
     n_batch = len(rows.edited)
     edited = rows.edited.to(tape.last.device)
@@ -141,7 +142,7 @@ def _replayed(
 
 @contextmanager
 def _dosed(subject: Subject, doses: Sequence[Dose], start: int, edited: Tensor) -> Iterator[None]:
-    """Each row under its dose, in the blocks from `start` on."""
+    """Edit each row by its dose, in the blocks from `start` on."""
     left = [
         replace(dose, by_layer={layer: of for layer, of in dose.by_layer.items() if layer >= start}) for dose in doses
     ]
@@ -154,9 +155,9 @@ def _dosed(subject: Subject, doses: Sequence[Dose], start: int, edited: Tensor) 
 def _added_behind(
     subject: Subject, tape: Tape, first: int, doses: Sequence[Dose], clean: Clean, edited: Tensor
 ) -> list[Tensor] | None:
-    """What each dose adds to the output of the first edited block, [batch, pos, d_model]; None if that is not all.
+    """Return what each dose adds to the first edited block's output, [batch, pos, d_model]; None if that is not all.
 
-    Up to that block's neurons nothing differs. Whether behind them nothing but a sum follows is tried on the largest.
+    The shortcut is valid if the block's output changes by exactly the added vectors; it is checked on the largest dose.
     """
     vectors = subject.value_vectors(first)
     activations = clean[first][0].reshape(*edited.shape, -1)
@@ -165,7 +166,7 @@ def _added_behind(
     only_here = replace(doses[largest], by_layer={first: doses[largest].by_layer[first]})
     with _dosed(subject, [only_here] * len(edited), first, edited):
         ran = tape.run_block(first, tape.residual(first))
-    # A few roundings of float32 sums over the neurons; in half precision the block is simply run.
+    # A few roundings of float32 sums over the neurons. In half precision the check fails, and the block is run.
     close = (ran - tape.residual(first + 1) - added[largest]).abs().max() <= 1e-5 * ran.abs().max()
     return added if close else None
 
@@ -177,7 +178,7 @@ def _same(edited: Tensor, value: Tensor) -> Tensor:
 def _measured(
     head: Head, states: Sequence[Tensor], readout: Readout, concept: Tensor, following: Tensor
 ) -> dict[str, Tensor]:
-    """Changes of all states but the first, beside it, [doses, rows] each."""
+    """Measure how all states differ from the first, [doses, rows] each."""
     device = states[0].device
     n_rows = len(following)
     after = following.clamp(min=0).to(device)[:, None]
@@ -185,7 +186,7 @@ def _measured(
     log_prob, logit, loss = [], [], []
     for state, top, top_log_prob in zip(states, readout.top_id, readout.top_log_prob, strict=True):
         logits = logits_of(head, state, torch.cat([ids, top.to(device)], dim=1))
-        # The normaliser by way of the most probable token, whose logit and log-probability are both known.
+        # The normaliser follows from the most probable token, whose logit and log-probability are both known.
         log_total = logits[:, -1] - top_log_prob[:, 0].to(device)
         log_prob.append(logits[:, : len(concept)].logsumexp(dim=1) - log_total)
         logit.append(logits[:, : len(concept)].mean(dim=1))
@@ -195,14 +196,14 @@ def _measured(
 
 
 def logits_of(head: Head, state: Tensor, ids: Tensor) -> Tensor:
-    """Logits of chosen tokens alone, float32: residuals [rows, d_model], tokens [rows, t] -> [rows, t]."""
-    assert head.weight is not None  # missing on NDIF alone, where no neuron can be edited
+    """Compute the logits of chosen tokens only: residuals [rows, d_model], tokens [rows, t] -> float32 [rows, t]."""
+    assert head.weight is not None  # missing only on NDIF, where neurons cannot be edited
     logits = torch.einsum("rd,rtd->rt", head.norm(state), head.weight[ids])
     return head.transform(logits if head.bias is None else logits + head.bias[ids]).float()
 
 
 def _slope(head: Head, base: Tensor, concept: Tensor) -> Tensor:
-    """Gradient of the concept's mean logit by the residual, [rows, d_model]."""
+    """Compute the gradient of the concept's mean logit with respect to the residual, [rows, d_model]."""
     with torch.enable_grad():
         state = base.detach().requires_grad_()
         logits = logits_of(head, state, concept.to(base.device).expand(len(base), -1))
@@ -213,7 +214,7 @@ def _slope(head: Head, base: Tensor, concept: Tensor) -> Tensor:
 def _predicted(
     subject: Subject, doses: Sequence[Dose], clean: Clean, rows: EffectRows, at: tuple[Tensor, Tensor], slope: Tensor
 ) -> Tensor:
-    """What doses change by the direct path given the unsteered activations, [doses, rows]; NaN behind a norm."""
+    """Predict the change of each dose by the direct path, [doses, rows]; NaN if the MLP output is normalised."""
     total = torch.zeros(len(doses), len(slope), device=slope.device)
     edited = rows.edited.to(slope.device)[at][None]
     for layer, passed in clean.items():
@@ -227,7 +228,7 @@ def _predicted(
 
 
 def _adds_value_vectors(activations: Tensor, written: Tensor, vectors: Tensor, n_rows: int = 4) -> bool:
-    """Whether what the MLP writes is its activations times its value vectors, and a bias: no norm in between."""
+    """Check that the MLP output is its activations times its value vectors, plus a bias, without a norm."""
     products = activations[:n_rows] @ vectors
     bias = written[:n_rows] - products
     return bool((bias - bias[:1]).norm() <= 0.05 * products.norm())

@@ -1,4 +1,4 @@
-"""The gain of a model's final norm, whatever the architecture keeps of it."""
+"""Measure the gain of a model's final norm, however the architecture stores it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from interp.model.tape import Tape
 
 
 def final_gain(subject: Subject) -> tuple[Tensor, bool]:
-    """The gain of the final norm, float32 [d_model], and whether it takes the mean over d_model off first.
+    """Return the gain of the final norm, float32 [d_model], and whether the norm first subtracts the mean over d_model.
 
-    Read off what the norm does, for architectures keep different things: a gain, a gain less one, none, no norm at all.
+    The gain is measured on inputs, because architectures store different things: a gain, a gain minus one, or none.
     """
-    # A power of two: halved and doubled without rounding; beside its square the norm's epsilon is nothing.
+    # A power of two, so that halving and doubling do not round; its square makes the norm's epsilon negligible.
     level = torch.full((subject.d_model,), 1024.0)
     signs = level.clone()
     signs[1::2] *= -1
@@ -25,7 +25,7 @@ def final_gain(subject: Subject) -> tuple[Tensor, bool]:
         return (tape.head.norm(at[None]) - tape.head.norm(-at[None]))[0].float().cpu() / 2  # without a bias
 
     of_level, of_signs, of_double = subject.run(torch.zeros(1, 1, dtype=torch.long), program)
-    if of_double.norm() > 1.5 * of_signs.norm():  # no norm: what goes in twice as long comes out twice as long
+    if of_double.norm() > 1.5 * of_signs.norm():  # no norm: twice the input gives twice the output
         return (of_signs / signs).to(subject.device), False
     centred = bool(of_level.norm() < 1e-2 * of_signs.norm())
     scaled = signs - signs.mean() if centred else signs

@@ -1,8 +1,8 @@
 """The embedding basis (Geva et al., 2022): the vocabulary as directions in the residual stream.
 
 A neuron that is active at m adds m times its value vector v to the stream, and by the direct path m (v · u_w) to the
-logit of every token w. Reading v in these directions says which tokens the neuron promotes. Mean and standard deviation
-of a reading over the whole vocabulary follow from the mean and covariance of the directions, without the reading.
+logit of every token w. Reading v in these directions shows which tokens the neuron promotes. The mean and standard
+deviation of a reading over the vocabulary follow from the mean and covariance of the directions, without the reading.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from interp.authoring import Subject, UnknownName
 from probes.neurons._final_gain import final_gain
 
 Basis: TypeAlias = Literal["unembedding", "normed_unembedding", "embedding"]
-"""Which directions stand for tokens: W_U as it is (the paper's), W_U behind the final norm's gain, or W_E."""
+"""The directions that stand for tokens: W_U unchanged (the paper's), W_U times the final norm's gain, or W_E."""
 
 
 @dataclass(frozen=True, eq=False)
 class TokenBasis:
-    """Directions of all tokens.
+    """The directions of all tokens.
 
     Attributes:
-        tokens: float32 [d_vocab, d_model], less their mean: readings come out centred over the vocabulary.
-        mean: what was taken off, float32 [d_model].
-        centred: whether vectors lose their mean over d_model before they are read, as under LayerNorm.
+        tokens: float32 [d_vocab, d_model], minus their mean, so that readings are centred over the vocabulary.
+        mean: the mean that was subtracted, float32 [d_model].
+        centred: whether vectors are centred over d_model before they are read, as LayerNorm does.
     """
 
     tokens: Tensor
@@ -36,19 +36,19 @@ class TokenBasis:
     centred: bool
 
     def prepared(self, vectors: Tensor) -> Tensor:
-        """Vectors [n, d_model] as they are read: float32, centred where the basis says so."""
+        """Convert vectors [n, d_model] to float32, and centre them if the basis does."""
         vectors = vectors.float()
         return vectors - vectors.mean(dim=1, keepdim=True) if self.centred else vectors
 
     @cached_property
     def covariance(self) -> Tensor:
-        """Of the tokens' directions over the vocabulary, float32 [d_model, d_model]."""
+        """The covariance of the tokens' directions over the vocabulary, float32 [d_model, d_model]."""
         return self.tokens.T @ self.tokens / len(self.tokens)
 
     def sd(self, prepared: Tensor) -> Tensor:
-        """Standard deviation over the vocabulary of the readings of prepared vectors [n, d_model]: [n].
+        """Compute the standard deviation over the vocabulary of each prepared vector's reading, [n, d_model] -> [n].
 
-        From the covariance, which costs as much as reading d_model vectors; fewer vectors than that are read.
+        The covariance costs as much as reading d_model vectors, so fewer vectors than that are read instead.
         """
         if len(prepared) < len(self.mean) and "covariance" not in vars(self):
             parts = [(some @ self.tokens.T).square().mean(dim=1) for some in torch.split(prepared, 64)]
@@ -59,13 +59,13 @@ class TokenBasis:
 
 
 def token_basis(subject: Subject, basis: Basis = "unembedding") -> TokenBasis:
-    """The directions of a model's tokens.
+    """Return the directions of a model's tokens.
 
     Args:
         subject: the model.
-        basis: "unembedding": W_U, untouched, as in the paper. "normed_unembedding": W_U behind the gain of the final
-            norm, and for LayerNorm less the mean over d_model: what a vector does to the logits up to the scale of the
-            final norm. "embedding": W_E, the same as W_U where they are tied.
+        basis: "unembedding": W_U unchanged, as in the paper. "normed_unembedding": W_U times the gain of the final
+            norm, minus the mean over d_model for LayerNorm: the effect of a vector on the logits up to the scale of
+            the final norm. "embedding": W_E, the same as W_U where they are tied.
 
     Raises:
         UnknownName: there is no such basis.

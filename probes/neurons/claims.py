@@ -21,7 +21,7 @@ _ALPHAS = (1.0, 2.0, 4.0, 8.0)
 
 
 def steered(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:
-    """Dose and response of up to twenty neurons that promote words of time, chosen by half of them."""
+    """Steer with up to twenty neurons that promote words of time, chosen by half of the words."""
     neurons = concept_neurons(subject, WORDS.split(), n=20, min_hits=2, concept=CONCEPT, seed=seed)
     return steer(
         subject, texts[["prompt_id", "text"]], neurons, alphas=_ALPHAS, alpha_unit="sd",
@@ -37,19 +37,19 @@ def _strongest(frame: pd.DataFrame, control: str) -> pd.Series:
 
 
 def against(frame: pd.DataFrame, control: str) -> tuple[pd.Series, pd.Series]:
-    """Change of log P(held-out words) in nats at the largest dose, against that of a control."""
+    """Return the change of log P(held-out words) in nats at the largest dose, and that of a control."""
     return _strongest(frame, "none"), _strongest(frame, control)
 
 
 def dose_response(frame: pd.DataFrame) -> pd.Series:
-    """For each prompt, whether every dose raises log P(held-out words) further than the dose before."""
+    """Check for each prompt that every dose raises log P(held-out words) further than the dose before."""
     own = frame[frame["control"] == "none"].pivot(index="prompt_id", columns="alpha", values="delta_log_prob")
     own.insert(0, 0.0, 0.0)  # the unsteered model, from which changes are counted
     return (own.diff(axis=1).iloc[:, 1:] > 0).all(axis=1).astype(float)
 
 
 def readable(frame: pd.DataFrame) -> pd.Series:
-    """For each neuron, whether its top token stands out further than 95 % of its block's random directions do."""
+    """Check for each neuron that its top token stands out further than 95 % of its block's random directions do."""
     top = frame[frame["k"] == 0]
     random = top[top["control"] == "random"].groupby("layer")["zscore"].quantile(0.95)
     own = top[top["control"] == "none"]
@@ -57,7 +57,7 @@ def readable(frame: pd.DataFrame) -> pd.Series:
 
 
 def later_reads_better(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Standing-out (z-score) of neurons' top tokens in the second half of the blocks, against the first half."""
+    """Return the z-scores of neurons' top tokens in the second half of the blocks, and in the first half."""
     own = frame[(frame["k"] == 0) & (frame["control"] == "none")]
     layers = np.sort(own["layer"].unique())
     table = own.pivot(index="neuron", columns="layer", values="zscore")
@@ -108,7 +108,7 @@ def _reading(
 
 
 def prediction_neurons(frame: pd.DataFrame) -> pd.Series:
-    """For each neuron of the last half of the blocks, whether it is a prediction or suppression neuron."""
+    """Check for each neuron of the last half of the blocks that it is a prediction or suppression neuron."""
     rows = frame[frame["control"] == "none"]
     late = rows[rows["layer"] >= n_blocks(rows) // 2]
     return (late["kind"] != "neither").astype(float).reset_index(drop=True)
@@ -134,7 +134,7 @@ CLAIMS = (
     _steering(
         "neurons_matter",
         "a concept's neurons raise held-out words more than their mean direction, as long, does",
-        "It is the cluster of neurons that is said to carry the concept. The paper does not compare with adding a "
+        "The paper holds that the cluster of neurons carries the concept. It does not compare with adding a "
         "direction, which is the control here.",
         partial(against, control="direction"),
         above="control",
@@ -165,9 +165,8 @@ CLAIMS = (
         "Patterns of lower layers are shallow and their values say little of the output; from the upper layers on, "
         "values agree with next tokens (Geva et al., 2021). The control is the first half of the blocks.",
         later_reads_better,
-        "Neurons of one number in every block are taken together, though the number means nothing: neurons of unlike "
-        "blocks are unrelated, so that the interval is that of two samples of them. It is over neurons, not over "
-        "blocks, of which there are too few.",
+        "Neurons with the same number in every block are averaged, although neurons of different blocks are unrelated: "
+        "the interval is that of two samples. It is over neurons, because there are too few blocks.",
         None,
         above="control",
     ),
@@ -175,7 +174,7 @@ CLAIMS = (
         id="neurons.prediction",
         statement="over one in a hundred late neurons promotes or suppresses a few tokens",
         paper=papers.STAGES_OF_INFERENCE,
-        says="Prediction and then suppression neurons, told by the kurtosis (above 10) and skew of their output "
+        says="Prediction and then suppression neurons, defined by the kurtosis (above 10) and skew of their output "
         "weights' cosines with the unembedding, grow in number in the second half of the depth. The paper has no "
         "control; here random directions, of which none passes, are in the probe's frame.",
         probe="neuron_kinds",

@@ -43,7 +43,7 @@ CONCEPT_SCORES = Schema(
 
 
 def summarise_scores(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per concept, control and layer: how many neurons are candidates, and their mean and best score."""
+    """Count the candidates per concept, control and layer, with their mean and best score."""
     by = ["model", "run_id", "concept", "control", "layer"]
     return frame.groupby(by, observed=True)["score"].agg(n_neurons="size", score="mean", score_max="max").reset_index()
 
@@ -60,7 +60,7 @@ def concept_scores(
     concept: str | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """All candidate neurons of a concept, best first; arguments and errors as in `concept_neurons`.
+    """Score all neurons that promote the words of a concept, best first. Arguments and errors are `concept_neurons`'.
 
     Args:
         subject: see `concept_neurons`.
@@ -76,7 +76,7 @@ def concept_scores(
         One row per neuron with at least `min_hits` seed tokens among its top ten, and rows with control "random_tokens"
         for as many tokens drawn at random: how many candidates chance gives.
 
-    Cost: a few hundred columns of the vocabulary for every neuron, then ever more for ever fewer neurons.
+    Cost: a few hundred columns of the vocabulary for every neuron, then more columns for fewer neurons.
 
     >>> words = ["time", "day", "moment", "hour", "night", "week"]
     >>> frame = concept_scores("reference", words=words, layers=[6, 7], min_hits=2)
@@ -95,7 +95,7 @@ def concept_scores(
     min_hits = _checked_hits(min_hits, split)
     values = {layer: run.subject.value_vectors(layer) for layer in chosen_layers(run.subject, layers)}
     read = token_basis(run.subject, basis)
-    # One order of the vocabulary for all layers: the first columns rule most neurons out, whichever they are.
+    # One order of the vocabulary for all layers: any first columns rule most neurons out.
     order, drawn = _permutations(run.subject.d_vocab, seed)
     by_control = {"none": split.seed_ids, "random_tokens": drawn[: len(split.seed_ids)]}
     tables = [_candidates(read, values, ids, order, min_hits).assign(control=name) for name, ids in by_control.items()]
@@ -116,7 +116,7 @@ def concept_neurons(
     concept: str | None = None,
     seed: int = 0,
 ) -> NeuronSet:
-    """The `n` neurons that promote a concept's words most.
+    """Choose the `n` neurons that promote a concept's words most.
 
     Args:
         subject: anything `interp.load` takes.
@@ -145,7 +145,7 @@ def concept_neurons(
     model = load(subject)
     (n,) = whole_numbers(n, "n")
     if n < 1:
-        raise InputError(f"n is {n}; ask for at least 1 neuron.")
+        raise InputError(f"n={n}: ask for at least 1 neuron.")
     split = concept_words(model, words, held_out=held_out, seed=seed)
     most = max(1, min(MIN_HITS, len(split.seed_ids)))
     for hits in range(most, 0, -1) if min_hits is None else [min_hits]:
@@ -171,7 +171,7 @@ def concept_neurons(
 
 
 def sieve(tokens: Tensor, prepared: Tensor, ids: Tensor, order: Tensor, min_hits: int) -> tuple[Tensor, Tensor]:
-    """Which vectors have at least `min_hits` of some tokens in their top ten, without reading all of the vocabulary.
+    """Find vectors with at least `min_hits` of some tokens in their top ten, without reading the whole vocabulary.
 
     Columns of the vocabulary are read in a random order, in ever larger pieces. A token with ten others seen above it
     is out of the top ten for certain; a vector with too few tokens left is dropped. The answer is exact: what is left
@@ -206,7 +206,7 @@ def sieve(tokens: Tensor, prepared: Tensor, ids: Tensor, order: Tensor, min_hits
 def _candidates(
     read: TokenBasis, values: Mapping[int, Tensor], ids: Tensor, order: Tensor, min_hits: int
 ) -> pd.DataFrame:
-    """Neurons with at least `min_hits` of the tokens among their top ten, best score first; values by block."""
+    """List neurons with at least `min_hits` of the tokens among their top ten, best score first."""
     found: dict[str, list[Tensor]] = {"layer": [], "neuron": [], "n_hits": [], "value_norm": []}
     prepared = []
     for layer, vectors in values.items():

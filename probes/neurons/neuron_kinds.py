@@ -1,8 +1,8 @@
-"""Which neurons promote a few tokens, which suppress a few, and which do neither, by their weights alone.
+"""Classify neurons by their weights: those that promote a few tokens, those that suppress a few, and the rest.
 
 After Gurnee et al. (arXiv 2401.12181) and Lad, Gurnee & Tegmark (arXiv 2406.19384): the cosines between a neuron's
-value vector and the directions of all tokens are, for most neurons, as good as normal. A long right tail means that it
-lifts some tokens far above the rest, a long left one that it pushes some far below.
+value vector and the directions of all tokens are close to normal for most neurons. A long right tail means that the
+neuron lifts some tokens far above the rest, a long left tail that it pushes some far below.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ NEURON_KINDS = Schema(
 
 @dataclass(frozen=True)
 class CosineMoments:
-    """Of each vector's cosines over the vocabulary, float64 [n]; NaN for a vector of zeros."""
+    """The moments of each vector's cosines over the vocabulary, float64 [n]; NaN for a vector of zeros."""
 
     variance: Tensor
     skew: Tensor
@@ -57,17 +57,17 @@ class CosineMoments:
 
 @dataclass(frozen=True, eq=False)
 class TokenDirections:
-    """What a vector in the residual stream is compared with: unit directions of all tokens, less their mean.
+    """The unit directions of all tokens, minus their mean.
 
-    The direction of a token is its column of W_U behind the gain of the final norm, less the mean of all columns and,
-    where the final norm is a LayerNorm, less its mean over d_model; then scaled to length 1. As the mean direction is
-    taken off at the end, the mean of a vector's cosines is 0 without being computed.
+    The direction of a token is its column of W_U times the gain of the final norm, minus the mean of all columns and,
+    if the final norm is a LayerNorm, minus its mean over d_model; then scaled to length 1. The mean direction is
+    subtracted at the end, so the mean of a vector's cosines is 0 without being computed.
 
     Attributes:
-        columns: W_U as the model keeps it, [d_model, d_vocab].
+        columns: W_U as the model stores it, [d_model, d_vocab].
         gain: of the final norm, float32 [d_model].
-        centred: whether the final norm takes the mean over d_model off.
-        mean_column: mean of the columns behind the gain, float64 [d_model].
+        centred: whether the final norm subtracts the mean over d_model.
+        mean_column: mean of the columns times the gain, float64 [d_model].
         mean: of the unit directions, float64 [d_model].
         covariance: of the unit directions, float64 [d_model, d_model].
     """
@@ -81,12 +81,12 @@ class TokenDirections:
 
     @classmethod
     def of(cls, subject: Subject) -> TokenDirections:
-        """The directions of a model's tokens."""
+        """Return the directions of a model's tokens."""
         return cls.of_columns(subject.W_U, *final_gain(subject))
 
     @classmethod
     def of_columns(cls, columns: Tensor, gain: Tensor, centred: bool) -> TokenDirections:
-        """Read an unembedding [d_model, d_vocab] twice, a stretch of the vocabulary at a time."""
+        """Read an unembedding [d_model, d_vocab] twice, in chunks of the vocabulary."""
         d_vocab = columns.shape[1]
         total = sum(stretch.double().sum(dim=1) for stretch in torch.split(columns, _TOKENS, dim=1))
         mean_column = gain.double() * total / d_vocab
@@ -100,7 +100,7 @@ class TokenDirections:
         return cls(columns, gain, centred, mean_column, mean, second - torch.outer(mean, mean))
 
     def stretches(self) -> Iterator[Tensor]:
-        """Directions of all tokens, float32 [tokens, d_model] a stretch at a time."""
+        """Yield the directions of all tokens in chunks, float32 [tokens, d_model]."""
         for stretch in torch.split(self.columns, _TOKENS, dim=1):
             units = stretch.T.float() * self.gain - self.mean_column.float()
             if self.centred:
@@ -108,7 +108,7 @@ class TokenDirections:
             yield torch.nn.functional.normalize(units, dim=1) - self.mean.float()
 
     def moments(self, vectors: Tensor) -> CosineMoments:
-        """Moments of the cosines between vectors [n, d_model] and all tokens, over the vocabulary.
+        """Compute the moments of the cosines between vectors [n, d_model] and all tokens, over the vocabulary.
 
         The variance is closed form; third and fourth moments are float64 sums over the vocabulary, streamed.
         """
@@ -133,7 +133,7 @@ class TokenDirections:
 
 
 def summarise_kinds(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per block, and one for the random directions: neurons of each kind, their shares, the kurtosis."""
+    """Count the neurons of each kind per block, and among the random directions, with shares and kurtosis."""
     by = ["model", "run_id", "control", "layer"]
     found = frame.assign(
         n_neurons=1, n_prediction=frame["kind"] == "prediction", n_suppression=frame["kind"] == "suppression"
@@ -147,7 +147,7 @@ def summarise_kinds(frame: pd.DataFrame) -> pd.DataFrame:
 
 @probe(NEURON_KINDS, plot=plots.neuron_kinds, summarise=summarise_kinds)
 def neuron_kinds(subject: Source, *, layers: int | Sequence[int] | None = None, seed: int = 0) -> pd.DataFrame:
-    """Moments of the cosines between every neuron's value vector and all tokens' directions, and its kind.
+    """Classify every neuron by the moments of the cosines between its value vector and all tokens' directions.
 
     Where the MLP is gated, a neuron's activation has either sign, and a negative one turns prediction into suppression:
     there `kind` says what the neuron does when it is positive. Where a norm stands between the MLP and the residual
@@ -198,7 +198,7 @@ def _rows(moments: CosineMoments, layer: int, control: str) -> dict[str, Any]:
 
 
 def kinds(moments: CosineMoments) -> np.ndarray:
-    """What each neuron is: "prediction", "suppression" or "neither", object [n]."""
+    """Name the kind of each neuron: "prediction", "suppression" or "neither", object [n]."""
     long_tailed = moments.kurtosis > KURTOSIS  # never so for NaN
     named = np.where(moments.skew > 0, "prediction", "suppression")
     return np.where(long_tailed & (moments.skew != 0), named, "neither").astype(object)

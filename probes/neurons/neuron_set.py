@@ -1,4 +1,4 @@
-"""A set of neurons that stands for a concept: where they are, which words measure them, how to steer with them."""
+"""A set of neurons that stands for a concept: its places, its words, and steering with it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from probes.neurons._doses import AlphaUnit, Mode, Positions, doses_of, moments,
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NeuronSet:
-    """Neurons of a model under one name; made by `concept_neurons`, or by `NeuronSet.of` from neurons you chose.
+    """Neurons of a model under one name, made by `concept_neurons`, or by `NeuronSet.of` from neurons you chose.
 
     Attributes:
         concept: the name.
         words: those that chose the neurons, those held out to measure them, and those dropped.
         by_layer: neurons of each block, int64 [n] each.
-        frame: what the choice was made from, with its provenance; None where you chose.
+        frame: the candidates, with provenance; None if you chose the neurons.
     """
 
     concept: str
@@ -43,7 +43,7 @@ class NeuronSet:
         concept: str | None = None,
         frame: pd.DataFrame | None = None,
     ) -> NeuronSet:
-        """Neurons by block, and the words that measure what they do.
+        """Make a set from neurons by block and the words that measure their effect.
 
         Raises:
             InputError: a block, neuron or word that is not there, or a neuron named twice.
@@ -59,7 +59,7 @@ class NeuronSet:
                         f"neuron {neuron} is not in block {layer}: neurons run from 0 to {subject.d_mlp - 1}."
                     )
             if len(set(chosen)) < len(chosen):
-                raise InputError(f"the neurons of block {layer} name one twice: {chosen}.")
+                raise InputError(f"neurons {chosen} of block {layer} name one twice; name each once.")
             if chosen:
                 by_layer[layer] = torch.tensor(chosen)
         return cls(concept or (*split.seeds, *split.held_out)[0], split, by_layer, frame)
@@ -87,24 +87,25 @@ class NeuronSet:
         skip_bos: bool = True,
         reference: Texts = "prompts",
     ) -> Iterator[None]:
-        """While within, every pass of the subject runs with these neurons set: logits, `generate`, every probe.
+        """Set these neurons in every forward pass within the context: of logits, `generate` and every probe.
 
-        Frames made within say so in their provenance.
+        Frames made within the context record the steering in their provenance.
 
         Args:
             subject: the loaded model.
-            alpha: what the neurons are set to (mode "override", the paper's), get added ("add") or are multiplied with
-                ("scale"); a list gives one for each text of `generate`, and serves nothing else.
+            alpha: the value that neurons are set to (mode "override", the paper's), that is added ("add") or multiplied
+                ("scale"). A list gives one for each text of `generate`, and works there only.
             mode: see `alpha`.
             alpha_unit: "raw", or "sd": multiples of each neuron's standard deviation on `reference`, which makes
                 neurons and layers comparable.
-            positions: "all"; "generated": tokens that `generate` added; "last": the prompt's last token and those.
-            skip_bos: leave position 0 as it is, on which attention leans.
+            positions: "all"; "generated": tokens that `generate` added; "last": the prompt's last token and
+                generated ones.
+            skip_bos: leave position 0, an attention sink, unchanged.
             reference: texts for `alpha_unit="sd"`; position 0 is left out.
 
         Raises:
             InputError: an argument that cannot be used.
-            ModelError: the block was left without any pass, so that nothing was steered.
+            ModelError: no forward pass was made within the context, so nothing was steered.
 
         >>> import interp
         >>> from probes import concept_neurons

@@ -1,4 +1,4 @@
-"""What MLP neurons write, read as tokens (Geva et al., 2021 and 2022; Häon et al., 2025).
+"""Read what MLP neurons write as tokens (Geva et al., 2021 and 2022; Häon et al., 2025).
 
 The value vector of a neuron, its row of the MLP's output weights, is multiplied with the direction of every token; the
 largest logits name the tokens that the neuron promotes when it is active. No text is read: this is about weights.
@@ -43,7 +43,7 @@ NEURON_TOKENS = Schema(
 
 
 def summarise_neurons(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per layer and control: neurons, and mean, median and 90th percentile of their top token's z-score.
+    """Summarise per layer and control the mean, median and 90th percentile of the neurons' top z-score.
 
     Neurons whose top z-score exceeds those of random directions read as something; the others are noise to this basis.
     """
@@ -66,7 +66,7 @@ def neuron_tokens(
     n_random: int = 64,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The k tokens that every neuron promotes most.
+    """Read every neuron's value vector as the k tokens that it promotes most.
 
     Args:
         subject: anything `interp.load` takes.
@@ -114,7 +114,7 @@ def neuron_tokens(
 
 
 def chosen_layers(subject: Subject, layers: int | Sequence[int] | None) -> list[int]:
-    """Blocks asked for, ascending, each once; None is all.
+    """Return the chosen blocks, ascending, each once; None chooses all.
 
     Raises:
         InputError: there is no such block.
@@ -125,7 +125,7 @@ def chosen_layers(subject: Subject, layers: int | Sequence[int] | None) -> list[
 
 
 def random_directions(vectors: Tensor, n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Isotropic directions [n, d_model] with the norms of n randomly drawn vectors, or of all where there are fewer.
+    """Draw isotropic directions [n, d_model] with the norms of n randomly drawn vectors, or of all if there are fewer.
 
     Returns:
         Which vectors were drawn, int64 [n], and the directions, float32.
@@ -138,7 +138,7 @@ def random_directions(vectors: Tensor, n: int, seed: int) -> tuple[Tensor, Tenso
 
 
 def readings(read: TokenBasis, prepared: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Centred logits of prepared vectors, a chunk of rows [rows, d_vocab] at a time; each is gone with the next."""
+    """Yield centred logits of prepared vectors in chunks [rows, d_vocab]; each reuses the last one's memory."""
     d_vocab = len(read.tokens)
     n_rows = max(1, min(len(prepared), min(options.memory // 4, _CHUNK_BYTES) // (4 * d_vocab)))
     buffer = torch.empty(n_rows, d_vocab, device=prepared.device)
@@ -148,7 +148,7 @@ def readings(read: TokenBasis, prepared: Tensor) -> Iterator[tuple[slice, Tensor
 
 
 def top_readings(read: TokenBasis, vectors: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest centred logits of vectors [n, d_model] and their tokens, [n, k] each, largest first."""
+    """Return the k largest centred logits of vectors [n, d_model] and their tokens, [n, k] each, largest first."""
     tops = [logits.topk(k, dim=1) for _, logits in readings(read, read.prepared(vectors))]
     return torch.cat([top.values for top in tops]), torch.cat([top.indices for top in tops])
 

@@ -1,4 +1,4 @@
-"""Figures of value vectors read as tokens."""
+"""Figures of neurons: value vectors read as tokens, kinds of neurons, and steering."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COLOURS = {"none": BLUE, "random": GREY}
 
 
 def neuron_tokens(frame: pd.DataFrame) -> Figure:
-    """How far the top token of every neuron stands out, per layer, beside random directions of the same norms.
+    """Draw how far the top token of every neuron stands out, per layer, beside random directions of the same norms.
 
     Args:
         frame: of `neuron_tokens`, one model.
@@ -51,7 +51,7 @@ def neuron_tokens(frame: pd.DataFrame) -> Figure:
 
 
 def neuron_kinds(frame: pd.DataFrame) -> Figure:
-    """Share of prediction and suppression neurons by block; dotted, that of random directions.
+    """Draw the share of prediction and suppression neurons by block; dotted, that of random directions.
 
     Args:
         frame: of `neuron_kinds`, one model.
@@ -85,9 +85,9 @@ _STYLES = {
 
 
 def steer(frame: pd.DataFrame) -> Figure:
-    """Effect against damage, one curve per condition; where layers were read, the effect layer by layer beside it.
+    """Draw effect against damage, one curve per condition; if layers were read, also the effect layer by layer.
 
-    Up and to the left is good: much more of the concept for little change elsewhere. Bars are 95 % bootstraps over
+    Up and to the left is better: more of the concept for less change elsewhere. Bars are 95 % bootstraps over
     prompts.
 
     Args:

@@ -1,7 +1,7 @@
-"""Steering a language model by the neurons of a concept: dose and response, beside controls (Häon et al., 2025).
+"""Steer a language model by the neurons of a concept: dose and response, beside controls (Häon et al., 2025).
 
-Neurons that promote a concept's words are set to alpha. What that does is measured on words of the concept that had no
-part in choosing them, and what it costs, on everything else the model says.
+Neurons that promote a concept's words are set to alpha. The effect is measured on words of the concept that did not
+choose the neurons, and the cost on the rest of the next-token distribution.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ STEER = Schema(
         "prompt_id",
         Column("concept", "str", "name of the neurons' concept"),
         "control",
-        Column("alpha", "float", "what the neurons are set to, get added or are multiplied with, in `alpha_unit`s"),
+        Column("alpha", "float", "the value that neurons are set to, or that is added or multiplied, in `alpha_unit`s"),
         Column("mode", "str", "override: set to alpha; add: plus alpha; scale: times alpha"),
         Column("n_neurons", "int", "neurons steered", low=0),
         Column("layer_group", "str", "where the neurons are: early or late half of the blocks, or both (full)"),
@@ -68,7 +68,7 @@ STEER = Schema(
             missing=True,
         ),
         Column("delta_logit", "float", "change of the held-out words' mean logit"),
-        Column("kl", "float", "KL(unsteered || steered): what it costs, mean over tokens", "nats", low=0.0),
+        Column("kl", "float", "KL(unsteered || steered), the cost, mean over tokens", "nats", low=0.0),
         Column("loss_ratio", "float", "perplexity of the prompt, steered over unsteered", low=0.0, missing=True),
         Column("concept_frequency", "float", "held-out words among generated tokens", "0..1", 0.0, 1.0, missing=True),
         Column("unsteered_frequency", "float", "the same without steering", "0..1", 0.0, 1.0, missing=True),
@@ -101,36 +101,36 @@ def steer(
     seed: int = 0,
     truncate: bool = False,
 ) -> pd.DataFrame:
-    """Dose and response of a set of neurons, with controls.
+    """Steer with a set of neurons, and measure dose and response beside controls.
 
     Args:
         subject: anything `interp.load` takes.
-        texts: anything `Subject.tokens` takes; neutral ones, at least two tokens each.
+        texts: anything `Subject.tokens` takes; give neutral ones of at least two tokens each.
         neurons: of this model, from `concept_neurons` or `NeuronSet.of`.
         alphas: doses.
         mode: "override" sets neurons to alpha, as the paper does; "add" adds it; "scale" multiplies.
         alpha_unit: "raw", or "sd": multiples of each neuron's standard deviation over the tokens of `texts`.
-        positions: where neurons are edited: "all"; "last": each prompt's last token, and in generation every token
-            after; "generated": in generation, what comes after the prompt.
-        skip_bos: leave position 0 as it is, on which attention leans.
-        controls: see `probes.neurons._controls.Control`. "mean" has no alpha: it is run once and stands at each one.
-        through: "lens" reads the residual at every layer behind the first edited block too, through the model's own
-            head, and compares it with the unsteered residual read there.
-        generate: continue every prompt under every condition by so many tokens.
+        positions: where neurons are edited: "all"; "last": each prompt's last token, and generated tokens; "generated":
+            generated tokens only.
+        skip_bos: leave position 0, an attention sink, unchanged.
+        controls: see `probes.neurons._controls.Control`. "mean" has no alpha: it is run once and repeated at each.
+        through: "lens" also reads the residual at every layer after the first edited block through the model's own
+            head, and compares it with the unsteered residual there.
+        generate: number of tokens by which every prompt is continued under every condition.
         temperature: of the sampling.
         seed: of the random neurons and the sampling.
         truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
-        One row per prompt, alpha and control (and layer). Means are over the prompt's tokens, position 0 left out; for
-        positions="last" the last token alone. `layer` n_layers is the model's output.
+        One row per prompt, alpha and control (and layer). Means are over the prompt's tokens without position 0, or
+        over the last token for positions="last". `layer` n_layers is the model's output.
 
     Raises:
         InputError: neurons without held-out words, a text of one token, or an argument that cannot be used.
         ModelError: the architecture does not show its neurons.
 
-    Cost: one clean pass, and per condition the blocks from the first edited one on and an unembedding. Alphas in
-    standard deviations and the controls "norm_matched" and "mean" take a second clean pass, over all texts, first.
+    Cost: one clean forward pass, and per condition the blocks from the first edited one on and an unembedding. Alphas
+    in standard deviations and the controls "norm_matched" and "mean" need another clean pass over all texts first.
 
     >>> from probes import concept_neurons
     >>> neurons = concept_neurons("reference", ["time", "day", "moment", "hour", "night", "week"], n=5, min_hits=2)
@@ -139,7 +139,7 @@ def steer(
     [['none', 0.0], ['none', 4.0], ['random', 0.0], ['random', 4.0]]
     """
     if not isinstance(neurons, NeuronSet):
-        raise InputError(f"neurons are a NeuronSet, not {neurons!r}; make one with concept_neurons or NeuronSet.of.")
+        raise InputError(f"{neurons!r} is not a NeuronSet; make one with concept_neurons or NeuronSet.of.")
     parameters = {
         "neurons": {layer: of.tolist() for layer, of in neurons.by_layer.items()},
         "held_out": neurons.words.held_out,
@@ -166,7 +166,7 @@ def steer(
     recorded = len(neurons.by_layer) * (1 + run.subject.d_mlp / run.subject.d_model)
     states = 1 + ceil((recorded + len(doses) * (1 + len(layers))) / run.subject.n_layers)
     parts = []
-    # Replayed doses ride as many at a time as fit; generated texts ride all together.
+    # As many replayed doses run at a time as fit; generated texts run all together.
     for batch in run.batches(states, variants=len(doses) if generate else 1):
         rows = _rows(batch, positions, skip_bos)
         effect = effect_of(run.subject, batch.ids, doses, rows, concept, layers)
@@ -204,9 +204,9 @@ def _check(run: Run, neurons: NeuronSet, positions: str, through: str, generate:
     if through not in ("output", "lens"):
         raise UnknownName("through", through, ("output", "lens"))
     if generate < 0:
-        raise InputError(f"generate is {generate}; give 0 or more tokens.")
+        raise InputError(f"generate={generate}: give 0 or more tokens.")
     if positions == "generated" and not generate:
-        raise InputError("positions='generated' leaves the texts themselves alone; pass generate= too.")
+        raise InputError("positions='generated' edits no prompt; pass generate= too.")
     if not len(neurons.words.held_out_ids):
         raise InputError(
             f"no words of {neurons.concept!r} are held out, and measuring on those that chose the neurons would be "
@@ -249,11 +249,11 @@ def _columns(
     which: np.ndarray,
     layers: Sequence[int],
 ) -> dict[str, np.ndarray]:
-    """Columns of a batch, prompt by prompt, layer by layer, condition by condition."""
+    """Return the columns of a batch, prompt by prompt, layer by layer, condition by condition."""
     n = len(batch.ids)
 
     def per_prompt(values: Tensor) -> np.ndarray:
-        """[places, doses, rows] -> the mean over each prompt's rows, flat; NaN rows left out."""
+        """Average [places, doses, rows] over each prompt's rows without NaN, and flatten."""
         known = ~values.isnan()
         sums, counts = (
             torch.zeros(*values.shape[:2], n, dtype=torch.float64).index_add_(2, rows.row, one.double())
@@ -263,7 +263,7 @@ def _columns(
         return means
 
     def per_text(name: str, absent: Any) -> np.ndarray:
-        """[prompts, doses] -> flat, at the model's output alone."""
+        """Flatten [prompts, doses], which stand at the model's output only."""
         table = np.full((n, len(layers), len(which)), absent, dtype=object if absent is None else float)
         if name in written:
             table[:, -1] = written[name][:, which]

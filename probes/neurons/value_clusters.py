@@ -1,4 +1,4 @@
-"""Clusters of value vectors: neurons that write in similar directions, without any word given beforehand."""
+"""Cluster value vectors: neurons that write in similar directions, found without naming a concept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TOP = 10  # tokens that describe a cluster, and a neuron
 VALUE_CLUSTERS = Schema(
     probe="value_clusters",
     paper=papers.VALUE_VECTORS,
-    rows="one per neuron; for the control, per neuron in clusters dealt out anew",
+    rows="one per neuron; for the control, per neuron in shuffled clusters",
     columns=columns(
         "model",
         "run_id",
@@ -39,7 +39,7 @@ VALUE_CLUSTERS = Schema(
 
 
 def summarise_clusters(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per cluster: neurons, layers they come from, cosine, coherence, that of shuffled clusters, and tokens."""
+    """Summarise each cluster: its neurons, layers, cosine, coherence, shuffled coherence, and tokens."""
     by = ["model", "run_id", "cluster"]
     own = frame[frame["control"] == "none"].groupby(by)
     summary = own.agg(
@@ -71,9 +71,10 @@ def value_clusters(
 ) -> pd.DataFrame:
     """Group neurons by the direction they write in: k-means over value vectors of unit length.
 
-    Coherence asks whether the tokens that a cluster's neurons promote belong together: the mean cosine, in the basis,
-    between the ten top tokens of one neuron and those of the others. Clusters of the same sizes dealt out at random are
-    the control. Neurons that write alike promote alike, so some excess is built in; compare clusters by how much.
+    Coherence measures whether the tokens that a cluster's neurons promote belong together: the mean cosine, in the
+    basis, between the ten top tokens of one neuron and those of the others. The control shuffles neurons among clusters
+    of the same sizes. Neurons with similar directions promote similar tokens, so some excess is expected; compare
+    clusters by its size.
 
     Args:
         subject: anything `interp.load` takes.
@@ -100,7 +101,7 @@ def value_clusters(
     if not 1 <= k <= len(values):
         raise InputError(f"k={k} is not between 1 and the {len(values)} neurons of blocks {chosen}.")
     if n_init < 1:
-        raise InputError(f"n_init is {n_init}; start at least once.")
+        raise InputError(f"n_init={n_init}: give at least 1.")
     unit = torch.nn.functional.normalize(values, dim=1).cpu()
     found = KMeans(k, n_init=n_init, random_state=seed).fit_predict(unit.numpy())
     sizes = np.bincount(found, minlength=k)
@@ -136,13 +137,13 @@ def value_clusters(
 
 
 def _means(rows: Tensor, labels: Tensor, k: int) -> Tensor:
-    """Mean of the rows of each label, [k, d]."""
+    """Average the rows of each label, [k, d]."""
     sums = torch.zeros(k, rows.shape[1]).index_add_(0, labels, rows)
     return sums / torch.bincount(labels, minlength=k).clamp(min=1)[:, None]
 
 
 def _coherence(directions: Tensor, labels: Tensor, k: int) -> Tensor:
-    """Mean product of each row with the other rows of its label, [n]; NaN-free: 0 for a row that is alone."""
+    """Average the product of each row with the other rows of its label, [n]; 0 for a row that is alone."""
     sizes = torch.bincount(labels, minlength=k)[labels]
     sums = torch.zeros(k, directions.shape[1]).index_add_(0, labels, directions)[labels] - directions
     return (directions * sums).sum(dim=1) / (sizes - 1).clamp(min=1)

@@ -140,11 +140,11 @@ def test_both_backends_choose_the_same_neurons(small_subject):
 
 def test_bad_input(planted):
     for arguments, message in (
-        ({"words": WORDS, "n": 0}, "n is 0"),
-        ({"words": [], "n": 1}, r"words are a list of words, not \[\]"),
-        ({"words": "w10", "n": 1}, "words are a list of words, not 'w10'"),
+        ({"words": WORDS, "n": 0}, "n=0: ask for at least 1 neuron"),
+        ({"words": [], "n": 1}, r"words=\[\] is not a list of words"),
+        ({"words": "w10", "n": 1}, "words='w10' is not a list of words"),
         ({"words": ["w10", "nonsense"], "n": 1}, r"only \['w10'\] are single tokens"),
-        ({"words": WORDS, "n": 1, "held_out": 2}, "held_out is 2"),
+        ({"words": WORDS, "n": 1, "held_out": 2}, "held_out=2: give the share"),
         ({"words": WORDS, "n": 1, "min_hits": 3}, "min_hits is 3; give 1 to 2"),
         ({"words": WORDS, "n": 1, "min_hits": 1, "layers": [9]}, "layers run from 0 to 3"),
         ({"words": ["w20", "w40"], "n": 1, "layers": 2, "min_hits": 1, "held_out": 1}, "min_hits is 1; give 1 to 0"),

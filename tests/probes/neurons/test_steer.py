@@ -498,7 +498,7 @@ def test_summaries_and_figures(subject, neurons):
     assert len(by_alpha) == 6 * 3 and len(frame.interp.summary(by="layer")) == 6 * 3 * frame["layer"].nunique()
     figure = frame.interp.plot()
     assert len(figure.axes) == 2 and "KL" in figure.axes[0].get_xlabel()
-    with pytest.raises(InputError, match="cannot sum steering up by 'prompt'"):
+    with pytest.raises(InputError, match="by='prompt': choose"):
         frame.interp.summary(by="prompt")
 
 
@@ -509,7 +509,7 @@ def test_bad_input(subject, neurons):
         ({"alphas": []}, r"alphas are \[\]"),
         ({"alphas": [float("nan")]}, "finite numbers"),
         ({"alphas": [1], "positions": "generated"}, "pass generate= too"),
-        ({"alphas": [1], "generate": -1}, "generate is -1"),
+        ({"alphas": [1], "generate": -1}, "generate=-1: give 0 or more"),
         ({"alphas": [1], "mode": "scale", "alpha_unit": "sd"}, "alpha has no unit"),
     ):
         with pytest.raises(InputError, match=message):
@@ -517,7 +517,7 @@ def test_bad_input(subject, neurons):
     for name, value in (("mode", "replace"), ("alpha_unit", "z"), ("through", "head"), ("controls", ["placebo"])):
         with pytest.raises(UnknownName, match="unknown"):
             steer(subject, TEXTS, neurons, alphas=[1], **{name: value})
-    with pytest.raises(InputError, match=r"neurons are a NeuronSet, not \['w10'\]; make one with concept_neurons"):
+    with pytest.raises(InputError, match=r"\['w10'\] is not a NeuronSet; make one with concept_neurons"):
         steer(subject, TEXTS, ["w10"], alphas=[1])
     with pytest.raises(InputError, match="circular"):
         steer(subject, TEXTS, circular, alphas=[1])
