@@ -60,7 +60,9 @@ def concept_scores(
     concept: str | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Score all neurons that promote the words of a concept, best first. Arguments and errors are `concept_neurons`'.
+    """Score all neurons that promote the words of a concept, best first.
+
+    Arguments and errors are those of `concept_neurons`.
 
     Args:
         subject: see `concept_neurons`.
