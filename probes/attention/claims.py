@@ -10,7 +10,7 @@ from probes import papers
 
 
 def early_heads(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Attention of each head of the first quarter of the blocks within words, against across them."""
+    """Return the attention within words of each head of the first quarter of the blocks; control: across words."""
     early = frame[frame["layer"] < -(-n_blocks(frame) // 4)].reset_index(drop=True)
     return early["within"], early["across"]
 
@@ -21,7 +21,7 @@ CLAIMS = (
         statement="early heads attend within words more than across them, as far back",
         paper=papers.STAGES_OF_INFERENCE,
         says="Some heads of the first layers carry the earlier pieces of a word to its last one. The paper compares "
-        "words of four tokens with words of one; here the control is attention as far back across a word's boundary.",
+        "words of four tokens with words of one; here the control is attention across a word's boundary, as far back.",
         probe="subjoiner_heads",
         texts=STORIES,
         n_texts=100,
@@ -29,7 +29,7 @@ CLAIMS = (
         comparison=Comparison(above="control"),
         bounds=SHARE,
         unit="heads",
-        note="The paper speaks of single heads, the best of which always looks good; this is the mean of all heads of "
-        "the first quarter of the blocks, resampled by head.",
+        note="The paper is about single heads, and the best of many heads always looks good. This is the mean of all "
+        "heads of the first quarter of the blocks, resampled by head.",
     ),
 )

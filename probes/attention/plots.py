@@ -1,4 +1,4 @@
-"""Figure of heads that gather the tokens of a word."""
+"""Figure of the heads that gather the tokens of a word."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def subjoiner_heads(frame: pd.DataFrame) -> Figure:
-    """Blocks x heads, the score as the colour: blue attends within words beyond what distance explains.
+    """Draw blocks x heads with the score as the colour; blue heads attend within words beyond the effect of distance.
 
     Args:
         frame: of `subjoiner_heads`, one model.

@@ -1,8 +1,8 @@
 """Subjoiner heads: which attention heads carry earlier pieces of a word to its last one?
 
 After Lad, Gurnee & Tegmark (arXiv 2406.19384), who find them by comparing words of four tokens with words of one. Here
-the comparison is within each text: attention from a word's last piece to its other pieces, beside attention as many
-tokens back from the ends of words to what is not of that word. A head that looks back a fixed distance scores nothing.
+the comparison is within each text: attention from a word's last piece to its other pieces, against attention from the
+ends of words as many tokens back to tokens outside that word. A head that looks back a fixed distance scores 0.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ SUBJOINERS = Schema(
         Column("within", "float", "mean attention from a word's last token to its others", "0..1", low=0.0, high=1.001),
         Column("across", "float", "the same as far back, across a word boundary", "0..1", low=0.0, high=1.001),
         Column("score", "float", "within - across"),
-        Column("score_low", "float", "lower end of its 95 % bootstrap interval over prompts", missing=True),
-        Column("score_high", "float", "upper end", missing=True),
+        Column("score_low", "float", "lower end of the score's 95 % bootstrap interval over prompts", missing=True),
+        Column("score_high", "float", "upper end of that interval", missing=True),
         Column("n_pairs", "int", "pairs of a last token and another of its word", low=1),
-        Column("n_prompts", "int", "prompts they are from", low=1),
+        Column("n_prompts", "int", "prompts with such pairs", low=1),
     ),
 )
 
 
 def summarise_heads(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per block: its heads whose interval is above 0, and the best one with its score."""
+    """Count each block's heads whose interval is above 0, and give its best head with the score; one row per block."""
     by = ["model", "run_id", "layer"]
     counts = frame.assign(n_heads=1, n_above=frame["score_low"] > 0).groupby(by)[["n_heads", "n_above"]].sum()
     best = frame.loc[frame.groupby(by)["score"].idxmax(), [*by, "head", "score", "score_low", "score_high"]]
@@ -53,23 +53,23 @@ def summarise_heads(frame: pd.DataFrame) -> pd.DataFrame:
 
 @probe(SUBJOINERS, plot=plots.subjoiner_heads, summarise=summarise_heads)
 def subjoiner_heads(subject: Source, texts: Texts, *, truncate: bool = False) -> pd.DataFrame:
-    """Score every head by how much it attends within words beyond what distance explains.
+    """Score every head by how much it attends within words beyond the effect of distance.
 
-    A word is a run of tokens that are letters only, of which none but the first begins with a space. Position 0 is no
-    key. Each pair within a word is compared with the mean over the same prompt of attention as many tokens back, from
-    the last tokens of words, to tokens that are not of the word; pairs without such a comparison are left out.
+    A word is a run of tokens of letters only; only its first token may begin with a space. Position 0 is not a key.
+    Each pair within a word is compared with attention in the same prompt from the last tokens of words to tokens outside
+    the word as many tokens back, on average; pairs without such a comparison are left out.
 
     Args:
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
         One row per head: attention within, across, and their difference, means per prompt and then over prompts, with a
         95 % bootstrap interval over prompts (missing for fewer than two).
 
     Raises:
-        InputError: no word of the texts is of several tokens, or the model has no tokenizer to tell words by.
+        InputError: no word of the texts has several tokens, or the model has no tokenizer to find words with.
         ModelError: the architecture does not show its attention.
 
     >>> frame = subjoiner_heads("reference", ["The astronomers photographed Betelgeuse", "An unflinching hippopotamus"])
@@ -79,15 +79,15 @@ def subjoiner_heads(subject: Source, texts: Texts, *, truncate: bool = False) ->
     run = Run(SUBJOINERS, subject, texts, parameters={}, truncate=truncate)
     model = run.subject
     if model.tokenizer is None:
-        raise InputError(f"{model.name!r} came without a tokenizer, and words are told by it; load it with tokenizer=.")
+        raise InputError(f"{model.name!r} came without a tokenizer, which finds the words; load it with tokenizer=.")
     pairs = [word_pairs([model.token_strings[index] for index in ids.tolist()]) for ids in run.tokens.ids]
     n_pairs = [int((table["across"] == 0).sum()) for table in pairs]
     if not sum(n_pairs):
         raise InputError(
-            "no word of these texts is of several tokens with another word to compare it with, so there is nothing to "
-            "join; pass longer texts, or rarer words."
+            "no word of these texts has several tokens and another word to compare it with; pass longer texts, or "
+            "rarer words."
         )
-    model.run(run.tokens.ids[0][None, :16], lambda tape: tape.last)  # refuses a model that cannot be studied
+    model.run(run.tokens.ids[0][None, :16], lambda tape: tape.last)  # refuse a model that cannot be studied
     found = np.full((len(run.tokens), model.n_layers, 2, model.n_heads), np.nan)
     for batch in run.batches():
         chosen = [pairs[index].assign(row=row) for row, index in enumerate(batch.prompts.tolist())]
@@ -106,15 +106,15 @@ def subjoiner_heads(subject: Source, texts: Texts, *, truncate: bool = False) ->
 
 
 def word_pairs(tokens: Sequence[str]) -> pd.DataFrame:
-    """Pairs of positions in a prompt, within words and, as a comparison, across their boundaries.
+    """Find pairs of positions in a prompt, within words and, as a comparison, across their boundaries.
 
     Args:
-        tokens: as they read in the text, leading spaces kept.
+        tokens: as text, with leading spaces.
 
     Returns:
-        Columns `query` (last token of a word), `key` (before it, not position 0), `across` (0 or 1), and `weight`, with
-        which attention to the pairs of either kind is to be added up to be the mean over pairs within words, or over
-        distances as those.
+        Columns `query` (last token of a word), `key` (before it, not position 0), `across` (0 or 1), and `weight`: the
+        weighted sum of attention over pairs within words is their mean, and over pairs across words the mean with the
+        same distribution of distances.
 
     >>> word_pairs(["<s>", " un", "kind", " cat"])[["query", "key", "across"]].values.tolist()
     [[2, 1, 0], [3, 2, 1]]
@@ -130,7 +130,7 @@ def word_pairs(tokens: Sequence[str]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["query", "key", "distance", "across"])
     sizes = table.pivot_table(index="distance", columns="across", aggfunc="size", fill_value=0)
     sizes = sizes.reindex(columns=[0, 1], fill_value=0)
-    sizes = sizes[(sizes[0] > 0) & (sizes[1] > 0)]  # distances that can be compared
+    sizes = sizes[(sizes[0] > 0) & (sizes[1] > 0)]  # only distances with pairs of both kinds
     table = table[table["distance"].isin(sizes.index)]
     n_within = sizes[0].sum()
     share = sizes[0] / n_within
@@ -141,7 +141,7 @@ def word_pairs(tokens: Sequence[str]) -> pd.DataFrame:
 
 
 def _weighted(pattern: Tensor, table: pd.DataFrame) -> np.ndarray:
-    """Weighted attention [batch, within or across, head] of a pattern [batch, head, query, key] over pairs."""
+    """Sum a pattern [batch, head, query, key] over pairs with their weights: [batch, within or across, head]."""
     row, query, key, across = (torch.tensor(table[name].to_numpy(dtype=np.int64)) for name in _INDICES)
     entries = pattern[row, :, query, key].cpu().double() * torch.tensor(table["weight"].to_numpy())[:, None]
     totals = torch.zeros(2 * len(pattern), pattern.shape[1], dtype=torch.float64)
@@ -152,7 +152,7 @@ _INDICES = ("row", "query", "key", "across")
 
 
 def _rows(found: np.ndarray, n_pairs: int) -> dict[str, Any]:
-    """Columns of all heads, from attention [prompts, layers, within or across, heads]."""
+    """Return the columns of all heads from attention [prompts, layers, within or across, heads]."""
     n_prompts, n_layers, _, n_heads = found.shape
     prompt, layer, head = (axis.ravel() for axis in np.indices((n_prompts, n_layers, n_heads)))
     within, across = found[:, :, 0].ravel(), found[:, :, 1].ravel()

@@ -17,7 +17,7 @@ def law_and_microscope(
     Args:
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes.
-        seed: of both.
+        seed: of both probes.
         truncate: cut texts longer than the context instead of refusing them.
 
     Raises:

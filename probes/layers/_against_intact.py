@@ -1,4 +1,4 @@
-"""What runs of a model's blocks in other orders say, beside the intact model: one row per token and run."""
+"""Comparison of modified runs with the intact model, one row per token and run: KL, loss, entropy and rank."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from interp.stats import bootstrap_over_prompts
 
 AT = ("model", "run_id", "prompt_id", "pos", "token_id", "token")
 METRICS = (
-    Column("kl", "float", "KL(intact || otherwise)", "nats", low=0.0),
+    Column("kl", "float", "KL(intact || modified)", "nats", low=0.0),
     Column("loss_intact", "float", "cross-entropy of the actual next token, intact", "nats", low=0.0, missing=True),
-    Column("loss", "float", "the same, otherwise", "nats", low=0.0, missing=True),
+    Column("loss", "float", "the same, modified", "nats", low=0.0, missing=True),
     Column("loss_change", "float", "loss - loss_intact: positive is worse", "nats", missing=True),
     Column("top1_agrees", "bool", "whether the most probable token is still the intact model's"),
     Column("entropy_intact", "float", "entropy of the next-token distribution, intact", "nats", low=0.0),
-    Column("entropy", "float", "the same, otherwise", "nats", low=0.0),
+    Column("entropy", "float", "the same, modified", "nats", low=0.0),
     Column("target_rank_intact", "id", "rank of the actual next token, intact; 0 is the argmax", low=0, missing=True),
-    Column("target_rank", "id", "the same, otherwise", low=0, missing=True),
+    Column("target_rank", "id", "the same, modified", low=0, missing=True),
 )
 
 
 def summarise(frame: pd.DataFrame, by: Sequence[str], **options: Any) -> pd.DataFrame:
-    """What was retained, per group; position 0 is left out.
+    """Average what each group of modified runs retains, without position 0.
 
     Args:
-        frame: of a probe in this module.
+        frame: of a probe of this family that compares with the intact model.
         by: columns that define the groups.
         options: of `interp.stats.bootstrap_over_prompts`.
 
@@ -63,13 +63,13 @@ def metrics(
     starts: Any,
     by_variant: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Columns of a batch: every chosen token by every run of the plan."""
+    """Return the columns of a batch, for every chosen token and every run of the plan."""
     following = next_tokens(batch, row, pos)
     read = run.subject.reader(targets=following.clamp(min=0))
 
     def program(tape: Tape) -> Readout:
         reference = tape.last[row, pos]
-        # Of each run only the chosen rows are kept and read.
+        # Keep and read only the chosen positions of each run.
         states = [residual[row, pos] for residual in tape.execute(made, starts(tape))]
         return read(tape, [reference, *states], reference)
 
@@ -98,5 +98,5 @@ def metrics(
 
 
 def states_per_layer(subject: Subject, n_runs: int) -> int:
-    """Residuals held at once, in units of the model's layers: the tape, what donors wrote, and the runs."""
+    """Return how many residuals per layer are held at once: the tape, the donors' contributions, and the runs."""
     return 2 + -(-2 * n_runs // subject.n_layers)

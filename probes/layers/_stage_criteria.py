@@ -1,18 +1,18 @@
-"""What statistics by depth say about the four stages: criteria, decided by 95 % bootstrap intervals over prompts.
+"""Criteria for the four stages from statistics by depth, decided by 95 % bootstrap intervals over prompts.
 
 1 detokenization: the run of blocks from block 0 whose attention to the previous five tokens ("prev5_mass") is above its
   mean over all blocks.
-2 feature engineering: the blocks between stages 1 and 3. Nothing here is evidence of it (the paper's is probing
+2 feature engineering: the blocks between stages 1 and 3. No statistic here is evidence of it (the paper's is probing
   accuracy), so it is never shown, only placed.
 3 prediction ensembling: the longest run of blocks over which the entropy of the lens falls and which have more
   prediction than suppression neurons.
 4 residual sharpening: the run of blocks up to the last which have more suppression than prediction neurons, or whose
-  MLP adds more, beside the residual entering the block ("mlp_ratio"), than the blocks after block 0 do on average (what
-  enters block 0 is the embedding alone, and beside that anything can be large).
+  MLP adds more, relative to the residual entering the block ("mlp_ratio"), than the blocks after block 0 on average
+  (the residual entering block 0 is the embedding alone, so any ratio to it can be large).
 
-Comparisons between blocks are within a prompt. Neurons are no sample of prompts: one kind outnumbers the other where
-the exact binomial 95 % interval of its share among the neurons of either kind is above a half. Stages may overlap, as
-each is decided by itself. The criteria are ours; the paper draws its stages by eye.
+Comparisons between blocks are within a prompt. Neurons are not a sample of prompts: one kind outnumbers the other if
+the exact binomial 95 % interval of its share among the neurons of both kinds is above a half. Stages may overlap, as
+each is decided separately. The criteria are ours; the paper draws its stages by eye.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NAMES = {
 
 
 class StageVerdict(NamedTuple):
-    """One stage: its blocks, first and last, or None; whether the evidence shows it; and the evidence."""
+    """A verdict on one stage: its first and last block, or None; whether the evidence shows it; and the evidence."""
 
     blocks: tuple[int, int] | None
     shown: bool
@@ -42,18 +42,18 @@ class StageVerdict(NamedTuple):
 
 
 def by_layer(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
-    """Means per statistic and layer, with intervals where there are prompts."""
+    """Average each statistic by layer, with intervals for statistics of prompts."""
     by = ["model", "run_id", "statistic", "at", "layer", "control"]
     of_prompts = frame["prompt_id"].notna()
     summary = bootstrap_over_prompts(frame[of_prompts], by, ["value"], **options)
-    summary = summary.astype({"n_prompts": "Int64"})  # missing for what is not of prompts
+    summary = summary.astype({"n_prompts": "Int64"})  # missing for statistics that are not of prompts
     summary = pd.concat([summary, frame.loc[~of_prompts, [*by, "value"]]]).sort_values(by, ignore_index=True)
     summary.attrs["note"] = "means per prompt, then over prompts; position 0 left out; bootstrap over prompts"
     return summary
 
 
 def stages_shown(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
-    """One row per model and stage."""
+    """Return the verdict on every stage, one row per model and stage."""
     rows = []
     for (model, run_id), one in frame[frame["control"] == "none"].groupby(["model", "run_id"]):
         for stage, verdict in _verdicts(one, options).items():
@@ -73,30 +73,30 @@ def _verdicts(frame: pd.DataFrame, options: dict[str, Any]) -> dict[int, StageVe
 
 def _detokenization(mass: pd.DataFrame) -> StageVerdict:
     if mass.empty:
-        return StageVerdict(None, False, "not measured: the attention to the previous five tokens is not there.")
+        return StageVerdict(None, False, "not measured: the frame has no attention to the previous five tokens.")
     above = (mass["difference_low"] > 0).tolist()
     length = above.index(False) if False in above else len(above)
-    told = f"attention to the previous five tokens is {mass['mean'].iat[0]:.3f} on average over blocks"
+    measured = f"attention to the previous five tokens is {mass['mean'].iat[0]:.3f} on average over blocks"
     if not length:
         others = ", ".join(str(block) for block in np.flatnonzero(above)) or "none"
-        evidence = f"{told}; block 0 differs from that by {_interval(mass.iloc[0])}; blocks above it: {others}."
+        evidence = f"{measured}; block 0 differs from that by {_interval(mass.iloc[0])}; blocks above it: {others}."
         return StageVerdict(None, False, evidence)
     weakest = mass.iloc[:length]["difference"].idxmin()
-    evidence = f"{told}; blocks 0 to {length - 1} are above it, the least by {_interval(mass.loc[weakest])}."
+    evidence = f"{measured}; blocks 0 to {length - 1} are above it, the least by {_interval(mass.loc[weakest])}."
     return StageVerdict((0, length - 1), True, evidence)
 
 
 def _ensembling(falls: pd.DataFrame, neurons: pd.DataFrame) -> StageVerdict:
     n_falls = int((falls["difference_high"] < 0).sum())
-    told = f"the entropy of the lens falls in {n_falls} of {len(falls)} blocks"
+    measured = f"the entropy of the lens falls in {n_falls} of {len(falls)} blocks"
     if neurons.empty:
-        return StageVerdict(None, False, f"{told}, but neurons were not measured.")
+        return StageVerdict(None, False, f"{measured}, but neurons were not measured.")
     more = (neurons["side"] > 0).to_numpy()
     both = (falls["difference_high"] < 0).to_numpy() & more
     counts = f"{_counts(neurons, 'prediction')} of all neurons"
     if not both.any():
         return StageVerdict(
-            None, False, f"{told}; more prediction than suppression neurons in {more.sum()} of them ({counts})."
+            None, False, f"{measured}; more prediction than suppression neurons in {more.sum()} of them ({counts})."
         )
     first, last = _longest_run(both)
     inside, change = neurons.iloc[first : last + 1], falls["difference"].iloc[first : last + 1]
@@ -109,30 +109,30 @@ def _ensembling(falls: pd.DataFrame, neurons: pd.DataFrame) -> StageVerdict:
 
 def _sharpening(ratio: pd.DataFrame, neurons: pd.DataFrame) -> StageVerdict:
     if ratio.empty and neurons.empty:
-        return StageVerdict(None, False, "not measured: neither MLP outputs nor neurons are there.")
+        return StageVerdict(None, False, "not measured: the frame has neither MLP outputs nor neurons.")
     by_ratio = (ratio["difference_low"] > 0).to_numpy() if len(ratio) else np.zeros(len(neurons), dtype=bool)
     by_neurons = (neurons["side"] < 0).to_numpy() if len(neurons) else np.zeros(len(ratio), dtype=bool)
     either = by_ratio | by_neurons
     last = len(either) - 1
     length = int(np.argmin(either[::-1])) if not either.all() else len(either)
-    told = []
+    measured = []
     if len(ratio):
-        told.append(
+        measured.append(
             f"what MLPs add is {ratio['mean'].iat[0]:.3f} of the residual on average over blocks from 1 on; the last "
             f"block differs from that by {_interval(ratio.iloc[-1])}"
         )
     first = last - length + 1 if length else last
     if len(neurons):
         where = f"blocks {first} to {last} have" if length else "the last block has"
-        told.append(f"{where} {_counts(neurons.iloc[first:], 'suppression')}")
-    return StageVerdict((first, last) if length else None, bool(length), "; ".join(told) + ".")
+        measured.append(f"{where} {_counts(neurons.iloc[first:], 'suppression')}")
+    return StageVerdict((first, last) if length else None, bool(length), "; ".join(measured) + ".")
 
 
 def _between(first: StageVerdict, third: StageVerdict) -> StageVerdict:
-    evidence = "nothing measured here is evidence of it (the paper's is probing accuracy)"
+    evidence = "no statistic here is evidence of it (the paper's is probing accuracy)"
     if first.blocks is None or third.blocks is None:
         return StageVerdict(
-            None, False, f"{evidence}, and stages 1 and 3 are not both shown, so it has no place either."
+            None, False, f"{evidence}, and stages 1 and 3 are not both shown, so it cannot be placed either."
         )
     start, end = first.blocks[1] + 1, third.blocks[0] - 1
     if start > end:
@@ -141,7 +141,7 @@ def _between(first: StageVerdict, third: StageVerdict) -> StageVerdict:
 
 
 def _beside_mean(frame: pd.DataFrame, statistic: str, options: dict[str, Any], mean_from: int = 0) -> pd.DataFrame:
-    """Per block, how far the statistic is from its mean over the prompt's blocks: `mean`, `difference`, interval."""
+    """Return each block's difference from the prompt's mean over blocks: `mean`, `difference`, interval."""
     rows = frame[(frame["statistic"] == statistic) & frame["value"].notna()]
     if rows.empty:
         return pd.DataFrame()
@@ -152,14 +152,14 @@ def _beside_mean(frame: pd.DataFrame, statistic: str, options: dict[str, Any], m
 
 
 def _entropy_change(frame: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
-    """Per block, how much the entropy of the lens rises from the residual entering it to the one leaving it."""
+    """Return how much the lens entropy rises in each block, from the residual entering to the one leaving."""
     rows = frame[frame["statistic"] == "entropy"].sort_values(["prompt_id", "layer"])
     change = rows.groupby("prompt_id")["value"].shift(-1) - rows["value"]
     return bootstrap_over_prompts(rows.assign(difference=change).dropna(), ["layer"], ["difference"], **options)
 
 
 def _neurons(frame: pd.DataFrame) -> pd.DataFrame:
-    """Per block, both kinds' counts and which is in the majority: `side` 1 prediction, -1 suppression, 0 undecided."""
+    """Count both kinds per block, with the majority as `side`: 1 prediction, -1 suppression, 0 undecided."""
     rows = frame[frame["statistic"].isin(["n_prediction", "n_suppression"])]
     if rows.empty:
         return pd.DataFrame()
@@ -176,7 +176,7 @@ def _majority(n_prediction: int, n_suppression: int) -> int:
 
 
 def _longest_run(flags: np.ndarray) -> tuple[int, int]:
-    """First and last index of the longest run of true flags; of equals the first."""
+    """Return the first and last index of the longest run of true flags, the first of equally long ones."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
     starts, stops = edges[::2], edges[1::2]
     longest = int(np.argmax(stops - starts))

@@ -1,4 +1,4 @@
-"""Statistics by depth that stages of inference are told by: where attention looks, and how alike neighbours are."""
+"""Statistics by depth for the stages of inference: locality of attention, and similarity of neighbouring layers."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ WINDOW = 5
 
 
 def locality(pattern: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-    """How much attention stays near, per prompt, mean over heads.
+    """Measure how local attention is, per prompt, as a mean over heads.
 
     Args:
         pattern: [batch, head, query, key].
-        lengths: of the prompts, int64 [batch]; what stands beyond is not read.
+        lengths: of the prompts, int64 [batch]; positions beyond are not read.
 
     Returns:
-        float64 [batch] each. "prev5_entry": mean of the entries one to five left of the diagonal, the first token among
-        the keys, as the paper computes it; at most 0.2, but for the first rows, which have fewer. "prev5_mass":
-        attention from position 5 on to the previous five tokens, the first token left out; NaN for prompts of up to
+        float64 [batch] each. "prev5_entry": mean of the entries one to five left of the diagonal, including the first
+        token as a key, as the paper computes it; at most 0.2, except in the first rows, which have fewer. "prev5_mass":
+        attention from position 5 on to the previous five tokens, without the first token; NaN for prompts of up to
         five tokens. "first_mass": attention to the first token, from position 1 on.
     """
     n_pos, device = pattern.shape[-1], pattern.device
     lengths = lengths.to(device)[:, None]
     query = torch.arange(n_pos, device=device)
-    near = torch.zeros(2, len(pattern), n_pos, dtype=torch.float64, device=device)  # with the first token, and without
+    near = torch.zeros(2, len(pattern), n_pos, dtype=torch.float64, device=device)  # with and without the first token
     for back in range(1, min(WINDOW, n_pos - 1) + 1):
         diagonal = pattern.diagonal(-back, dim1=-2, dim2=-1).double().mean(dim=1)  # [batch, n_pos - back]
         near[0, :, back:] += diagonal
@@ -46,18 +46,18 @@ def locality(pattern: Tensor, lengths: Tensor) -> dict[str, Tensor]:
 
 
 def uniform(n_pos: int) -> Tensor:
-    """The pattern of a head that looks at all it can see alike, [1, 1, n_pos, n_pos]: what chance gives."""
+    """Return the pattern [1, 1, n_pos, n_pos] of a head that attends equally to all visible tokens: chance."""
     ones = torch.ones(n_pos, n_pos, dtype=torch.float64).tril()
     return (ones / ones.sum(dim=1, keepdim=True))[None, None]
 
 
 @dataclass(frozen=True)
 class CrossMoments:
-    """Sums over rows of the residuals at each layer, from which their similarity follows; add them up over batches.
+    """A sum of moments of each layer's residuals over rows, for the similarity of layers; add over batches.
 
     Attributes:
-        n: rows.
-        totals: float64 [layers, d_model].
+        n: number of rows.
+        totals: sum of x over rows, float64 [layers, d_model].
         own: xᵀx of each layer, float64 [layers, d_model, d_model].
         next: xᵀy of each layer and the one after it, float64 [layers - 1, d_model, d_model].
     """
@@ -69,21 +69,21 @@ class CrossMoments:
 
     @classmethod
     def of(cls, states: Sequence[Tensor]) -> CrossMoments:
-        """Of residuals [rows, d_model], one per layer."""
+        """Compute the moments of residuals [rows, d_model], one per layer."""
         wide = [state.double() for state in states]
         own = torch.stack([one.T @ one for one in wide]).cpu()
         following = torch.stack([one.T @ after for one, after in pairwise(wide)]).cpu()
         return cls(len(wide[0]), torch.stack([one.sum(dim=0) for one in wide]).cpu(), own, following)
 
     def __add__(self, other: CrossMoments) -> CrossMoments:
-        """Of both batches' rows together; `self` is used up, its sums are not kept beside the result's."""
+        """Add the moments of both batches, in place: `self` shares its tensors with the result; do not use it again."""
         self.totals.add_(other.totals)
         self.own.add_(other.own)
         self.next.add_(other.next)
         return CrossMoments(self.n + other.n, self.totals, self.own, self.next)
 
     def cka_next(self) -> Tensor:
-        """Linear CKA of each layer and the one after it, float64 [layers - 1]; NaN where a residual does not vary.
+        """Return the linear CKA of each layer and the next, float64 [layers - 1]; NaN if a residual does not vary.
 
         ‖XᵀY‖² / (‖XᵀX‖ ‖YᵀY‖) in Frobenius norms, X and Y centred over rows (Kornblith et al. 2019).
         """

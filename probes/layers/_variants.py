@@ -1,4 +1,4 @@
-"""What can be done to whole blocks, as runs that start from the tape."""
+"""Interventions on whole blocks, as runs that start from the tape."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _NAMES = ("delete", "swap", "repeat", *_PARTS, "delete_run(2)")
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of running the model otherwise.
+    """A modified run of the model.
 
     Attributes:
-        intervention: its name.
-        layer: the (first) block it is done to.
-        control: "none", or the name of the control it is.
-        root: where it starts, see `interp.model.schedules.Root`.
-        blocks: what runs from there.
+        intervention: name of the intervention.
+        layer: the (first) block it changes.
+        control: "none", or the name of the control.
+        root: the residual it starts from, see `interp.model.schedules.Root`.
+        blocks: the blocks that run from there, in order.
     """
 
     intervention: str
@@ -41,10 +41,10 @@ class Variant:
 
 
 def variants(interventions: Sequence[str], n_layers: int, *, resampled: bool) -> list[Variant]:
-    """Every intervention at every block, and the control at every block.
+    """List every intervention at every block and, if `resampled`, the control at every block.
 
     Raises:
-        UnknownName: an intervention of another name.
+        UnknownName: there is no such intervention.
     """
     found = [variant for name in interventions for variant in _of(name, n_layers)]
     if resampled:
@@ -55,12 +55,12 @@ def variants(interventions: Sequence[str], n_layers: int, *, resampled: bool) ->
 
 
 def plan_of(chosen: Sequence[Variant]) -> Plan:
-    """The plan that runs them all."""
+    """Return the plan that runs all these variants."""
     return Plan(tuple((variant.root, variant.blocks) for variant in chosen))
 
 
 def sites_to_silence(subject: Subject, chosen: Sequence[Variant]) -> dict[Root, Site]:
-    """Where attention or MLP writes, for each variant that deletes one of them."""
+    """Return the output site of the attention or MLP that each variant deletes, for variants that delete one."""
     return {
         variant.root: subject.site(_PARTS[variant.intervention], variant.layer)
         for variant in chosen
@@ -71,13 +71,13 @@ def sites_to_silence(subject: Subject, chosen: Sequence[Variant]) -> dict[Root, 
 def starts_of(
     tape: Tape, chosen: Sequence[Variant], silenced: Mapping[Root, Site], contributions: Sequence[Tensor]
 ) -> dict[Root, Tensor]:
-    """The residual behind each edited block, [batch, pos, d_model], from which a variant goes on.
+    """Return the residual after each edited block, [batch, pos, d_model], from which a variant continues.
 
     Args:
         tape: of the intact pass.
         chosen: the variants.
         silenced: see `sites_to_silence`.
-        contributions: what each block wrote on the donor prompts, [batch, pos, d_model] each; for the control.
+        contributions: of each block on the donor prompts, [batch, pos, d_model] each; for the control.
     """
     found: dict[Root, Tensor] = {}
     for variant in chosen:
@@ -91,14 +91,14 @@ def starts_of(
 
 
 def written_by_blocks(tape: Tape) -> list[Tensor]:
-    """What each block adds to the residual stream, [batch, pos, d_model] each."""
+    """Return each block's contribution to the residual stream, [batch, pos, d_model] each."""
     return [tape.residual(layer + 1) - tape.residual(layer) for layer in range(tape.n_layers)]
 
 
 def donors(lengths: Sequence[int], seed: int) -> np.ndarray:
-    """For each prompt another one, at random among those at least as long; for the longest, the longest other one.
+    """Draw a donor for each prompt among the other prompts at least as long; the longest gets the longest other one.
 
-    Depends on the prompts and the seed, not on how they are batched.
+    The draw depends on the prompts and the seed, not on the batches.
 
     Returns:
         Indices, int64 [n_prompts].
@@ -108,7 +108,7 @@ def donors(lengths: Sequence[int], seed: int) -> np.ndarray:
     n_as_long = np.searchsorted(-np.asarray(lengths)[by_length], -np.asarray(lengths), side="right")
     place = np.empty(len(lengths), dtype=np.int64)
     place[by_length] = np.arange(len(lengths))
-    # A draw among the others: itself, which is one of those as long, is stepped over. None is left to the very longest.
+    # Draw an index among the other prompts at least as long and step over the prompt itself. The longest has no others.
     drawn = generator.integers(0, np.maximum(n_as_long - 1, 1))
     return by_length[drawn + (drawn >= place)]
 

@@ -1,4 +1,4 @@
-"""Claims of Lad, Gurnee & Tegmark (2024): which blocks can go, and the four stages of inference."""
+"""Claims of Lad, Gurnee & Tegmark (2024) about deleting and swapping blocks, and the four stages of inference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from interp.findings.per_prompt import N_STORIES, SHARE, STORIES, mean_of, middl
 from probes import papers
 
 _OURS = (
-    "Middle blocks are those behind the first quarter, without the last. The paper uses documents of the Pile; here "
+    "Middle blocks are those after the first quarter, without the last. The paper uses documents of the Pile; here "
     "the texts are short, and short contexts are expected to be less robust."
 )
 
@@ -25,27 +25,27 @@ def _in_middle(rows: pd.DataFrame, value: str = "top1_agrees", blocks: range | N
 
 
 def deleted(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Share of top-1 predictions kept without a middle block; the control resamples what the block adds."""
+    """Return the share of top-1 predictions kept without a middle block; the control resamples its contribution."""
     resampled = frame[frame["control"] == "resampled"]
     blocks = middle(_agreement(frame, "delete"))
     return _in_middle(_agreement(frame, "delete"), blocks=blocks), _in_middle(resampled, blocks=blocks)
 
 
 def swapped(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """The same with two middle neighbours swapped; the control is their deletion."""
+    """Return the share kept with two middle neighbours swapped; the control deletes the first of the two."""
     blocks = middle(_agreement(frame, "delete"))
     inside = range(blocks.start, blocks.stop - 1)  # the second of the two is a middle block too
     return tuple(_in_middle(_agreement(frame, name), blocks=inside) for name in ("swap", "delete"))  # type: ignore[return-value]
 
 
 def first_deleted(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Share kept without the first block, against a middle one."""
+    """Return the share kept without the first block; the control deletes a middle one."""
     rows = _agreement(frame, "delete")
     return mean_of(rows[rows["layer"] == 0], "top1_agrees"), _in_middle(rows)
 
 
 def last_deleted(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """KL (nats) from deleting the last block, against a middle one."""
+    """Return the KL (nats) from deleting the last block; the control deletes a middle one."""
     rows = _agreement(frame, "delete")
     return mean_of(rows[rows["layer"] == n_blocks(rows) - 1], "kl"), _in_middle(rows, "kl")
 
@@ -53,7 +53,7 @@ def last_deleted(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 def _statistic(frame: pd.DataFrame, name: str, control: str = "none") -> pd.DataFrame:
     rows = frame[(frame["statistic"] == name) & (frame["control"] == control)]
     if rows.empty:
-        raise NotApplicable(f"the architecture does not show what {name!r} is made of.")
+        raise NotApplicable(f"the architecture does not show the values that {name!r} needs.")
     return rows
 
 
@@ -62,21 +62,21 @@ def _mean_over(rows: pd.DataFrame, layers: range) -> pd.Series:
 
 
 def entropy_change(frame: pd.DataFrame) -> pd.Series:
-    """Lens entropy (nats) at the output less that at half depth."""
+    """Return the lens entropy (nats) at the output minus that at half depth."""
     rows = _statistic(frame, "entropy")
     last = int(rows["layer"].max())
     return _mean_over(rows, range(last, last + 1)) - _mean_over(rows, range(last // 2, last // 2 + 1))
 
 
 def last_mlp(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Length of what the last MLP adds, against the middle ones."""
+    """Return the norm of the last MLP's output; the control is the mean over middle blocks."""
     rows = _statistic(frame, "mlp_norm")
     last = n_blocks(rows) - 1
     return _mean_over(rows, range(last, last + 1)), _mean_over(rows, middle(rows))
 
 
 def early_attention(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Attention of the first quarter of the blocks to the previous five tokens, against the second half's."""
+    """Return the first quarter's attention to the previous five tokens; the control is the second half's."""
     rows = _statistic(frame, "prev5_mass")
     n = n_blocks(rows)
     return _mean_over(rows, range(-(-n // 4))), _mean_over(rows, range(n // 2, n))
@@ -124,8 +124,8 @@ CLAIMS = (
         "delete",
         "without one middle block 72 % of top-1 predictions stay",
         "Deleting or swapping middle blocks leaves 72 to 95 % of the original predictions, without any fine-tuning, in "
-        "eight models. The intact model is what it is compared with; the paper has no control for what a block that "
-        "goes has carried, and here stands one: the same block's contribution to another text in its place.",
+        "eight models. The comparison is with the intact model. The paper has no control for the content of the "
+        "deleted block; the control here replaces it by the same block's contribution on another text.",
         deleted,
         SHARE,
         at_least=0.72,
@@ -142,8 +142,8 @@ CLAIMS = (
     _claim(
         "swap_is_milder",
         "swapping two middle neighbours costs less than deleting one",
-        "Models stand the swap of neighbouring blocks better than the loss of one, which the paper takes as a sign "
-        "that a block's work does not hang on its exact place. The control is the deletion of the same block.",
+        "Models tolerate the swap of neighbouring blocks better than the loss of one. The paper takes this as a sign "
+        "that a block's function does not depend on its exact place. The control is the deletion of the same block.",
         swapped,
         SHARE,
         above="control",
@@ -151,8 +151,8 @@ CLAIMS = (
     _claim(
         "first_block",
         "losing the first block costs more predictions than losing a middle one",
-        "Damage concentrates at both ends: the first block turns tokens into what all others read, and the model is "
-        "lost without it. The control is the mean over middle blocks.",
+        "Damage concentrates at both ends: the first block turns tokens into the features that all others read, and "
+        "the model fails without it. The control is the mean over middle blocks.",
         first_deleted,
         SHARE,
         below="control",
@@ -160,7 +160,7 @@ CLAIMS = (
     _claim(
         "last_block",
         "losing the last block costs more KL than losing a middle one",
-        "Damage rises again in the last blocks, which sharpen the distribution by taking wrong candidates down. The "
+        "Damage rises again in the last blocks, which sharpen the distribution by suppressing wrong candidates. The "
         "control is the mean over middle blocks.",
         last_deleted,
         None,
@@ -172,17 +172,17 @@ CLAIMS = (
         "Prediction ensembling: from about the middle on, next-token predictions appear in the stream and the entropy "
         "of the lens falls. The paper compares layers with each other and has no other control.",
         entropy_change,
-        "The final norm's own lens, with the unembedding's bias, which the paper's code leaves out.",
+        "The lens uses the final norm and the unembedding with its bias, which the paper's code leaves out.",
         None,
         below=0.0,
     ),
     _stage(
         "last_mlp",
         "the last MLP writes more than the middle ones",
-        "Residual sharpening: the norm of what MLPs add grows steeply in the last layers, where suppression neurons "
-        "are found. The control is the mean over middle blocks.",
+        "Residual sharpening: the norm of MLP outputs grows steeply in the last layers, where suppression neurons are "
+        "found. The control is the mean over middle blocks.",
         last_mlp,
-        "The last block stands for the last layers.",
+        "The last block represents the last layers.",
         None,
         above="control",
     ),
@@ -190,9 +190,9 @@ CLAIMS = (
         "early_attention",
         "the first blocks look at the previous five tokens more than the later half does",
         "Detokenization: attention is local in the first few layers and less so from there on. The control is the "
-        "second half of the blocks; the first token is no key here, which the paper's code lets in.",
+        "second half of the blocks; the first token is not a key here, but it is one in the paper's code.",
         early_attention,
-        "The share of attention, not the mean entry of the pattern, which is a fifth of it where all is local.",
+        "This is the share of attention, not the mean entry of the pattern: that is a fifth of it if all is local.",
         SHARE,
         above="control",
     ),

@@ -1,8 +1,8 @@
 """Which blocks can a model lose, and which can change places, after Lad, Gurnee & Tegmark (arXiv 2406.19384)?
 
-Blocks are deleted, swapped with their neighbour, repeated, or silenced in part; what the model then says is compared
-with what it says intact, at the same position. Beside it stands a control: the block's contribution is replaced by the
-one it made on another prompt, which tells a block that can go from one that does nothing specific to the prompt.
+Blocks are deleted, swapped with their neighbour, repeated, or silenced in part; the output is compared with the intact
+model's at the same position. The control replaces the block's contribution by its contribution on another prompt: this
+distinguishes a block that the model can lose from one that adds nothing specific to the prompt.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ ROBUSTNESS = Schema(
     rows="one per prompt, position, intervention (or control) and block",
     columns=columns(
         *AT,
-        Column("intervention", "str", "what was done: delete, swap, ...; resample is the control"),
-        Column("layer", "int", "the block it was done to, 0..L-1; the first of them where there are several", low=0),
+        Column("intervention", "str", "delete, swap, ...; resample is the control"),
+        Column("layer", "int", "the block changed, 0..L-1; the first one if there are several", low=0),
         *METRICS,
         "control",
     ),
@@ -86,27 +86,27 @@ def layer_robustness(
         interventions: the paper's "delete" (block i does nothing) and "swap" (blocks i and i + 1 change places), and
             ours: "repeat" (block i runs twice), "delete_attn", "delete_mlp" (block i without one of its parts),
             "delete_run(k)" (blocks i to i + k - 1 do nothing).
-        positions: compare only at this one or these of every prompt, negative ones from its end; None takes all.
-        controls: ("resampled",) adds rows in which block i adds to the residual what it added on another prompt, at the
-            same position; that prompt is drawn by `seed` among those at least as long, and where the longest
-            prompt has no such donor its positions beyond are left out. () adds none.
-        seed: of the control's donors.
-        out: a folder where rows are kept as Parquet as they are made; the same call goes on where it was interrupted,
-            and returns all rows.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        positions: the position or positions to compare in every prompt, negative ones from its end; None takes all.
+        controls: ("resampled",) adds rows in which block i's contribution is its contribution on another prompt, the
+            donor, at the same position. The donor is drawn among the other prompts at least as long; if the longest
+            prompt has no such donor, its positions beyond the donor's end are left out. () adds none.
+        seed: of the draw of donors.
+        out: a folder to save rows as Parquet as they are computed; after an interruption the same call continues, and
+            returns all rows.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
         One row per prompt, position, intervention and block: divergence from the intact model, losses of the actual
         next token (missing at a prompt's last position), entropies, ranks, and whether the argmax is the same.
 
     Raises:
-        InputError: an intervention, control, position or text that cannot be used.
+        InputError: an intervention, control, position or text cannot be used.
         ModelError: the model's replay is not exact, or its blocks do not show their parts ("delete_attn",
             "delete_mlp").
 
-    Cost for L blocks, deletions and swaps: about L² block runs in 2 (L - 1) calls, as variants that begin alike share
-    their beginning and all climb the model together, and 2L - 1 unembeddings of the chosen positions; the control adds
-    L²/2 block runs, a forward pass and L unembeddings.
+    Cost for L blocks, deletions and swaps: about L² block runs in 2 (L - 1) calls, as variants share the blocks they
+    begin with and pass through each block as one batch, and 2L - 1 unembeddings of the chosen positions; the control
+    adds L²/2 block runs, a forward pass and L unembeddings.
 
     >>> texts = ["Once upon a time there was a", "The cat sat on the mat"]
     >>> frame = layer_robustness("reference", texts, positions=-1)
@@ -119,7 +119,7 @@ def layer_robustness(
         raise InputError(f"controls={tuple(controls)!r}: the control here is {CONTROL!r}; () leaves it out.")
     resampled = bool(controls) and len(run.tokens) > 1
     if controls and not resampled:
-        warnings.warn("no control: it needs a second text to take a block's output from.", stacklevel=2)
+        warnings.warn("no control: it needs a second text as a donor; pass at least two.", stacklevel=2)
     chosen = variants(interventions, run.subject.n_layers, resampled=resampled)
     if not chosen:
         raise InputError("nothing to do: name at least one intervention, such as 'delete'.")
@@ -154,7 +154,7 @@ def _robustness_rows(
 
 
 def _written_on_donors(run: Run, batch: Batch, donor: np.ndarray) -> list[Tensor]:
-    """What each block wrote on each prompt's donor, [batch, pos, d_model] each; nothing of use beyond a donor's end."""
+    """Return each block's contribution on each prompt's donor, [batch, pos, d_model]; not valid beyond its end."""
     ids = torch.zeros_like(batch.ids)
     for place, index in enumerate(donor[batch.prompts.numpy()]):
         given = run.tokens.ids[index][: ids.shape[1]]

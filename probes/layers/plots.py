@@ -1,4 +1,4 @@
-"""What is retained when a block goes, by depth."""
+"""Figures by depth: predictions retained without a block, and statistics of the stages of inference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MARKS = ("o", "s", "^", "D", "v", "P")
 
 
 def robustness(frame: pd.DataFrame) -> Figure:
-    """Share of top-1 predictions retained by block, one line per intervention, 95 % bands; the control in grey.
+    """Draw the share of top-1 predictions retained by block, a line per intervention, 95 % bands, control in grey.
 
     Args:
         frame: of `layer_robustness`, one model.
@@ -62,7 +62,7 @@ _PANELS = {
 
 
 def stages(frame: pd.DataFrame) -> Figure:
-    """Small multiples by depth, 95 % bands over prompts; dotted, attention that looks at all it can see alike.
+    """Draw a panel by depth per group of statistics, 95 % bands over prompts; dotted: uniform attention.
 
     Args:
         frame: of `stages_of_inference`, one model.
@@ -82,9 +82,9 @@ def stages(frame: pd.DataFrame) -> Figure:
             if len(chance):
                 axes.plot(chance["layer"], chance["value"], ":", color=colour, linewidth=1)
         if names == ("mlp_ratio",) and (own["value"] > 0).all():
-            axes.set_yscale("log")  # what enters block 0 is the embedding alone, which can be tiny
+            axes.set_yscale("log")  # the residual entering block 0 is the embedding alone, which can be tiny
         if title == "neurons (share)":
-            axes.set_ylim(bottom=0)  # also where there are none
+            axes.set_ylim(bottom=0)  # start at 0 even if all shares are equal
         axes.set_ylabel(title, fontsize=9)
         axes.set_xlabel("block" if own["at"].iat[0] == "block" else "residual", fontsize=9)
         axes.tick_params(labelbottom=True)

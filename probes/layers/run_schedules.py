@@ -1,4 +1,4 @@
-"""What would a model say with its blocks in another order, after Lad, Gurnee & Tegmark (arXiv 2406.19384)?"""
+"""What would a model predict with its blocks in another order, after Lad, Gurnee & Tegmark (arXiv 2406.19384)?"""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _summarise_schedules(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
 
 
 def _orders(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
-    """The middle blocks, all but the first two and last two, in other orders than their own."""
+    """Return schedules with the middle blocks (all but the first two and last two) in other orders than their own."""
     blocks = range(subject.n_layers)
     head, middle, tail = blocks[:2], blocks[2:-2], blocks[-2:]
     orders = {"left out": (), "reversed": middle[::-1], "run twice": (*middle, *middle)}
@@ -59,22 +59,22 @@ def run_schedules(
     out: str | Path | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
-    """Run the blocks in any orders and compare with the intact model; metrics as in `layer_robustness`.
+    """Run the blocks in any order and compare with the intact model; metrics as in `layer_robustness`.
 
     Args:
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes.
-        schedules: name -> order of block numbers; blocks may be left out and repeated. `interp.model.schedules.plan` of
-            them tells what will run.
+        schedules: name -> order of block numbers; blocks may be left out and repeated. `interp.model.schedules.plan`
+            shows the block runs they need.
         positions: see `layer_robustness`.
         out: see `layer_robustness`.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
         One row per prompt, position and schedule.
 
     Raises:
-        InputError: no schedules, or one that names a block that is not there.
+        InputError: there are no schedules, or one names a block that the model does not have.
 
     >>> frame = run_schedules("reference", "prompts", {"reversed": range(7, -1, -1), "intact": range(8)}, positions=-1)
     >>> bool(frame.query("schedule == 'intact'").top1_agrees.all())

@@ -1,7 +1,8 @@
-"""Four stages of inference by depth, after Lad, Gurnee & Tegmark (arXiv 2406.19384): where they begin and end.
+"""Begin and end of four stages of inference by depth, after Lad, Gurnee & Tegmark (arXiv 2406.19384).
 
-Detokenization, feature engineering, prediction ensembling, residual sharpening: statistics of attention, of the lens,
-of MLPs and of neurons' weights by block; and in the summary what they say of each stage, or that they do not show it.
+The stages are detokenization, feature engineering, prediction ensembling and residual sharpening. The frame holds
+statistics of attention, of the lens, of MLPs and of neurons' weights by block; the summary decides for each stage
+whether they show it, and in which blocks.
 """
 
 from __future__ import annotations
@@ -41,55 +42,55 @@ from probes.layers._stage_statistics import CrossMoments, locality, uniform
 from probes.neurons.neuron_kinds import TokenDirections, kinds
 
 T = TypeVar("T")
-_STATES = 3  # held per layer: the residual recorded, the rows picked of it, and those once more in float64
+_STATES = 3  # held per layer: the recorded residual, the rows selected from it, and these in float64
 
 STATISTICS = {
     "prev5_entry": ("block", "0..1", "mean attention entry one to five tokens back"),
-    "prev5_mass": ("block", "0..1", "attention to the previous five tokens together, the first token left out"),
+    "prev5_mass": ("block", "0..1", "attention to the previous five tokens together, without the first token"),
     "first_mass": ("block", "0..1", "attention to the first token"),
     "entropy": ("residual", "nats", "entropy of the logit lens"),
     "kl_to_final": ("residual", "nats", "KL(model output || logit lens)"),
     "agrees_final": ("residual", "0..1", "share of positions where the lens' argmax is the model's own"),
-    "mlp_norm": ("block", "norm", "length of what the MLP adds"),
-    "mlp_ratio": ("block", "ratio", "the same over the length of the residual entering the block"),
+    "mlp_norm": ("block", "norm", "norm of the MLP's output"),
+    "mlp_ratio": ("block", "ratio", "the same over the norm of the residual entering the block"),
     "n_prediction": ("block", "count", "prediction neurons, see `neuron_kinds`"),
     "n_suppression": ("block", "count", "suppression neurons"),
-    "share_prediction": ("block", "0..1", "prediction neurons, share of the block's"),
-    "share_suppression": ("block", "0..1", "suppression neurons, share of the block's"),
+    "share_prediction": ("block", "0..1", "share of the block's neurons that are prediction neurons"),
+    "share_suppression": ("block", "0..1", "share of the block's neurons that are suppression neurons"),
     "cka_next": ("residual", "0..1", "linear CKA of the residual with that of the next layer, over all prompts"),
 }
-"""Name -> what `layer` counts, unit, meaning."""
+"""Name -> `at` ("block" or "residual", counted by `layer`), unit, meaning."""
 
 STAGES = Schema(
     probe="stages_of_inference",
     paper=papers.STAGES_OF_INFERENCE,
-    rows="one per prompt, layer and statistic; those of the model or of all prompts together have no prompt",
+    rows="one per prompt, layer and statistic; statistics of the model or of all prompts together have no prompt",
     columns=columns(
         "model",
         "run_id",
-        Column("prompt_id", "id", "which prompt; missing where a statistic is not of one prompt", low=0, missing=True),
-        Column("layer", "int", "a block, 0..L-1, or a residual, 0 enters the first block, L leaves the last: `at`"),
-        Column("at", "str", "'block' or 'residual': what `layer` counts"),
+        Column("prompt_id", "id", "the prompt; missing if a statistic is not of one prompt", low=0, missing=True),
+        Column("layer", "int", "`at` block: 0..L-1; `at` residual: 0 enters the first block, L leaves the last"),
+        Column("at", "str", "'block' or 'residual': the things that `layer` counts"),
         Column("statistic", "str", "; ".join(f"{name}: {meaning}" for name, (_, _, meaning) in STATISTICS.items())),
         Column("value", "float", "the statistic, mean over positions from 1 on", "see unit", missing=True),
-        Column("unit", "str", "of the value"),
-        Column("control", "str", "'none', or 'uniform': attention that looks at all it can see alike"),
+        Column("unit", "str", "unit of the value"),
+        Column("control", "str", "'none', or 'uniform': equal attention to all visible tokens"),
     ),
 )
 
 
 def summarise_stages(frame: pd.DataFrame, by: str = "stage", **options: object) -> pd.DataFrame:
-    """Say where each stage begins and ends, or average.
+    """Decide where each stage begins and ends, or average by layer.
 
     Args:
         frame: of `stages_of_inference`.
         by: "stage": one row per model and stage with its first and last block, whether the evidence shows it, and the
             evidence in a sentence; the criteria are in `probes.layers._stage_criteria`. "layer": means per statistic
-            and layer with 95 % bootstrap intervals over prompts, where there are prompts.
+            and layer, with 95 % bootstrap intervals over prompts for statistics of prompts.
         options: of `interp.stats.bootstrap_over_prompts`.
 
     Raises:
-        InputError: another `by`.
+        InputError: `by` is another word.
     """
     if by not in ("stage", "layer"):
         raise InputError(f"cannot sum stages up by {by!r}; choose 'stage' or 'layer'.")
@@ -98,28 +99,28 @@ def summarise_stages(frame: pd.DataFrame, by: str = "stage", **options: object) 
 
 @probe(STAGES, plot=plots.stages, summarise=summarise_stages)
 def stages_of_inference(subject: Source, texts: Texts, *, truncate: bool = False) -> pd.DataFrame:
-    """Statistics by depth that tell stages of inference apart; `.interp.summary()` says where each begins and ends.
+    """Measure statistics by depth for the stages of inference; `.interp.summary()` says where each begins and ends.
 
     Args:
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes, of two tokens or more each.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
         One row per prompt, layer and statistic, long form. Position 0 is left out throughout: as a query, as a residual
         and, in "prev5_mass", as a key. Neuron counts (of the model) and CKA (of all prompts together) have no
-        `prompt_id`. Attention has control rows "uniform": what a head that looks at all it can see alike would give.
-        Where an architecture does not show its attention, or has no neurons (a mixture of experts), those statistics
-        are absent, and a warning says so. In gated MLPs the sign of an activation is not fixed: see `neuron_kinds`.
+        `prompt_id`. Attention has control rows "uniform": a head that attends equally to all visible tokens. If an
+        architecture does not show its attention, or has no neurons (a mixture of experts), those statistics are absent,
+        and a warning says so. In gated MLPs the sign of an activation is not fixed: see `neuron_kinds`.
 
     Raises:
-        InputError: a text that cannot be used, or of a single token.
+        InputError: a text cannot be used, or has a single token.
         ModelError: the model's replay is not exact.
 
-    CKA of fewer positions than d_model, or few more, is biased towards 1: give it thousands.
+    CKA of fewer positions than d_model, or a few more, is biased towards 1: give it thousands.
 
     Cost: one forward pass with visible attention and L + 1 unembeddings per position, streamed; (2 L + 1) d_model²
-    float64 multiplications per position and twice as many numbers of memory for CKA; the cost of `neuron_kinds`.
+    float64 multiplications per position and memory for twice as many numbers for CKA; the cost of `neuron_kinds`.
 
     >>> frame = stages_of_inference("reference", ["Once upon a time there was a cat", "The cat sat on the mat"])
     >>> frame.query("statistic == 'agrees_final' and layer == 8").value.tolist()
@@ -132,9 +133,9 @@ def stages_of_inference(subject: Source, texts: Texts, *, truncate: bool = False
         if len(ids) < 2:
             raise InputError(f"prompt {number} has a single token, and position 0 is left out; give it two or more.")
     first = run.tokens.ids[0][None, :16]
-    run.subject.run(first, lambda tape: tape.last)  # a model that cannot be studied at all is refused here
+    run.subject.run(first, lambda tape: tape.last)  # refuse a model that cannot be studied at all
     patterns = _attempt(lambda: _visible(run.subject, "pattern", first), "attention statistics")
-    mlps = _attempt(lambda: _visible(run.subject, "mlp_out", first), "norms of what MLPs add")
+    mlps = _attempt(lambda: _visible(run.subject, "mlp_out", first), "norms of MLP outputs")
     parts = _attempt(lambda: _neuron_counts(run.subject), "neuron counts")
     total: CrossMoments | None = None
     for batch in run.batches(_STATES):
@@ -146,7 +147,7 @@ def stages_of_inference(subject: Source, texts: Texts, *, truncate: bool = False
 
 
 def _attempt(make: Callable[[], list[T]], what: str) -> list[T]:
-    """What `make` returns; where the model refuses it, a warning to the probe's caller, and nothing."""
+    """Return the result of `make`; if the model refuses, warn the probe's caller and return an empty list."""
     try:
         return make()
     except ModelError as error:
@@ -155,7 +156,7 @@ def _attempt(make: Callable[[], list[T]], what: str) -> list[T]:
 
 
 def _visible(subject: Subject, name: SiteName, ids: Tensor) -> list[Site]:
-    """The site in every block, once a short pass has shown that values pass there."""
+    """Return the site in every block, after a short pass has shown that values pass through it."""
     sites = [subject.site(name, layer) for layer in range(subject.n_layers)]
     with subject.showing_patterns(), recording(sites):
         subject.run(ids, lambda tape: tape.last)
@@ -177,7 +178,7 @@ def _neuron_counts(subject: Subject) -> list[dict[str, np.ndarray]]:
 def _per_prompt(
     run: Run, batch: Batch, patterns: Sequence[Site], mlps: Sequence[Site]
 ) -> tuple[list[dict[str, np.ndarray]], CrossMoments]:
-    """Rows of a batch, and the sums CKA is made of; in one pass, each attention pattern reduced as it passes."""
+    """Return a batch's rows, and the moments for CKA, from one pass that reduces each attention pattern at once."""
     row, pos = select_positions(batch, None)
     row, pos = row[pos > 0], pos[pos > 0]
     read = run.subject.reader()
@@ -187,7 +188,7 @@ def _per_prompt(
         lengths = torch.stack([state.double().norm(dim=1) for state in states[:-1]]).cpu()
         return read(tape, states, states[-1]), CrossMoments.of(states), lengths
 
-    # Kept by layer, the last pass counts: whatever else a backend may run within.
+    # Stored by layer, so that the last pass counts if a backend runs the model more than once.
     looked: dict[int, dict[str, Tensor]] = {}
     written: dict[int, Tensor] = {}
 
@@ -224,7 +225,7 @@ def _per_prompt(
 
 
 def _mean_by_prompt(values: Tensor, row: Tensor, batch: Batch) -> np.ndarray:
-    """Means [layers, batch] over the chosen positions of each prompt, of values [layers, n]."""
+    """Average values [layers, n] over the chosen positions of each prompt: [layers, batch]."""
     totals = torch.zeros(len(values), len(batch.ids), dtype=torch.float64).index_add_(1, row, values.double())
     return (totals / torch.bincount(row, minlength=len(batch.ids))).numpy()
 
@@ -232,7 +233,7 @@ def _mean_by_prompt(values: Tensor, row: Tensor, batch: Batch) -> np.ndarray:
 def _rows(
     statistic: str, values: np.ndarray | Tensor, prompts: np.ndarray | None = None, control: str = "none"
 ) -> dict[str, Any]:
-    """Columns of a statistic [layers, prompts]; without prompts, [layers, 1]."""
+    """Return the columns of a statistic [layers, prompts]; without prompts, [layers, 1]."""
     at, unit, _ = STATISTICS[statistic]
     n_layers, n_prompts = values.shape
     return {

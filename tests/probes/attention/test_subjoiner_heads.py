@@ -133,7 +133,7 @@ def test_the_summary_and_the_figure(
 def test_without_words_of_several_tokens_there_is_nothing_to_join(
     small_subject: Callable[[str, str], interp.Subject],
 ) -> None:
-    with pytest.raises(InputError, match="no word of these texts is of several tokens"):
+    with pytest.raises(InputError, match="no word of these texts has several tokens"):
         subjoiner_heads(small_subject("gpt2", "bridge"), ["w3 w4 w5"])
 
 
