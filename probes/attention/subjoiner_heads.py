@@ -56,8 +56,8 @@ def subjoiner_heads(subject: Source, texts: Texts, *, truncate: bool = False) ->
     """Score every head by how much it attends within words beyond the effect of distance.
 
     A word is a run of tokens of letters only; only its first token may begin with a space. Position 0 is not a key.
-    Each pair within a word is compared with attention in the same prompt from the last tokens of words to tokens outside
-    the word as many tokens back, on average; pairs without such a comparison are left out.
+    Each pair within a word is compared with attention in the same prompt from the last tokens of words to tokens
+    outside the word as many tokens back, on average; pairs without such a comparison are left out.
 
     Args:
         subject: anything `interp.load` takes.
