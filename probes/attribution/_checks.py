@@ -1,4 +1,4 @@
-"""Checks that every attribution method makes of its arguments."""
+"""Argument checks shared by the attribution methods."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from interp.authoring import InputError, Subject, whole_numbers
 
 
 def free_positions(subject: Subject, ids: np.ndarray, *, protect_bos: bool) -> np.ndarray:
-    """Which positions may be replaced, bool [pos]: all, or all but a start-of-text token at position 0."""
+    """Return the positions that may be replaced, bool [pos]: all, or all but a start-of-text token at position 0."""
     free = np.ones(len(ids), dtype=bool)
     bos = getattr(subject.tokenizer, "bos_token_id", None)
     free[0] = not (protect_bos and bos is not None and ids[0] == bos)
@@ -16,13 +16,13 @@ def free_positions(subject: Subject, ids: np.ndarray, *, protect_bos: bool) -> n
 
 
 def check_counts(**counts: int) -> None:
-    """Raise InputError where a count is no whole number of at least 1."""
+    """Raise InputError if a count is not a whole number of at least 1."""
     for name, count in counts.items():
         if whole_numbers(count, name)[0] < 1:
             raise InputError(f"{name}={count}; give at least 1.")
 
 
 def check_seed(seed: int) -> None:
-    """Raise InputError where a seed is negative."""
+    """Raise InputError if the seed is negative."""
     if whole_numbers(seed, "seed")[0] < 0:
         raise InputError(f"seed={seed}; give 0 or more.")

@@ -1,4 +1,4 @@
-"""The next-token distribution after many short sequences: large batches, and only the last position unembedded."""
+"""Next-token distributions after many short sequences, in large batches; only the last position is unembedded."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from interp.authoring import Subject, options
 from interp.model.sites import editing
 
 Reduce: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""(float32 logits [rows, d_vocab], which sequences they follow [rows]) -> numbers [rows, k]."""
+"""(float32 logits [rows, d_vocab], indices of their sequences [rows]) -> numbers [rows, k]."""
 
 EditEmbedding: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""(token embeddings [rows, pos, d_model], which sequences they are of [rows]) -> what to run instead of them."""
+"""(token embeddings [rows, pos, d_model], indices of their sequences [rows]) -> embeddings to run instead."""
 
-_LIVE_COPIES = 4  # of a chunk of logits: as computed, as float32, and two of what `reduce` makes of them
+_LIVE_COPIES = 4  # of a chunk of logits: as computed, as float32, and two temporaries in `reduce`
 
 
 def read_last(
     subject: Subject, ids: Tensor, lengths: Tensor, reduce: Reduce, *, edit: EditEmbedding | None = None
 ) -> Tensor:
-    """Run sequences and reduce the distribution that follows the last token of each.
+    """Run sequences and reduce the next-token logits after the last token of each.
 
     Args:
         subject: the model.
         ids: int64 [n, pos], padded on the right with any ids.
         lengths: of the sequences, int64 [n].
-        reduce: what to keep of the logits.
-        edit: changes token embeddings before the first block. It may not be the first thing ever run on a subject,
-            whose check of itself must see the model as it is.
+        reduce: maps logits to the numbers to keep.
+        edit: changes token embeddings before the first block. Run the subject once without edits first: verification
+            must see the unedited model.
 
     Returns:
-        What `reduce` gave, in the order of the sequences, on the CPU: [n, k]. Sequences of like length share batches
-        within the memory budget.
+        The results of `reduce` in the order of the sequences, on the CPU: [n, k]. Sequences of similar length share
+        batches within the memory budget.
     """
     order = lengths.argsort(descending=True, stable=True)
     most = max(1, options.memory // (4 * _LIVE_COPIES * 4 * subject.d_vocab))
@@ -52,7 +52,7 @@ def read_last(
 
 
 def log_prob_and_rank(targets: Tensor) -> Reduce:
-    """Log-probability of each sequence's target (nats) and how many tokens have a strictly larger logit: [rows, 2].
+    """Return a reducer to each target's log-probability (nats) and number of strictly larger logits, [rows, 2].
 
     Args:
         targets: int64 [n], one per sequence.

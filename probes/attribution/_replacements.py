@@ -1,6 +1,6 @@
-"""What may stand in a token's place: a distribution over tokens for every position, drawn from by uniform numbers.
+"""Distributions of replacement tokens at every position, sampled with given uniform numbers.
 
-Numbers in, tokens out: who fixes the numbers fixes the draw, whatever the batch.
+Sampling is deterministic given the uniform numbers, so draws do not depend on batching.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Replacements:
     """A categorical distribution over tokens at every position of one sequence.
 
     Attributes:
-        ids: tokens that may stand at each position, int64 [choices] each.
+        ids: possible tokens at each position, int64 [choices] each.
         cumulative: their cumulative probabilities, float64 [choices] each, ending in 1.
     """
 
@@ -35,7 +35,7 @@ class Replacements:
     cumulative: Sequence[np.ndarray]
 
     def draw(self, uniforms: np.ndarray) -> np.ndarray:
-        """Tokens for numbers in [0, 1): [..., pos] -> int64 [..., pos].
+        """Map numbers in [0, 1) to tokens: [..., pos] -> int64 [..., pos].
 
         >>> coin = Replacements([np.array([7, 9])] * 2, [np.array([0.5, 1.0])] * 2)
         >>> coin.draw(np.array([0.2, 0.8])).tolist()
@@ -51,16 +51,16 @@ class Replacements:
 
 
 def replacements(sampler: SamplerName | Any, subject: Subject, contexts: Sequence[Tensor]) -> list[Replacements]:
-    """The distributions of a sampler for every sequence.
+    """Return a sampler's distributions for every sequence.
 
     Args:
-        sampler: a name of `SAMPLERS`, or an object with `table(subject, ids) -> Replacements`, such as a `MaskedLM`.
-        subject: the model whose tokens they are.
+        sampler: a name in `SAMPLERS`, or an object with `table(subject, ids) -> Replacements`, such as a `MaskedLM`.
+        subject: the model that the tokens belong to.
         contexts: token ids [pos] each.
 
     Raises:
-        UnknownName: no sampler has that name.
-        InputError: what the sampler needs is not there.
+        UnknownName: there is no such sampler.
+        InputError: something that the sampler needs is missing.
     """
     if not isinstance(sampler, str):
         return [sampler.table(subject, ids) for ids in contexts]
@@ -81,7 +81,7 @@ def replacements(sampler: SamplerName | Any, subject: Subject, contexts: Sequenc
 
 
 def unigram_weights(subject: Subject, contexts: Sequence[Tensor]) -> np.ndarray:
-    """How often each token occurs, float64 [d_vocab]: in the shipped counts, else in the sequences themselves."""
+    """Return token frequencies, float64 [d_vocab], from the shipped counts if they apply, else from the sequences."""
     shipped = _shipped_counts(subject)
     if shipped is not None:
         return shipped
@@ -89,12 +89,12 @@ def unigram_weights(subject: Subject, contexts: Sequence[Tensor]) -> np.ndarray:
 
 
 def unigram_source(subject: Subject) -> str:
-    """Where `unigram_weights` come from, for provenance."""
+    """Return the source of `unigram_weights`, for provenance."""
     return "the given texts" if _shipped_counts(subject) is None else "datasets/bigrams"
 
 
 def _shipped_counts(subject: Subject) -> np.ndarray | None:
-    """The shipped counts where the subject's tokenizer is the one they were counted with."""
+    """Return the shipped counts if they were made with the subject's tokenizer, else None."""
     from interp.data.bigram_counts import load_counts, tokens_sha256
 
     if subject.tokenizer is None:
@@ -122,12 +122,12 @@ def _ordinary(weights: np.ndarray, subject: Subject) -> np.ndarray:
 def _shared(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ids = np.flatnonzero(weights)
     cumulative = np.cumsum(weights[ids] / weights.sum())
-    cumulative[-1] = 1.0  # not a rounding short of it, past which a number would find no token
+    cumulative[-1] = 1.0  # exactly 1: a number above a rounded-down end would find no token
     return ids, cumulative
 
 
 def _own_predictions(subject: Subject, ids: Tensor) -> Replacements:
-    """What the model itself would say at each position after the intact tokens before it; the first token stays."""
+    """Return the model's argmax at each position given the intact tokens before it; the first token stays."""
     argmax = subject.run(ids[None], lambda tape: tape.head(tape.last[0, :-1]).argmax(dim=-1)).cpu().numpy()
     certain = np.array([1.0])
     tokens = np.concatenate([ids[:1].numpy(), argmax])
@@ -135,7 +135,7 @@ def _own_predictions(subject: Subject, ids: Tensor) -> Replacements:
 
 
 def _by_part_of_speech(subject: Subject, contexts: Sequence[Tensor]) -> list[Replacements]:
-    """Uniform among the tokens that nltk, reading each alone, gives the same tag, the token itself among them."""
+    """Return uniform distributions over the tokens with the same nltk tag (of single tokens), including the token."""
     tags = _tags([str(text).strip() for text in subject.token_strings])
     groups = {tag: _shared((tags == tag).astype(float)) for tag in np.unique(tags)}
     tables = []

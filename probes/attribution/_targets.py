@@ -1,7 +1,8 @@
-"""What every attribution method shares: one schema, the token to explain, and how a method hands in its scores.
+"""The schema, targets and scores that all attribution methods share.
 
-A target is a token at a place: the model reads tokens 0..target_pos and predicts the one after them. `target_pos` is
-the last position read, not that of the target, which need not be in the text. Rows run over pos 0..target_pos.
+A target is a token predicted at a position: the model reads tokens 0..target_pos and predicts the next one.
+`target_pos` is the last position read, not the position of the target, which need not be in the text. Rows run over
+pos 0..target_pos.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Target: TypeAlias = str | int | Sequence[str | int | Sequence[str | int]]
 """The token to explain: "argmax" (the model's own), a token as text, an id, or one (or a list) of these per prompt."""
 
 Continuation: TypeAlias = str | int | Sequence[str] | Tensor
-"""Tokens to explain one by one: a text, one per prompt, ids [n] or [prompt, n], or how many the model shall say."""
+"""Tokens to explain one by one: a text, one per prompt, ids [n] or [prompt, n], or a number to generate greedily."""
 
 TARGET_POS = Column("target_pos", "int", "the last position read: the target is the token predicted after it", low=0)
 ATTRIBUTION = columns(
@@ -51,18 +52,18 @@ ATTRIBUTION = columns(
     "token_id",
     "token",
     VOCABULARY["score"].with_(meaning="how much this token matters for the target, in the method's own unit"),
-    Column("score_se", "float", "standard error of the score, where the method samples", low=0.0, missing=True),
-    VOCABULARY["control"].with_(meaning="'none', or 'random' for scores that know nothing of the model"),
+    Column("score_se", "float", "standard error of the score, if the method samples", low=0.0, missing=True),
+    VOCABULARY["control"].with_(meaning="'none', or 'random' for scores that do not use the model"),
 )
-"""The columns of every attribution method; a method may have further ones of its own."""
+"""The columns of every attribution method; a method may add its own."""
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """The targets of all prompts, one after another; T of them, ordered by prompt, then position.
+    """The T targets of all prompts, ordered by prompt, then position.
 
     Attributes:
-        tokens: what is read, prompt by prompt: the prompt and, for a continuation, its tokens but the last.
+        tokens: the tokens read, prompt by prompt: the prompt and, with a continuation, all its tokens but the last.
         prompt: index into `tokens`, int64 [T].
         pos: `target_pos`, the last position read for this target, int64 [T].
         ids: the token predicted there, int64 [T]; -1 is the model's argmax, not yet known (`plan_targets` only).
@@ -78,12 +79,12 @@ class Targets:
 
     @cached_property
     def contexts(self) -> Tokens:
-        """What is read for each target, ids [target_pos + 1]; a batch's `prompts` are then indices of targets."""
+        """The tokens read for each target, ids [target_pos + 1]; `prompts` of their batches are indices of targets."""
         ids = [self.tokens.ids[prompt][: pos + 1] for prompt, pos in zip(self.prompt, self.pos, strict=True)]
         return as_tokens(ids, self.tokens.bos)
 
     def of(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Targets of a batch of `tokens`: their indices and their rows in the batch, int64 [k] each."""
+        """Return the targets of a batch of `tokens`: their indices and their rows in the batch, int64 [k] each."""
         row_of = torch.full((len(self.tokens),), -1)
         row_of[batch.prompts] = torch.arange(len(batch.prompts))
         row = row_of[self.prompt]
@@ -93,12 +94,12 @@ class Targets:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a method says of T targets.
+    """A method's scores for T targets.
 
     Attributes:
         score: of every token read, float [target_pos + 1] per target; larger means more important.
-        score_se: standard errors of the same shapes; None for a method that does not sample.
-        extra: further columns of the method's own, of the same shapes.
+        score_se: standard errors of the same shapes; None if the method does not sample.
+        extra: the method's own additional columns, of the same shapes.
     """
 
     score: Sequence[np.ndarray]
@@ -107,7 +108,7 @@ class Scores:
 
 
 Method: TypeAlias = Callable[..., Scores]
-"""`(subject, targets, *, seed, **options) -> Scores`: how a method takes part in `attribute`."""
+"""`(subject, targets, *, seed, **options) -> Scores`: a method that `attribute` can call."""
 
 
 def find_targets(
@@ -118,19 +119,19 @@ def find_targets(
     continuation: Continuation | None = None,
     target_pos: int | Sequence[int] = -1,
 ) -> Targets:
-    """Decide which token, after which position, is explained in every prompt.
+    """Find the token to explain and the last position read, for every prompt.
 
     Args:
         subject: the model.
         tokens: of the prompts.
         target: see `Target`. A list has one entry per prompt; an entry may be a list of several tokens.
-        continuation: instead of `target`: every token of it is a target in turn, read after the ones before it. A text
-            is tokenised apart from the prompt, so begin it with a space where a word begins. A number n has the model
-            continue greedily by n tokens, fewer where it says its end-of-text token, which is then the last target.
+        continuation: instead of `target`: each of its tokens is a target, read after the ones before it. A text is
+            tokenised separately from the prompt, so begin it with a space if it begins with a new word. A number n lets
+            the model continue greedily by n tokens, or until its end-of-text token, which is then the last target.
         target_pos: the last position read, or several; negative ones count from each prompt's end.
 
     Raises:
-        InputError: a target that is not one token, a position outside a prompt, or targets given in two ways.
+        InputError: a target is not one token, a position is outside a prompt, or targets are given in two ways.
         TooLong: a prompt and its continuation exceed the context.
     """
     targets = plan_targets(subject, tokens, target=target, continuation=continuation, target_pos=target_pos)
@@ -147,10 +148,10 @@ def plan_targets(
     continuation: Continuation | None = None,
     target_pos: int | Sequence[int] = -1,
 ) -> Targets:
-    """`find_targets` without the pass that finds argmaxes, for a method that makes one anyway; see `Targets.ids`."""
+    """Do `find_targets` without the forward pass for argmaxes; for a method that runs one anyway. See `Targets.ids`."""
     if continuation is not None:
         if not (isinstance(target, str) and target == "argmax") or target_pos != -1:
-            raise InputError("continuation names the targets and where they stand: leave target and target_pos out.")
+            raise InputError("continuation sets the targets and their positions: leave target and target_pos out.")
         return _continued(tokens, _continuations(subject, tokens, continuation))
     chosen = _chosen(subject, len(tokens), target)
     wanted = whole_numbers(target_pos, "target_pos")
@@ -165,7 +166,7 @@ def plan_targets(
 
 
 def attribution_columns(targets: Targets, scores: Scores, *, method: str, control: str = "none") -> dict[str, Any]:
-    """The columns of one method for `Run.frame`, one row per target and position read."""
+    """Return the columns of one method for `Run.frame`, one row per target and position read."""
     n_read = (targets.pos + 1).numpy()
     prompt_ids = targets.tokens.table["prompt_id"].to_numpy()
     missing = [np.full(n, np.nan) for n in n_read] if scores.score_se is None else scores.score_se
@@ -188,23 +189,23 @@ def attribution_columns(targets: Targets, scores: Scores, *, method: str, contro
 
 
 def _chosen(subject: Subject, n_prompts: int, target: Target) -> list[list[int]]:
-    """Target ids of every prompt; [-1] for the argmax."""
+    """Return the target ids of every prompt; [-1] for the argmax."""
     if isinstance(target, str | Integral):
         argmax = isinstance(target, str) and target == "argmax"
         return [[-1] if argmax else [_token_id(subject, target)]] * n_prompts
     if isinstance(target, Tensor | np.ndarray):
         target = target.tolist()
     if not isinstance(target, Iterable):
-        raise InputError(f"target is 'argmax', a token as text, an id, or one of these per prompt, not {target!r}.")
+        raise InputError(f"target={target!r}; give 'argmax', a token as text, an id, or one of these per prompt.")
     per_prompt = list(target)
     if len(per_prompt) != n_prompts:
         raise InputError(
-            f"target lists {len(per_prompt)} entries for {n_prompts} prompts; give one per prompt, or a list of tokens "
-            "for each prompt that has several."
+            f"target lists {len(per_prompt)} entries for {n_prompts} prompts; give one per prompt: a token, or a list "
+            "of tokens."
         )
     several = [list(one) if isinstance(one, Iterable) and not isinstance(one, str) else [one] for one in per_prompt]
     if not all(several):
-        raise InputError(f"target names no token for prompt {several.index([])}; give at least one.")
+        raise InputError(f"target is empty for prompt {several.index([])}; give at least one token.")
     return [list(dict.fromkeys(_token_id(subject, one) for one in tokens)) for tokens in several]
 
 
@@ -212,7 +213,7 @@ def _token_id(subject: Subject, token: object) -> int:
     if isinstance(token, str):
         return single_token(token, subject.tokenizer)
     if not isinstance(token, Integral):
-        raise InputError(f"a target is a token as text or an integer id, not {token!r}.")
+        raise InputError(f"target {token!r} is not a token; give it as text or as an integer id.")
     index = int(token)
     if not 0 <= index < subject.d_vocab:
         raise InputError(f"target id {index} is outside the vocabulary of {subject.d_vocab}.")
@@ -220,7 +221,7 @@ def _token_id(subject: Subject, token: object) -> int:
 
 
 def _continuations(subject: Subject, tokens: Tokens, given: Continuation) -> list[Tensor]:
-    """The tokens that continue each prompt, int64 [n] per prompt."""
+    """Return the tokens that continue each prompt, int64 [n] per prompt."""
     if isinstance(given, Integral):
         n = int(given)
         if n < 1:
@@ -232,7 +233,7 @@ def _continuations(subject: Subject, tokens: Tokens, given: Continuation) -> lis
     if len(ids) == 1:
         ids = ids * len(tokens)
     if len(ids) != len(tokens):
-        raise InputError(f"continuation lists {len(ids)} texts for {len(tokens)} prompts; give one for all or each.")
+        raise InputError(f"continuation lists {len(ids)} texts for {len(tokens)} prompts; give one, or one per prompt.")
     _check_lengths(subject, tokens, [len(one) for one in ids])
     return ids
 
@@ -250,13 +251,13 @@ def _check_lengths(subject: Subject, tokens: Tokens, n_more: Sequence[int]) -> N
     for number, prompt, more in zip(tokens.table["prompt_id"], tokens.ids, n_more, strict=True):
         if len(prompt) + more - 1 > subject.n_ctx:
             raise TooLong(
-                f"prompt {number} has {len(prompt)} tokens; with {more} more, the last of them only predicted, it "
-                f"exceeds the context of {subject.n_ctx}."
+                f"prompt {number} has {len(prompt)} tokens; with {more} more (the last is only predicted) it exceeds "
+                f"the context of {subject.n_ctx}; shorten the prompt or the continuation."
             )
 
 
 def _greedy(subject: Subject, tokens: Tokens, n: int) -> list[Tensor]:
-    """The model's n most probable next tokens, one at a time; nothing after its end-of-text token."""
+    """Generate n tokens greedily after each prompt, or until the end-of-text token."""
     end = getattr(subject.tokenizer, "eos_token_id", None)
     new: list[list[int]] = [[] for _ in tokens.ids]
     for _ in range(n):
@@ -272,7 +273,7 @@ def _greedy(subject: Subject, tokens: Tokens, n: int) -> list[Tensor]:
 
 
 def _argmax(subject: Subject, targets: Targets) -> Tensor:
-    """The target ids [T], those not yet known replaced by the model's argmax."""
+    """Return the target ids [T] with unknown ones (-1) replaced by the model's argmax."""
     ids = targets.ids.clone()
     for batch in targets.tokens.batches(subject.batch_tokens()):
         index, row = targets.of(batch)
@@ -288,6 +289,6 @@ def _argmax(subject: Subject, targets: Targets) -> Tensor:
 
 
 def as_tokens(ids: list[Tensor], bos: bool | None) -> Tokens:
-    """Sequences of our own making, numbered as they come, to be cut into batches."""
+    """Return `Tokens` of generated sequences, numbered in the given order."""
     table = pd.DataFrame({"prompt_id": np.arange(len(ids))})
     return Tokens(ids, table, bos, np.zeros(len(ids), dtype=np.int64))

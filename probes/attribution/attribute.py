@@ -1,4 +1,4 @@
-"""Which input token mattered? Several attribution methods, one call, one frame."""
+"""Several attribution methods in one call and one frame: which input token mattered?"""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ METHODS: dict[str, Method] = {
     "reagent_ls": reagent_ls_scores,
     "random": baselines.random,
 }
-"""Every method by name; `(subject, targets, *, seed, **options) -> Scores`."""
+"""The methods by name; `(subject, targets, *, seed, **options) -> Scores`."""
 
 Methods: TypeAlias = str | Sequence[str] | Mapping[str, Mapping[str, Any]]
-"""Names of methods, or a mapping from name to that method's options."""
+"""Names of methods, or a mapping from a method's name to its options."""
 
 ATTRIBUTE = Schema(
     probe="attribute",
@@ -49,15 +49,15 @@ _SHARES = ("top_share", "last_share", "negative_share", "effective_tokens")
 
 
 def summarise_attribution(frame: pd.DataFrame, by: str = "method", **options: Any) -> pd.DataFrame:
-    """Sum up what methods say; position 0 is left out.
+    """Sum up the scores per method or per pair of methods; position 0 is left out.
 
     Args:
         frame: of `attribute`.
-        by: "method": how each method spreads its absolute scores over the tokens of a target, as means over prompts
-            with 95 % bootstrap intervals: `top_share` is the largest token's share of them, `last_share` that of the
-            last position read, `negative_share` that of negative scores, `effective_tokens` the exponential of the
+        by: "method": the distribution of each method's absolute scores over the tokens of a target, as means over
+            prompts with 95 % bootstrap intervals: `top_share` is the share of the largest token, `last_share` of the
+            last position read, `negative_share` of negative scores; `effective_tokens` is the exponential of the
             shares' entropy. "agreement": the Spearman correlation of every two methods' scores over the tokens of a
-            target, likewise.
+            target, with the same means and intervals.
         options: of `interp.stats.bootstrap_over_prompts`.
     """
     if by not in ("method", "agreement"):
@@ -92,7 +92,7 @@ def _shares(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 def _agreement(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     methods = frame["method"].unique().tolist()
     if len(methods) < 2:
-        raise InputError("agreement is between methods, and the frame has only one.")
+        raise InputError(f"agreement needs at least 2 methods; the frame has only {methods}.")
     rows = []
     for key, target in frame.groupby(keys):
         scores = target.pivot(index="pos", columns="method", values="score")
@@ -117,33 +117,33 @@ def attribute(
     seed: int = 0,
     truncate: bool = False,
 ) -> pd.DataFrame:
-    """Ask several methods how much each token matters for the model's next one.
+    """Score by several methods how much each token matters for the model's next token.
 
     Scores are in each method's own unit: compare their order within a prompt and target, or measure them with
-    `faithfulness`. `random` is the control: what a method that knows nothing would look like.
+    `faithfulness`. `random` is the control: scores that do not use the model.
 
     Args:
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes.
-        methods: names from `METHODS`, or a mapping from name to that method's options, as in
+        methods: names in `METHODS`, or a mapping from a method's name to its options, such as
             `{"integrated_gradients": {"n_steps": 100}, "random": {}}`.
         target: the token to explain: "argmax" (the model's own), a token as text, an id, or one (or a list) of these
             per prompt.
         continuation: instead of `target`, every token of a text, of one text per prompt, or of the model's own n
             greedy tokens.
         target_pos: the last position read, or several; the target is the token predicted after it.
-        seed: of the methods that draw.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        seed: of the methods that draw random numbers.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
         One row per prompt, method, target and position 0..target_pos.
 
     Raises:
-        InputError: a text, target, position or option that cannot be used.
-        UnknownName: no such method.
-        ModelError: a method needs what the architecture does not show, such as attention patterns.
+        InputError: a text, target, position or option cannot be used.
+        UnknownName: there is no such method or option.
+        ModelError: a method needs something that the architecture does not expose, such as attention patterns.
 
-    Cost: the methods' own, beside at most one forward pass (n for `continuation=n`) to find the targets.
+    Cost: that of the methods, plus at most one forward pass (n for `continuation=n`) to find the targets.
 
     >>> frame = attribute("reference", "The cat sat on the", methods=("occlusion", "norm", "random"))
     >>> frame.method.unique().tolist(), frame.control.unique().tolist(), len(frame)
@@ -162,7 +162,7 @@ def attribute(
 
 
 def _chosen_methods(methods: Methods) -> dict[str, dict[str, Any]]:
-    """Options by method, checked against what each takes before anything is computed."""
+    """Return the options by method, after checking that each method takes them."""
     if isinstance(methods, str):
         methods = (methods,)
     named = dict(methods) if isinstance(methods, Mapping) else {name: {} for name in methods}

@@ -1,13 +1,13 @@
-"""Attribution methods to hold a new one against: gradients and occlusion (from Captum), attention rollout, chance.
+"""Attribution methods to compare with: gradients and occlusion (from Captum), attention rollout, random scores.
 
-Gradients and occlusion act on what a token's embedding adds to the residual that enters the first block, over that of
-a baseline embedding; position embeddings stay. Where that residual is linear in the embedding, as in every common
-architecture but BLOOM, this is the method on the embedding itself. The baseline is the mean of the vocabulary's
-embeddings, or zero on request. Zero is no harmless default: a model of RMS norms (Llama, Gemma) divides by the size of
-what it is given, so what happens on the way from nothing to a prompt happens within the first millionth of it, and
-integrated gradients miss completeness by their whole size whatever the number of steps.
+Gradients and occlusion act on the difference that a token's embedding makes, compared with a baseline embedding, to
+the residual that enters the first block; position embeddings stay. If that residual is linear in the embedding, as in
+every common architecture but BLOOM, this is the method on the embedding itself. The baseline is the mean of the
+vocabulary's embeddings, or zero on request. Zero is not a harmless default: a model with RMS norms (Llama, Gemma)
+divides by the size of its input, so the output changes within the first millionth of the path from zero to the prompt,
+and integrated gradients miss completeness by their whole size for any number of steps.
 
-Each is a `Method` of `probes.attribution._targets`, reached by its name through `attribute`.
+Each is a `Method` of `probes.attribution._targets`; `attribute` calls it by its name.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from probes.attribution._targets import Scores, Targets
 from probes.attribution.normxlogit import read_factors
 
 Output: TypeAlias = Literal["log_prob", "logit", "prob"]
-"""What of the target is attributed: its log-probability (nats), logit or probability."""
+"""The attributed output of the target: its log-probability (nats), logit or probability."""
 
 Baseline: TypeAlias = Literal["mean", "zero"]
-"""The embedding a token is compared with: the mean of the vocabulary's, or none."""
+"""The embedding that a token's is compared with: the mean of the vocabulary's, or zero."""
 
 Forward: TypeAlias = Callable[[Tensor], Tensor]
-"""What embeddings add to the residual [batch, pos, d_model] -> output of each row's target [batch], both float32."""
+"""Difference to the baseline residual [batch, pos, d_model] -> output of each row's target [batch], both float32."""
 
 
 def input_x_gradient(
     subject: Subject, targets: Targets, *, seed: int = 0, of: Output = "log_prob", baseline: Baseline = "mean"
 ) -> Scores:
-    """Embedding less baseline, times gradient: the first-order effect of having the one for the other."""
+    """Score by (embedding - baseline) · gradient: the first-order effect of the embedding in place of the baseline."""
     from captum.attr import InputXGradient
 
     def attribute(forward: Forward, added: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def input_x_gradient(
 
 
 def gradient_norm(subject: Subject, targets: Targets, *, seed: int = 0, of: Output = "log_prob") -> Scores:
-    """Euclidean norm of the gradient: how sensitive the output is to the embedding, whatever its direction."""
+    """Score by the Euclidean norm of the gradient: the output's sensitivity to the embedding in any direction."""
     from captum.attr import Saliency
 
     def attribute(forward: Forward, added: Tensor) -> Tensor:
@@ -69,11 +69,12 @@ def integrated_gradients(
     baseline: Baseline = "mean",
     n_steps: int = 50,
 ) -> Scores:
-    """Gradients averaged on the way from baseline to embeddings, times their difference (Sundararajan et al. 2017).
+    """Score by gradients averaged from baseline to embedding, times their difference (Sundararajan et al. 2017).
 
-    A prompt's scores add up to its output less that of a prompt of baselines. The average is a Gauss-Legendre sum of
-    `n_steps` gradients; a warning tells where they do not add up within 1 % (6 % in half precision). More steps help,
-    except where the model jumps on the way: a mixture of experts changing experts, RMS norms from `baseline="zero"`.
+    A prompt's scores add up to its output minus that of a prompt of baselines. The average is a Gauss-Legendre sum of
+    `n_steps` gradients; a warning is given if they do not add up within 1 % (6 % in half precision). More steps help,
+    unless the output jumps on the path: a mixture of experts that changes experts, or RMS norms with
+    `baseline="zero"`.
     """
     from captum.attr import IntegratedGradients
 
@@ -102,7 +103,7 @@ def integrated_gradients(
 def occlusion(
     subject: Subject, targets: Targets, *, seed: int = 0, of: Output = "log_prob", baseline: Baseline = "mean"
 ) -> Scores:
-    """By how much the output falls when one token has the baseline for its embedding; one pass per token."""
+    """Score by the fall of the output when one token's embedding becomes the baseline; one forward pass per token."""
     from captum.attr import Occlusion
 
     def attribute(forward: Forward, added: Tensor) -> Tensor:
@@ -113,12 +114,13 @@ def occlusion(
 
 
 def rollout(subject: Subject, targets: Targets, *, seed: int = 0) -> Scores:
-    """Attention rollout (Abnar & Zuidema 2020): patterns averaged over heads and with the identity, multiplied through.
+    """Score by attention rollout (Abnar & Zuidema 2020): the product over layers of averaged attention patterns.
 
-    The scores of a prompt are shares and add up to 1; they know the last position read but not the target.
+    A layer's patterns are averaged over heads, then with the identity. The scores of a prompt are shares and add up to
+    1; they depend on the last position read but not on the target.
 
     Raises:
-        ModelError: the architecture shows no attention patterns on this backend.
+        ModelError: the architecture does not expose attention patterns on this backend.
     """
     sites = [subject.site("pattern", layer) for layer in range(subject.n_layers)]
     longest = max(map(len, targets.tokens.ids))
@@ -150,7 +152,7 @@ def rollout(subject: Subject, targets: Targets, *, seed: int = 0) -> Scores:
 
 
 def random(subject: Subject, targets: Targets, *, seed: int = 0) -> Scores:
-    """Scores uniform in 0..1; a prompt and target draw the same ones in whatever company they come."""
+    """Draw scores uniform in 0..1; they depend only on the seed, the target and its prompt."""
     draws = [
         np.random.default_rng([seed, int(target), *ids.tolist()]).random(len(ids))
         for target, ids in zip(targets.ids, targets.contexts.ids, strict=True)
@@ -159,13 +161,13 @@ def random(subject: Subject, targets: Targets, *, seed: int = 0) -> Scores:
 
 
 def norm(subject: Subject, targets: Targets, *, seed: int = 0) -> Scores:
-    """NormXLogit's first factor alone: the norm of what enters the first block."""
+    """Score by NormXLogit's first factor alone: the norm of the first block's input."""
     _, factors = read_factors(subject, targets, layers=[subject.n_layers])
     return Scores(factors.norm)
 
 
 def logit(subject: Subject, targets: Targets, *, seed: int = 0) -> Scores:
-    """NormXLogit's second factor alone: the target's logit read at each position of the last layer."""
+    """Score by NormXLogit's second factor alone: the target's logit read at each position of the last layer."""
     _, factors = read_factors(subject, targets, norm="none", layers=[subject.n_layers])
     return factors.scores(0)
 
@@ -178,14 +180,14 @@ def _by_embedding(
     baseline: Baseline,
     attribute: Callable[[Forward, Tensor], Tensor],
 ) -> Scores:
-    """Run `attribute(forward, what embeddings add)` -> [batch, pos] on every target's context."""
+    """Run `attribute(forward, difference to the baseline residual)` -> [batch, pos] on every target's context."""
     for name, value, known in (("output", of, get_args(Output)), ("baseline", baseline, get_args(Baseline))):
         if value not in known:
             raise UnknownName(name, value, known)
     contexts = targets.contexts
     bare = _of_baseline(subject, max(map(len, contexts.ids)), baseline)
     scores: list[Any] = [None] * len(targets)
-    # A gradient keeps what every block computed: about two dozen vectors of a token per layer.
+    # A gradient keeps the activations of every block: about 24 vectors per token and layer.
     for batch in in_batches(contexts, subject.batch_tokens(24), label):
         last, ids = batch.lengths - 1, targets.ids[batch.prompts]
 
@@ -202,7 +204,7 @@ def _by_embedding(
 
 
 def _forward(tape: Tape, base: Tensor, last: Tensor, ids: Tensor, of: Output) -> Forward:
-    """The model from embeddings on, for the tape's own batch; float32 outside, the model's dtype inside."""
+    """Return the model from embeddings on, for the tape's batch; float32 in and out, the model's dtype inside."""
     dtype = tape.residual(0).dtype
     rows = torch.arange(len(last), device=base.device)
     last, ids = last.to(base.device), ids.to(base.device)
@@ -222,16 +224,16 @@ def _forward(tape: Tape, base: Tensor, last: Tensor, ids: Tensor, of: Output) ->
 
 
 def _of_baseline(subject: Subject, length: int, baseline: Baseline) -> Tensor:
-    """What enters the first block where every token has the baseline for its embedding, [length, d_model].
+    """Return the first block's input if every token's embedding is the baseline, [length, d_model].
 
-    It is the same for every prompt: beside the baseline, position embeddings where the model has them.
+    It is the same for every prompt: the baseline plus position embeddings if the model has them.
 
     Raises:
-        ModelError: embeddings are not the rows of W_E, or these times a constant.
+        ModelError: embeddings are not rows of W_E, or these times a constant.
     """
     ids = (torch.arange(length) % subject.d_vocab)[None]
     site = subject.site("embed")
-    with recording([site]) as seen:  # an unedited pass first: it checks the model
+    with recording([site]) as seen:  # run once without edits first: verification must see the unedited model
         subject.run(ids, lambda tape: tape.last[:, -1])
     (embedded,) = seen
     assert embedded is not None
@@ -243,7 +245,7 @@ def _of_baseline(subject: Subject, length: int, baseline: Baseline) -> Tensor:
 
 
 def _scale_of(subject: Subject, ids: Tensor, embedded: Tensor) -> Tensor:
-    """By what the model multiplies rows of W_E: 1, or in Gemma the root of d_model."""
+    """Return the factor by which the model multiplies rows of W_E: 1, or in Gemma the root of d_model."""
     rows, given = subject.W_E[ids.to(subject.W_E.device)].float(), embedded.float()
     scale = (rows * given).sum() / rows.square().sum()
     if not torch.allclose(scale * rows, given, rtol=0.02, atol=1e-3 * float(given.abs().max())):

@@ -1,4 +1,4 @@
-"""Claims of NormXLogit and ReAGent, judged by the faithfulness of their scores to the model."""
+"""Claims about NormXLogit and ReAGent, tested by the faithfulness of their scores to the model."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _METHODS = {
 }
 METRICS: tuple[Metric, ...] = ("comprehensiveness", "sufficiency", "soft_ns", "soft_nc")
 FRACTIONS = (0.1, 0.3, 0.5)
-_N_PROMPTS = 60  # of 120, in ten kinds of twelve: half of either
+_N_PROMPTS = 60  # of 120, which are ten kinds of twelve: half of each kind
 
 
 def attributions(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:
-    """Scores of all methods for the model's own next token."""
+    """Return the scores of all methods for the model's own next token."""
     return attribute(subject, texts[["prompt_id", "text"]], methods=_METHODS, seed=seed, truncate=truncate)
 
 
 def faithfulness_of_all(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:
-    """Their faithfulness: hard metrics by replacing tokens as often as they occur, and the soft ones."""
+    """Measure the faithfulness of all methods: hard metrics with unigram replacements, and soft metrics."""
     scores = attributions(subject, texts, seed=seed, truncate=truncate)
     try:
         return faithfulness(subject, scores, metrics=METRICS, fractions=FRACTIONS, n_draws=4, seed=seed)
@@ -49,24 +49,24 @@ def _metric(frame: pd.DataFrame, method: str, metric: str, value: str = "value")
 
 
 def against_shuffles(frame: pd.DataFrame, method: str, metric: str) -> tuple[pd.Series, pd.Series]:
-    """A method's metric, against that of its own scores shuffled among the tokens."""
+    """Return a method's metric per prompt, and that of its own scores shuffled among the tokens."""
     return _metric(frame, method, metric), _metric(frame, method, metric, "value_random")
 
 
 def against_method(frame: pd.DataFrame, method: str, other: str, metric: str) -> tuple[pd.Series, pd.Series]:
-    """A method's metric, against that of another method."""
+    """Return a method's metric per prompt, and that of another method."""
     return _metric(frame, method, metric), _metric(frame, other, metric)
 
 
 def causes(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Spearman's correlation of NormXLogit and occlusion over all tokens but the last; control: random scores."""
+    """Correlate NormXLogit with occlusion (Spearman) over all tokens but the last; the control is random scores."""
     earlier = frame[(frame["pos"] > 0) & (frame["pos"] < frame["target_pos"])]
     table = earlier.pivot(index=["prompt_id", "pos"], columns="method", values="score").reset_index()
     return rank_correlation(table, "normxlogit", "occlusion"), rank_correlation(table, "random", "occlusion")
 
 
 def attributions_beside_occlusion(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:
-    """Scores of the three methods that `causes` compares; ReAGent's cost most of all."""
+    """Return the scores of the three methods that `causes` compares, without the cost of ReAGent."""
     methods = {name: _METHODS[name] for name in ("normxlogit", "occlusion", "random")}
     return attribute(subject, texts[["prompt_id", "text"]], methods=methods, seed=seed, truncate=truncate)
 
@@ -98,19 +98,19 @@ def _claim(
 
 
 def _against_gradients(id: str, statement: str, says: str, metric: str = "") -> Claim:
-    """ReAGent against integrated gradients, by a soft metric."""
+    """Return the claim that ReAGent is above integrated gradients in a soft metric."""
     statistic = partial(against_method, method="reagent", other="integrated_gradients", metric=metric or id)
     return _claim(f"reagent.{id}", statement, papers.REAGENT, says, statistic, bounds=None, above="control")
 
 
 _NOTE = (
     "The target is the model's own next token after short prompts; the papers' tasks are classification (NormXLogit) "
-    "and analogies (ReAGent). Removing means replacing by tokens drawn as often as they occur, at 10, 30 and 50 % of "
-    "the tokens."
+    "and analogies (ReAGent). Removed tokens are replaced by tokens drawn by their frequency; 10, 30 and 50 % of the "
+    "tokens are removed."
 )
 _CAUSAL = (
-    "The method was made for classifiers; in a causal model a token cannot see what follows, and its logit says what "
-    "its own stream points to, not what the prediction used."
+    "The method was made for classifiers; in a causal model a token cannot see later ones, and its logit shows what "
+    "its own residual stream points to, not what the prediction used."
 )
 
 CLAIMS = (
@@ -127,9 +127,9 @@ CLAIMS = (
         "normxlogit.sufficiency",
         "keeping what NormXLogit calls important costs less than keeping others",
         NORMXLOGIT.paper,
-        "Best tokens alone should keep the prediction; but in the authors' notebook (MNLI, BERT) the sufficiency is "
-        ".381, worse than the random control's .362, and the paper dwells on comprehensiveness. Here the control is "
-        "the same scores shuffled.",
+        "The best tokens alone should keep the prediction; but in the authors' notebook (MNLI, BERT) the sufficiency "
+        "is .381, worse than the random control's .362, and the paper emphasises comprehensiveness. Here the control "
+        "is the same scores shuffled.",
         partial(against_shuffles, method="normxlogit", metric="sufficiency"),
         below="control",
     ),
@@ -137,8 +137,8 @@ CLAIMS = (
         "normxlogit.norm_helps",
         "the norm makes NormXLogit more comprehensive than the logit alone",
         NORMXLOGIT.paper,
-        "The norm of the input embedding is one of the two factors of the method. The control is the other factor "
-        "alone, which in the authors' tables is as good or better in several cells (MNLI, BERT: .567 against .557).",
+        "The norm of the input embedding is one of the method's two factors. The control is the other factor alone, "
+        "which in the authors' tables is as good or better in several cells (MNLI, BERT: .567 against .557).",
         partial(against_method, method="normxlogit", other="logit", metric="comprehensiveness"),
         above="control",
     ),
@@ -149,16 +149,16 @@ CLAIMS = (
         "On MNLI with BERT, .557 against .466 for integrated gradients of 50 steps, at a fraction of the time. The "
         "control is integrated gradients.",
         partial(against_method, method="normxlogit", other="integrated_gradients", metric="comprehensiveness"),
-        "Integrated gradients of 20 steps. " + _CAUSAL,
+        "Integrated gradients use 20 steps here. " + _CAUSAL,
         above="control",
     ),
     Claim(
         id="normxlogit.finds_causes",
         statement="NormXLogit ranks earlier tokens as their removal does",
         paper=NORMXLOGIT.paper,
-        says="The head on top 'never lies': what it says of a token is taken for the token's part in the prediction. "
-        "The paper tests this by masking, in classifiers that see both ways, against random scores; the control here "
-        "is random scores too.",
+        says="The head on top 'never lies': its logit at a token is taken as the token's part in the prediction. The "
+        "paper tests this by masking, in bidirectional classifiers, against random scores; the control here is random "
+        "scores too.",
         probe="attribute",
         measure=attributions_beside_occlusion,
         texts="prompts",
@@ -184,16 +184,17 @@ CLAIMS = (
     _against_gradients(
         "beyond_sharpness",
         "ReAGent's order of tokens is more comprehensive than integrated gradients', sharpness aside",
-        "The claim is that it finds more important tokens. Soft metrics reward sharp scores whatever their order, and "
-        "ReAGent's sharpen as it runs: the control the paper lacks replaces the scores of both methods by their ranks.",
+        "The claim is that it finds more important tokens. Soft metrics reward sharp scores in any order, and "
+        "ReAGent's sharpen as it runs. The paper has no control for this; here the scores of both methods are replaced "
+        "by their ranks.",
         metric="soft_nc_rank",
     ),
     _claim(
         "reagent.above_chance",
         "removing what ReAGent calls important costs more than removing others",
         papers.REAGENT,
-        "Above random attributions throughout. The paper's random scores are nearly flat, which soft metrics punish by "
-        "itself; the control here is ReAGent's own scores shuffled, and the metric a hard one.",
+        "Above random attributions throughout. The paper's random scores are nearly flat, which alone lowers soft "
+        "metrics; the control here is ReAGent's own scores shuffled, and the metric is a hard one.",
         partial(against_shuffles, method="reagent", metric="comprehensiveness"),
         above="control",
     ),

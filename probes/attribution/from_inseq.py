@@ -1,4 +1,4 @@
-"""Attributions made elsewhere, as frames of ours."""
+"""Attributions made by inseq, as frames of `attribute`."""
 
 from __future__ import annotations
 
@@ -17,26 +17,28 @@ from probes.attribution.attribute import ATTRIBUTE
 
 
 def from_inseq(subject: Source, output: Any, *, method: str | None = None) -> pd.DataFrame:
-    """Convert what inseq's `model.attribute(...)` returned for a decoder-only model.
+    """Convert the output of inseq's `model.attribute(...)` for a decoder-only model.
 
-    inseq need not be installed here: the output, or one that was saved with `output.save(path)` and loaded, is read by
-    its attributes. Sequences are numbered as prompts in their order, and every attributed token is a target.
+    inseq need not be installed: only the attributes of the output are read. An output that was saved with
+    `output.save(path)` and loaded again works too. Sequences are numbered as prompts in their order, and every
+    attributed token is a target.
 
     Args:
-        subject: the model it was made of; anything `interp.load` takes.
-        output: a `FeatureAttributionOutput`, with one score per token: call its `aggregate()` first where it has one
-            per dimension.
-        method: name in the frame; by default "inseq " and inseq's own.
+        subject: the attributed model; anything `interp.load` takes.
+        output: a `FeatureAttributionOutput` with one score per token: if it has one per dimension, call its
+            `aggregate()` first.
+        method: name in the frame; by default "inseq " followed by inseq's name.
 
     Returns:
-        A frame as of `attribute`, which plots, sums up and joins (`interp.concat`) as one.
+        A frame like that of `attribute`: it can be plotted, summed up and joined (`interp.concat`) with others.
 
     Raises:
-        InputError: an encoder-decoder's attribution, one that is not aggregated, or of tokens the model does not have.
+        InputError: the attribution is of an encoder-decoder, is not aggregated, lacks scores, or has tokens that the
+            model does not have.
     """
     sequences = getattr(output, "sequence_attributions", None)
     if not sequences:
-        raise InputError(f"a {type(output).__name__} is no inseq attribution: it has no sequence_attributions.")
+        raise InputError(f"a {type(output).__name__} is not an inseq attribution: it has no sequence_attributions.")
     name = method or f"inseq {output.info.get('attribution_method', 'attribution')}"
     subject = load(subject)
     ids = [_ids(subject, sequence.target, index) for index, sequence in enumerate(sequences)]
@@ -48,7 +50,7 @@ def from_inseq(subject: Source, output: Any, *, method: str | None = None) -> pd
             pos.append(first + column - 1)
             scores.append(matrix[: first + column, column].double().cpu().numpy())
     if not all(np.isfinite(one).all() for one in scores):
-        raise InputError("a score of a token that was read is missing or infinite in this inseq attribution.")
+        raise InputError("the score of a token that was read is missing or infinite in this inseq attribution.")
     target_ids = [int(ids[index][last + 1]) for index, last in zip(prompt, pos, strict=True)]
     targets = Targets(as_tokens(ids, None), torch.tensor(prompt), torch.tensor(pos), torch.tensor(target_ids))
     columns = attribution_columns(targets, Scores(scores), method=name)
@@ -57,29 +59,29 @@ def from_inseq(subject: Source, output: Any, *, method: str | None = None) -> pd
 
 
 def _ids(subject: Subject, tokens: Sequence[Any], index: int) -> Tensor:
-    """Token ids of a sequence [pos], each the token that inseq says it is."""
+    """Return the token ids of a sequence [pos], after checking that ids and tokens match the subject's."""
     ids = [int(token.id) for token in tokens]
     if not all(0 <= one < subject.d_vocab for one in ids):
         raise InputError(
-            f"sequence {index} has token id {max(ids)}, and {subject.name!r} has {subject.d_vocab} tokens."
+            f"sequence {index} has token id {max(ids)}, but {subject.name!r} has {subject.d_vocab} tokens."
         )
     if subject.tokenizer is not None:
         for token, own in zip(tokens, subject.tokenizer.convert_ids_to_tokens(ids), strict=True):
             if token.token != own:
                 raise InputError(
-                    f"token {token.id} is {token.token!r} in inseq's model and {own!r} in {subject.name!r}."
+                    f"token {token.id} is {token.token!r} in inseq's model but {own!r} in {subject.name!r}."
                 )
     return torch.tensor(ids)
 
 
 def _matrix(sequence: Any, index: int) -> tuple[Tensor, int]:
-    """Scores [token, attributed token] of one sequence, and where the first attributed token stands."""
+    """Return the scores [token, attributed token] of one sequence and the position of the first attributed token."""
     if sequence.source_attributions is not None:
-        raise InputError(f"sequence {index} attributes to a source: interp reads decoder-only models.")
+        raise InputError(f"sequence {index} attributes to a source text; give a decoder-only model's attribution.")
     matrix, first = sequence.target_attributions, int(sequence.attr_pos_start)
     if matrix is None or matrix.ndim != 2:
         shape = None if matrix is None else list(matrix.shape)
         raise InputError(f"the scores of sequence {index} have shape {shape}; call the output's aggregate() first.")
     if first < 1:
-        raise InputError(f"sequence {index} attributes its first token, before which nothing is read.")
+        raise InputError(f"sequence {index} attributes its first token, but the model reads no token before it.")
     return matrix, first

@@ -1,7 +1,7 @@
-"""NormXLogit (Abbasi et al., 2025): how large is a token's embedding, and does its own stream speak for the target?
+"""NormXLogit (Abbasi et al., 2025): the norm of a token's embedding times the target's logit at its position.
 
-The score of token i is ‖x_i‖₂ · z(h_i)[y]: the norm of what enters the first block at its position, times the target's
-logit read from the residual there through the model's own head. One forward pass, no gradients.
+The score of token i is ‖x_i‖₂ · z(h_i)[y]: the norm of the first block's input at its position, times the target's
+logit read from the residual stream there through the model's own head. One forward pass, no gradients.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ NORMXLOGIT = Schema(
         *ATTRIBUTION,
         "layer",
         Column("norm", "float", "the first factor: Euclidean norm of the token's vector", low=0.0),
-        Column("logit", "float", "the second: what the residual of this position and layer gives the target", "logits"),
+        Column("logit", "float", "the second: the target's logit, read at this position and layer", "logits"),
     ),
     summary_by=("layer",),
     lines_by=("target_pos",),
@@ -76,36 +76,36 @@ def normxlogit(
     centre: Centre = "none",
     truncate: bool = False,
 ) -> pd.DataFrame:
-    """Score every token read by the norm of its vector times its own logit for the target.
+    """Score every token read by the norm of its vector times its position's logit for the target.
 
-    It is a description, not a cause. In a causal model position i never sees what follows it and predicts token i + 1,
-    so its logit says whether its own stream points to the target, not whether the model used it: without attention,
-    tokens that cannot matter still score. Logits are defined up to a constant and the score is not: adding c to
-    every logit adds c times the norm, and where a model's logits are mostly negative (GPT-2's are) the tokens of
-    small norm come first. `centre` takes the constant out; it is ours, not the paper's. The last position read gives
-    the target the logit that made it the target, and tends to come first: look without it too. Both factors are in
-    the frame because either alone is often as good as their product.
+    The score is a description, not a cause. In a causal model position i never sees later tokens and predicts token
+    i + 1, so its logit shows whether its residual points to the target, not whether the model used it: in a model
+    without attention, tokens that cannot matter still score. Logits are defined up to a constant, but the score is not:
+    adding c to every logit adds c times the norm, and in a model whose logits are mostly negative (GPT-2) the tokens of
+    small norm come first. `centre` removes the constant; it is an addition to the paper. The last position read has
+    the logit that made the target the target, and tends to come first: look at the scores without it too. Both factors
+    are in the frame because either alone is often as good as their product.
 
     Args:
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes.
         target: the token to explain: "argmax" (the model's own), a token as text, an id, or one (or a list) of these
-            per prompt. The score of a contrast a - b is that of a less that of b.
+            per prompt. The score of a contrast a - b is the score of a minus the score of b.
         continuation: instead of `target`, every token of a text, of one text per prompt, or of the model's own n
             greedy tokens.
         target_pos: the last position read, or several; the target is the token predicted after it.
-        norm: of which vector: "resid0", what enters the first block, with positions where the model adds them (the
-            paper's); "token_embedding", of the token alone; "none" takes 1.
-        layer: which residual is read, 0..L, or several, or "all"; None is the last, as in the paper.
-        centre: what is subtracted from the logit: "none", the mean logit over the vocabulary ("vocab_mean"), or the
+        norm: the vector whose norm is taken: "resid0", the input of the first block, with position embeddings if the
+            model adds them (the paper's choice); "token_embedding", the token's embedding alone; "none" uses 1.
+        layer: the residual to read, 0..L, or several, or "all"; None is the last, as in the paper.
+        centre: the value subtracted from the logit: "none", the mean logit over the vocabulary ("vocab_mean"), or the
             log-sum-exp ("log_prob", in nats).
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
         One row per prompt, target, layer and position read, with `norm` and `logit`, whose product is `score`.
 
     Raises:
-        InputError: a text, target, position or layer that cannot be used.
+        InputError: a text, target, position or layer cannot be used.
         ModelError: the weights are on another machine.
 
     Cost: one forward pass and a dot product per position, layer and target; centring unembeds every position.
@@ -135,7 +135,7 @@ def normxlogit_scores(
     layer: int | None = None,
     centre: Centre = "none",
 ) -> Scores:
-    """The method as `attribute` calls it, of one layer; see `normxlogit`. Nothing is drawn, whatever the seed."""
+    """Score by one layer of `normxlogit`, as a method of `attribute`; nothing is random, so the seed is ignored."""
     (layer,) = _layers(subject, layer)
     return read_factors(subject, targets, norm=norm, layers=[layer], centre=centre)[1].scores(0)
 
@@ -148,7 +148,7 @@ class Factors:
     logit: Sequence[np.ndarray]
 
     def scores(self, index: int) -> Scores:
-        """Their product at one of the layers read."""
+        """Return the product of both at one of the layers read."""
         logit = [of[index] for of in self.logit]
         product = [norm * of for norm, of in zip(self.norm, logit, strict=True)]
         return Scores(product, extra={"norm": self.norm, "logit": logit})
@@ -157,7 +157,7 @@ class Factors:
 def read_factors(
     subject: Subject, targets: Targets, *, norm: Norm = "resid0", layers: Sequence[int], centre: Centre = "none"
 ) -> tuple[Targets, Factors]:
-    """Both factors of every target, and the targets with their argmaxes found in the same pass."""
+    """Return the targets, with argmaxes found in the same forward pass, and both factors of every target."""
     for name, value, known in (("norm", norm, get_args(Norm)), ("centre", centre, get_args(Centre))):
         if value not in known:
             raise UnknownName(name, value, known)
@@ -182,11 +182,11 @@ def read_factors(
 
 @dataclass(frozen=True)
 class _Read:
-    """What one pass gives for k targets.
+    """The results of one forward pass for k targets.
 
     Attributes:
         ids: of the targets, [k].
-        norms: of what enters the first block, float32 [batch, pos].
+        norms: of the first block's input, float32 [batch, pos].
         logits: of each target at every position of its prompt, float32 [layer, k, pos].
     """
 
@@ -198,7 +198,7 @@ class _Read:
 def _reader(
     subject: Subject, row: Tensor, pos: Tensor, ids: Tensor, layers: Sequence[int], centre: Centre
 ) -> Callable[[Tape], _Read]:
-    """The program: `row`, `pos` and `ids` [k] say where each target is predicted and what it is, -1 for the argmax."""
+    """Return the program to run; target k is predicted at `row`, `pos` and has id `ids`, -1 for the argmax."""
     W_U, b_U, memory = subject.W_U, subject.b_U, options.memory
     slot = _places_within(row)  # the targets of one prompt, side by side
 
@@ -215,7 +215,7 @@ def _reader(
         for layer in layers:
             residual = tape.residual(layer)
             if centre == "none":
-                # One column of the unembedding per target; that columns give the model's own logits was verified.
+                # One column of the unembedding per target; verification checks that columns give the model's logits.
                 product = tape.head.norm(residual).float() @ column.transpose(1, 2)
                 of_slots = tape.head.transform(product + bias[:, None, :])
             else:
@@ -227,9 +227,9 @@ def _reader(
 
 
 def _centred(tape: Tape, residual: Tensor, wanted: Tensor, centre: Centre, memory: int) -> Tensor:
-    """Logits of the wanted tokens [batch, slot] at every position, less the vocabulary's mean or log-sum-exp.
+    """Return the logits of the wanted tokens [batch, slot] minus the vocabulary's mean or log-sum-exp.
 
-    The whole vocabulary is read, some rows at a time: [batch, pos, slot].
+    Returns [batch, pos, slot]. Logits of the whole vocabulary are computed in chunks of rows.
     """
     n_batch, n_pos, _ = residual.shape
     flat = residual.flatten(0, 1)
@@ -249,7 +249,7 @@ def _sizes(vectors: Tensor) -> Tensor:
 
 
 def _places_within(row: Tensor) -> Tensor:
-    """How many entries of `row` [k], whose equals stand together, are equal to each and before it.
+    """Return, for each entry of `row` [k] (equal ones adjacent), the number of equal entries before it.
 
     >>> _places_within(torch.tensor([0, 0, 2, 1, 1, 1])).tolist()
     [0, 1, 0, 0, 1, 2]
@@ -259,7 +259,7 @@ def _places_within(row: Tensor) -> Tensor:
 
 
 def _batch_tokens(subject: Subject, targets: Targets, n_layers: int) -> int:
-    """Padded tokens per batch, fewer where a prompt has so many targets that their columns and logits fill memory."""
+    """Return the padded tokens per batch, lowered if the columns and logits of a prompt's targets fill memory."""
     lengths = [len(ids) for ids in targets.tokens.ids]
     per_target = 4 * (2 * subject.d_model + (n_layers + 2) * max(lengths))
     fitting = options.memory // 2 // (int(targets.prompt.bincount().max()) * per_target)
@@ -269,6 +269,6 @@ def _batch_tokens(subject: Subject, targets: Targets, n_layers: int) -> int:
 def _layers(subject: Subject, layer: int | Sequence[int] | Literal["all"] | None) -> list[int]:
     last = subject.n_layers
     if isinstance(layer, str) and layer != "all":
-        raise InputError(f"layer is a number, several, 'all', or None for the last, not {layer!r}.")
+        raise InputError(f"layer={layer!r}; give a number, several, 'all', or None for the last.")
     chosen = range(last + 1) if layer == "all" else [last] if layer is None else whole_numbers(layer, "layer")
     return sorted({subject.check_layer(one, last) for one in chosen})

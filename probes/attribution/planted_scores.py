@@ -1,9 +1,9 @@
-"""Does a method find the token that matters where it is known which one does?
+"""Hit rates of attribution methods on planted models, where the token that matters is known.
 
     python -m probes.attribution.planted_scores
 
-prints the table of hit rates. On each planted model one position is the cause of the target by construction; a method
-hits where that position has its highest score.
+prints the table of hit rates. On each planted model one position causes the target by construction; a method hits if
+that position has its highest score.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from interp.planted import bigram, copying, cue, two_step
 from probes.attribution.attribute import METHODS, Methods, attribute
 
 VOCAB = 12
-_TIE = 0.01  # of a prompt's largest absolute score: closer ones are not told apart
+_TIE = 0.01  # of a prompt's largest absolute score: a smaller difference is a tie
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class PlantedCase:
     Attributes:
         model: the planted model.
         ids: int64 [prompt, pos].
-        target: the token explained, per prompt.
+        target: id of the token to explain, per prompt.
         cause: the position that decides it, int64 [prompt].
     """
 
@@ -45,12 +45,12 @@ class PlantedCase:
 def planted_scores(
     methods: Methods | None = None, *, n_prompts: int = 32, length: int = 8, seed: int = 0
 ) -> pd.DataFrame:
-    """Ask every method for the token that matters, on models where it is known.
+    """Score prompts on planted models, where the token that matters is known, and count each method's hits.
 
-    `copying`: the target is a token that stands once in the prompt; the cause is where. `cue`: a token at a random
-    position makes every later position say the target; it is the cause. `bigram` and `two_step` have no attention,
-    so only the last position can matter. `attention_free` is `bigram` on prompts in which an earlier token would
-    predict the target more surely than the last: NormXLogit cannot but name that one.
+    `copying`: the target occurs once in the prompt, and that position is the cause. `cue`: a token at a random position
+    makes every later position predict the target; it is the cause. `bigram` and `two_step` have no attention, so only
+    the last position can matter. `attention_free` is `bigram` on prompts in which an earlier token would predict the
+    target with more probability than the last token does: NormXLogit must choose the earlier one.
 
     Args:
         methods: as for `attribute`; None takes all.
@@ -60,15 +60,15 @@ def planted_scores(
 
     Returns:
         One row per planted model, method and prompt: the position of the cause, that of the highest score, and `hit`:
-        1 where they agree, 0 where not, and 1 / n where n positions, the cause among them, share the highest score to
-        within 1 % of the largest absolute one.
+        1 if they agree, 0 if not, and 1 / n if n positions, including the cause, share the highest score to within
+        1 % of the largest absolute one.
 
     >>> frame = planted_scores(("occlusion", "normxlogit"), n_prompts=4)
     >>> frame.groupby(["planted", "method"])["hit"].mean()["attention_free"].to_dict()
     {'normxlogit': 0.0, 'occlusion': 1.0}
     """
     if n_prompts < 1 or not 3 <= length < VOCAB:
-        raise InputError(f"n_prompts={n_prompts}, length={length}: give some prompts of 3 to {VOCAB - 1} tokens.")
+        raise InputError(f"n_prompts={n_prompts}, length={length}; give at least 1 prompt of 3 to {VOCAB - 1} tokens.")
     methods = tuple(METHODS) if methods is None else methods
     parts = []
     for name, build in CASES.items():
@@ -80,7 +80,7 @@ def planted_scores(
 
 
 def hit_rates(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean hits: one row per method, in the frame's order, one column per planted model."""
+    """Return mean hits: one row per method, in the frame's order, one column per planted model."""
     rates = frame.pivot_table(index="method", columns="planted", values="hit", sort=False)
     return rates.reindex(columns=list(CASES))
 
@@ -96,7 +96,7 @@ def _hits(frame: pd.DataFrame, case: PlantedCase) -> pd.DataFrame:
 
 
 def _distinct(rng: np.random.Generator, n_prompts: int, length: int) -> np.ndarray:
-    """Prompts without repetition."""
+    """Return prompts without repeated tokens."""
     return np.stack([rng.permutation(VOCAB)[:length] for _ in range(n_prompts)])
 
 
@@ -132,7 +132,7 @@ def _attention_free(rng: np.random.Generator, n_prompts: int, length: int) -> Pl
     planted = bigram(vocab=VOCAB)
     transition = planted.truth.transition.numpy()
     likeliest = transition.argmax(axis=1)
-    surest = transition.argmax(axis=0)[likeliest]  # the token that predicts what w predicts most surely of all
+    surest = transition.argmax(axis=0)[likeliest]  # the token that predicts the same with most probability
     outdone = np.flatnonzero(transition[surest, likeliest] > 1.5 * transition.max(axis=1))
     ids = []
     for last in rng.choice(outdone, n_prompts):

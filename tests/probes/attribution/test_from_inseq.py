@@ -104,17 +104,17 @@ def test_different_attributions_are_different_runs(subject):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (SimpleNamespace(sequence_attributions=[], info={}), "is no inseq attribution"),
-        (pd.DataFrame(), "a DataFrame is no inseq attribution"),
+        (SimpleNamespace(sequence_attributions=[], info={}), "is not an inseq attribution"),
+        (pd.DataFrame(), "a DataFrame is not an inseq attribution"),
         (output(sequence([1, 4], 1, [[[0.1, 0.2]], [[NAN, NAN]]])), r"have shape \[2, 1, 2\]; call .* aggregate"),
         (output(sequence([1, 4], 1, SHORT, target_attributions=None)), "have shape None"),
         (output(sequence([1, 4], 1, SHORT, source_attributions=torch.ones(2, 1))), "attributes to a source"),
-        (output(sequence([1, 4], 0, SHORT)), "attributes its first token, before which nothing is read"),
-        (output(sequence([1, 44], 1, SHORT)), "has token id 44, and 'planted/copying' has 12 tokens"),
+        (output(sequence([1, 4], 0, SHORT)), "attributes its first token, but the model reads no token before it"),
+        (output(sequence([1, 44], 1, SHORT)), "has token id 44, but 'planted/copying' has 12 tokens"),
         (output(sequence([1, 4], 1, [[NAN], [NAN]])), "is missing or infinite"),
         (
             output(sequence([1, 4], 1, SHORT, target=[SimpleNamespace(id=4, token="x")])),
-            "token 4 is 'x' in inseq's model and 'w4' in 'planted/copying'",
+            "token 4 is 'x' in inseq's model but 'w4' in 'planted/copying'",
         ),
     ],
 )  # fmt: skip

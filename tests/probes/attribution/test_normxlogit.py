@@ -238,7 +238,7 @@ def test_scores_do_not_add_up_to_anything(subject):
         ({"centre": "mean"}, UnknownName, "unknown centre 'mean'"),
         ({"layer": 4}, InputError, "layer 4 is not in 'GPT2LMHeadModel': layers run from 0 to 3"),
         ({"layer": -1}, InputError, "layer -1 is not"),
-        ({"layer": "last"}, InputError, "layer is a number, several, 'all', or None for the last, not 'last'"),
+        ({"layer": "last"}, InputError, "layer='last'; give a number, several, 'all', or None for the last"),
         ({"target": "w1 w2"}, InputError, "is 2 tokens"),
         ({"target_pos": 3}, InputError, "position 3 is outside a prompt of 2 tokens"),
     ],

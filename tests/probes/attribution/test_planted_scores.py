@@ -112,5 +112,5 @@ def test_the_table_in_the_readme_is_the_one_measured(rates):
 
 @pytest.mark.parametrize("arguments", [{"length": 2}, {"length": 12}, {"n_prompts": 0}])
 def test_bad_input(arguments):
-    with pytest.raises(InputError, match="give some prompts of 3 to 11 tokens"):
+    with pytest.raises(InputError, match="give at least 1 prompt of 3 to 11 tokens"):
         planted_scores("norm", **arguments)
