@@ -117,7 +117,7 @@ def attribute(
     seed: int = 0,
     truncate: bool = False,
 ) -> pd.DataFrame:
-    """Score by several methods how much each token matters for the model's next token.
+    """Score how much each token matters for the model's next token, by several methods.
 
     Scores are in each method's own unit: compare their order within a prompt and target, or measure them with
     `faithfulness`. `random` is the control: scores that do not use the model.

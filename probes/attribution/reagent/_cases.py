@@ -1,4 +1,4 @@
-"""What ReAGent and its least-squares twin share: prompts made into cases, and a model made into a reader of them."""
+"""The input of ReAGent and of its least-squares variant: targets as cases, and the model as a function of token ids."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from probes.attribution.reagent._recursion import Case, Read
 
 
 def cases_of(subject: Subject, targets: Targets, sampler: Any, *, protect_bos: bool) -> tuple[list[Case], np.ndarray]:
-    """The targets as cases, and the rank of each target after its intact prompt, int64 [T]."""
+    """Return the targets as cases, and the rank of each target after its intact prompt, int64 [T]."""
     contexts = targets.contexts.ids
     tables: Sequence[Replacements | OwnSampler]
     if callable(sampler) and not hasattr(sampler, "table"):
@@ -35,7 +35,7 @@ def cases_of(subject: Subject, targets: Targets, sampler: Any, *, protect_bos: b
 
 
 def reader_of(subject: Subject, targets: Targets) -> Read:
-    """How to read the probability and rank of a case's target after tokens put in place of its own."""
+    """Return a function that reads the probability and rank of a case's target after replaced tokens."""
     lengths = targets.pos + 1
 
     def read(ids: np.ndarray, case: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -51,19 +51,24 @@ def _checked(sampler: OwnSampler, subject: Subject) -> OwnSampler:
     def draw(ids: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         drawn = np.asarray(sampler(ids, generator))
         if drawn.shape != ids.shape or not np.issubdtype(drawn.dtype, np.integer):
-            raise InputError(f"the sampler returned {drawn.dtype} {list(drawn.shape)} for {len(ids)} token ids.")
+            raise InputError(
+                f"the sampler returned {drawn.dtype} {list(drawn.shape)}; return {len(ids)} integer token ids."
+            )
         if drawn.min() < 0 or drawn.max() >= subject.d_vocab:
-            raise InputError(f"the sampler returned an id outside the vocabulary of {subject.d_vocab}.")
+            raise InputError(
+                f"the sampler returned ids from {drawn.min()} to {drawn.max()}; return ids within the vocabulary, "
+                f"0 to {subject.d_vocab - 1}."
+            )
         return drawn
 
     return draw
 
 
 def sampler_name(sampler: Any) -> str:
-    """What provenance says of a sampler."""
+    """Return the name of a sampler for provenance."""
     return sampler if isinstance(sampler, str) else str(getattr(sampler, "__name__", type(sampler).__name__))
 
 
 def spread(values: Sequence[float], targets: Targets) -> list[np.ndarray]:
-    """One value per target as one per token read, for a column."""
+    """Repeat each target's value for every token read, for a column."""
     return [np.full(int(pos) + 1, value) for value, pos in zip(values, targets.pos, strict=True)]

@@ -1,4 +1,4 @@
-"""What ReAGent's probes came to, as its two frames: scores of tokens, and diagnostics of probes."""
+"""The two frames of ReAGent: scores of tokens, and diagnostics of probes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from probes.attribution.reagent._cases import spread
 from probes.attribution.reagent._recursion import Case, ProbeOutcome
 
 Implementation: TypeAlias = Literal["paper", "inseq", "original"]
-AT_ONCE = 3  # a prompt whose probes stop within so many steps: its scores are mostly their random start
+AT_ONCE = 3  # steps: scores of probes that stop this early are mostly their random start
 
 REAGENT = Schema(
     probe="reagent",
@@ -27,7 +27,7 @@ REAGENT = Schema(
     columns=columns(
         *(column.with_(missing=True) if column.name == "score" else column for column in ATTRIBUTION),
         Column("converged", "float", "share of the prompt's probes that stopped", "0..1", low=0.0, high=1.0),
-        Column("stop_step", "float", "median step at which they stopped, from 1", low=1.0, missing=True),
+        Column("stop_step", "float", "median step at which these probes stopped, from 1", low=1.0, missing=True),
     ),
     summary_by=("method",),
     lines_by=("target_pos",),
@@ -45,22 +45,23 @@ REAGENT_PROBES = Schema(
         TARGET_POS,
         "target_id",
         "target",
-        Column("probe", "int", "which of the prompt's probes", low=0),
-        Column("converged", "bool", "whether it stopped"),
-        Column("stop_step", "id", "after how many steps, from 1", low=1, missing=True),
-        Column("entropy", "float", "entropy of its scores over the tokens", "nats", low=0.0),
-        Column("prob_intact", "float", "of the target after the intact prompt", "0..1", low=0.0, high=1.0),
-        Column("prob_kept", "float", "the same in its last stop test, with its best tokens only", low=0.0, high=1.0),
+        Column("probe", "int", "number of the probe among the prompt's", low=0),
+        Column("converged", "bool", "whether the probe stopped"),
+        Column("stop_step", "id", "step at which the probe stopped, from 1", low=1, missing=True),
+        Column("entropy", "float", "entropy of the probe's scores over the tokens", "nats", low=0.0),
+        Column("prob_intact", "float", "probability of the target after the intact prompt", "0..1", low=0.0, high=1.0),
+        Column("prob_kept", "float", "the same in the last stop test, with the best tokens only", low=0.0, high=1.0),
     ),
     summary_of=("converged", "stop_step", "entropy", "prob_intact", "prob_kept"),
 )
 
 
 def summarise_reagent(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
-    """How far the scores can be trusted: means over prompts with 95 % bootstrap intervals.
+    """Sum up how reliable the scores are: means over prompts with 95 % bootstrap intervals.
 
     `converged` is the share of probes that stopped, `stop_step` their median step, `stops_at_once` the share of prompts
-    whose median is at most 3, so that their scores are mostly the random start, `entropy` that of the scores (nats).
+    whose median is at most 3, so that their scores are mostly the random start, `entropy` the entropy of the scores
+    (nats).
     """
     keys = ["model", "run_id", "method", "prompt_id", "target_pos", "target_id"]
     at = frame.assign(entropy=entr(frame["score"])).groupby(keys, sort=False)
@@ -71,7 +72,7 @@ def summarise_reagent(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
 
 
 def scores_of(outcomes: Sequence[ProbeOutcome], targets: Targets, implementation: Implementation) -> Scores:
-    """The mean over the probes that stopped, or over all where none did and the implementation takes those."""
+    """Return the mean over the probes that stopped; if none did, over all, or NaN for the implementation "original"."""
     score, score_se, converged, stop_step = [], [], [], []
     for outcome in outcomes:
         stopped = outcome.converged
@@ -87,7 +88,7 @@ def scores_of(outcomes: Sequence[ProbeOutcome], targets: Targets, implementation
 
 
 def probe_columns(targets: Targets, cases: Sequence[Case], outcomes: Sequence[ProbeOutcome]) -> dict[str, np.ndarray]:
-    """The columns of `REAGENT_PROBES` for `Run.frame`."""
+    """Return the columns of `REAGENT_PROBES` for `Run.frame`."""
     n_probes = len(outcomes[0].stop_step)
     importance = [outcome.importance for outcome in outcomes]
     per_target = {

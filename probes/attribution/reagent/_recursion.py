@@ -1,8 +1,8 @@
-"""ReAGent's recursion over any number of probes of any number of prompts, and nothing of a model in it.
+"""ReAGent's recursion over any number of probes of any number of prompts, independent of the model.
 
-Probes go in step. What a step replaces does not depend on any score, so the proposals of several steps ride in one
-batch, and their stop tests in the next; a probe that stops leaves. Draws belong to (seed, prompt, probe) and are taken
-in a fixed order, so that the answer depends neither on the batch nor on which other prompts are there.
+All probes advance together. The tokens replaced in a step do not depend on any score, so the proposals of several steps
+share one batch, and their stop tests share the next; a probe that stops is removed. Draws are keyed by (seed, prompt,
+probe) and made in a fixed order, so the result depends neither on the batch nor on the other prompts.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from probes.attribution._draws import generator_for
 from probes.attribution._replacements import OwnSampler, Replacements
 
 Read: TypeAlias = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""(token ids [n, pos], which case each is of [n]) -> probability of the case's target [n], its rank [n]."""
+"""(token ids [n, pos], index of each one's case [n]) -> probability of the case's target [n], its rank [n]."""
 
-LARGEST_CHANGE = 1 - 1e-6  # of a probability: a change of 1, which half precision can show, would be infinite in logits
+LARGEST_CHANGE = 1 - 1e-6  # of a probability: a change of 1 (possible in half precision) is infinite in logits
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +27,10 @@ class Case:
     """One target of one prompt.
 
     Attributes:
-        ids: what is read, int64 [pos].
-        free: which positions may be replaced, bool [pos].
-        sampler: by what: a distribution, or the user's own sampler.
-        prob: of the target after the intact prompt.
+        ids: the tokens read, int64 [pos].
+        free: the positions that may be replaced, bool [pos].
+        sampler: the source of replacements: a distribution, or the user's own sampler.
+        prob: probability of the target after the intact prompt.
     """
 
     ids: np.ndarray
@@ -41,7 +41,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Recursion:
-    """The settings; see `probes.reagent`."""
+    """The settings of the recursion; see `probes.reagent`."""
 
     replace_ratio: float = 0.3
     keep: int = 5
@@ -51,19 +51,20 @@ class Recursion:
     seed: int = 0
 
     def run(self, cases: Sequence[Case], read: Read, *, tokens_per_round: int) -> list[ProbeOutcome]:
-        """Run every probe of every case until it stops, or to `max_steps`.
+        """Run every probe of every case until it stops, or for `max_steps`.
 
         Args:
-            cases: what to explain.
+            cases: the targets to explain.
             read: the model.
-            tokens_per_round: take as many steps at once as bring a batch to so many tokens; no number depends on it.
+            tokens_per_round: take as many steps at once as fit in a batch of this many tokens; results do not depend
+                on it.
         """
         probes = [
             _Probe(index, case, self, number) for index, case in enumerate(cases) for number in range(self.n_probes)
         ]
         active, done = probes, 0
         while active and done < self.max_steps:
-            # Never more steps ahead than were taken: a probe that stops has wasted at most as much as it used.
+            # Take at most as many steps ahead as were taken before: a probe that stops wastes no more than it used.
             fitting = tokens_per_round // sum(len(probe.case.ids) for probe in active)
             ahead = max(1, min(fitting, max(1, done), self.max_steps - done))
             self._advance(active, ahead, done, read)
@@ -95,12 +96,12 @@ class Recursion:
 
 @dataclass(frozen=True, eq=False)
 class ProbeOutcome:
-    """What the probes of one case came to.
+    """The results of the probes of one case.
 
     Attributes:
         importance: softmax of the score over the free positions, 0 elsewhere, float64 [probe, pos].
-        stop_step: after how many steps each stopped, from 1; 0 where it never did, int64 [probe].
-        prob_kept: of the target in each probe's last stop test, float64 [probe].
+        stop_step: the step at which each probe stopped, from 1; 0 if it never did, int64 [probe].
+        prob_kept: probability of the target in each probe's last stop test, float64 [probe].
     """
 
     importance: np.ndarray
@@ -109,12 +110,12 @@ class ProbeOutcome:
 
     @property
     def converged(self) -> np.ndarray:
-        """Whether each probe stopped, bool [probe]."""
+        """Mask of the probes that stopped, bool [probe]."""
         return self.stop_step > 0
 
 
 class _Probe:
-    """One copy of one prompt: its score in logits, and its own stream of random numbers."""
+    """A copy of a prompt, with its score in logits and its own random numbers."""
 
     def __init__(self, case_index: int, case: Case, settings: Recursion, number: int) -> None:
         self.case_index, self.case = case_index, case
@@ -126,7 +127,7 @@ class _Probe:
         self.prob_kept = float("nan")
 
     def draw(self, n_steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Masks, replacements for the proposals and for the stop tests of the next steps, [step, pos] each."""
+        """Draw masks, and replacements for the proposals and the stop tests, for the next steps: [step, pos] each."""
         uniforms = self._uniforms.random((n_steps, 3, len(self.case.ids)))
         masks = (uniforms[:, 0] < self._ratio) & self.case.free
         sampler = self.case.sampler
@@ -136,15 +137,15 @@ class _Probe:
         return masks, tokens[:, 0], tokens[:, 1]
 
     def path(self, masks: np.ndarray, probs: np.ndarray) -> np.ndarray:
-        """The score after each of the next steps, float64 [step, pos]: S + logit(1/2 + delta/2)."""
+        """Return the score after each of the next steps, float64 [step, pos]: S + logit(1/2 + delta/2)."""
         change = np.clip(self.case.prob - probs.astype(float), -LARGEST_CHANGE, LARGEST_CHANGE)
         steps = np.where(masks, 1.0, -1.0) * (2 * np.arctanh(change))[:, None]
-        # One running sum from the score itself: the same roundings however many steps are taken at once.
+        # A running sum that starts at the score rounds the same for any number of steps at once.
         return np.cumsum(np.concatenate([self.logit[None], steps]), axis=0)[1:]
 
 
 def top(scores: np.ndarray, free: np.ndarray, keep: int) -> np.ndarray:
-    """The `keep` free positions with the largest scores, the earlier first of equals: [..., pos] -> bool [..., pos].
+    """Mark the `keep` free positions with the largest scores, ties to the earlier: [..., pos] -> bool [..., pos].
 
     >>> top(np.array([3.0, 1.0, 2.0, 9.0]), np.array([True, True, True, False]), 2).tolist()
     [True, False, True, False]
@@ -156,7 +157,7 @@ def top(scores: np.ndarray, free: np.ndarray, keep: int) -> np.ndarray:
 
 
 def softmax(logit: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """Softmax over the free positions, 0 elsewhere; sums to 1 where any is free."""
+    """Return the softmax over the free positions, 0 elsewhere; it sums to 1 if any is free."""
     if not free.any():
         return np.zeros_like(logit)
     weights = np.where(free, np.exp(logit - logit[free].max()), 0.0)
@@ -172,6 +173,6 @@ def _outcome(probes: list[_Probe]) -> ProbeOutcome:
 
 
 def _padded(sequences: list[np.ndarray]) -> np.ndarray:
-    """Blocks [k, pos] of several lengths as one [n, longest], zeros on the right."""
+    """Concatenate blocks [k, pos] of several lengths to [n, longest], padded with zeros on the right."""
     width = max(block.shape[1] for block in sequences)
     return np.concatenate([np.pad(block, ((0, 0), (0, width - block.shape[1]))) for block in sequences])

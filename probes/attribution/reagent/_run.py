@@ -1,4 +1,4 @@
-"""ReAGent's recursion run on a model, with warnings where its stop rule has nothing to decide."""
+"""ReAGent's recursion run on a model, with warnings if its stop rule cannot work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from probes.attribution.reagent._cases import cases_of, reader_of
 from probes.attribution.reagent._recursion import Case, ProbeOutcome
 from probes.attribution.reagent._settings import ReagentSettings
 
-# On a CPU larger batches gain nothing, and steps taken ahead of a stop are lost.
+# On a CPU larger batches are not faster, and steps computed beyond a stop are wasted.
 _CPU_ROUND = 1024
 
 
@@ -19,30 +19,31 @@ def explain(
     targets: Targets,
     settings: ReagentSettings,
 ) -> tuple[list[Case], list[ProbeOutcome]]:
-    """Run all probes of all targets, and warn where their scores will not be worth much.
+    """Run all probes of all targets, and warn about unreliable scores.
 
     Args:
         subject: the model.
-        targets: what to explain.
-        settings: of the recursion; the implementation "inseq" warns where no probe stopped.
+        targets: the targets to explain.
+        settings: of the recursion; the implementation "inseq" also warns if no probe of a target stopped.
 
     Returns:
-        The targets as cases, and what their probes came to.
+        The targets as cases, and the outcomes of their probes.
     """
     cases, ranks = cases_of(subject, targets, settings.sampler, protect_bos=settings.protect_bos)
     short = sum(int(case.free.sum()) <= settings.keep for case in cases)
     if short:
         warnings.warn(
-            f"{short} of {len(cases)} targets are read after no more than keep={settings.keep} tokens that may be "
-            "replaced: their stop test replaces nothing, so their probes stop at once and their scores are noise. "
-            "Lower keep, or give longer prompts.",
+            f"{short} of {len(cases)} targets follow at most keep={settings.keep} tokens that may be replaced: their "
+            "stop test replaces nothing, so their probes stop at once and their scores are noise; lower keep, or give "
+            "longer prompts.",
             stacklevel=3,
         )
     unlikely = int((ranks >= settings.tolerance).sum())
     if unlikely:
         warnings.warn(
-            f"{unlikely} of {len(cases)} targets are not among the {settings.tolerance} likeliest even after "
-            f"the intact prompt: their probes may run all {settings.max_steps} steps; raise tolerance, or lower that.",
+            f"{unlikely} of {len(cases)} targets are not among the {settings.tolerance} likeliest tokens even after "
+            f"the intact prompt: their probes may run for all {settings.max_steps} steps; raise tolerance, or lower "
+            "max_steps.",
             stacklevel=3,
         )
     outcomes = settings.run(cases, reader_of(subject, targets), tokens_per_round=_tokens_per_round(subject))

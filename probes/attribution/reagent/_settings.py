@@ -1,4 +1,4 @@
-"""The settings of ReAGent: their types, their defaults, and what is checked of them."""
+"""The settings of ReAGent: types, defaults and checks."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class ReagentArguments(ReagentOptions, total=False):
 
 @dataclass(frozen=True)
 class ReagentSettings(Recursion):
-    """The settings of the recursion, and of what it is run on; see `probes.reagent`.
+    """The settings of the recursion, plus the sampler and the treatment of its results; see `probes.reagent`.
 
     Raises:
-        InputError: one is out of range.
+        InputError: a setting is out of range.
         UnknownName: there is no such implementation.
     """
 
@@ -60,18 +60,18 @@ class ReagentSettings(Recursion):
         check_counts(keep=self.keep, tolerance=self.tolerance, max_steps=self.max_steps, n_probes=self.n_probes)
         check_seed(self.seed)
         if not 0 < self.replace_ratio < 1:
-            raise InputError(f"replace_ratio={self.replace_ratio}; give a share between 0 and 1, both excluded.")
+            raise InputError(f"replace_ratio={self.replace_ratio}; give a share above 0 and below 1.")
         if self.implementation not in get_args(Implementation):
             raise UnknownName("implementation", str(self.implementation), get_args(Implementation))
 
     def parameters(self) -> dict[str, Any]:
-        """All but the seed, as provenance keeps them."""
+        """Return all settings but the seed, for provenance."""
         own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "seed"}
         return own | {"sampler": sampler_name(self.sampler)}
 
 
 def shows_parameters_of(source: Callable[..., Any], *, but: Collection[str] = ()) -> Callable[[F], F]:
-    """Show the parameters of another function in place of `**arguments`, to `help` and to whoever asks for them."""
+    """Decorate a function so that its signature shows the parameters of another in place of `**arguments`."""
 
     def mark(function: F) -> F:
         own = inspect.signature(function)

@@ -1,4 +1,4 @@
-"""Replacements that a masked language model finds plausible, one position masked at a time."""
+"""Replacement tokens from a masked language model, one position masked at a time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from probes.attribution._replacements import Replacements
 
 @dataclass(frozen=True, eq=False)
 class MaskedLM:
-    """A sampler for `reagent`: what a masked language model would put in each token's place.
+    """A sampler for `reagent` that replaces each token by predictions of a masked language model.
 
-    The text is rebuilt around the mask, read, and of the `k` likeliest words those that are exactly one of the studied
-    model's tokens are kept, by their probability. Where none is, the token stays. The published code wrote the masked
-    model's own ids into the studied model's input, where they mean other words.
+    The masked model reads the text decoded around the mask. Of its `k` likeliest words, those that are exactly one
+    token of the studied model are kept and weighted by their probability. If there are none, the token stays. The
+    published code wrote the masked model's own ids into the studied model's input, where they mean other words.
 
     Attributes:
         model: a Hugging Face masked language model.
         tokenizer: its tokenizer.
-        k: how many of its words to consider.
+        k: number of its words to consider.
     """
 
     model: Any
@@ -32,11 +32,17 @@ class MaskedLM:
     k: int = 50
 
     def table(self, subject: Subject, ids: Tensor) -> Replacements:
-        """The words that may stand at each position of `ids` [pos]."""
+        """Return the replacements at each position of `ids` [pos].
+
+        Raises:
+            InputError: the studied model has no tokenizer, or the masked model's tokenizer has no mask token.
+        """
         if subject.tokenizer is None:
-            raise InputError("a masked language model reads text, and this model came without a tokenizer.")
+            raise InputError(f"a masked language model needs text, but {subject.name!r} has no tokenizer.")
         if self.tokenizer.mask_token is None:
-            raise InputError(f"the tokenizer {type(self.tokenizer).__name__} has no mask token; pass a masked model's.")
+            raise InputError(
+                f"the tokenizer {type(self.tokenizer).__name__} has no mask token; pass that of a masked model."
+            )
         texts = [self._masked(subject, ids, pos) for pos in range(len(ids))]
         encoded = self.tokenizer(texts, return_tensors="pt", padding=True)
         with torch.no_grad():

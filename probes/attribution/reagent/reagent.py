@@ -1,12 +1,12 @@
-"""ReAGent (Zhao & Shan, arXiv 2402.00794): which tokens must stay for the model to say what it says?
+"""ReAGent (Zhao & Shan, arXiv 2402.00794): which tokens must stay for the model to keep its prediction?
 
-Copies of the prompt have tokens replaced at random again and again; a token's score rises where the target's
-probability falls with it. A copy stops once its best tokens alone bring the target back among the likeliest. As
-replacements need no gradient, any model will do.
+In copies of the prompt, random tokens are replaced again and again; the score of a replaced token rises with the fall
+of the target's probability. A copy stops once its best tokens alone bring the target back among the likeliest. No
+gradient is needed, so any model will do.
 
-Scores are read with care. They sum to 1 and sharpen with every step, so that when a copy stopped decides how sharp they
-are: only their order within a prompt means anything, and of a copy that stopped at once not even that. `reagent_ls`
-estimates the same effects in probabilities, with standard errors.
+Read the scores with care. They sum to 1 and sharpen with every step, so the step at which a copy stopped decides how
+sharp they are: only their order within a prompt is meaningful, and not even that if the copy stopped at once.
+`reagent_ls` estimates the same effects in probabilities, with standard errors.
 """
 
 from __future__ import annotations
@@ -71,44 +71,47 @@ def reagent(
 ) -> pd.DataFrame | TwoFrames:
     """Score every token read by ReAGent's recursion.
 
-    The defaults are those of inseq, which are the paper's where it gives any. All three implementations share the
+    The defaults are those of inseq, which are the paper's if it gives any. All three implementations share the
     recursion: S starts uniform in (0, 1); a step replaces each token with probability `replace_ratio`, takes the
-    change D of the target's probability, adds logit(1/2 + D/2) to the score of replaced tokens and subtracts it from
+    fall D of the target's probability, adds logit(1/2 + D/2) to the score of replaced tokens and subtracts it from
     the others'; a probe stops once the target is among the `tolerance` likeliest with all but its `keep` best tokens
-    replaced. A prompt's score is the mean softmax of the probes that stopped. Updates are float64 of float32
-    probabilities, and a change is clamped just short of 1, in every implementation.
+    replaced. A prompt's score is the mean softmax of the probes that stopped. In every implementation updates are
+    float64 sums from float32 probabilities, and changes are clamped just below 1 in size.
 
     Args:
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes.
-        target: "argmax", a token as text, an id, or one of these per prompt; see `probes.attribution._targets.Target`.
-        continuation: tokens to explain one after another instead.
-        target_pos: the last position read, or several; negative ones count from a prompt's end.
+        target: the token to explain: "argmax" (the model's own), a token as text, an id, or one (or a list) of these
+            per prompt.
+        continuation: instead of `target`, every token of a text, of one text per prompt, or of the model's own n
+            greedy tokens.
+        target_pos: the last position read, or several; the target is the token predicted after it.
         replace_ratio: probability that a step replaces a token.
-        keep: tokens left in the stop test. Where a prompt has no more than that its probes stop in their first step and
-            the scores are noise; a warning says so.
-        tolerance: the target must be among so many likeliest for a probe to stop.
-        max_steps: give a probe up after so many.
+        keep: number of tokens kept in the stop test. If a prompt has no more than that, its probes stop in the first
+            step and the scores are noise; a warning is given.
+        tolerance: a probe stops only if the target is among this many likeliest tokens.
+        max_steps: number of steps after which a probe is given up.
         n_probes: independent copies of every prompt.
-        sampler: what replaces a token. "unigram": by how often tokens occur, in the reference model's training text
-            where the tokenizer is that model's, else in the given texts; "uniform": any but special tokens; "pos":
-            uniform among tokens that nltk tags alike; "self": what the model itself would say there; a `MaskedLM`; or
-            a function (ids [pos], numpy generator) -> ids [pos].
-        implementation: what is done where none of a prompt's probes stopped. "paper": the mean over all of them;
-            "inseq": the same with a warning; "original": NaN. They differ in nothing else that is not an argument here.
-        protect_bos: never replace a start-of-text token at position 0, whose loss shakes every model; the published
-            implementations do replace it. Its score is then 0.
-        seed: of all draws; a prompt's do not depend on the batch, nor on other prompts but by their counts of tokens.
-        truncate: cut texts that are longer than the context, instead of refusing them.
-        return_probes: also return the frame of `reagent_probes`, of this same run.
+        sampler: the source of replacements. "unigram": tokens by frequency, in the reference model's training text if
+            the subject has its tokenizer, else in the given texts; "uniform": any but special tokens; "pos": uniform
+            among tokens with the same nltk tag; "self": the model's own prediction there; a `MaskedLM`; or a function
+            (ids [pos], numpy generator) -> ids [pos].
+        implementation: the score if none of a prompt's probes stopped. "paper": the mean over all of them; "inseq": the
+            same with a warning; "original": NaN. All other differences between them are arguments here.
+        protect_bos: never replace a start-of-text token at position 0, which every model depends on; its score is then
+            0. The published implementations do replace it.
+        seed: of all draws; those of a prompt do not depend on the batch, and on other prompts only by their token
+            counts.
+        truncate: cut texts longer than the context instead of refusing them.
+        return_probes: also return the frame of `reagent_probes` of the same run.
 
     Returns:
         One row per prompt, target and token read. `score` sums to 1 per target; `score_se` is its standard error over
-        probes; `converged` and `stop_step` say whether to believe it. With `return_probes`, that and the frame of
+        probes; `converged` and `stop_step` show whether it is reliable. With `return_probes`, this frame and that of
         `reagent_probes`.
 
     Raises:
-        InputError: an argument out of range, or a sampler without what it needs.
+        InputError: an argument is out of range, or something that the sampler needs is missing.
 
     Cost: two forward passes per probe and step, and one per prompt; only the last position is unembedded.
 
@@ -134,16 +137,16 @@ def reagent(
     return scores, other.frame([probe_columns(targets, cases, outcomes)])
 
 
-# Marked here, for a decorator would see the implementation without its overloads: it may return two frames.
+# Not a decorator: it would hide the overloads, as the implementation may return two frames.
 probe(REAGENT, plot=plots.attribution, summarise=summarise_reagent, example=at_most(4))(reagent)
 
 
 @probe(REAGENT_PROBES, example=at_most(4))
 @shows_parameters_of(reagent, but=["return_probes"])
 def reagent_probes(subject: Source, texts: Texts, **arguments: Unpack[ReagentArguments]) -> pd.DataFrame:
-    """Every probe of `reagent`: whether and when it stopped, how sharp its scores are, what its best tokens keep.
+    """List the probes of `reagent`: when each stopped, the entropy of its scores, the target's kept probability.
 
-    Errors and cost are those of `reagent`, which with `return_probes=True` returns both frames of one run.
+    Errors and cost are those of `reagent`, which returns both frames of one run with `return_probes=True`.
 
     Args:
         subject: see `reagent`.
@@ -174,7 +177,7 @@ def reagent_probes(subject: Source, texts: Texts, **arguments: Unpack[ReagentArg
 
 @shows_parameters_of(ReagentSettings)
 def reagent_scores(subject: Subject, targets: Targets, *, seed: int = 0, **options: Unpack[ReagentOptions]) -> Scores:
-    """`reagent` as a method of `attribute`."""
+    """Score by `reagent`, as a method of `attribute`."""
     settings = ReagentSettings(seed=seed, **options)
     _, outcomes = explain(subject, targets, settings)
     return scores_of(outcomes, targets, settings.implementation)

@@ -1,8 +1,8 @@
-"""What ReAGent estimates, estimated directly: least squares instead of a recursion. Ours, and named so.
+"""The effects that ReAGent estimates by a recursion, estimated by least squares; interp's own method.
 
-For small changes ReAGent's score drifts, step by step, by a multiple of the mean effect of replacing each token, at a
-rate set by the share of tokens replaced, and its softmax sharpens as it goes. Here that effect itself is the score:
-how much of the target's probability replacing the token costs, on average over what becomes of the others (its Banzhaf
+For small changes ReAGent's score grows in each step by a multiple of the mean effect of replacing the token, at a rate
+set by the share of tokens replaced, and its softmax sharpens with the steps. Here the score is that effect itself: the
+fall of the target's probability when the token is replaced, averaged over replacements of the others (its Banzhaf
 value, with random tokens in place of absent ones). It has a unit, a standard error and no stop rule.
 """
 
@@ -41,7 +41,9 @@ REAGENT_LS = Schema(
     paper=f"interp's own estimator of what ReAGent scores, after {papers.REAGENT}",
     rows="one per prompt, target and token read",
     columns=tuple(
-        VOCABULARY["score"].with_(meaning="mean cost in probability of replacing the token", unit="probability")
+        VOCABULARY["score"].with_(
+            meaning="mean fall of the target's probability when the token is replaced", unit="probability"
+        )
         if column.name == "score"
         else column
         for column in ATTRIBUTION
@@ -66,30 +68,35 @@ def reagent_ls(
     seed: int = 0,
     truncate: bool = False,
 ) -> pd.DataFrame:
-    """Score every token read by what replacing it costs, in probability of the target.
+    """Score every token read by the fall of the target's probability when the token is replaced.
 
-    Each mask replaces every token with probability 1/2 and comes with its complement, which shares its replacement
-    tokens: their difference is free of everything that does not depend on which were replaced. The scores are the
-    least-squares fit of these differences.
+    Each mask replaces every token with probability 1/2 and is paired with its complement, which uses the same
+    replacement tokens: in their difference, everything that does not depend on the choice of tokens cancels. The scores
+    are the least-squares fit of these differences.
 
     Args:
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes.
-        target: see `probes.reagent`.
-        continuation: likewise.
-        target_pos: likewise.
-        n_masks: per target, complements counted; rounded up to pairs. Default: 10 for every token that may be replaced.
+        target: the token to explain: "argmax" (the model's own), a token as text, an id, or one (or a list) of these
+            per prompt.
+        continuation: instead of `target`, every token of a text, of one text per prompt, or of the model's own n
+            greedy tokens.
+        target_pos: the last position read, or several; the target is the token predicted after it.
+        n_masks: per target, including complements; rounded up to pairs. Default: 10 for every token that may be
+            replaced.
         sampler: see `probes.reagent`.
         protect_bos: never replace a start-of-text token at position 0; its score is then 0.
-        seed: of all draws; a prompt's do not depend on the batch, nor on other prompts but by their counts of tokens.
-        truncate: cut texts that are longer than the context, instead of refusing them.
+        seed: of all draws; those of a prompt do not depend on the batch, and on other prompts only by their token
+            counts.
+        truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
         One row per prompt, target and token read: `score` in probability, comparable between prompts, and its standard
-        error `score_se` (HC3: over masks and replacement draws, whether or not effects add up).
+        error `score_se` (HC3: over masks and replacement draws, valid also if effects do not add up).
 
     Raises:
-        InputError: an argument out of range, fewer pairs of masks than tokens, or a sampler without what it needs.
+        InputError: an argument is out of range, there are not more pairs of masks than tokens, or something that the
+            sampler needs is missing.
 
     Cost: `n_masks` forward passes of one sequence per target, in large batches; only the last position is unembedded.
 
@@ -122,13 +129,13 @@ def reagent_ls_scores(
     sampler: SamplerName | MaskedLM | OwnSampler = "unigram",
     protect_bos: bool = True,
 ) -> Scores:
-    """`reagent_ls` as a method of `attribute`."""
+    """Score by `reagent_ls`, as a method of `attribute`."""
     check_seed(seed)
     cases, _ = cases_of(subject, targets, sampler, protect_bos=protect_bos)
     pairs = [_n_pairs(n_masks, int(case.free.sum())) for case in cases]
     read = reader_of(subject, targets)
     width = max(len(case.ids) for case in cases)
-    step = max(1, 2 * subject.batch_tokens() // (2 * width * max(pairs)))  # some batches at once, not all sequences
+    step = max(1, 2 * subject.batch_tokens() // (2 * width * max(pairs)))  # two batches at once, not all sequences
     scores, errors = [], []
     for start in range(0, len(cases), step):
         chunk = range(start, min(start + step, len(cases)))
@@ -139,7 +146,7 @@ def reagent_ls_scores(
         for index, (masks, _), prob in zip(chunk, drawn, probs, strict=True):
             free = cases[index].free
             score, error = np.zeros(len(free)), np.zeros(len(free))
-            # p(complement) - p(mask) is the cost of the mask beyond its complement's.
+            # p(complement) - p(mask) is the mask's fall in probability minus its complement's.
             score[free], error[free] = least_squares(np.where(masks, 1.0, -1.0)[:, free], prob[1::2] - prob[::2])
             scores.append(score)
             errors.append(error)
@@ -147,7 +154,7 @@ def reagent_ls_scores(
 
 
 def least_squares(design: np.ndarray, response: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients [m] of response [n] on design [n, m], and their standard errors, robust to unequal variance (HC3).
+    """Return coefficients [m] of response [n] on design [n, m] and standard errors robust to unequal variance (HC3).
 
     >>> weight, error = least_squares(np.array([[1.0], [-1.0], [1.0]]), np.array([2.0, -2.0, 2.0]))
     >>> weight.round(6).tolist(), error.round(6).tolist()
@@ -169,14 +176,14 @@ def _n_pairs(n_masks: int | None, n_free: int) -> int:
     pairs = -(-n_masks // 2)
     if pairs <= n_free:
         raise InputError(
-            f"n_masks={n_masks} makes {pairs} pairs, too few to tell {n_free} tokens apart with errors; give "
-            f"at least {2 * n_free + 2}."
+            f"n_masks={n_masks} makes {pairs} pairs, too few to estimate {n_free} scores and their errors; give at "
+            f"least {2 * n_free + 2}."
         )
     return pairs
 
 
 def _pairs(case: Case, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Masks bool [n, pos], and the sequences of each followed by its complement's, [2 n, pos]."""
+    """Draw masks bool [n, pos] and the sequences of each, followed by its complement's, [2 n, pos]."""
     generator = generator_for(seed, case.ids, "least squares")
     uniforms = generator.random((n, 2, len(case.ids)))
     masks = (uniforms[:, 0] < 0.5) & case.free

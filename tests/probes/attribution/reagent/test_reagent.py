@@ -417,12 +417,12 @@ def test_bad_arguments_are_refused(small_subject, arguments, message):
 
 
 def test_too_few_masks_are_refused(small_subject):
-    with pytest.raises(InputError, match="n_masks=10 makes 5 pairs, too few to tell 10 tokens apart"):
+    with pytest.raises(InputError, match="n_masks=10 makes 5 pairs, too few to estimate 10 scores"):
         reagent_ls(small_subject("gpt2", "bridge"), TEXTS[:1], n_masks=10)
 
 
 def test_keeping_all_of_a_prompt_warns_and_says_why(small_subject):
-    with pytest.warns(UserWarning, match=r"1 of 1 targets are read after no more than keep=10 .* scores are noise"):
+    with pytest.warns(UserWarning, match=r"1 of 1 targets follow at most keep=10 .* scores are noise"):
         frame = reagent(small_subject("gpt2", "bridge"), TEXTS[:1], keep=10, n_probes=2, tolerance=61)
     assert (frame["stop_step"] == 1).all()
 
