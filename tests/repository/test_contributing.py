@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "pages" / "contributing.md"
 SNIPPET = re.compile(r'```(python|diff) title="([^"]+)"\n(.*?)```', flags=re.DOTALL)
-SHARED = ("interp", "datasets", "docs", "pyproject.toml")
+COPIED, LINKED = ("interp", "probes", "tests"), ("datasets", "pyproject.toml")
 
 
 def patched(text: str, diff: str) -> str:
@@ -52,9 +52,9 @@ def follow(page: str, folder: Path) -> list[Path]:
 def copy(tmp_path_factory):
     """The code with the guide's toy probe in it."""
     folder = tmp_path_factory.mktemp("contributed")
-    for name in SHARED:
+    for name in LINKED:
         (folder / name).symlink_to(ROOT / name)
-    for name in ("probes", "tests"):
+    for name in COPIED:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     follow(PAGE.read_text("utf-8"), folder)
     return folder
