@@ -74,7 +74,7 @@ def fit_mlps(table: Tensor, fits: Sequence[MLPFit], training: Training, *, memor
         table: features, float32 [m, d].
         fits: examples of each network.
         training: settings of the training.
-        memory: bytes that networks trained together may take; one network is always trained.
+        memory: bytes that networks trained together may take; a single network may take more.
         seed: of the dropout masks.
     """
     per_fit = _COPIES * 4 * (2 * table.shape[1] ** 2) + 12 * 4 * table.shape[1] * max(training.batch, _TEST_ROWS // 2)

@@ -57,9 +57,9 @@ def lost_without(frame: pd.DataFrame, control: str) -> tuple[pd.Series, pd.Serie
 
 
 _NOTE = (
-    "The shipped subnetwork has 1.2 % of the weights, one seed and 171 training steps; the untrained model's has 152. "
-    "The paper trains for up to 15,000 steps, which its control needs to come as near. The texts are the model's own "
-    "stories; the bigrams are those of its training corpus; pairs never seen get the largest finite surprisal."
+    "The shipped subnetwork has 1.2 % of the weights. It comes from one seed and 171 training steps, the untrained "
+    "model's from 152. The paper trains for up to 15,000 steps, which its control needs to come as near. The texts are "
+    "the model's own stories, the bigrams its training corpus's; pairs never seen get the largest finite surprisal."
 )
 
 
@@ -122,7 +122,7 @@ CLAIMS = (
     ),
     _claim(
         "needed_by_row",
-        "it loses more than without the same pattern of weights in shuffled rows",
+        "without the subnetwork the model loses more than without the same pattern in shuffled rows",
         "Weights drawn one by one are a weak control: they spread thinly over all neurons, while the subnetwork is "
         "dense in some. This control, stronger than the paper's, shuffles whole rows of the masks.",
         partial(lost_without, control="random_structured"),

@@ -19,7 +19,7 @@ VOCABULARY_SCHEMA = Schema(
         "run_id",
         "token_id",
         "token",
-        Column("kind", "str", "word; single_letter; other (not a word); special; unused (no token, a padding row)"),
+        Column("kind", "str", "word; single_letter; other (not a word); special; unused (no token: padding rows)"),
         Column("word", "str", "the token without the space around it; empty if it is not a word"),
         Column("norm", "float", "norm of its embedding", low=0.0),
         Column("glitch", "bool", "whether the norm is an outlier among words, as of tokens never seen in training"),

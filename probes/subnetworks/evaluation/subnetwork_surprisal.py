@@ -79,7 +79,7 @@ def summarise(frame: pd.DataFrame, *, n_resamples: int = 1000, seed: int = 0, le
     Position 0 is left out. `surprisal` is a mean over prompts, `surprisal_sd` over all tokens. Correlations are over
     all tokens together: `r` replaces infinite bigram surprisals by the largest finite one, `r_dropped` leaves those
     tokens out; `partial_r` (and `partial_r_dropped`) is given the unigram surprisal; `baseline_r` is the unigram
-    surprisal's own. Intervals are percentiles over resampled prompts.
+    surprisal's own. Intervals are over resampled prompts.
 
     Args:
         frame: of `subnetwork_surprisal`.

@@ -84,7 +84,7 @@ def component_columns(found: Mapping[float, Subnetwork], target: str) -> list[di
 
 
 def summarise_components(frame: pd.DataFrame) -> pd.DataFrame:
-    """Sum by sparsity and block: weights kept, and the shares of attention and MLP beside those of an even spread."""
+    """Sum per sparsity and block: weights kept, and the shares of attention and MLP beside those of an even spread."""
     by = ["model", "run_id", "sparsity", "target", "layer"]
     parts = np.where(frame["component"].str.startswith("mlp"), "mlp", "attn")
     shares = frame.assign(part=parts).pivot_table("share_of_kept", by, ["control", "part"], aggfunc="sum")

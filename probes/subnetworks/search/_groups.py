@@ -40,7 +40,7 @@ class Counts:
 
 
 def decided(n_mid: Any, n_hi: Any) -> Any:
-    """Return whether fewer than one soft mask is between 0.1 and 0.9 per hundred above, or none; arrays elementwise."""
+    """Apply the stopping rule to numbers or arrays: fewer than one mid mask per hundred high ones, or none."""
     return (n_mid < 0.01 * n_hi) | (n_mid == 0)
 
 
@@ -104,12 +104,12 @@ class Member:
         return float(soft.sum()) * self.per_unit
 
     def gradient(self, chunk: slice, of_effective: Tensor, penalty: float) -> Tensor:
-        """Return the gradient of the loss by the soft masks of a chunk.
+        """Return the gradient of the loss with respect to the soft masks of a chunk.
 
         Args:
             chunk: slice of the units.
             of_effective: d loss / d effective weight, shaped as the module's parameter; may be overwritten.
-            penalty: gradient by each weight's soft mask that does not go through the model.
+            penalty: each weight's gradient from the sparsity term of the loss.
         """
         given = self.matrix.view(of_effective).permute(self.order)[chunk].to(self.group.m.dtype)
         found = self.reduce(given.contiguous().mul_(self.own[chunk]))

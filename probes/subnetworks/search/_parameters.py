@@ -1,7 +1,7 @@
 """Soft masks over weight matrices, trained by their own optimiser during the backward pass.
 
 A matrix's effective weight is w * sigmoid(T m) (continuous sparsification; Savarese, Silva & Maire, 2020), with T an
-inverse temperature. As soon as the backward pass has the gradient by an effective weight, it is converted to that by m,
+inverse temperature. As soon as the backward pass has the gradient of an effective weight, it is converted to that of m,
 m is updated, and the gradient is freed. Beyond the model this holds four copies of the masked weights at the finest
 unit: effective weights, m, and Adam's two moments.
 """
@@ -74,7 +74,7 @@ class MaskParameters:
 
         Args:
             then: the next inverse temperature: the update also computes the effective weights for it, so the context
-                must hold a backward pass. None leaves the effective weights as they were before the update.
+                must contain a backward pass. None leaves the effective weights as they were before the update.
         """
         with ExitStack() as stack:
             stack.enter_context(replaced(self._effective))

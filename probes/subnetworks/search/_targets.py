@@ -42,11 +42,11 @@ class MaskTarget(Protocol):
     d_vocab: int
 
     def begin(self, ids: Tensor) -> Callable[[slice], TargetRows]:
-        """Return a function for a batch ids [batch, pos]: from a slice of sequences to their rows [sequences * pos]."""
+        """Start a batch ids [batch, pos]; returns a function from a slice of sequences to rows [sequences * pos]."""
 
 
 def cross_entropy(logits: Tensor, rows: TargetRows, d_vocab: int) -> tuple[Tensor, Tensor]:
-    """Return the cross-entropy of logits [n, V or more] with target rows, nats [n], and its gradient by the logits."""
+    """Return the cross-entropy [n] of logits [n, V or more] with target rows, nats, and its gradient by the logits."""
     log_q = logits[:, :d_vocab].float().log_softmax(dim=-1)
     losses = -rows.expect(log_q)
     gradient = log_q.exp_()

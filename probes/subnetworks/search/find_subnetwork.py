@@ -105,7 +105,7 @@ def find_subnetwork(
         sparsity: lambda, 0 or more; one or several.
         target: "bigram": the row of the current token; "unigram"; "model": the full model's prediction (the paper's
             "optimal" subnetworks); or a function from ids [batch, pos] to probabilities [batch, pos, V].
-        unit: the weights kept or dropped together: "weight": each alone (the paper's); "row": the weights into an
+        unit: the weights kept or dropped together. "weight": each alone (the paper's); "row": the weights into an
             output of a matrix; "neuron": MLP neurons and attention heads; "head": attention heads and whole MLPs.
         recipe: "fast" (ours, for a laptop): AdamW at 3e-3, T times 1.01 in each of at most 800 steps with 4 sequences
             of 128 tokens. "paper": 5e-5, 1.001, 15,000, 32 and 128; an unstable training is repeated up to three times.
