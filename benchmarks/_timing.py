@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved rounds, and the process's resident memory."""
+"""Time functions in interleaved rounds, and measure the process's resident memory."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def interleaved(
     warm_up: int = 0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Median seconds of each work, in rounds of all of them, so that a slow minute slows them alike.
+    """Return the median seconds of each function, run in rounds of all of them, so that a slow minute slows all alike.
 
     Args:
-        rounds: the works by name.
+        rounds: the functions by name.
         repeats: rounds that count.
-        warm_up: rounds before them that do not.
+        warm_up: rounds before them that do not count.
         clock: `time.process_time` for processor seconds.
     """
     times: dict[str, list[float]] = {name: [] for name in rounds}
@@ -34,7 +34,7 @@ def interleaved(
 
 
 def extra_memory(work: Callable[[], object]) -> int | None:
-    """Growth of the process's peak resident memory during `work`, in bytes; None where the system does not tell."""
+    """Return the growth of the peak resident memory during `work`, in bytes; None if the system does not report it."""
     reset = Path("/proc/self/clear_refs")
     if not reset.exists():
         return None

@@ -1,11 +1,11 @@
-"""NormXLogit beside one forward pass, its bound, on a model of GPT-2 small's size with random weights.
+"""Compare NormXLogit with its bound, one forward pass, on a model of GPT-2 small's size with random weights.
 
     python benchmarks/bench_attribution.py [--batch 8] [--length 64] [--targets 1 100] [--repeats 5] [--others] [--cpu]
 
-Prints the scores alone (what the method computes) and the finished frame, for each number of targets per prompt, over
-the model's own forward pass: without unembedding, which is the stricter bound, and with it. 1.1 is asked. With
---others the cheaper of the other methods follow, over the same pass. Rounds are interleaved and medians taken; quote
-the ratios. --cpu counts this process's own processor time: for a machine that others keep busy, with OMP_NUM_THREADS=1.
+Prints the time of the scores alone and of the finished frame, for each number of targets per prompt, as a ratio to the
+model's own forward pass, without unembedding (the stricter bound) and with it. The target is 1.1. --others adds the
+cheaper of the other methods, as ratios to the same pass. Times are medians of interleaved rounds; quote the ratios.
+--cpu counts this process's own processor time, for a machine with other work; set OMP_NUM_THREADS=1 for it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     bridge = subject.backend.bridge  # type: ignore[attr-defined]
     ids = torch.randint(0, subject.d_vocab, (arguments.batch, arguments.length))
     tokens = subject.tokens(ids)
-    _ = subject.fingerprint  # hashed once per subject, whatever the number of runs
+    _ = subject.fingerprint  # hashed once per subject, not per run
     layers = [subject.n_layers]
 
     def body() -> None:

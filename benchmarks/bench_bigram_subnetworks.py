@@ -1,12 +1,12 @@
-"""A step of mask training beside a plain forward and backward pass, and beside torch.nn.utils.parametrize.
+"""Compare a step of mask training with a plain forward and backward pass, and with torch.nn.utils.parametrize.
 
     python benchmarks/bench_bigram_subnetworks.py [--layers 4] [--batch 4] [--length 128] [--repeats 3] [--processor]
 
-Prints one line each for: our step (target of the shipped bigram counts, pass, mask gradients, optimiser, counts for the
-stop rule); a plain forward and backward pass of the same batch through the same bridge, with weight gradients and a
-cross-entropy of one token each; the same masks as parametrisations of every matrix, trained on our target and loss by
-our cross-entropy, with a fused AdamW over them and the same counts. Then the memory our masks hold from step to step.
-Seconds are this machine's; the ratios are what to quote.
+Prints one line each for: our step (target from the shipped bigram counts, pass, mask gradients, optimiser, counts for
+the stop rule); a plain forward and backward pass of the same batch through the same bridge, with weight gradients and
+the cross-entropy of one token each; the same masks as parametrisations of every matrix, trained on our target with our
+cross-entropy, a fused AdamW and the same counts. Then prints the memory that our masks hold between steps. Seconds
+depend on the machine; quote the ratios.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ import interp
 from probes import bigram_model
 from probes.subnetworks.search._batches import DrawnContexts
 from probes.subnetworks.search._targets import BigramTarget, cross_entropy
-from probes.subnetworks.search._training import MaskTraining, Schedule
+from probes.subnetworks.search._training import MaskSchedule, MaskTraining
 
 DECIDED = 2.1972245773362196  # logit(0.9)
 
 
 class Masked(nn.Module):
-    """w * sigmoid(T m), as torch.nn.utils.parametrize computes it."""
+    """A masked weight, w * sigmoid(T m), as torch.nn.utils.parametrize computes it."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
@@ -48,11 +48,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--processor", action="store_true", help="processor seconds, for a machine that others use")
+    parser.add_argument("--processor", action="store_true", help="processor seconds, for a machine with other work")
     arguments = parser.parse_args()
 
     torch.manual_seed(0)
-    bigrams = bigram_model("reference")  # a corpus' rows: few pairs each, where a drawn matrix would be dense
+    bigrams = bigram_model("reference")  # rows of a corpus have few pairs; a random matrix would be dense
     config = GPT2Config(
         n_layer=arguments.layers, n_embd=512, n_head=8, vocab_size=bigrams.d_vocab, bos_token_id=None, eos_token_id=None
     )
@@ -60,7 +60,7 @@ def main() -> None:
     shape = arguments.batch, arguments.length
     contexts = DrawnContexts(bigrams, shape, first=None, seed=0)
     ids = contexts.batch(0)
-    schedule = Schedule(lr=1e-3, growth=1.0, steps=10**6, batch=shape[0], length=shape[1], retries=0)
+    schedule = MaskSchedule(lr=1e-3, growth=1.0, steps=10**6, batch=shape[0], length=shape[1], retries=0)
     target = BigramTarget(bigrams, subject.device)
     training = MaskTraining(
         subject,
@@ -105,20 +105,20 @@ def main() -> None:
     print(f"{n_weights:,} weights, {shape[0]} x {shape[1]} tokens, {torch.get_num_threads()} threads")
     for name, value in seconds.items():
         print(f"  {name:12s} {value:7.2f} s   {value / seconds['plain']:5.2f} x plain forward and backward")
-    print(f"  ours costs {seconds['ours'] / seconds['plain']:.2f} x the plain pass (1.3 asked)")
-    print(f"  and is {seconds['parametrize'] / seconds['ours']:.2f} x as fast as parametrize (1 asked)")
+    print(f"  ours costs {seconds['ours'] / seconds['plain']:.2f} x the plain pass (target 1.3)")
+    print(f"  ours is {seconds['parametrize'] / seconds['ours']:.2f} x as fast as parametrize (target 1)")
     copy = 4 * n_weights
     held = training.masks.held_bytes() / copy
-    print(f"  held beyond the model: {held:.2f} float32 copies of the masked weights (4 asked)")
+    print(f"  memory beyond the model: {held:.2f} float32 copies of the masked weights (target 4)")
 
 
 def forward(subject: interp.Subject, ids: Tensor) -> Tensor:
-    """Logits [batch, pos, V] through the bridge."""
+    """Return the logits [batch, pos, V] through the bridge."""
     return subject.backend.bridge(ids, use_cache=False)  # type: ignore[attr-defined,no-any-return]
 
 
 def parametrised(subject: interp.Subject) -> list[Masked]:
-    """Masks of every matrix of the subject, for good."""
+    """Register masks for every matrix of the subject, permanently, and return them."""
     masks = []
     for matrix in subject.weight_matrices():
         mask = Masked(matrix.module.weight)

@@ -1,12 +1,12 @@
-"""Letters from token vectors, beside the authors' procedure on the same splits, samples and controls.
+"""Compare `character_content` with the authors' procedure on the same splits, samples and controls.
 
     python benchmarks/bench_characters.py [--letters 3] [--seeds 5] [--skip-large]
 
-The peer is the paper's procedure: one network per letter, seed and control, one after another, batches of 64 and the
-same epochs, a plain PyTorch loop. It is timed on a few letters of one seed and scaled by its number of steps; its F1 is
-of those letters, and ours of the same letters is printed beside it. Then the memory that a vocabulary of GPT-2's size
-takes beyond its matrix. Seconds are this machine's, and by the clock those of whoever else is on it; the ratios are
-what to quote.
+The peer is the paper's procedure: one network per letter, seed and control, one after another, with batches of 64 and
+the same epochs, in a plain PyTorch loop. It is timed on a few letters and scaled by its number of steps. Its F1 is of
+those letters, and ours of the same letters is printed beside it. Then the memory that a vocabulary of GPT-2's size
+takes beyond its matrix is printed. Seconds depend on the machine, and wall-clock seconds on its other work; quote the
+ratios.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ EPOCHS, BATCH, LR = 5, 64, 1e-3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--letters", type=int, default=3, help="how many letters the peer is timed on")
+    parser.add_argument("--letters", type=int, default=3, help="number of letters to time the peer on")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--skip-large", action="store_true", help="leave out the vocabulary of GPT-2's size")
     arguments = parser.parse_args()
     subject = interp.load("reference")
-    # Once per subject or process, whatever the number of runs: the weights' hash, token strings, lemmas.
+    # Computed once per subject or process, not per run: the weights' hash, token strings, lemmas.
     character_content(subject, letters=["e"], probe="ridge", seeds=1, controls=[])
     seconds, frames = {}, {}
     for probe, repeats in (("ridge", 3), ("mlp", 1)):  # a few seconds need a median
@@ -62,9 +62,9 @@ def main() -> None:
         f"  the authors' procedure {_shown(scaled)}, scaled from {_shown(timed)} on the letters {letters} "
         f"of {n_seeds} seeds by its number of steps"
     )
-    for probe, asked in (("mlp", 3), ("ridge", 100)):
+    for probe, target in (("mlp", 3), ("ridge", 100)):
         wall, cpu = scaled / seconds[probe]
-        print(f"  {probe:22s} {_shown(seconds[probe])}, {wall:.1f} x as fast ({cpu:.1f} x by CPU; {asked} asked)")
+        print(f"  {probe:22s} {_shown(seconds[probe])}, {wall:.1f} x as fast ({cpu:.1f} x by CPU; target {target})")
     same = of_peer["letter"].unique()
     print("  macro-F1 of those letters and seeds, mean and spread (standard deviation) over seeds:")
     for control in ("none", "norm_matched"):
@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def _clock() -> np.ndarray:
-    """Seconds by the clock, which other work on the machine makes longer, and of this process on the CPU."""
+    """Return wall-clock seconds, which other work on the machine lengthens, and this process's CPU seconds."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
@@ -92,7 +92,7 @@ def _spread(frame: pd.DataFrame, control: str) -> str:
 
 
 def _peer(subject: interp.Subject, n_letters: int, seeds: int) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """F1 of the letters timed, the seconds they took, and what all letters, seeds and conditions would take."""
+    """Return the F1 of the timed letters, their seconds, and an estimate for all letters, seeds and conditions."""
     ids, words = _words(subject, "ascii", False)
     asked = questions(words, alphabet("ascii"), "contains", "oblivious")
     groups = group_words(words.tolist(), "strict", "en")
@@ -115,17 +115,17 @@ def _peer(subject: interp.Subject, n_letters: int, seeds: int) -> tuple[pd.DataF
                 x, x_test = condition.features(sample.train), condition.features(sample.test)
                 y = torch.from_numpy(asked.answer[letter, sample.train]).float()
                 start = _clock()
-                said = one_at_a_time(x, y, x_test, seed)
+                predicted = one_at_a_time(x, y, x_test, seed)
                 timed[width] = timed.get(width, 0.0) + _clock() - start
                 steps_timed[width] = steps_timed.get(width, 0) + EPOCHS * ceil(len(y) / BATCH)
-                f1 = macro_f1(asked.answer[letter, sample.test], said)
+                f1 = macro_f1(asked.answer[letter, sample.test], predicted)
                 rows.append((asked.letters[letter], condition.control, seed, f1))
     scaled = sum(timed[width] / steps_timed[width] * steps_all[width] for width in timed)
     return pd.DataFrame(rows, columns=["letter", "control", "seed", "macro_f1"]), sum(timed.values()), scaled
 
 
 def one_at_a_time(x: Tensor, y: Tensor, x_test: Tensor, seed: int) -> np.ndarray:
-    """The authors' network and training for one letter."""
+    """Train the authors' network for one letter and predict the test words."""
     torch.manual_seed(seed)
     d = x.shape[1]
     network = nn.Sequential(
@@ -143,9 +143,10 @@ def one_at_a_time(x: Tensor, y: Tensor, x_test: Tensor, seed: int) -> np.ndarray
 
 
 def _large() -> None:
-    """Memory for 50,257 x 768 beyond the matrix.
+    """Print the memory beyond the matrix for a vocabulary of 50,257 x 768.
 
-    25 networks at once, which is as many as the budget takes; then ridge, for what it frees may stay with the process.
+    First 25 networks at once, as many as the budget allows; then ridge, because the process may keep the memory that
+    ridge frees.
     """
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
@@ -166,7 +167,7 @@ def _large() -> None:
         spent = _clock() - start
         what = f"{probe}, letters {letters if isinstance(letters, str) else len(letters)}, 1 seed, 7 conditions"
         memory = "unknown" if extra is None else f"{extra / 2**30:.2f}"
-        print(f"  50,257 x 768, {what}: {_shown(spent)}, {memory} GiB beyond the model (2 asked)")
+        print(f"  50,257 x 768, {what}: {_shown(spent)}, {memory} GiB beyond the model (target 2)")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Deletions and swaps of every block beside three other ways, and beside what none can avoid; GPT-2 small's size.
+"""Compare deletions and swaps of every block with other ways and with unavoidable work, at GPT-2 small's size.
 
     python benchmarks/bench_layer_robustness.py [--batch 8] [--length 64] [--repeats 1]
 
-Prints one line each for: our finished frame, without and with its control; the block runs and unembedding products that
-the plan cannot avoid, as plain calls of transformers' blocks and plain matrix products; zeroing hooks and reordered
-modules with a full forward pass each; the authors' procedure, in TransformerLens throughout, which loads every swapped
-state dict into a new model.
-Then the same with 8 positions of each prompt read. Seconds are this machine's; the ratios are what to quote.
+Prints one line each for: our finished frame, without and with its control; the unavoidable block runs and unembedding
+products of the plan, as plain calls of transformers' blocks and plain matrix products; zeroing hooks and reordered
+modules with a full forward pass each; the authors' procedure, entirely in TransformerLens, which loads every swapped
+state dict into a new model. Then the same with 8 positions read per prompt, without the authors' procedure. Seconds
+depend on the machine; quote the ratios.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def main() -> None:
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config()).eval()
     subject = interp.load(model)
-    _ = subject.fingerprint  # hashed once per subject, whatever the number of runs
+    _ = subject.fingerprint  # hashed once per subject, not per run
     ids = torch.randint(0, subject.d_vocab, (arguments.batch, arguments.length))
-    layer_robustness(subject, ids[:2, :4])  # imports, and the check of the model on its first tokens
-    layer_robustness(subject, ids)  # whoever is first pays for memory that the allocator then keeps
+    layer_robustness(subject, ids[:2, :4])  # imports, and verifies the model on its first tokens
+    layer_robustness(subject, ids)  # the first run pays for memory that the allocator then keeps
     some = list(range(7, arguments.length, 8))
     print(f"{subject.n_layers} blocks, {ids.shape[0]} x {ids.shape[1]} tokens, {torch.get_num_threads()} threads")
     for name, positions in (("every position", None), (f"{len(some)} positions of each prompt", some)):
@@ -57,23 +57,23 @@ def main() -> None:
         print(f"{name} read:")
         for way, value in seconds.items():
             print(f"  {way:18s} {value:7.2f} s   {value / seconds['unavoidable']:5.2f} x the unavoidable")
-        asked = "1.35" if positions is None else "2.2"
-        print(f"  ours is {seconds['hooks'] / seconds['ours']:.2f} x as fast as hooks ({asked} asked)")
+        target = "1.35" if positions is None else "2.2"
+        print(f"  ours is {seconds['hooks'] / seconds['ours']:.2f} x as fast as hooks (target {target})")
         if positions is None:
             ratio = seconds["authors' way"] / seconds["ours"]
-            print(f"  and {ratio:.2f} x as fast as the authors' way (4 asked)")
-        print(f"  ours costs {seconds['ours'] / seconds['unavoidable']:.2f} x the unavoidable (1.25 asked)")
+            print(f"  ours is {ratio:.2f} x as fast as the authors' way (target 4)")
+        print(f"  ours costs {seconds['ours'] / seconds['unavoidable']:.2f} x the unavoidable (target 1.25)")
 
 
 def orders(n: int) -> tuple[list[list[int]], list[list[int]]]:
-    """Deletions and swaps."""
+    """Return the orders of blocks for all deletions and all swaps."""
     swaps = [[*range(i), i + 1, i, *range(i + 2, n)] for i in range(n - 1)]
     return [[j for j in range(n) if j != i] for i in range(n)], swaps
 
 
 @torch.inference_mode()
 def unavoidable(model: GPT2LMHeadModel, ids: Tensor, n_positions: int) -> None:
-    """The clean pass, the plan's block runs, eight riding together at most, and the products of all that is read."""
+    """Run the clean pass, the plan's block runs, at most eight per batch, and the unembedding of all read positions."""
     deletions, swaps = orders(model.config.n_layer)
     hidden = model.transformer.wte(ids)
     for block in model.transformer.h:
@@ -90,7 +90,7 @@ def unavoidable(model: GPT2LMHeadModel, ids: Tensor, n_positions: int) -> None:
 
 @torch.inference_mode()
 def by_hooks(model: GPT2LMHeadModel, ids: Tensor, read: Tensor) -> None:
-    """A full forward pass per variant: zeroing hooks for deletions, reordered modules for swaps."""
+    """Run a full forward pass per variant: zeroing hooks for deletions, reordered modules for swaps."""
     blocks = model.transformer.h
     deletions, swaps = orders(len(blocks))
     intact = log_probs(model, ids, read)
@@ -108,9 +108,9 @@ def by_hooks(model: GPT2LMHeadModel, ids: Tensor, read: Tensor) -> None:
 
 @torch.inference_mode()
 def by_state_dicts(model: GPT2LMHeadModel, ids: Tensor, read: Tensor) -> None:
-    """The authors' own: zeroing hooks of TransformerLens for deletions; for swaps a new model of swapped weights each.
+    """Run the authors' procedure: TransformerLens hooks that zero for deletions; a new model per swap of weights.
 
-    The authors process every model with TransformerLens (norms folded, weights centred); so is it here, by version 4.
+    As the authors do, process every model with TransformerLens (norms folded, weights centred), here version 4.
     """
 
     def through(bridge: TransformerBridge, hooks: list[tuple[str, Callable[..., Tensor]]]) -> Tensor:
@@ -150,7 +150,7 @@ def log_probs(model: GPT2LMHeadModel, ids: Tensor, read: Tensor) -> Tensor:
 
 
 def compare(changed: Tensor, intact: Tensor, ids: Tensor, read: Tensor) -> tuple[Tensor, ...]:
-    """KL, loss of the next token, its rank, entropy and agreement, by plain tensor code."""
+    """Compute KL, loss of the next token, its rank, entropy and agreement by plain tensor code."""
     following = ids[:, (read + 1).clamp(max=ids.shape[1] - 1), None]
     of_target = changed.gather(-1, following)
     return (

@@ -1,8 +1,8 @@
-"""The law and the microscope beside the forward passes they ride on, and TwoNN beside a loop over points.
+"""Compare the law and the microscope with their forward passes, and TwoNN with a loop over points.
 
     python benchmarks/bench_lens_family.py [--tokens 100000] [--repeats 2] [--points 4096]
 
-Prints seconds, which are this machine's, and ratios, which are what to quote. Rounds are interleaved and medians taken.
+Prints seconds, which depend on the machine, and ratios, which you may quote; both are medians of interleaved rounds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
     texts = read_texts("stories")["text"].tolist()
     texts *= -(-arguments.tokens // sum(map(len, subject.tokens(texts).ids)))
     run = Run(LAW, subject, texts, parameters={})
-    subject.logits(texts[:1])  # the check of the model on its first tokens
+    subject.logits(texts[:1])  # verifies the model on its first tokens
 
     def forward() -> None:
         for batch in run.batches():
@@ -43,18 +43,18 @@ def main() -> None:
     print(f"{sum(map(len, run.tokens.ids)):,} tokens of the reference model")
     for name, value in seconds.items():
         print(
-            f"  {name:16s} {value:7.1f} s   {value / seconds['forward passes']:5.2f} x the forward passes (1.5 asked)"
+            f"  {name:16s} {value:7.1f} s   {value / seconds['forward passes']:5.2f} x the forward passes (target 1.5)"
         )
 
     points = np.random.default_rng(0).normal(size=(arguments.points, subject.d_model))
     seconds = interleaved({"loop": lambda: by_a_loop(points), "TwoNN": lambda: intrinsic_dimension(points)}, 1)
     print(f"TwoNN, {arguments.points} points of {subject.d_model} dimensions")
     for name, value in seconds.items():
-        print(f"  {name:16s} {value:7.2f} s   {seconds['loop'] / value:5.1f} x as fast as the loop (50 asked)")
+        print(f"  {name:16s} {value:7.2f} s   {seconds['loop'] / value:5.1f} x as fast as the loop (target 50)")
 
 
 def by_a_loop(points: np.ndarray) -> float:
-    """Nearest neighbours point by point in numpy, as a reader would write it."""
+    """Find nearest neighbours point by point in numpy, as a reader would write it."""
     total = 0.0
     for index, point in enumerate(points):
         distances = ((points - point) ** 2).sum(axis=1)

@@ -1,11 +1,10 @@
-"""The logit lens beside its peer and beside its bound, on a model of GPT-2 small's size with random weights.
+"""Compare the logit lens with its peer and its bound, on a model of GPT-2 small's size with random weights.
 
     python benchmarks/bench_logit_lens.py [--batch 8] [--length 64] [--repeats 3]
 
 Prints one line each for: our finished frame with every statistic; transformer-lens' own `logit_lens` with ranks and
-entropies (and the same with its frame built); the unembedding matrix products alone, which nobody can avoid, in the
-fastest order we know; the forward pass. Seconds are this machine's; the ratios are what to quote. Rounds are
-interleaved and medians taken.
+entropies (and the same with its frame built); the unavoidable unembedding matrix products alone, in the fastest order
+we know; the forward pass. Seconds depend on the machine; quote the ratios. Times are medians of interleaved rounds.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def main() -> None:
     model = GPT2LMHeadModel(GPT2Config()).eval()
     subject = interp.load(model)
     ids = torch.randint(0, subject.d_vocab, (arguments.batch, arguments.length))
-    _ = subject.fingerprint  # hashed once per subject, whatever the number of runs
+    _ = subject.fingerprint  # hashed once per subject, not per run
     bridge = subject.backend.bridge  # type: ignore[attr-defined]
     outs = [torch.empty(ids.numel(), len(columns)) for columns in model.lm_head.weight.split(4096)]
     residuals = [torch.randn(ids.numel(), subject.d_model) for _ in range(subject.n_layers + 1)]
@@ -57,8 +56,8 @@ def main() -> None:
             model.transformer(ids)
 
     rounds = {"ours": ours, "peer": peer, "peer, with frame": peer_with_frame, "products": products, "forward": forward}
-    logit_lens(subject, ids[:1, :2])  # imports, and the check of the model on its first tokens
-    extra = extra_memory(ours)  # of the first real call: later ones reuse what the allocator has kept
+    logit_lens(subject, ids[:1, :2])  # imports, and verifies the model on its first tokens
+    extra = extra_memory(ours)  # of the first full call: later ones reuse memory that the allocator kept
     seconds = interleaved(rounds, arguments.repeats, warm_up=1)
     bound = seconds["products"]
     positions = ids.numel()
@@ -67,14 +66,14 @@ def main() -> None:
     for name, value in seconds.items():
         print(f"  {name:18s} {value:7.2f} s   {value / bound:5.2f} x the products")
     print(
-        f"  ours is {seconds['peer'] / seconds['ours']:.2f} x as fast as the peer (1.5 asked), "
+        f"  ours is {seconds['peer'] / seconds['ours']:.2f} x as fast as the peer (target 1.5), "
         f"{seconds['peer, with frame'] / seconds['ours']:.2f} x with its frame"
     )
-    print(f"  ours costs {seconds['ours'] / bound:.2f} x the products alone (1.5 asked)")
+    print(f"  ours costs {seconds['ours'] / bound:.2f} x the products alone (target 1.5)")
     dense = (subject.n_layers + 1) * positions * subject.d_vocab * 4
     if extra is not None:
         print(
-            f"  extra memory {extra / 2**20:.0f} MiB = {extra / dense:.1%} of [layers, batch, pos, vocab] (10 % asked)"
+            f"  extra memory {extra / 2**20:.0f} MiB = {extra / dense:.1%} of [layers, batch, pos, vocab] (target 10 %)"
         )
 
 

@@ -1,9 +1,9 @@
-"""Is `reagent_ls` as faithful as `reagent` with a tenth of its forward passes? On the reference model.
+"""Test on the reference model if `reagent_ls` is as faithful as `reagent` with a tenth of its forward passes.
 
     python benchmarks/bench_reagent_ls.py [--prompts 8] [--length 16]
 
-The stop rule of ReAGent is made harder than its defaults (keep 3, target likeliest), so that there is something to
-converge. Prints the sequences each needed, and the paired differences of hard faithfulness over prompts.
+The stop rule of ReAGent is stricter than by default (keep 3, target likeliest), so that it takes some steps to
+converge. Prints the sequences that each needed, and the paired differences of hard faithfulness over prompts.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Neurons read as tokens, concepts found and steered, beside the work nobody can avoid and beside the naive ways.
+"""Compare reading neurons as tokens, finding concepts and steering them with unavoidable work and with naive ways.
 
     python benchmarks/bench_steering.py [--layers 12] [--prompts 32] [--length 16] [--repeats 1]
 
-On a model of GPT-2 small's size with random weights, in whose blocks a few neurons promote eight planted words:
-reading neurons beside the matrix products alone (of `--read-layers` blocks); scoring a concept in all blocks beside
-reading them in full; and a dose-response sweep of 5 alphas and 6 conditions, neurons in the upper half of the model,
-beside separate hooked forward passes with the same statistics. Seconds are this machine's; quote the ratios.
+The model has GPT-2 small's size and random weights; a few neurons of each block promote eight planted words. Compares
+reading the neurons of `--read-layers` blocks with the matrix products alone; scoring a concept in all blocks with
+reading them in full; and a dose-response sweep of 5 alphas and 6 conditions, with neurons in the upper half of the
+model, with separate hooked forward passes and the same statistics. Seconds depend on the machine; quote the ratios.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     arguments = parser.parse_args()
     subject = planted_gpt2(arguments.layers)
-    _ = subject.fingerprint, subject.token_strings  # made once per subject, whatever the number of runs
+    _ = subject.fingerprint, subject.token_strings  # computed once per subject, not per run
     ids = torch.randint(0, subject.d_vocab, (arguments.prompts, arguments.length))
-    subject.logits(ids[:2, :4])  # the check of the model on its first tokens
+    subject.logits(ids[:2, :4])  # verifies the model on its first tokens
     reading(subject, list(range(arguments.read_layers)), arguments.repeats)
     sweep(subject, ids, arguments.repeats)
 
 
 def planted_gpt2(n_layers: int) -> interp.Subject:
-    """Random weights, and in every block ten neurons that promote the words."""
+    """Build a model with random weights and, in every block, ten neurons that promote the words."""
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(n_layer=n_layers, bos_token_id=0, eos_token_id=0)).eval()
     tokenizer = Tokenizer(WordLevel({f"w{index}": index for index in range(model.config.vocab_size)}))
@@ -76,9 +76,9 @@ def reading(subject: interp.Subject, layers: list[int], repeats: int) -> None:
     for name, value in seconds.items():
         n_here = n_all if name == "concept_scores" else n
         share = value / n_here / (seconds["products"] / n)
-        print(f"  {name:16s} {n_here:6d} neurons {value:7.2f} s   {share:6.3f} x the products, per neuron (2 asked)")
+        print(f"  {name:16s} {n_here:6d} neurons {value:7.2f} s   {share:6.3f} x the products, per neuron (target 2)")
     ratio = (seconds["neuron_tokens"] / n) / (seconds["concept_scores"] / n_all)
-    print(f"  scoring a concept is {ratio:.1f} x as fast as reading the neurons in full, per neuron (20 asked)")
+    print(f"  scoring a concept is {ratio:.1f} x as fast as reading the neurons in full, per neuron (target 20)")
 
 
 def sweep(subject: interp.Subject, ids: torch.Tensor, repeats: int) -> None:
@@ -89,7 +89,7 @@ def sweep(subject: interp.Subject, ids: torch.Tensor, repeats: int) -> None:
         steer(subject, ids, neurons, alphas=ALPHAS, controls=CONTROLS)
 
     def naive() -> None:
-        """Every condition its own hooked pass; the unsteered distribution is kept, the statistics are the same."""
+        """Run a hooked pass per condition, with the same statistics; keep the unsteered distribution."""
         known = moments(subject, subject.tokens(ids), list(neurons.by_layer))
         doses, by_control = conditions(
             subject, neurons.by_layer, ALPHAS, CONTROLS, known, mode="override", alpha_unit="raw", seed=0
@@ -120,7 +120,7 @@ def sweep(subject: interp.Subject, ids: torch.Tensor, repeats: int) -> None:
     )
     for name, value in seconds.items():
         print(f"  {name:22s} {value:7.2f} s   {value / seconds['naive']:5.2f} x the naive passes")
-    print("  (0.5 asked)")
+    print("  (target 0.5)")
 
 
 if __name__ == "__main__":

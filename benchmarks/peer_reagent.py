@@ -1,6 +1,6 @@
-"""inseq's ReAGent, timed in inseq's own environment; `bench_reagent.py` runs this and reads the line of JSON it prints.
+"""Time inseq's ReAGent in inseq's own environment; `bench_reagent.py` runs this and reads its line of JSON.
 
-It imports nothing of interp. The sampler by part of speech is replaced by a uniform one, as it downloads a tagger.
+It imports nothing of interp. A uniform sampler replaces the sampler by part of speech, which downloads a tagger.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 class UniformSampler:
-    """Any token of the vocabulary but the first `n_special`, in place of inseq's sampler."""
+    """A sampler of any token except the first `n_special`, in place of inseq's."""
 
     def __init__(self, d_vocab: int, n_special: int) -> None:
         self.d_vocab, self.n_special = d_vocab, n_special
@@ -34,7 +34,7 @@ def main() -> None:
     job = json.loads(sys.argv[1])
     torch.manual_seed(job["seed"])
     torch.set_num_threads(job["threads"])
-    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32).eval()  # as ours is
+    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32).eval()  # like ours
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     sampler: Any = UniformSampler(model.config.vocab_size, 1)
     stop = TopKStoppingConditionEvaluator(

@@ -1,4 +1,4 @@
-"""TwoNN by DADApy and scikit-dimension, in an environment of theirs; prints what tests/probes/test_two_nn.py recorded.
+"""Compute TwoNN by DADApy and scikit-dimension, in their own environment, for tests/probes/geometry/test_two_nn.py.
 
     python -m venv peers && peers/bin/pip install dadapy==0.3.4 scikit-dimension==0.5.0
     peers/bin/python benchmarks/peer_two_nn.py
