@@ -1,6 +1,7 @@
-"""Find every subnetwork of `datasets/subnetworks` anew: about 200 processor seconds each, five of them.
+"""Train the five subnetworks of `datasets/subnetworks` again, in about 200 processor seconds each.
 
-`python notebooks/find_subnetworks.py [folder]` writes there, and keeps there the state of what is interrupted.
+`python notebooks/find_subnetworks.py [folder]` writes them to the folder, by default `results/subnetworks`. The state
+of an interrupted training is kept there, and the next call continues it.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ import sys
 from pathlib import Path
 
 import interp
-from interp.data.shipped import read_texts
-from probes import bigram_model, find_subnetwork, random_model
+from interp.authoring import read_texts
+from interp.probes import bigram_model, find_subnetwork, random_model
 
-STEPS = 250
-EVALUATED = 28  # stories that notebook 04 measures on
+STEPS = 250  # at most: training stops earlier by the paper's rule
+EVALUATED = 28  # stories that notebook 04 measures on; no mask is trained on them
 
 
 def main(folder: Path) -> None:
-    """Those of the reference model by two targets, and the control's; written to the folder."""
+    """Train masks of the reference model for two targets, and those of the control, and save them in the folder."""
     subject = interp.load("reference")
     bigrams = bigram_model(subject)
     untrained = random_model(subject, keep_embeddings=True)
@@ -27,8 +28,8 @@ def main(folder: Path) -> None:
     optimal = find_subnetwork(subject, bigrams, sparsity=10, target="model", texts=texts, steps=STEPS, out=folder)
     control = find_subnetwork(untrained, bigrams, sparsity=10, steps=STEPS, out=folder)
     for name, found in {"bigram": bigram, "optimal": optimal, "untrained": control}.items():
-        for sparsity, one in found.items():
-            print(one.save(folder / f"{name}-{sparsity:g}.safetensors"), one)
+        for sparsity, subnetwork in found.items():
+            print(subnetwork.save(folder / f"{name}-{sparsity:g}.safetensors"), subnetwork)
 
 
 if __name__ == "__main__":
