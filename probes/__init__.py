@@ -3,7 +3,7 @@
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 
-# A module of the user's own called `interp` would end in a traceback from the depths of ours: say which it is.
+# A module of the user called `interp` would cause a traceback inside this package: name that module instead.
 _found = find_spec("interp")
 if _found and not PathFinder.find_spec("interp.authoring", _found.submodule_search_locations or []):
     raise ImportError(

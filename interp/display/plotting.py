@@ -1,4 +1,4 @@
-"""Share colours (Okabe and Ito's, distinct for all kinds of colour vision) and checks of frames between figures."""
+"""Colours (Okabe and Ito's, distinct for all kinds of colour vision), axes and checks that figures share."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 BLUE, RED, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, YELLOW, BLACK, GREY = "#56B4E9", "#E69F00", "#000000", "#999999"
-LINES = (BLUE, RED, GREEN, PINK, YELLOW, SKY)  # of lines that have no colour of their own, in their order
+LINES = (BLUE, RED, GREEN, PINK, YELLOW, SKY)  # for lines without a colour of their own, in this order
 
 
 def new_figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
-    """Make a figure with one axes, in inches; see `new_grid`."""
+    """Create a figure with one axes, its size in inches; see `new_grid`."""
     figure, grid = new_grid(1, 1, size)
     return figure, grid[0, 0]
 
@@ -28,9 +28,9 @@ def new_figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
 def new_grid(
     n_rows: int, n_columns: int, size: tuple[float, float], *, sharex: bool = False, sharey: bool = False
 ) -> tuple[Figure, np.ndarray]:
-    """Make a figure with axes [n_rows, n_columns], in inches, which pyplot does not keep.
+    """Create a figure with axes [n_rows, n_columns], its size in inches, that pyplot does not keep.
 
-    A notebook shows it once, where it is returned, and nothing stays open where drawing it fails.
+    So a notebook shows it once, where it is returned, and no figure stays open if drawing fails.
     """
     import matplotlib.pyplot as plt
 

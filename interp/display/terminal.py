@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-_out = Console(markup=False, emoji=False)  # brackets and colons of a model's texts are markup and emoji to rich
+_out = Console(markup=False, emoji=False)  # rich would read brackets and colons in texts as markup and emoji
 
 
 def show_table(frame: pd.DataFrame, *, as_json: bool = False) -> None:

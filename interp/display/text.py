@@ -22,7 +22,7 @@ def visible(text: str) -> str:
 
 
 def _hidden(character: str) -> bool:
-    """Tell controls, formats, surrogates, private, unassigned and separator characters, except the plain space."""
+    """Tell whether a character is a control, format, surrogate, private, unassigned or separator one (not a space)."""
     kind = unicodedata.category(character)
     return kind.startswith("C") or (kind.startswith("Z") and character != " ")
 

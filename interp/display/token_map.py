@@ -59,7 +59,7 @@ def token_map(
     known = [key for key in dict.fromkeys((*schema.summary_by, *schema.lines_by, *_LINE_COLUMNS)) if key in one]
     keys = [key for key in known if (one.groupby("pos")[key].nunique() > 1).any()]
     if one.duplicated([*keys, "pos"]).any():
-        raise InputError(f"the frame of {schema.probe!r} has several rows for one token; select one of each first.")
+        raise InputError(f"the frame of {schema.probe!r} has several rows for one token; select one per token.")
     lines = [(key, of.sort_values("pos")) for key, of in one.groupby(keys, sort=False)] if keys else [((), one)]
     by_method = "method" in keys
     largest = _largest(one, value)

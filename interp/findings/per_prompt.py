@@ -9,7 +9,7 @@ from interp.findings import NotApplicable
 
 STORIES = "stories"
 N_STORIES = 24
-"""How many shipped stories a claim reads: enough for intervals of about 0.02 on shares, and a minute per probe."""
+"""Shipped stories that a claim reads: intervals of about 0.02 on shares, in about a minute per probe."""
 
 SHARE = (0.0, 1.0)
 CORRELATION = (-1.0, 1.0)

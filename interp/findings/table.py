@@ -70,7 +70,7 @@ FINDINGS = Schema(
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the matrix: a row per claim, with its state on each model in a column named as the model.
+    """Return the matrix: a row per claim, with its state on each model in a column named after the model.
 
     Args:
         frame: of `findings`. Two models with one name are distinguished by their run_id.

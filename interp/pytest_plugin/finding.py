@@ -84,7 +84,7 @@ class Finding:
             texts = None if self.finding_spec.data is None else self.texts
             return self._session.run(probe, self.subject, texts, parameters)
         except InterpError as error:
-            # The message says what to mend; where in the package it was raised does not help.
+            # The message says how to fix it; the traceback inside this package does not help.
             raise error.with_traceback(None) from error.__cause__
 
     def check(self, statement: str, values: Any, *, expect: State = "holds", **criteria: Any) -> Verdict:

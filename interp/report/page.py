@@ -52,7 +52,7 @@ def report(
     probes: Sequence[str] | None = None,
     findings: bool | pd.DataFrame = True,
 ) -> Path:
-    """Write one self-contained page, about a model, on which every installed probe then runs, or about given frames.
+    """Write one self-contained page about a model, after running every installed probe on it, or about given frames.
 
     For a model, every finished frame is kept as Parquet in a folder beside the page, named after it. An interrupted
     report resumes from there, and the page gives the date of each frame. Delete the folder to compute all again.
@@ -108,7 +108,7 @@ def _given(frames: Sequence[pd.DataFrame]) -> list[ProbeResult]:
         raise InputError("no frames were given; pass a model, or at least one frame.")
     for frame in frames:
         if not isinstance(frame, pd.DataFrame):
-            raise InputError(f"a {type(frame).__name__} is not a DataFrame; pass a model, or frames of probes.")
+            raise InputError(f"the type {type(frame).__name__} is not a DataFrame; pass a model or frames.")
     return [ProbeResult(registry.get(frame.interp.schema.probe), frame) for frame in frames]
 
 

@@ -59,12 +59,12 @@ def pairs(given: Iterable[str]) -> list[tuple[str, str]]:
     split = [(pair, *pair.partition("=")) for pair in given]
     for pair, _, equals, _ in split:
         if not equals:
-            raise InputError(f"--param {pair!r} is not key=value.")
+            raise InputError(f"--param {pair!r} has no '='; write key=value.")
     return [(key, value) for _, key, _, value in split]
 
 
 def check_output(file: Path) -> None:
-    """Refuse a file that cannot be written, before a run of minutes rather than after it.
+    """Refuse an output file that cannot be written, before a run of minutes instead of after it.
 
     Raises:
         InputError: its folder does not exist or cannot be written to, or it is a folder itself.

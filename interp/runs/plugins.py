@@ -47,7 +47,7 @@ def offered(group: str) -> tuple[list[Offered], dict[str, str]]:
     failed: dict[str, str] = {}
     for entry in dict.fromkeys(entry_points(group=group)):
         if is_ours(entry) and (hidden := hidden_by(entry.module.partition(".")[0])):
-            raise InterpError(hidden)  # before anything is imported: a script of the user's would run
+            raise InterpError(hidden)  # before any import, which would run the user's module
         try:
             loaded = entry.load()
         except Exception as error:  # another package may fail in any way

@@ -168,7 +168,9 @@ def _installed() -> tuple[dict[str, Probe], dict[str, str]]:
                     f"entry point {entry.value!r} leads to the probe {one.name!r}, not to {entry.name!r}"
                 )
             elif one.name in found and found[one.name].origin != one.origin:
-                raise InputError(f"two packages offer a probe {one.name!r}: {found[one.name].origin}, {one.origin}.")
+                raise InputError(
+                    f"two packages offer a probe {one.name!r}: {found[one.name].origin}, {one.origin}; uninstall one."
+                )
             else:
                 found[one.name] = one
     return found, failed

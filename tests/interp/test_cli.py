@@ -94,7 +94,7 @@ def test_brackets_and_colons_of_a_text_are_printed_as_they_are(cli, tmp_path):
         (["run", "logit_lens", "--model", "refrence"], "did you mean 'reference'"),
         (["run", "logit_lens", "--data", "promts"], "did you mean 'prompts'"),
         (["run", "logit_lens", "--param", "target=next"], "did you mean 'targets'"),
-        (["run", "logit_lens", "--param", "targets"], "not key=value"),
+        (["run", "logit_lens", "--param", "targets"], "--param 'targets' has no '='; write key=value"),
         (["run", "logit_lens", "--param", "layers=[9]"], "layers run from 0 to 8"),
         (["run", "logit_lens", "--param", "targets= zebrafishes"], "not one"),
         (["run", "logit_lens", "--dtype", "float33"], "did you mean 'float32'"),

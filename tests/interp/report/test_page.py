@@ -210,7 +210,7 @@ def test_texts_are_taken_at_even_distances():
     ("source", "options", "error", "words"),
     [
         ([], {}, InputError, "no frames"),
-        ([1], {}, InputError, "a int is not a DataFrame"),
+        ([1], {}, InputError, "the type int is not a DataFrame"),
         (pd.DataFrame({"a": [1]}), {}, InputError, "not made by a probe"),
         ("refrence", {}, UnknownName, "did you mean 'reference'"),
         ("reference", {"probes": ["logit_lense"]}, UnknownName, "did you mean 'logit_lens'"),
