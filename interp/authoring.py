@@ -10,7 +10,14 @@ from interp.frames.build import rows_of_block
 from interp.frames.schema import VOCABULARY, Column, Schema, columns
 from interp.model.generation import continuation
 from interp.model.loading import Source, load
-from interp.model.positions import check_positions, followed, next_tokens, select_positions, whole_numbers
+from interp.model.positions import (
+    check_positions,
+    followed,
+    next_tokens,
+    require_two_tokens,
+    select_positions,
+    whole_numbers,
+)
 from interp.model.subject import Subject
 from interp.model.tokens import Batch, Texts, Tokens, adds_bos, single_token
 from interp.options import options
@@ -63,6 +70,7 @@ __all__ = [
     "read_texts",
     "require_enough",
     "require_fitted",
+    "require_two_tokens",
     "rows_of_block",
     "run_id",
     "running_text",

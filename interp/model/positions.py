@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.model.tokens import Batch
+from interp.model.tokens import Batch, Tokens
 
 
 def select_positions(batch: Batch, positions: int | Sequence[int] | None) -> tuple[Tensor, Tensor]:
@@ -43,6 +43,17 @@ def followed(batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
     following = next_tokens(batch, row, pos)[:, 0]
     known = following >= 0
     return (row[known], pos[known]), following[known]
+
+
+def require_two_tokens(tokens: Tokens) -> None:
+    """Refuse a prompt of a single token, which has nothing before its position 0 and no next token.
+
+    Raises:
+        InputError: there is one.
+    """
+    for number, ids in zip(tokens.table["prompt_id"], tokens.ids, strict=True):
+        if len(ids) < 2:
+            raise InputError(f"prompt {number} has a single token; give it two or more.")
 
 
 def check_positions(positions: int | Sequence[int] | None, shortest: int) -> None:

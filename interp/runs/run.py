@@ -101,11 +101,15 @@ class Run:
         max_tokens = max(1, self.subject.batch_tokens(states_per_layer) // variants)
         return in_batches(self.tokens, max_tokens, self.schema.probe, skip=set(skip))
 
+    def prompt_ids(self, batch: Batch) -> np.ndarray:
+        """`prompt_id` of each row of a batch, [n]."""
+        ids: np.ndarray = self.tokens.table["prompt_id"].to_numpy()[batch.prompts.numpy()]
+        return ids
+
     def token_columns(self, batch: Batch, row: Any, pos: Any) -> dict[str, np.ndarray]:
         """Return `prompt_id`, `pos` and `token_id` of the chosen tokens of a batch, [n] each."""
-        prompt_ids = self.tokens.table["prompt_id"].to_numpy()
         return {
-            "prompt_id": prompt_ids[batch.prompts[row].numpy()],
+            "prompt_id": self.prompt_ids(batch)[row.numpy()],
             "pos": pos.numpy(),
             "token_id": batch.ids[row, pos].numpy(),
         }
@@ -113,7 +117,7 @@ class Run:
     def frame(self, parts: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         """Join the batches' columns in the order of prompts, and attach the provenance.
 
-        A column of a part is an array [rows], or a single value for all rows of that part.
+        A column of a part is an array [rows], or a single value for all rows of that part; a row can be a part.
 
         A text column `x` that no part gives is filled with the token strings of the column `x_id`. With `out`, each
         part is written as it comes; pass an iterator, so that parts come one by one.

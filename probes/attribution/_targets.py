@@ -77,6 +77,12 @@ class Targets:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def prompt_ids(self) -> np.ndarray:
+        """`prompt_id` of each target, [T]."""
+        ids: np.ndarray = self.tokens.table["prompt_id"].to_numpy()[self.prompt.numpy()]
+        return ids
+
     @cached_property
     def contexts(self) -> Tokens:
         """The tokens read for each target, ids [target_pos + 1]; `prompts` of their batches are indices of targets."""
@@ -168,10 +174,9 @@ def plan_targets(
 def attribution_columns(targets: Targets, scores: Scores, *, method: str, control: str = "none") -> dict[str, Any]:
     """Return the columns of one method for `Run.frame`, one row per target and position read."""
     n_read = (targets.pos + 1).numpy()
-    prompt_ids = targets.tokens.table["prompt_id"].to_numpy()
     missing = [np.full(n, np.nan) for n in n_read] if scores.score_se is None else scores.score_se
     per_target = {
-        "prompt_id": prompt_ids[targets.prompt.numpy()],
+        "prompt_id": targets.prompt_ids,
         "target_pos": targets.pos.numpy(),
         "target_id": targets.ids.numpy(),
     }

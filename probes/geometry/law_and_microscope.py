@@ -29,4 +29,4 @@ def law_and_microscope(
     layers = microscope_run(loaded, law.tokens, of_layers, seed=seed, truncate=truncate)
     streams = LawStream(law, of_law), MicroscopeStream(layers, of_layers)
     collect(law, streams)
-    return law.frame([streams[0].columns()]), layers.frame([streams[1].columns()])
+    return law.frame([streams[0].columns()]), layers.frame(streams[1].rows())

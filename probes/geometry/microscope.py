@@ -108,7 +108,7 @@ def microscope(
     run = microscope_run(subject, texts, settings, seed=seed, truncate=truncate)
     stream = MicroscopeStream(run, settings)
     collect(run, [stream])
-    return run.frame([stream.columns()])
+    return run.frame(stream.rows())
 
 
 @dataclass(frozen=True)
@@ -160,14 +160,13 @@ class MicroscopeStream(StepMoments):
             states = tape.residual(layer)[row.to(tape.last.device), pos.to(tape.last.device)]
             self._drawn[layer, slot] = states.to("cpu", self._drawn.dtype)
 
-    def columns(self) -> dict[str, np.ndarray]:
-        """Return the frame's columns: layer by layer, and within a layer control by control."""
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the frame's rows: layer by layer, and within a layer control by control."""
         usual = ~massive_dimensions(self.inner, self._massive)
         pairs = zip(self.first, self.inner, strict=True)
         with one_core_each() as pool:
             layers = pool.map(partial(self._layer, usual), range(len(self._drawn)), pairs)
-            rows = [row for layer in layers for row in layer]
-        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+            return [row for layer in layers for row in layer]
 
     def _layer(self, usual: Tensor, layer: int, moments: tuple[Moments, Moments]) -> list[dict[str, Any]]:
         """Return the rows of a layer, one for each control."""

@@ -30,6 +30,7 @@ from interp.authoring import (
     Texts,
     columns,
     probe,
+    require_two_tokens,
     select_positions,
 )
 from interp.model.readout import Readout
@@ -129,9 +130,7 @@ def stages_of_inference(subject: Source, texts: Texts, *, truncate: bool = False
     (4, 3)
     """
     run = Run(STAGES, subject, texts, parameters={}, truncate=truncate)
-    for number, ids in zip(run.tokens.table["prompt_id"], run.tokens.ids, strict=True):
-        if len(ids) < 2:
-            raise InputError(f"prompt {number} has a single token, and position 0 is left out; give it two or more.")
+    require_two_tokens(run.tokens)  # position 0 is left out
     first = run.tokens.ids[0][None, :16]
     run.subject.run(first, lambda tape: tape.last)  # refuse a model that cannot be studied at all
     patterns = _attempt(lambda: _visible(run.subject, "pattern", first), "attention statistics")
@@ -213,7 +212,7 @@ def _per_prompt(
     if mlps:
         norms = torch.stack([written[layer] for layer in range(len(mlps))])
         by_position |= {"mlp_norm": norms, "mlp_ratio": norms / lengths}
-    prompts = run.tokens.table["prompt_id"].to_numpy()[batch.prompts.numpy()]
+    prompts = run.prompt_ids(batch)
     rows = [_rows(name, _mean_by_prompt(values, row, batch), prompts) for name, values in by_position.items()]
     if patterns:
         chance = locality(uniform(batch.ids.shape[1]).expand(len(prompts), -1, -1, -1), batch.lengths)

@@ -29,6 +29,7 @@ from interp.authoring import (
     UnknownName,
     columns,
     probe,
+    require_two_tokens,
     whole_numbers,
 )
 from probes import papers
@@ -212,9 +213,8 @@ def _check(run: Run, neurons: NeuronSet, positions: str, through: str, generate:
             f"no words of {neurons.concept!r} are held out, and measuring on those that chose the neurons would be "
             "circular; choose with held_out above 0."
         )
+    require_two_tokens(run.tokens)  # position 0 is left out
     for number, ids in zip(run.tokens.table["prompt_id"], run.tokens.ids, strict=True):
-        if len(ids) < 2:
-            raise InputError(f"prompt {number} has one token, and position 0 is left out; give it at least two.")
         if generate and len(ids) == run.subject.n_ctx:
             raise TooLong(f"prompt {number} fills the context of {len(ids)} tokens; shorten it, or leave generate=0.")
     NeuronSet.of(run.subject, {layer: of.tolist() for layer, of in neurons.by_layer.items()}, neurons.words)
@@ -270,7 +270,7 @@ def _columns(
         return table.ravel()
 
     shape = (n, len(layers), len(which))
-    prompts = run.tokens.table["prompt_id"].to_numpy()[batch.prompts.numpy()]
+    prompts = run.prompt_ids(batch)
     return {
         "prompt_id": np.broadcast_to(prompts[:, None, None], shape).ravel(),
         "layer": np.broadcast_to(np.array(layers)[None, :, None], shape).ravel(),

@@ -92,7 +92,7 @@ def probe_columns(targets: Targets, cases: Sequence[Case], outcomes: Sequence[Pr
     n_probes = len(outcomes[0].stop_step)
     importance = [outcome.importance for outcome in outcomes]
     per_target = {
-        "prompt_id": targets.tokens.table["prompt_id"].to_numpy()[targets.prompt.numpy()],
+        "prompt_id": targets.prompt_ids,
         "target_pos": targets.pos.numpy(),
         "target_id": targets.ids.numpy(),
         "prob_intact": np.array([case.prob for case in cases]),

@@ -20,7 +20,7 @@ from probes.subnetworks.evaluation.subnetwork_overlap import subnetwork_overlap
 from probes.subnetworks.evaluation.subnetwork_rotation import (
     RotationSettings,
     is_rotated,
-    rotation_columns,
+    rotation_rows,
     rotation_run,
 )
 from probes.subnetworks.evaluation.subnetwork_surprisal import surprisal_conditions, surprisal_run, without_blocks
@@ -130,7 +130,7 @@ def evaluate_subnetwork(
                 continue
             moments = StateMoments(rotation, fresh)
             collect(run, [*streams, moments], model)
-            parts["rotation"].append(rotation_columns(rotation, condition, model, moments, settings, fresh))
+            parts["rotation"] += rotation_rows(rotation, condition, model, moments, settings, fresh)
             parts["covariance"].append(covariance_columns(condition, moments, _N_DROPPED))
     parts["surprisal"] += without_blocks(run, bigrams, linear_steps)
     return Evaluation(

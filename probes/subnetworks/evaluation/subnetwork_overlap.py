@@ -92,8 +92,7 @@ def subnetwork_overlap(subject: Source, subnetwork: Subnetworks, other: Subnetwo
     run = Run(OVERLAP, subject, None, parameters=parameters)
     for one in (*found.values(), other):
         one.check(run.subject)
-    rows = [row for sparsity, one in found.items() for row in _overlaps(run.subject, sparsity, one, other)]
-    return run.frame([{name: np.array([row[name] for row in rows]) for name in rows[0]}])
+    return run.frame(row for sparsity, one in found.items() for row in _overlaps(run.subject, sparsity, one, other))
 
 
 def _overlaps(subject: Subject, sparsity: float, one: Subnetwork, other: Subnetwork) -> Iterator[dict[str, Any]]:

@@ -130,7 +130,7 @@ def subnetwork_rotation(
         with condition.applied() as model:
             moments = StateMoments(run, fresh)
             collect(run, [moments], model)
-            parts.append(rotation_columns(run, condition, model, moments, settings, fresh))
+            parts += rotation_rows(run, condition, model, moments, settings, fresh)
     return run.frame(parts)
 
 
@@ -178,14 +178,14 @@ def is_rotated(condition: SubnetworkCondition) -> bool:
     return condition.name == "full" or (condition.name == "only" and condition.control in ("none", "random"))
 
 
-def rotation_columns(
+def rotation_rows(
     run: Run,
     condition: SubnetworkCondition,
     model: Subject,
     moments: StateMoments,
     settings: RotationSettings,
     fresh: Tensor,
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     """Return the rows of one condition, from its moments and another forward pass over the held-out prompts.
 
     Args:
@@ -199,7 +199,7 @@ def rotation_columns(
     alpha, layers = settings.alpha, range(len(moments.fitted))
     maps = [moments.maps(layer, alpha) for layer in layers]
     read = Reading(model, maps).collect(run, fresh)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for layer in layers:
         for target in TARGETS:
             shown = [name for name in _OTHER if name.startswith({"in": "recall", "out": "lens"}.get(target, "none"))]
@@ -213,4 +213,4 @@ def rotation_columns(
                 angle = median_angle(moments.unrelated(layer, target, alpha, generator))
                 facts = condition.columns() | {"control": "unrelated", "layer": layer, "target": target}
                 rows.append(facts | {"angle": angle} | dict.fromkeys(_OTHER, np.nan))
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    return rows

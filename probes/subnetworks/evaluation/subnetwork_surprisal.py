@@ -14,7 +14,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.authoring import Column, InputError, Run, Schema, Source, Subject, Texts, collect, columns, load, probe
+from interp.authoring import (
+    Column,
+    InputError,
+    Run,
+    Schema,
+    Source,
+    Subject,
+    Texts,
+    collect,
+    columns,
+    load,
+    probe,
+    require_two_tokens,
+)
 from interp.stats import bootstrap_over_prompts
 from probes import papers
 from probes.subnetworks import plots
@@ -194,9 +207,7 @@ def surprisal_run(
     run = Run(SURPRISAL, subject, texts, parameters=parameters, truncate=truncate, seed=seed)
     if linear_steps < 1:
         raise InputError(f"linear_steps={linear_steps}: give at least 1.")
-    for number, ids in zip(run.tokens.table["prompt_id"], run.tokens.ids, strict=True):
-        if len(ids) < 2:
-            raise InputError(f"prompt {number} has a single token; give it two or more.")
+    require_two_tokens(run.tokens)
     return run, bigrams
 
 

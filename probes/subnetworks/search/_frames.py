@@ -61,10 +61,9 @@ COMPONENTS = Schema(
 )
 
 
-def log_columns(log: Sequence[Mapping[str, float]], sparsity: float, target: str) -> dict[str, Any]:
+def log_rows(log: Sequence[Mapping[str, float]], sparsity: float, target: str) -> list[dict[str, Any]]:
     """Return the columns of `LOG` from the rows of a training."""
-    values: dict[str, Any] = {name: np.array([row[name] for row in log]) for name in log[0]}
-    return values | {"sparsity": sparsity, "target": target}
+    return [{**row, "sparsity": sparsity, "target": target} for row in log]
 
 
 def component_columns(found: Mapping[float, Subnetwork], target: str) -> list[dict[str, Any]]:

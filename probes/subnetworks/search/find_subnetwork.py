@@ -31,7 +31,7 @@ from interp.authoring import (
 )
 from probes.subnetworks.bigram_model import BigramModel
 from probes.subnetworks.search._batches import Contexts, DrawnContexts, TextContexts
-from probes.subnetworks.search._frames import COMPONENTS, LOG, component_columns, log_columns
+from probes.subnetworks.search._frames import COMPONENTS, LOG, component_columns, log_rows
 from probes.subnetworks.search._parameters import MaskUnit
 from probes.subnetworks.search._targets import BigramTarget, Distributions, GivenTarget, MaskTarget, ModelTarget
 from probes.subnetworks.search._training import Logged, MaskSchedule, MaskTraining
@@ -169,7 +169,7 @@ def find_subnetwork(
             training.run(report)
         origin = parameters | {"sparsity": one, "seed": seed, "data_sha256": None if tokens is None else tokens.digest}
         found[one] = _subnetwork(loaded, training, contexts(0), origin)
-        logs.append(log_columns(training.progress.log, one, name))
+        logs += log_rows(training.progress.log, one, name)
     log = run.frame(logs)
     parts = Run(COMPONENTS, loaded, tokens, parameters=run.parameters, seed=seed)
     return FoundSubnetworks(found, log, parts.frame(component_columns(found, name)))

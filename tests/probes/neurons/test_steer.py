@@ -521,7 +521,7 @@ def test_bad_input(subject, neurons):
         steer(subject, TEXTS, ["w10"], alphas=[1])
     with pytest.raises(InputError, match="circular"):
         steer(subject, TEXTS, circular, alphas=[1])
-    with pytest.raises(InputError, match="prompt 0 has one token"):
+    with pytest.raises(InputError, match="prompt 0 has a single token"):
         steer(subject, torch.tensor([[5]]), neurons, alphas=[1])
     with pytest.raises(InputError, match=f"prompt 0 fills the context of {subject.n_ctx} tokens; shorten it"):
         steer(subject, torch.full((1, subject.n_ctx), 5), neurons, alphas=[1], generate=2)
