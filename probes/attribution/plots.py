@@ -1,4 +1,4 @@
-"""Figure of attributions: how much each token matters, method by method."""
+"""Figures of attributions and of their faithfulness."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _CELL_INCHES = (0.56, 0.3)
 
 
 def attribution(frame: pd.DataFrame, prompt_id: int | None = None, target: int = 0) -> Figure:
-    """Tokens of one prompt and target across, one row per method (and layer), wrapped like text.
+    """Draw the scores of one prompt and target: one row per method (and layer), one column per token, wrapped like text.
 
-    Every row has its own scale by the same rule: a score as a percentage of the row's largest absolute one. Position 0
-    often holds a start-of-text token whose score dwarfs the rest: it does not set the scale, and saturates beyond it.
+    Scores are percentages of the largest absolute score in their row. Position 0 often holds a start-of-text token
+    whose score dwarfs the rest: it does not set the scale, and its colour saturates.
 
     Args:
         frame: of `attribute` or of one method, one model.
-        prompt_id: which prompt; by default the first.
-        target: which of the prompt's targets, from 0, in the order of the frame.
+        prompt_id: the prompt to draw; by default the first.
+        target: number of the prompt's target, from 0, in the order of the frame.
     """
     one = _one_target(one_prompt(frame, prompt_id), target)
     table = one.pivot(index="row", columns="pos", values="score").reindex(one["row"].unique())
@@ -57,7 +57,7 @@ def attribution(frame: pd.DataFrame, prompt_id: int | None = None, target: int =
         cells = shares[line.columns].to_numpy()
         image = axes.imshow(cells, cmap="PuOr", vmin=-100, vmax=100, aspect="auto")
         for (y, x), share in np.ndenumerate(cells):
-            # PuOr is dark at both ends: white letters there, black between.
+            # PuOr is dark at both ends, so numbers are white there and black between.
             axes.text(x, y, f"{round(share)}", ha="center", va="center", fontsize=6.5, color=_ink(share))
         axes.set_xlim(-0.5, widest - 0.5)
         axes.spines[:].set_visible(False)
@@ -69,7 +69,7 @@ def attribution(frame: pd.DataFrame, prompt_id: int | None = None, target: int =
         f", first {sum(line.shape[1] for line in lines)} of {table.shape[1]} tokens" if len(lines) == _MAX_LINES else ""
     )
     figure.suptitle(
-        f"{first['model']}: what speaks for “{token_label(str(first['target']), 20)}” after position "
+        f"{first['model']}: scores of tokens for “{token_label(str(first['target']), 20)}” after position "
         f"{first['target_pos']}, prompt {first['prompt_id']}{cut}",
         fontsize=10,
     )
@@ -82,7 +82,7 @@ def attribution(frame: pd.DataFrame, prompt_id: int | None = None, target: int =
 def _one_target(one: pd.DataFrame, target: int) -> pd.DataFrame:
     targets = one[["target_pos", "target_id"]].drop_duplicates().reset_index(drop=True)
     if not 0 <= target < len(targets):
-        raise InputError(f"target {target} is not in the frame: this prompt has {len(targets)}, counted from 0.")
+        raise InputError(f"target {target} is not in the frame: this prompt has {len(targets)}; count from 0.")
     chosen = one.merge(targets.iloc[[target]], on=["target_pos", "target_id"])
     layered = "layer" in chosen.columns and chosen["layer"].nunique() > 1
     row = chosen["method"] + (" at layer " + chosen["layer"].astype(str) if layered else "")
@@ -93,7 +93,7 @@ def _one_target(one: pd.DataFrame, target: int) -> pd.DataFrame:
 
 
 def _scale(table: pd.DataFrame) -> pd.Series:
-    """Largest absolute score of each row after position 0; 1 where all are 0."""
+    """Return the largest absolute score of each row after position 0; 1 if all are 0."""
     later = table.loc[:, table.columns > 0] if (table.columns > 0).any() else table
     largest = later.abs().max(axis=1)
     return largest.where(largest > 0, 1.0)
@@ -103,7 +103,7 @@ def _ink(share: float) -> str:
     return "white" if abs(share) > 55 else "black"
 
 
-# Okabe & Ito's colours, distinct to the colour-blind, and a marker each for print without colour.
+# Okabe & Ito's colours, which colour-blind readers can distinguish, each with a marker for black-and-white print.
 _COLOURS = (BLUE, RED, GREEN, PINK, SKY, YELLOW, BLACK)
 
 _MARKERS = "osD^vP*"
@@ -117,10 +117,10 @@ _PANELS = {
 
 
 def faithfulness(frame: pd.DataFrame) -> Figure:
-    """Fall of the target's probability against the share of tokens removed, and kept: a line per method.
+    """Draw the fall of the target's probability against the share of tokens removed, or kept: a line per method.
 
-    Means over prompts, of up to three methods with 95 % bootstrap bands; in grey what knows nothing of the model: the
-    shuffled scores dashed, the method "random" dotted. Intervals of every method are in the summary.
+    Lines are means over prompts, with 95 % bootstrap bands for up to three methods. Scores that do not use the model
+    are grey: shuffled scores dashed, the method "random" dotted. The summary has intervals of every method.
 
     Args:
         frame: of `faithfulness`, one model, with "comprehensiveness" or "sufficiency" among its metrics.
@@ -128,7 +128,10 @@ def faithfulness(frame: pd.DataFrame) -> Figure:
     require_one(frame, "model")
     shown = [metric for metric in _PANELS if (frame["metric"] == metric).any()]
     if not shown:
-        raise InputError("deletion curves need metric 'comprehensiveness' or 'sufficiency'; the frame has neither.")
+        raise InputError(
+            f"deletion curves need metric 'comprehensiveness' or 'sufficiency', but the frame has only "
+            f"{frame['metric'].unique().tolist()}; measure one of them."
+        )
     measured = frame[frame["control"] != "permuted"]
     figure, panels = new_grid(1, len(shown), (1.6 + 4.2 * len(shown), 3.6))
     for axes, metric in zip(panels[0], shown, strict=True):

@@ -1,4 +1,4 @@
-"""How much of a prediction do the tokens that an attribution names explain?
+"""How faithful is an attribution: does the prediction depend on the tokens it ranks highest?
 
 Probe: `faithfulness`.
 """

@@ -1,4 +1,4 @@
-"""An attribution frame read back: which tokens stood there, which may be removed, and what every method said."""
+"""Targets read back from an attribution frame: their tokens, the removable units and every method's scores."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _TARGET = ["prompt_id", "target_pos", "target_id"]
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """What one method says of one target.
+    """One method's scores for one target.
 
     Attributes:
-        method: its name.
-        control: the frame's own.
+        method: name of the method.
+        control: the value in the frame.
         scores: of every unit, float64 [unit].
     """
 
@@ -35,7 +35,7 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """One target with all that was said of it."""
+    """One target with the scores of all methods."""
 
     prompt_id: int
     target_pos: int
@@ -46,17 +46,17 @@ class Attribution:
 def attributions(
     subject: Subject, frame: pd.DataFrame, *, unit: str, absolute: bool, protect_last: bool
 ) -> list[Attribution]:
-    """The targets of a frame, each with its tokens and scores.
+    """Read the targets of a frame, each with its tokens and scores.
 
     Args:
-        subject: the model, which must be the one the frame is of.
+        subject: the attributed model.
         frame: rows of `ATTRIBUTION`.
         unit: "token", or "word" to add up the scores of a word's tokens.
-        absolute: take absolute scores.
-        protect_last: the last token read may not be removed.
+        absolute: use absolute scores.
+        protect_last: never remove the last token read.
 
     Raises:
-        InputError: the frame is of another model, lacks columns or positions, or holds scores that are not finite.
+        InputError: the frame is of another model, lacks columns or positions, or has scores that are not finite.
     """
     _check_frame(subject, frame)
     result = []
@@ -74,7 +74,7 @@ def attributions(
 
 
 def digest_of(frame: pd.DataFrame) -> str:
-    """SHA-256 of what a frame says, whatever the order of its rows: the data of a run."""
+    """Return the SHA-256 of a frame's data, independent of the order of rows."""
     ordered = frame[list(_NEEDED)].sort_values([*_TARGET, "method", "control", "pos"])
     return hashlib.sha256(ordered.to_csv(index=False).encode()).hexdigest()
 
@@ -83,28 +83,28 @@ def _check_frame(subject: Subject, frame: pd.DataFrame) -> None:
     absent = [name for name in _NEEDED if name not in frame.columns]
     if absent:
         raise InputError(
-            f"this is no attribution frame: it lacks {absent}; pass what `attribute` or `reagent` returns."
+            f"this is not an attribution frame: it lacks {absent}; pass a frame of `attribute` or `reagent`."
         )
     if frame.empty:
-        raise InputError("the frame has no rows; there is nothing to measure.")
+        raise InputError("the frame has no rows; give at least one target.")
     runs: dict[str, dict[str, Any]] = frame.interp.runs
     for run_id, of in runs.items():
         if of["fingerprint"] != subject.fingerprint:
             raise InputError(
                 f"run {run_id} attributes {of['model']!r} (fingerprint {of['fingerprint']}, {of['dtype']}), but the "
-                f"subject is {subject.name!r} (fingerprint {subject.fingerprint}): weights and dtype must be the same."
+                f"subject is {subject.name!r} (fingerprint {subject.fingerprint}); give the same weights and dtype."
             )
     bad = frame[~np.isfinite(frame["score"].to_numpy(dtype=float))]
     if len(bad):
         row = bad.iloc[0]
         raise InputError(
-            f"method {row['method']!r} scores {row['score']} at pos {row['pos']} of prompt {row['prompt_id']}: scores "
-            "must be finite to be ranked; drop these prompts."
+            f"method {row['method']!r} scores {row['score']} at pos {row['pos']} of prompt {row['prompt_id']}; only "
+            "finite scores can be ranked: drop these prompts."
         )
 
 
 def _tokens(rows: pd.DataFrame, prompt_id: int, target_pos: int) -> np.ndarray:
-    """The ids that were read for a target, int64 [pos], the same in every method."""
+    """Return the ids read for a target, int64 [pos], after checking that they are the same in every method."""
     expected = np.arange(target_pos + 1)
     first: np.ndarray | None = None
     for (method, control), own in rows.groupby(["method", "control"], sort=False):
@@ -112,24 +112,22 @@ def _tokens(rows: pd.DataFrame, prompt_id: int, target_pos: int) -> np.ndarray:
         if not np.array_equal(ordered["pos"].to_numpy(), expected):
             raise InputError(
                 f"method {method!r} (control {control!r}) of prompt {prompt_id} has {len(own)} rows, not one for each "
-                f"of positions 0 to {target_pos}: pass whole prompts, each method once."
+                f"of the positions 0 to {target_pos}; pass whole prompts, each method once."
             )
         ids = ordered["token_id"].to_numpy(dtype=np.int64, copy=True)
         if first is not None and not np.array_equal(ids, first):
-            raise InputError(
-                f"prompt {prompt_id} is another text in the run of {method!r}; give all methods the same texts."
-            )
+            raise InputError(f"prompt {prompt_id} has other tokens for {method!r}; give all methods the same texts.")
         first = ids
     assert first is not None
     return first
 
 
 def _units(subject: Subject, ids: np.ndarray, unit: str, protect_last: bool) -> np.ndarray:
-    """Which tokens each unit holds, bool [unit, pos]."""
+    """Return the membership of tokens in removable units, bool [unit, pos]."""
     free = free_positions(subject, ids, protect_bos=True)
     if protect_last:
         free[-1] = False
     label = np.arange(len(ids)) if unit == "token" else words([str(subject.token_strings[token]) for token in ids])
-    # A word of which one token must stay stays whole.
+    # A word with a protected token is kept whole.
     kept = [one for one in np.unique(label) if free[label == one].all()]
     return label[None, :] == np.array(kept, dtype=np.int64)[:, None]

@@ -1,7 +1,7 @@
-"""What removing tokens in an order does, from a function that values sets of intact tokens; nothing of a model in it.
+"""Metrics of removing tokens in an order, computed from a function of sets of intact tokens, independent of the model.
 
-A set is a row of booleans, one per unit (a token, or a word) that may be removed; True is intact. `Values` asks for
-each set once, however many orders, methods and metrics need it.
+A set is a row of booleans, one per removable unit (a token, or a word); True is intact. `Values` evaluates each set
+once for all orders, methods and metrics.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import TypeAlias
 import numpy as np
 
 SetFunction: TypeAlias = Callable[[np.ndarray], np.ndarray]
-"""Sets of intact units, bool [n, m] -> what the target is worth with only these intact, float [n]."""
+"""Sets of intact units, bool [n, m] -> the target's probability (or log-odds) with only these intact, float [n]."""
 
-EXACT_UNITS = 10  # up to here all 2^m sets are valued for the limits of the area, beyond a beam is searched
+EXACT_UNITS = 10  # up to here the limits of the area evaluate all 2^m sets; for more units a beam search is used
 BEAM = 5
 
 
 class Values:
-    """A set function that remembers: every set is valued once.
+    """A cached set function: every set is evaluated once.
 
     >>> calls = []
     >>> def total(sets):
@@ -40,7 +40,7 @@ class Values:
         self.n_units = n_units
 
     def __call__(self, sets: np.ndarray) -> np.ndarray:
-        """Values float64 [n] of sets bool [n, m]."""
+        """Return the values float64 [n] of sets bool [n, m]."""
         keys = [row.tobytes() for row in np.packbits(sets.astype(bool), axis=1)]
         new = {key: index for index, key in enumerate(keys) if key not in self._known}
         if new:
@@ -50,17 +50,17 @@ class Values:
 
     @property
     def full(self) -> float:
-        """Of the intact prompt."""
+        """The value of the intact prompt."""
         return float(self(np.ones((1, self.n_units), dtype=bool))[0])
 
     @property
     def null(self) -> float:
-        """With every unit removed."""
+        """The value with every unit removed."""
         return float(self(np.zeros((1, self.n_units), dtype=bool))[0])
 
 
 def order_of(scores: np.ndarray) -> np.ndarray:
-    """Units by falling score, equals in the order of the text, int64 [m].
+    """Order units by falling score, ties in the order of the text, int64 [m].
 
     >>> order_of(np.array([0.5, 2.0, 0.5])).tolist()
     [1, 0, 2]
@@ -69,29 +69,29 @@ def order_of(scores: np.ndarray) -> np.ndarray:
 
 
 def removed(order: np.ndarray) -> np.ndarray:
-    """The sets left after the first 0, 1, .., m units of an order are removed, bool [m + 1, m]."""
+    """Return the sets left after removing the first 0, 1, .., m units of an order, bool [m + 1, m]."""
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
     return place[None, :] >= np.arange(len(order) + 1)[:, None]
 
 
 def sets_of(orders: Sequence[np.ndarray], counts: Sequence[int]) -> np.ndarray:
-    """The sets that orders need when the first k units go, or stay alone, for some k; bool [n, m]."""
+    """Return the sets without the first k units of each order, and with only these, for each k; bool [n, m]."""
     return np.concatenate([sets[list(counts)] for order in orders for sets in (removed(order), ~removed(order))])
 
 
 def comprehensiveness(values: Values, order: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    """f(all) - f(all but the first k of the order) for every k of `counts`, float64; larger is better."""
+    """Return f(all) - f(all but the first k of the order) for every k of `counts`, float64; larger is better."""
     return values.full - values(removed(order)[list(counts)])
 
 
 def sufficiency(values: Values, order: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    """f(all) - f(the first k of the order alone) for every k of `counts`, float64; smaller is better."""
+    """Return f(all) - f(only the first k of the order) for every k of `counts`, float64; smaller is better."""
     return values.full - values(~removed(order)[list(counts)])
 
 
 def area(values: Values, order: np.ndarray) -> float:
-    """AOPC: the mean of the comprehensiveness over k = 1..m; of the reversed order, the same for the sufficiency.
+    """Return AOPC: the mean comprehensiveness over k = 1..m; of a reversed order, the same of the sufficiency.
 
     >>> weights = np.array([4.0, 2.0])
     >>> area(Values(lambda sets: sets @ weights, 2), np.array([0, 1]))  # (4 + 6) / 2
@@ -102,23 +102,26 @@ def area(values: Values, order: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Limits:
-    """The smallest and the largest area that any order reaches; `exact` says whether all were considered."""
+    """The smallest and the largest area over all orders; `exact` is False if only a beam search was made."""
 
     low: float
     high: float
     exact: bool
 
     def share(self, value: float) -> float:
-        """Where an area lies between them, 0..1, outside where it beats a beam; 0 where they are equal."""
+        """Return the relative place of an area between the limits, 0..1.
+
+        It is outside 0..1 if the area is beyond those of a beam search, and 0 if the limits are equal.
+        """
         return (value - self.low) / (self.high - self.low) if self.high > self.low else 0.0
 
 
 def area_limits(values: Values) -> Limits:
-    """The limits of the area over all orders.
+    """Return the limits of the area over all orders.
 
-    Exact up to 10 units: with g(R) = f(all) - f(all but R), the best way on from a removed set R is the maximum over i
-    of g(R and i) + the best way on from there, so that 2^m sets are valued, not m! orders. Beyond, a beam search of
-    width 5, whose limits lie within the true ones.
+    They are exact up to 10 units: with g(R) = f(all) - f(all but R), the best continuation from a removed set R is the
+    maximum over i of g(R and i) + the best continuation from there, so 2^m sets are evaluated instead of m! orders.
+    For more units a beam search of width 5 is used; its limits lie within the true ones.
     """
     if values.n_units <= EXACT_UNITS:
         return Limits(*_exact_limits(values), exact=True)
@@ -126,7 +129,7 @@ def area_limits(values: Values) -> Limits:
 
 
 def n_kept(fraction: float, n_units: int) -> int:
-    """How many of m units a fraction stands for: the nearest number, at least one.
+    """Return the number of units for a fraction of m: the nearest number, at least one.
 
     >>> n_kept(0.01, 20), n_kept(0.5, 5), n_kept(1.0, 5)
     (1, 2, 5)
@@ -152,7 +155,7 @@ def _exact_limits(values: Values) -> tuple[float, float]:
 
 
 def _beam(values: Values, sign: float) -> float:
-    """The largest (sign 1) or smallest (sign -1) area found by keeping the 5 best sets of every size."""
+    """Return the largest (sign 1) or smallest (sign -1) area found by keeping the 5 best sets of every size."""
     m = values.n_units
     beam, totals = np.ones((1, m), dtype=bool), np.zeros(1)
     for _ in range(m):
@@ -161,7 +164,7 @@ def _beam(values: Values, sign: float) -> float:
         sets[np.arange(len(sets)), unit] = False
         reached = totals[row] + values.full - values(sets)
         order = np.argsort(-sign * reached, kind="stable")
-        _, first = np.unique(sets[order], axis=0, return_index=True)  # of ways to the same set, the best
+        _, first = np.unique(sets[order], axis=0, return_index=True)  # the best way to each set
         chosen = order[np.sort(first)[:BEAM]]
         beam, totals = sets[chosen], reached[chosen]
     return float(sign * (sign * totals).max()) / m

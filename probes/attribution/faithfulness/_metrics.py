@@ -1,4 +1,4 @@
-"""The metrics of one target: hard ones from sets of intact tokens, soft ones from dropped elements of embeddings."""
+"""The metrics of one target: hard ones remove tokens, soft ones drop elements of embeddings."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ Metric: TypeAlias = Literal["soft_ns", "soft_nc", "sufficiency", "comprehensiven
 SOFT = ("soft_ns", "soft_nc")
 METRICS = (*SOFT, "sufficiency", "comprehensiveness", "aopc", "naopc")
 
-_NOTHING = 1e-9  # a squared Hellinger distance that is rounding: float32 puts some 1e-13 there
+_NOTHING = 1e-9  # a squared Hellinger distance up to here counts as 0: float32 rounding gives about 1e-13
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One row of the frame, but for what it shares with its target."""
+    """One row of the frame, without the columns that all rows of its target share."""
 
     scored: Scored
     metric: str
@@ -54,7 +54,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measurement:
-    """How to measure; the arguments of `probes.faithfulness`."""
+    """The measurement of a frame's targets, with the arguments of `probes.faithfulness`."""
 
     subject: Subject
     attributions: Sequence[Attribution]
@@ -79,7 +79,7 @@ class Measurement:
         return np.stack([np.exp(read[:, 0]), read[:, 1]], axis=1)
 
     def measure(self, index: int) -> Iterator[Measured]:
-        """All rows of one target."""
+        """Yield all rows of one target."""
         attribution = self.attributions[index]
         if set(self.metrics) - set(SOFT):
             yield from self._hard(attribution)
@@ -94,7 +94,7 @@ class Measurement:
         if n_units:
             ends = [n_kept(fraction, n_units) for fraction in self.fractions]
             counts = range(n_units + 1) if {"aopc", "naopc"} & set(self.metrics) else [0, *ends]
-            values(sets_of([*orders, *shuffles], counts))  # all at once, in large batches
+            values(sets_of([*orders, *shuffles], counts))  # evaluates all sets in large batches
         limits = area_limits(values) if n_units and "naopc" in self.metrics else None
         by_chance = [self._of_order(values, order, limits) for order in shuffles]
         for scored, order in zip(attribution.scored, orders, strict=True):
@@ -105,7 +105,7 @@ class Measurement:
     def _of_order(
         self, values: Values, order: np.ndarray, limits: Limits | None
     ) -> dict[tuple[str, float | None], float]:
-        """Every hard metric of one order, by metric and fraction; NaN where nothing may be removed."""
+        """Return the hard metrics of one order, by metric and fraction; NaN if nothing may be removed."""
         n_units, none = values.n_units, float("nan")
         counts = [n_kept(fraction, n_units) for fraction in self.fractions]
         found: dict[tuple[str, float | None], float] = {}
@@ -127,7 +127,7 @@ class Measurement:
         for suffix, profiles in kinds:
             distances, zero = self._distances(attribution, profiles)
             for scored, of_method in zip(attribution.scored, distances, strict=True):
-                # [kept or dropped by score, its own or shuffled, draw]
+                # axes: [kept or dropped by score, own or shuffled scores, draw]
                 own, halves = of_method[:, 0].mean(axis=1), (of_method[:, 1, ::2], of_method[:, 1, 1::2])
                 chance = [of_method[:, 1].mean(axis=1), *(half.mean(axis=1) for half in halves)]
                 for place, name in enumerate(SOFT):
@@ -137,7 +137,7 @@ class Measurement:
                         yield from _with_control(scored, name + suffix, None, *clipped, unclipped=unclipped)
 
     def _distances(self, attribution: Attribution, profiles: list[np.ndarray]) -> tuple[np.ndarray, float]:
-        """Squared Hellinger distances [method, kept or dropped, own or shuffled, draw]; that of the empty prompt."""
+        """Return squared Hellinger distances [method, kept or dropped, own or shuffled, draw]; the empty prompt's."""
         n_units = len(attribution.passage.members)
         shape = (len(profiles), 2, 2, self.n_draws)
         if not n_units:
@@ -153,13 +153,13 @@ class Measurement:
         return distances.reshape(shape), zero
 
     def _normalised(self, scored: Scored) -> np.ndarray:
-        """Scores as probabilities, float64 [unit]."""
+        """Return scores as probabilities, float64 [unit]."""
         scores = scored.scores
         if self.normalise == "min_max":
             return min_max(scores)
         if len(scores) and not (scores.min() >= 0 and scores.max() <= 1):
             raise InputError(
-                f"method {scored.method!r} scores from {scores.min():.3g} to {scores.max():.3g}, outside 0..1; "
+                f"method {scored.method!r} has scores from {scores.min():.3g} to {scores.max():.3g}, outside 0..1; "
                 "use normalise='min_max'."
             )
         return scores
@@ -187,7 +187,7 @@ class Measurement:
 
 
 def min_max(scores: np.ndarray) -> np.ndarray:
-    """Scores moved and scaled to 0..1; 0.5 each where all are equal.
+    """Shift and scale scores to 0..1; 0.5 each if all are equal.
 
     >>> min_max(np.array([-1.0, 0.0, 3.0])).tolist(), min_max(np.array([2.0, 2.0])).tolist()
     ([0.0, 0.25, 1.0], [0.5, 0.5])
@@ -198,24 +198,24 @@ def min_max(scores: np.ndarray) -> np.ndarray:
 
 
 def n_ties(scores: np.ndarray) -> int:
-    """How many scores equal another one."""
+    """Count the scores that equal another one."""
     _, counts = np.unique(scores, return_counts=True)
     return int(counts[counts > 1].sum())
 
 
 def _ranks(attribution: Attribution) -> list[np.ndarray]:
-    """Scores replaced by their ranks, spread evenly over 0..1, equals sharing the mean of theirs."""
+    """Replace scores by their ranks, spread evenly over 0..1; ties get their mean rank."""
     return [min_max(rankdata(one.scores)) for one in attribution.scored]
 
 
 def _soft_metric(name: str, distance: float, zero: float) -> float:
-    if not zero > _NOTHING:  # also NaN: where nothing may be removed, or nothing matters, nothing is measured
+    if not zero > _NOTHING:  # the prompt does not matter, or (NaN) nothing may be removed: the metric is undefined
         return float("nan")
     return max(0.0, 1 - distance / zero) if name == "soft_ns" else distance / zero
 
 
 def _shuffles(attribution: Attribution, seed: int, n: int) -> list[np.ndarray]:
-    """Random orders of the units, the same whatever the methods."""
+    """Draw random orders of the units, the same for all methods."""
     generator = generator_for(seed, attribution.passage.ids, "shuffle")
     return [generator.permutation(len(attribution.passage.members)) for _ in range(n)]
 
@@ -231,7 +231,7 @@ def _with_control(
     *,
     unclipped: float = float("nan"),
 ) -> Iterator[Measured]:
-    """The row of a method, and the one that has shuffles in its place and is held against the other shuffles."""
+    """Yield a method's row, and a control row that compares half of the shuffles with the other half."""
     yield Measured(scored, metric, fraction, value, chance, scored.control, unclipped)
     if scored.control == "none":
         yield Measured(scored, metric, fraction, one_half, other_half, "permuted")

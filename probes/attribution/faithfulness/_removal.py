@@ -1,6 +1,6 @@
-"""What a model says with part of a prompt removed: whole tokens, or elements of their embeddings.
+"""Predictions with part of a prompt removed: whole tokens, or elements of their embeddings.
 
-These are the only functions of `faithfulness` that run a model.
+Only these functions of `faithfulness` run a model.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ REPLACEMENTS = ("unigram", "mask_embedding", "zero_embedding", "delete")
 
 @dataclass(frozen=True, eq=False)
 class Passage:
-    """One target of one prompt, and the units in which it is taken apart.
+    """One target of one prompt, and the units that may be removed.
 
     Attributes:
-        ids: what is read, int64 [pos].
-        target_id: the token explained.
-        members: which tokens each unit holds, bool [unit, pos]; tokens of no unit are never touched.
+        ids: the tokens read, int64 [pos].
+        target_id: the token to explain.
+        members: the tokens of each unit, bool [unit, pos]; tokens in no unit are never removed.
     """
 
     ids: np.ndarray
@@ -39,7 +39,7 @@ class Passage:
     members: np.ndarray
 
     def intact(self, sets: np.ndarray) -> np.ndarray:
-        """Which tokens stay when only these units do: bool [n, unit] -> bool [n, pos]."""
+        """Return the tokens that stay if only these units stay: bool [n, unit] -> bool [n, pos]."""
         return ~(~sets @ self.members)
 
 
@@ -54,16 +54,16 @@ def set_function(
     log: bool,
     seed: int,
 ) -> SetFunction:
-    """What the target is worth with only some units intact, for `probes.attribution.faithfulness._deletion.Values`.
+    """Return a function from sets of intact units to the target's probability or log-odds, for `_deletion.Values`.
 
     Args:
         subject: the model.
         passage: the prompt.
-        replacement: what is done to the others.
-        table: for "unigram", what stands in their place.
-        fill: for embeddings, what they become, [d_model].
-        n_samples: for "unigram", probabilities are means over so many draws, the same ones for every set.
-        log: whether the worth is a log-odds, nats, rather than a probability.
+        replacement: the treatment of removed units.
+        table: for "unigram", the distributions of replacement tokens.
+        fill: for "mask_embedding" and "zero_embedding", the embedding of removed tokens, [d_model].
+        n_samples: for "unigram", number of draws to average over, the same draws for every set.
+        log: return log-odds (nats) instead of probabilities.
         seed: of the draws.
     """
     ids, n = torch.from_numpy(passage.ids), len(passage.ids)
@@ -98,10 +98,10 @@ def set_function(
 
 
 def mean_embedding(subject: Subject, ids: np.ndarray) -> Tensor:
-    """Mean over the vocabulary of what the token embedding gives to the first block, [d_model], in float32.
+    """Return the mean over the vocabulary of the token embedding's output, [d_model], in float32.
 
     Raises:
-        ModelError: what it gives is no multiple of W_E, so that a mean of W_E would not be it.
+        ModelError: the output is not a multiple of W_E, so the mean of W_E would be wrong.
     """
     tokens = torch.from_numpy(ids)
     with recording([subject.site("embed")]) as seen:
@@ -109,27 +109,30 @@ def mean_embedding(subject: Subject, ids: np.ndarray) -> Tensor:
     (given,) = seen
     assert given is not None
     rows, weight = given[0].float().cpu(), subject.W_E[tokens.to(subject.W_E.device)].float().cpu()
-    scale = float((rows * weight).sum() / (weight * weight).sum())  # Gemma's embeddings are scaled in their module
-    # Half precision rounds the scale and the product.
+    scale = float((rows * weight).sum() / (weight * weight).sum())  # Gemma scales embeddings in their module
+    # The tolerance is for half precision, which rounds the scale and the product.
     if not torch.allclose(rows, scale * weight, rtol=0.02, atol=1e-3 * float(rows.abs().max())):
-        raise ModelError(f"the token embedding of {subject.name!r} is no multiple of W_E; use replacement='unigram'.")
+        raise ModelError(
+            f"the token embedding of {subject.name!r} is not a multiple of W_E; use replacement='unigram'."
+        )
     return scale * subject.W_E.float().mean(dim=0).cpu()
 
 
 def soft_distances(
     subject: Subject, passage: Passage, keep: np.ndarray, draws: np.ndarray, seed: int
 ) -> tuple[np.ndarray, float]:
-    """How far the next-token distribution moves when elements of token embeddings are dropped.
+    """Measure how far the next-token distribution moves when elements of token embeddings are dropped.
 
     Args:
         subject: the model.
         passage: the prompt.
         keep: probability that an element of a unit's embeddings stays, float [n, unit].
-        draws: which random mask each row uses, int [n]; rows of one number share it, element by element.
+        draws: number of the random mask of each row, int [n]; rows with the same number share the uniform numbers of
+            every element.
         seed: of the masks.
 
     Returns:
-        Squared Hellinger distance from the intact distribution, 0..1, float64 [n], and that with all units zero.
+        Squared Hellinger distances from the intact distribution, 0..1, float64 [n], and the one with all units zero.
     """
     ids = torch.from_numpy(passage.ids)
     n = len(ids)
@@ -160,7 +163,7 @@ def soft_distances(
 
 
 def words(strings: Sequence[str]) -> np.ndarray:
-    """Which word each token belongs to, int64 [pos]: a token that goes on where letters or digits just ended joins in.
+    """Number each token's word, int64 [pos]: a token joins the previous one if letters or digits meet between them.
 
     >>> words([" un", "likely", ",", " she"]).tolist()
     [0, 0, 1, 2]

@@ -1,12 +1,12 @@
-"""Does an attribution say what matters to the model? Remove what it calls important, and see what happens.
+"""Faithfulness of attributions to the model: remove the tokens ranked highest, and measure the effect.
 
-Comprehensiveness (DeYoung et al., arXiv 1911.03429): the fall of the target's probability when the best tokens go.
-Sufficiency: its fall when only they stay. AOPC (Samek et al.): comprehensiveness averaged over every number of tokens,
-NAOPC (Edin et al., arXiv 2408.08137) the same between the least and most that any order reaches. Soft sufficiency and
-comprehensiveness (Zhao & Aletras 2023; ReAGent) drop single elements of embeddings, each with a probability that the
-score gives.
+Comprehensiveness (DeYoung et al., arXiv 1911.03429): the fall of the target's probability when the best tokens are
+removed. Sufficiency: its fall when only they are kept. AOPC (Samek et al.): comprehensiveness averaged over every
+number of tokens; NAOPC (Edin et al., arXiv 2408.08137): the same, relative to the lowest and highest value of any
+order. Soft sufficiency and comprehensiveness (Zhao & Aletras 2023; ReAGent) drop single elements of embeddings, each
+with a probability given by the score.
 
-No number means anything alone: beside each stands what the same scores give when shuffled among the tokens.
+A value means nothing alone: each row also has the value of the same scores shuffled among the tokens.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SMALLER_IS_BETTER = ("sufficiency", "aopc_sufficiency", "naopc_sufficiency")
 FAITHFULNESS = Schema(
     probe="faithfulness",
     paper=papers.FAITHFULNESS,
-    rows="one per prompt, method, target and metric, and per fraction where the metric has one",
+    rows="one per prompt, method, target and metric, and per fraction if the metric has one",
     columns=columns(
         "model",
         "run_id",
@@ -60,19 +60,21 @@ FAITHFULNESS = Schema(
         TARGET_POS,
         "target_id",
         "target",
-        Column("metric", "str", "what is measured; smaller is better for sufficiencies, larger for the rest"),
+        Column("metric", "str", "name of the metric; smaller is better for sufficiencies, larger for the rest"),
         Column("fraction", "float", "share of the tokens removed or kept", "0..1", low=0.0, high=1.0, missing=True),
-        Column("value", "float", "the metric; missing where it is not defined", missing=True),
-        Column("value_random", "float", "its mean over random shuffles of the same scores", missing=True),
-        Column("control", "str", "'none', 'permuted' for shuffled scores in the method's place, or the frame's own"),
-        Column("unclipped", "float", "of soft_ns, the value before it is cut at 0", missing=True),
+        Column("value", "float", "value of the metric; missing where it is undefined", missing=True),
+        Column("value_random", "float", "mean value over random shuffles of the same scores", missing=True),
+        Column(
+            "control", "str", "'none', 'permuted' for shuffles in place of the scores, or the attribution's control"
+        ),
+        Column("unclipped", "float", "for soft_ns, the value before clipping at 0", missing=True),
         Column("prob_intact", "float", "probability of the target after the intact prompt", "0..1", low=0.0, high=1.0),
         Column("is_argmax", "bool", "whether the target is the model's most probable token"),
-        Column("n_units", "int", "how many tokens (or words) may be removed", low=0),
+        Column("n_units", "int", "number of tokens (or words) that may be removed", low=0),
         Column(
             "n_ties",
             "int",
-            "how many of their scores equal another's; these are ranked in the order of the text",
+            "number of their scores that equal another's; these are ranked in the order of the text",
             low=0,
         ),
     ),
@@ -84,7 +86,7 @@ FAITHFULNESS = Schema(
 def summarise_faithfulness(
     frame: pd.DataFrame, *, level: float = 0.95, n_resamples: int = 9999, seed: int = 0
 ) -> pd.DataFrame:
-    """Methods ranked by how far each beats shuffles of its own scores.
+    """Rank methods by their advantage over shuffles of their own scores.
 
     Args:
         frame: of `faithfulness`.
@@ -93,10 +95,11 @@ def summarise_faithfulness(
         seed: of the draws.
 
     Returns:
-        One row per metric, method and control: means over prompts of `value` and `value_random` (of a prompt's targets
-        and fractions first), their paired difference `advantage`, positive where the method is better than chance, its
-        interval, two-sided bootstrap p-value and `p_holm`, adjusted over all methods and metrics of the run. `place` is
-        1 for the best method of a metric. Controls get neither: theirs should not differ from 0.
+        One row per metric, method and control: means over prompts of `value` and `value_random` (each prompt's targets
+        and fractions are averaged first), their paired difference `advantage`, positive if the method is better than
+        chance, its interval, two-sided bootstrap p-value and `p_holm`, adjusted over all methods and metrics of the
+        run. `place` is 1 for the best method of a metric. Controls have no `p_holm` and no `place`: their advantage
+        should not differ from 0.
     """
     keys = ["model", "run_id", *FAITHFULNESS.summary_by]
     sign = np.where(frame["metric"].isin(SMALLER_IS_BETTER), -1.0, 1.0)
@@ -144,41 +147,43 @@ def faithfulness(
     n_samples: int = 1,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Measure how faithful attributions are to the model they were made of.
+    """Measure how faithful attributions are to the attributed model.
 
-    Sets of tokens that several methods, orders or metrics need are run once per target, and all of a target's sets ride
-    in large batches. A start-of-text token at position 0 is never removed.
+    Each set of tokens is run once per target for all methods, orders and metrics, and all sets of a target share large
+    batches. A start-of-text token at position 0 is never removed.
 
     Args:
-        subject: the model the attributions are of; anything `interp.load` takes.
-        frame: of `attribute` or of any attribution method, joined with `interp.concat`.
+        subject: the attributed model; anything `interp.load` takes.
+        frame: of `attribute` or of any attribution method, or several joined with `interp.concat`.
         metrics: "sufficiency" and "comprehensiveness" (a row per fraction), "aopc" (removing the best first, and the
-            worst first), "naopc" (the same between the limits of all orders, exact up to 10 tokens, else from a beam),
-            "soft_ns" and "soft_nc", which come with "soft_ns_rank" and "soft_nc_rank": the same of scores replaced by
-            their ranks, as the soft metrics reward sharp scores whatever their order.
-        replacement: what removing a token means for the hard metrics. "unigram": another is drawn as often as tokens
-            occur (see `probes.reagent`); "mask_embedding": its embedding becomes the vocabulary's mean;
-            "zero_embedding": zeros; "delete": it is taken out and what follows moves up.
+            worst first), "naopc" (the same relative to the limits of all orders, exact up to 10 tokens, else from a
+            beam search), "soft_ns" and "soft_nc". The last two come with "soft_ns_rank" and "soft_nc_rank", the same of
+            scores replaced by their ranks, because the soft metrics reward sharp scores in any order.
+        replacement: the meaning of removing a token for the hard metrics. "unigram": a token drawn by frequency
+            replaces it (see `probes.reagent`); "mask_embedding": its embedding becomes the vocabulary's mean;
+            "zero_embedding": its embedding becomes zero; "delete": it is deleted and later tokens move up.
         fractions: of the tokens; the nearest number of tokens, at least one, is removed or kept.
-        normalise: how scores become the soft metrics' probabilities: "min_max" (equal scores become 0.5), or "none" for
-            scores within 0..1 already.
+        normalise: the map from scores to the soft metrics' probabilities: "min_max" (equal scores become 0.5), or
+            "none" if scores are within 0..1 already.
         unit: "word" sums the scores of a word's tokens and removes them together.
         absolute: rank by absolute score.
-        log_odds: measure log-odds (nats) instead of probabilities, which say little where the intact one is tiny.
+        log_odds: measure log-odds (nats) instead of probabilities, which change little if the intact one is tiny.
         protect_last: never remove the last token read; "delete" never does, since the prediction would move.
-        n_random: shuffles behind `value_random` of the hard metrics.
-        n_draws: random masks of the soft metrics; every method meets the same.
-        n_samples: for "unigram", draws each set is averaged over; every set meets the same.
-        seed: of shuffles, masks and draws; a prompt's do not depend on other prompts.
+        n_random: number of shuffles for `value_random` of the hard metrics.
+        n_draws: number of random masks for the soft metrics, the same for every method.
+        n_samples: for "unigram", number of draws to average over, the same for every set.
+        seed: of shuffles, masks and draws; those of a prompt do not depend on other prompts.
 
     Returns:
         One row per prompt, method, target and metric (and fraction). Soft metrics use squared Hellinger distances D:
-        soft_ns = max(0, 1 - D(kept by score) / D(all zero)), soft_nc = D(dropped by score) / D(all zero), of the mean D
-        over draws; missing where the prompt does not matter. `control="permuted"` rows hold one half of the shuffles,
-        with the other half as `value_random`.
+        soft_ns = max(0, 1 - D(kept by score) / D(all zero)), soft_nc = D(dropped by score) / D(all zero), with the mean
+        D over draws; missing if the prompt does not matter. Rows with `control="permuted"` have one half of the
+        shuffles as `value` and the other half as `value_random`.
 
     Raises:
-        InputError: the frame is of another model, lacks positions, or holds scores that are not finite.
+        InputError: an argument is out of range, or the frame is of another model, lacks positions, or has scores that
+            are not finite.
+        UnknownName: there is no such metric, replacement, normaliser or unit.
 
     >>> from probes.attribution.reagent.reagent import reagent
     >>> attribution = reagent("reference", ["Once upon a time there"], n_probes=2, max_steps=1, keep=2)
@@ -190,7 +195,7 @@ def faithfulness(
     check_counts(n_samples=n_samples)
     if min(n_random, n_draws) < 2:
         raise InputError(
-            f"n_random={n_random}, n_draws={n_draws}; give 2 or more, as shuffles are held against shuffles."
+            f"n_random={n_random}, n_draws={n_draws}; give at least 2 of each: shuffles are compared with shuffles."
         )
     chosen = list(dict.fromkeys(metrics))
     settings: dict[str, Any] = {
@@ -210,7 +215,7 @@ def faithfulness(
         subject=run.subject, attributions=given, metrics=chosen, replacement=replacement, fractions=fractions,
         normalise=normalise, log_odds=log_odds, n_random=n_random, n_draws=n_draws, n_samples=n_samples, seed=seed,
     )  # fmt: skip
-    intact = measurement.intact  # before anything is edited: a subject checks itself in its first pass
+    intact = measurement.intact  # run once without edits first: verification must see the unedited model
     parts = []
     with progress_bar(len(given), "target", FAITHFULNESS.probe) as bar:
         for index, attribution in enumerate(given):
@@ -255,5 +260,5 @@ def _check(
         if name not in known:
             raise UnknownName(kind, str(name), known)
     if not len(fractions) or not all(0 < fraction <= 1 for fraction in fractions):
-        raise InputError(f"fractions={list(fractions)}; give shares of the tokens, above 0 and up to 1.")
+        raise InputError(f"fractions={list(fractions)}; give shares of the tokens above 0 and up to 1.")
     check_seed(seed)

@@ -411,7 +411,7 @@ def test_frames_that_cannot_be_measured(subject, small_subject, frame):
         with pytest.raises(InputError, match=r"scores (nan|inf) at pos 1 of prompt 0"):
             faithfulness(subject, broken)
     other = attribute(subject, ["w9 w9 w9 w9 w9 w9 w9"], methods=("norm",), target=[int(frame["target_id"].iat[0])])
-    with pytest.raises(InputError, match="another text"):
+    with pytest.raises(InputError, match="other tokens for '"):
         faithfulness(subject, interp.concat([frame, other]))
 
 
