@@ -108,7 +108,7 @@ def _shipped_counts(subject: Subject) -> np.ndarray | None:
 
 
 def _ordinary(weights: np.ndarray, subject: Subject) -> np.ndarray:
-    """The weights with 0 for special tokens, which stand for no word."""
+    """Return the weights with 0 for special tokens, which are not words."""
     special = [index for index in getattr(subject.tokenizer, "all_special_ids", ()) if index < len(weights)]
     ordinary = weights.copy()
     ordinary[special] = 0.0

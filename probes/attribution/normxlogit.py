@@ -76,7 +76,7 @@ def normxlogit(
     centre: Centre = "none",
     truncate: bool = False,
 ) -> pd.DataFrame:
-    """Score every token read by the norm of its vector times its position's logit for the target.
+    """Score every input token by the norm of its vector times the target's logit at its position.
 
     The score is a description, not a cause. In a causal model position i never sees later tokens and predicts token
     i + 1, so its logit shows whether its residual points to the target, not whether the model used it: in a model

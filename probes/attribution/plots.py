@@ -33,7 +33,7 @@ _CELL_INCHES = (0.56, 0.3)
 
 
 def attribution(frame: pd.DataFrame, prompt_id: int | None = None, target: int = 0) -> Figure:
-    """Draw the scores of one prompt and target: one row per method (and layer), one column per token, wrapped like text.
+    """Draw the scores of one prompt and target: a row per method (and layer), a column per token, wrapped like text.
 
     Scores are percentages of the largest absolute score in their row. Position 0 often holds a start-of-text token
     whose score dwarfs the rest: it does not set the scale, and its colour saturates.

@@ -69,7 +69,7 @@ def reagent(
     truncate: bool = False,
     return_probes: bool = False,
 ) -> pd.DataFrame | TwoFrames:
-    """Score every token read by ReAGent's recursion.
+    """Score every input token by ReAGent's recursion.
 
     The defaults are those of inseq, which are the paper's if it gives any. All three implementations share the
     recursion: S starts uniform in (0, 1); a step replaces each token with probability `replace_ratio`, takes the

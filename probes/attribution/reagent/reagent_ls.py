@@ -38,7 +38,7 @@ _PAIRS_PER_TOKEN = 5
 
 REAGENT_LS = Schema(
     probe="reagent_ls",
-    paper=f"interp's own estimator of what ReAGent scores, after {papers.REAGENT}",
+    paper=f"interp's own estimator of ReAGent's effects, after {papers.REAGENT}",
     rows="one per prompt, target and token read",
     columns=tuple(
         VOCABULARY["score"].with_(
@@ -68,7 +68,7 @@ def reagent_ls(
     seed: int = 0,
     truncate: bool = False,
 ) -> pd.DataFrame:
-    """Score every token read by the fall of the target's probability when the token is replaced.
+    """Score every input token by the fall of the target's probability when the token is replaced.
 
     Each mask replaces every token with probability 1/2 and is paired with its complement, which uses the same
     replacement tokens: in their difference, everything that does not depend on the choice of tokens cancels. The scores

@@ -397,9 +397,9 @@ def test_the_figure_shows_a_line_per_method_and_chance(scores, tmp_path):
 
 
 def test_frames_that_cannot_be_measured(subject, small_subject, frame):
-    with pytest.raises(InputError, match="weights and dtype must be the same"):
+    with pytest.raises(InputError, match="give the same weights and dtype"):
         faithfulness(small_subject("llama", "bridge"), frame)
-    with pytest.raises(InputError, match="not one for each of positions 0 to"):
+    with pytest.raises(InputError, match="not one for each of the positions 0 to"):
         faithfulness(subject, frame[frame["pos"] != 2])
     with pytest.raises(InputError, match="lacks"):
         faithfulness(subject, frame.drop(columns="token_id"))
