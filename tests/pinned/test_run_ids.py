@@ -31,7 +31,7 @@ def run_ids(name: str) -> list[str]:
     return list(dict.fromkeys(frame["run_id"]))
 
 
-@pytest.mark.filterwarnings("ignore:1 of 4 targets are read after no more than keep")
+@pytest.mark.filterwarnings("ignore:1 of 4 targets follow at most keep")
 @pytest.mark.parametrize("name", KNOWN)
 def test_the_run_id_is_what_it_was(name):
     assert run_ids(name) == KNOWN[name]

@@ -392,7 +392,7 @@ def test_samplers_without_what_they_need_say_so(small_subject):
             reagent(subject, TEXTS, sampler="pos")
     with pytest.raises(UnknownName, match="unknown sampler 'unigrm'; did you mean 'unigram'"):
         reagent(subject, TEXTS, sampler="unigrm")
-    with pytest.raises(InputError, match="outside the vocabulary of 61"):
+    with pytest.raises(InputError, match="return ids within the vocabulary, 0 to 60"):
         reagent(subject, TEXTS, sampler=lambda ids, generator: ids + 61)
     with pytest.raises(InputError, match="the sampler returned"):
         reagent(subject, TEXTS, sampler=lambda ids, generator: ids[:2])
