@@ -148,14 +148,26 @@ def _beside_mean(frame: pd.DataFrame, statistic: str, options: dict[str, Any], m
     averaged = rows["value"].where(rows["layer"] >= mean_from)
     means = averaged.groupby(rows["prompt_id"]).transform("mean")
     found = rows.assign(mean=means, difference=rows["value"] - means)
-    return bootstrap_over_prompts(found, ["layer"], ["mean", "difference"], **options)
+    return _with_ends(bootstrap_over_prompts(found, ["layer"], ["mean", "difference"], **options))
 
 
 def _entropy_change(frame: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
     """Return how much the lens entropy rises in each block, from the residual entering to the one leaving."""
     rows = frame[frame["statistic"] == "entropy"].sort_values(["prompt_id", "layer"])
     change = rows.groupby("prompt_id")["value"].shift(-1) - rows["value"]
-    return bootstrap_over_prompts(rows.assign(difference=change).dropna(), ["layer"], ["difference"], **options)
+    return _with_ends(
+        bootstrap_over_prompts(rows.assign(difference=change).dropna(), ["layer"], ["difference"], **options)
+    )
+
+
+def _with_ends(summary: pd.DataFrame) -> pd.DataFrame:
+    """Fill in the ends of intervals that equal differences of several prompts do not have, to decide by."""
+    several = summary["n_prompts"] > 1
+    ends = {name: summary[name].where(summary[name].notna() | ~several, summary["difference"]) for name in _ENDS}
+    return summary.assign(**ends)
+
+
+_ENDS = ("difference_low", "difference_high")
 
 
 def _neurons(frame: pd.DataFrame) -> pd.DataFrame:

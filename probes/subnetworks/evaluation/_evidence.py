@@ -25,7 +25,7 @@ def evidence(
     for own in of_subnetworks.to_dict("records"):
         at = {"sparsity": own["sparsity"], "kept": own["kept"]}
         claims = [
-            *_correlation(own, summary),
+            *_correlation(own, summary, several=surprisal["prompt_id"].nunique() > 1),
             _needed(surprisal, own["sparsity"]),
             _turned(rotation, own["sparsity"]),
             _transition(covariance, own["sparsity"]),
@@ -46,8 +46,11 @@ def _described(claim: str, measure: str, by_control: pd.Series) -> dict[str, Any
     return _claim(claim, measure, "description", value=value, control="random", control_value=random)
 
 
-def _correlation(own: dict[str, Any], summary: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Compare its correlation with the best control without trained masks, and the best mask in an untrained model."""
+def _correlation(own: dict[str, Any], summary: pd.DataFrame, *, several: bool) -> Iterator[dict[str, Any]]:
+    """Compare its correlation with the best control without trained masks, and the best mask in an untrained model.
+
+    A correlation that is the same in all resamples has no interval. With `several` prompts the value itself decides.
+    """
     alone = summary[(summary["condition"] == "only") & (summary["control"] != "none")]
     simple = alone["control"].isin(_SIMPLE)
     values = {"value": own["r"], "low": own["r_low"], "high": own["r_high"]}
@@ -59,7 +62,10 @@ def _correlation(own: dict[str, Any], summary: pd.DataFrame) -> Iterator[dict[st
             yield _claim(claim, "r with bigram surprisals", "not measured", **values)
             continue
         best = rows.loc[rows["r"].fillna(-np.inf).idxmax()]
-        clear = own["r_low"] > best["r_high"]
+        low, high = (
+            row["r"] if several and np.isnan(row[end]) else row[end] for row, end in ((own, "r_low"), (best, "r_high"))
+        )
+        clear = low > high
         control = {"control": best["control"], "control_value": best["r"]}
         yield _claim(claim, "r with bigram surprisals", _yes(clear), **values, **control)
 
@@ -72,11 +78,13 @@ def _needed(surprisal: pd.DataFrame, sparsity: float) -> dict[str, Any]:
     loss = means - intact.groupby("prompt_id")["surprisal"].mean()
     hardest = loss.loc[list(_REMOVED)].mean(axis=1).idxmax()
     excess = loss.loc["none"] - loss.loc[hardest]
-    mean, low, high, _ = (value[0] for value in paired_bootstrap(excess.to_numpy()[None]))
+    mean, low, high, p = (value[0] for value in paired_bootstrap(excess.to_numpy()[None]))
+    # Equal differences have no interval; their p-value counts the prompts.
+    needed = low > 0 if not np.isnan(low) else mean > 0 and p <= 0.05
     return _claim(
         "the model needs it",
         "bits lost without it, beyond the control's",
-        _yes(low > 0),
+        _yes(needed),
         value=mean,
         low=low,
         high=high,
