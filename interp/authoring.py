@@ -22,6 +22,7 @@ from interp.model.subject import Subject
 from interp.model.tokens import Batch, Texts, Tokens, adds_bos, single_token
 from interp.options import options
 from interp.runs.accessor import concat
+from interp.runs.arguments import shows_parameters_of
 from interp.runs.examples import CONCEPT, at_most, running_text, with_concept
 from interp.runs.holdout import held_out_prompts, require_enough, require_fitted
 from interp.runs.progress import progress_bar
@@ -76,6 +77,7 @@ __all__ = [
     "running_text",
     "select_positions",
     "shipped_path",
+    "shows_parameters_of",
     "single_token",
     "summarise_by_prompt",
     "text_dataset_names",

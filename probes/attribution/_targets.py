@@ -174,7 +174,6 @@ def plan_targets(
 def attribution_columns(targets: Targets, scores: Scores, *, method: str, control: str = "none") -> dict[str, Any]:
     """Return the columns of one method for `Run.frame`, one row per target and position read."""
     n_read = (targets.pos + 1).numpy()
-    missing = [np.full(n, np.nan) for n in n_read] if scores.score_se is None else scores.score_se
     per_target = {
         "prompt_id": targets.prompt_ids,
         "target_pos": targets.pos.numpy(),
@@ -184,10 +183,11 @@ def attribution_columns(targets: Targets, scores: Scores, *, method: str, contro
         "pos": [np.arange(n) for n in n_read],
         "token_id": [ids.numpy() for ids in targets.contexts.ids],
         "score": scores.score,
-        "score_se": missing,
-    } | dict(scores.extra)
+        **({} if scores.score_se is None else {"score_se": scores.score_se}),
+        **scores.extra,
+    }
     return (
-        {"method": method, "control": control}
+        {"method": method, "control": control, "score_se": np.nan}
         | {name: np.repeat(values, n_read) for name, values in per_target.items()}
         | {name: np.concatenate(list(values)) for name, values in per_token.items()}
     )

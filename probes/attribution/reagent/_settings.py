@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeAlias, TypedDict, TypeVar, get_args
+from typing import Any, TypeAlias, TypedDict, get_args
 
 from interp.authoring import InputError, UnknownName
 from probes.attribution._checks import check_counts, check_seed
@@ -17,7 +16,6 @@ from probes.attribution.reagent._recursion import Recursion
 from probes.attribution.reagent.masked_lm import MaskedLM
 
 Sampler: TypeAlias = SamplerName | MaskedLM | OwnSampler
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class ReagentOptions(TypedDict, total=False):
@@ -68,20 +66,3 @@ class ReagentSettings(Recursion):
         """Return all settings but the seed, for provenance."""
         own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "seed"}
         return own | {"sampler": sampler_name(self.sampler)}
-
-
-def shows_parameters_of(source: Callable[..., Any], *, but: Collection[str] = ()) -> Callable[[F], F]:
-    """Decorate a function so that its signature shows the parameters of another in place of `**arguments`."""
-
-    def mark(function: F) -> F:
-        own = inspect.signature(function)
-        kept = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
-        theirs = [
-            one.replace(kind=one.KEYWORD_ONLY)
-            for one in inspect.signature(source).parameters.values()
-            if one.name not in {*own.parameters, *but}
-        ]
-        function.__dict__["__signature__"] = own.replace(parameters=[*kept, *theirs])
-        return function
-
-    return mark

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias, Unpack, overload
 
 import pandas as pd
 
-from interp.authoring import Run, Source, Subject, Texts, at_most, load, probe
+from interp.authoring import Run, Source, Subject, Texts, at_most, load, probe, shows_parameters_of
 from probes.attribution import plots
 from probes.attribution._replacements import OwnSampler, SamplerName, unigram_source
 from probes.attribution._targets import Continuation, Scores, Target, Targets, attribution_columns, find_targets
@@ -33,7 +33,6 @@ from probes.attribution.reagent._settings import (
     ReagentArguments,
     ReagentOptions,
     ReagentSettings,
-    shows_parameters_of,
 )
 from probes.attribution.reagent.masked_lm import MaskedLM
 

@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict, Unpack
 
 import pandas as pd
 
-from interp.authoring import Source, load, probe
+from interp.authoring import Source, Texts, load, probe, shows_parameters_of
 from probes.subnetworks._examples import pilot
 from probes.subnetworks.bigram_model import bigram_model
 from probes.subnetworks.search._frames import COMPONENTS, LOG, summarise_components, summarise_log
-from probes.subnetworks.search.find_subnetwork import FoundSubnetworks, find_subnetwork
+from probes.subnetworks.search._parameters import MaskUnit
+from probes.subnetworks.search._targets import Distributions
+from probes.subnetworks.search.find_subnetwork import FoundSubnetworks, MaskRecipe, TargetName, find_subnetwork
+
+
+class SearchSettings(TypedDict, total=False):
+    """The types of the arguments that are handed on to `find_subnetwork`."""
+
+    target: TargetName | Distributions
+    unit: MaskUnit
+    recipe: MaskRecipe
+    steps: int | None
+    batch: int | None
+    length: int | None
+    lr: float | None
+    texts: Texts | None
+    out: str | Path | None
+    seed: int
+
+
+class BigramSettings(SearchSettings, total=False):
+    """The types of the arguments that both probes share."""
+
+    corpus: str
+    sparsity: float | Sequence[float]
 
 
 @probe(COMPONENTS, summarise=summarise_components, example=pilot)
+# `texts` are what masks are trained on; a probe with an argument of that name is given texts to measure.
+@shows_parameters_of(find_subnetwork, but=["bigrams", "texts"])
 def bigram_subnetwork(
-    subject: Source, *, corpus: str = "shipped", sparsity: float | Sequence[float] = 10, **settings: Any
+    subject: Source,
+    *,
+    corpus: str = "shipped",
+    sparsity: float | Sequence[float] = 10,
+    **settings: Unpack[SearchSettings],
 ) -> pd.DataFrame:
     """Find a bigram subnetwork in one call, and count its weights by block and matrix.
 
@@ -25,7 +55,15 @@ def bigram_subnetwork(
         subject: anything `interp.load` takes.
         corpus: see `bigram_model`.
         sparsity: see `find_subnetwork`.
-        settings: further arguments of `find_subnetwork`.
+        target: see `find_subnetwork`.
+        unit: see `find_subnetwork`.
+        recipe: see `find_subnetwork`.
+        steps: see `find_subnetwork`.
+        batch: see `find_subnetwork`.
+        length: see `find_subnetwork`.
+        lr: see `find_subnetwork`.
+        out: see `find_subnetwork`.
+        seed: see `find_subnetwork`.
 
     Returns:
         `find_subnetwork(...).components`.
@@ -38,12 +76,23 @@ def bigram_subnetwork(
 
 
 @probe(LOG, summarise=summarise_log, example=pilot)
-def subnetwork_log(subject: Source, **settings: Any) -> pd.DataFrame:
+@shows_parameters_of(bigram_subnetwork)
+def subnetwork_log(subject: Source, **settings: Unpack[BigramSettings]) -> pd.DataFrame:
     """Find a bigram subnetwork in one call, and return the log of its training.
 
     Args:
         subject: anything `interp.load` takes.
-        settings: further arguments of `bigram_subnetwork`.
+        corpus: see `bigram_model`.
+        sparsity: see `find_subnetwork`.
+        target: see `find_subnetwork`.
+        unit: see `find_subnetwork`.
+        recipe: see `find_subnetwork`.
+        steps: see `find_subnetwork`.
+        batch: see `find_subnetwork`.
+        length: see `find_subnetwork`.
+        lr: see `find_subnetwork`.
+        out: see `find_subnetwork`.
+        seed: see `find_subnetwork`.
 
     Returns:
         `find_subnetwork(...).log`.
@@ -55,27 +104,12 @@ def subnetwork_log(subject: Source, **settings: Any) -> pd.DataFrame:
     return _found(subject, **settings).log
 
 
-def _spelled_out(function: Callable[..., Any]) -> inspect.Signature:
-    """Return a function's signature with the names that its `**settings` stand for, as a shell and a reader need them.
-
-    `texts` are left out: a probe with an argument of that name is given the texts to measure, not those to train on.
-    """
-    given = {**_named(find_subnetwork), **_named(bigram_subnetwork), **_named(function)}
-    kept = [one for name, one in given.items() if name not in ("bigrams", "texts")]
-    return inspect.signature(function).replace(parameters=kept)
-
-
-def _named(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    found = inspect.signature(function).parameters
-    return {name: one for name, one in found.items() if one.kind is not inspect.Parameter.VAR_KEYWORD}
-
-
-bigram_subnetwork.__signature__ = _spelled_out(bigram_subnetwork)  # type: ignore[attr-defined]
-subnetwork_log.__signature__ = _spelled_out(subnetwork_log)  # type: ignore[attr-defined]
-
-
 def _found(
-    subject: Source, *, corpus: str = "shipped", sparsity: float | Sequence[float] = 10, **settings: Any
+    subject: Source,
+    *,
+    corpus: str = "shipped",
+    sparsity: float | Sequence[float] = 10,
+    **settings: Unpack[SearchSettings],
 ) -> FoundSubnetworks:
     loaded = load(subject)
     return find_subnetwork(loaded, bigram_model(loaded, corpus), sparsity=sparsity, **settings)
