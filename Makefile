@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LOWEST := .venv-lowest
 
 # With glibc, chunks of logits are mapped and unmapped afresh for every batch, and the page faults can cost more than the
 # arithmetic. Keeping freed memory, in huge pages, made a training step 1.5 to 3 times as fast on two cores.
@@ -40,6 +41,16 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The lowest versions that the metadata promise, in an environment of their own: does what a newcomer does first work?
+lowest: $(LOWEST)/.ready
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/interp demo --no-subnetwork --out $(LOWEST)/demo
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q tests/interp/frames tests/interp/stats tests/interp/findings \
+		tests/interp/pytest_plugin/test_runs.py tests/interp/model/test_tape.py tests/probes/lens
+
+# Later Pythons than the suite's, as many as are on this machine.
+pythons:
+	.ci/pythons
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -55,5 +66,12 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
 	touch $(READY)
 
+$(LOWEST)/.ready: pyproject.toml .ci/lowest.txt
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -e . -c .ci/lowest.txt \
+		pytest pytest-timeout hypothesis
+	touch $@
+
 clean:
-	rm -rf $(VENV) results build dist
+	rm -rf $(VENV) $(LOWEST) results build dist

@@ -7,6 +7,9 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 OURS = ["interp", "interp_pytest.py", "probes"]
@@ -57,6 +60,16 @@ def test_the_metadata_say_what_the_repository_says(built):
         assert [name for name in wheel.namelist() if name.endswith("licenses/LICENSE")]
     assert text.strip() == (ROOT / "README.md").read_text("utf-8").strip()
     assert {f"Name: {PROJECT['name']}", f"Version: {PROJECT['version']}"} <= set(head.splitlines())
+
+
+def test_the_lowest_versions_are_those_that_are_tried():
+    """A bound below the pins that `make lowest` installs would be a promise that nobody has tried."""
+    pins = dict(line.split("==") for line in (ROOT / ".ci" / "lowest.txt").read_text().splitlines() if "==" in line)
+    promised = {}
+    for requirement in map(Requirement, PROJECT["dependencies"]):
+        (lowest,) = [Version(one.version) for one in requirement.specifier if one.operator == ">="]
+        promised[canonicalize_name(requirement.name)] = lowest
+    assert promised == {name: Version(pins[name]) for name in promised}
 
 
 def test_the_changelog_tells_of_this_version():
