@@ -1,11 +1,11 @@
 """The probes: functions from a model and texts to a tidy frame, one paper and one module each."""
 
-from importlib.machinery import PathFinder
-from importlib.util import find_spec
+import importlib.machinery
+import importlib.util
 
 # A module of the user called `interp` would cause a traceback inside this package: name that module instead.
-_found = find_spec("interp")
-if _found and not PathFinder.find_spec("interp.authoring", _found.submodule_search_locations or []):
+_found = importlib.util.find_spec("interp")
+if _found and not importlib.machinery.PathFinder.find_spec("interp.authoring", _found.submodule_search_locations or []):
     raise ImportError(
         f"{_found.origin!r} hides the package 'interp' that these probes are built on: rename it, or run from another "
         "folder."
