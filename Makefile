@@ -70,7 +70,7 @@ $(LOWEST)/.ready: pyproject.toml .ci/lowest.txt
 	rm -rf $(LOWEST)
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -e . -c .ci/lowest.txt \
-		pytest pytest-timeout hypothesis
+		pytest pytest-timeout pytest-xdist hypothesis
 	touch $@
 
 clean:
