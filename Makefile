@@ -45,7 +45,8 @@ check: $(READY)
 lowest: $(LOWEST)/.ready
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/interp demo --no-subnetwork --out $(LOWEST)/demo
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -q tests/interp/frames tests/interp/stats tests/interp/findings \
-		tests/interp/pytest_plugin/test_runs.py tests/interp/model/test_tape.py tests/probes/lens
+		tests/interp/pytest_plugin/test_runs.py tests/interp/model/test_tape.py tests/interp/model/test_readout.py \
+		tests/probes/lens
 
 # Later Pythons than the suite's, as many as are on this machine.
 pythons:

@@ -34,7 +34,8 @@ def forgetful(monkeypatch) -> None:
 
 
 def run_id(frame: pd.DataFrame) -> str:
-    return frame["run_id"].unique().item()
+    (one,) = frame["run_id"].unique()
+    return one
 
 
 def test_a_frame_says_how_to_run_it_again(frame):
