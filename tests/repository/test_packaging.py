@@ -13,6 +13,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 OURS = ["interp", "interp_pytest.py", "probes"]
+TOP_LEVEL = "interp/pytest_plugin/top_level/interp_pytest.py"  # in the repository, and beside `interp` once installed
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
@@ -39,7 +40,7 @@ def test_the_wheel_holds_all_of_the_packages_but_what_made_the_model(built):
     assert sorted({name.partition("/")[0] for name in names}) == OURS
     code = {name for name in files_of("interp", "probes") if not name.startswith("interp/reference/")}
     data = {f"interp/{name}" for name in files_of("datasets")}
-    assert names == code | data | {"interp_pytest.py"}
+    assert names == (code - {TOP_LEVEL}) | data | {"interp_pytest.py"}
     assert {"interp/py.typed", "probes/py.typed", "interp/datasets/reference/model.safetensors"} <= names
 
 
@@ -48,7 +49,7 @@ def test_the_sdist_holds_the_sources_and_nothing_else(built):
         members = [member.name.partition("/")[2] for member in sdist.getmembers() if member.isfile()]
     folders = {name.partition("/")[0] for name in members}
     added = {".gitignore", "PKG-INFO"}  # by the build backend itself
-    files = {"CHANGELOG.md", "LICENSE", "README.md", "interp_pytest.py", "pyproject.toml"}
+    files = {"CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml"}
     assert folders == {"interp", "probes", "datasets"} | files | added
     assert set(members) == files_of("interp", "probes", "datasets") | files | added
 
@@ -125,7 +126,7 @@ def test_an_editable_install_copies_nothing(python_with_checkout, run):
         "print(json.dumps([str(one) for one in files('interp-probes') if '.dist-info' not in str(one)]))"
     )
     places, copied = map(json.loads, run(python_with_checkout, "-c", code).splitlines())
-    ours = ["interp/__init__.py", "probes/__init__.py", "interp_pytest.py", "datasets"]
+    ours = ["interp/__init__.py", "probes/__init__.py", TOP_LEVEL, "datasets"]
     assert places == [str(ROOT / name) for name in ours]
     assert sorted(copied) == ["../../../bin/interp", "_interp_probes.pth"]
 
