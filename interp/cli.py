@@ -31,6 +31,9 @@ OneModel = Annotated[str, typer.Option("--model", help="A shipped model's name, 
 Backend = Annotated[str, typer.Option(help="bridge or nnsight.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")]
+Texts = Annotated[
+    str, typer.Option(help="A shipped dataset, or a .txt (one text per line), .jsonl, .csv or .parquet file.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
@@ -90,9 +93,7 @@ def models(as_json: AsJson = False) -> None:
 def run(
     probe: Annotated[str, typer.Argument(help="Name of a probe; `interp probes` lists them.")],
     model: OneModel = "reference",
-    data: Annotated[
-        str, typer.Option(help="A shipped dataset, or a .txt (one text per line), .jsonl, .csv or .parquet file.")
-    ] = "prompts",
+    data: Texts = "prompts",
     out: Annotated[Path | None, typer.Option(help="Write the frame here, as Parquet.")] = None,
     param: Annotated[list[str] | None, typer.Option(help="A parameter of the probe, key=JSON or key=text.")] = None,
     backend: Backend = "bridge",
@@ -123,9 +124,7 @@ def run(
 def report(
     model: OneModel = "reference",
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
-    data: Annotated[
-        str, typer.Option(help="A shipped dataset, or a .txt (one text per line), .jsonl, .csv or .parquet file.")
-    ] = "prompts",
+    data: Texts = "prompts",
     n_prompts: Annotated[int, typer.Option(help="Number of texts to take, at even distances.")] = 24,
     probe: Annotated[list[str] | None, typer.Option(help="Only this probe; may be given more than once.")] = None,
     findings: Annotated[bool, typer.Option(help="Test the papers' claims too.")] = True,

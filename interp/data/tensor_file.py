@@ -57,24 +57,20 @@ def read(path: str | Path, what: str, kind: str, else_try: str = "") -> tuple[di
         raise InputError(f"no {what} can be read from {str(path)!r}: {reason}.{else_try and ' ' + else_try}") from error
 
 
-def require_same_weights(
-    what: str, model: str, fingerprint: str | None, *, name: str, own_fingerprint: str, mend: str
-) -> None:
+def require_same_weights(what: str, made_for: tuple[str, str | None], given: tuple[str, str], mend: str) -> None:
     """Refuse a model with another fingerprint; a file without one (None) fits any model.
 
     Args:
         what: the start of the error message, such as "this subnetwork".
-        model: name of the model that the file was made for.
-        fingerprint: of that model.
-        name: name of the given model.
-        own_fingerprint: of the given model.
+        made_for: name and fingerprint of the model that the file was made for.
+        given: name and fingerprint of the given model.
         mend: a sentence that ends the error message.
 
     Raises:
         ModelError: the fingerprints differ.
     """
-    if fingerprint is not None and fingerprint != own_fingerprint:
+    if made_for[1] is not None and made_for[1] != given[1]:
         raise ModelError(
-            f"{what} is of {model!r} with fingerprint {fingerprint}, but {name!r} has "
-            f"{own_fingerprint}: other weights or processing. {mend}"
+            f"{what} is of {made_for[0]!r} with fingerprint {made_for[1]}, but {given[0]!r} has "
+            f"{given[1]}: other weights or processing. {mend}"
         )

@@ -29,7 +29,7 @@ from interp.runs.progress import progress_bar
 from interp.runs.registry import probe
 from interp.runs.run import Run, hash_of
 from interp.runs.store import Store
-from interp.stats.corrections import holm
+from interp.stats import check_resampling, holm
 
 FINDINGS = Schema(
     probe="findings",
@@ -128,8 +128,7 @@ def findings(
     sources = list(models) if isinstance(models, list | tuple) else [models]
     if not sources:
         raise InputError("no models were given; pass at least one.")
-    if not 0 < level < 1 or n_resamples < 99:
-        raise InputError(f"level={level}, n_resamples={n_resamples}: give a level in 0..1 and at least 99 resamples.")
+    check_resampling(level, n_resamples, least=99)
     own_texts = None if texts is None else [texts] if isinstance(texts, str) else list(texts)
     if own_texts == []:
         raise InputError("no texts were given; pass at least one, or None for the shipped stories.")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import InputError
+from interp.stats import check_resampling
 from interp.stats.units import Bounds, Mean, mean_over_units
 
 State = Literal["holds", "fails", "undecided"]
@@ -214,8 +215,7 @@ def judge(
     'holds'
     """
     comparison = Comparison(at_least, at_most, above, below, between)
-    if not 0 < level < 1 or n_resamples < 99:
-        raise InputError(f"level={level}, n_resamples={n_resamples}: give a level in 0..1 and at least 99 resamples.")
+    check_resampling(level, n_resamples, least=99)
     if comparison.with_control and control is None:
         raise InputError(f"the comparison is {str(comparison)!r}, but no control= was given; pass it.")
     measured, beside = _paired(values, control)

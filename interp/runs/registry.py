@@ -155,7 +155,8 @@ def _of_session(name: str) -> Probe | None:
 def _installed() -> tuple[dict[str, Probe], dict[str, str]]:
     """Return the probes that packages offer, by name; and the reason for each entry point without one, by its name."""
     found: dict[str, Probe] = {}
-    packages, failed = offered(GROUP)
+    packages, unloaded = offered(GROUP)
+    failed = dict(unloaded)
     for entry, single, functions in packages:
         probes = [getattr(function, "probe", None) for function in functions]
         if not probes or not all(isinstance(one, Probe) for one in probes):

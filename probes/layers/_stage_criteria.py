@@ -33,6 +33,9 @@ NAMES = {
 }
 
 
+_ENDS = ("difference_low", "difference_high")
+
+
 class StageVerdict(NamedTuple):
     """A verdict on one stage: its first and last block, or None; whether the evidence shows it; and the evidence."""
 
@@ -165,9 +168,6 @@ def _with_ends(summary: pd.DataFrame) -> pd.DataFrame:
     several = summary["n_prompts"] > 1
     ends = {name: summary[name].where(summary[name].notna() | ~several, summary["difference"]) for name in _ENDS}
     return summary.assign(**ends)
-
-
-_ENDS = ("difference_low", "difference_high")
 
 
 def _neurons(frame: pd.DataFrame) -> pd.DataFrame:

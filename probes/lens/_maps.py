@@ -69,14 +69,8 @@ class TunedLens:
                 f"but {subject.name!r} has {shape[0]} of {shape[1]}; train one for it with probes.tuned_lens."
             )
         mend = "Train one for it with probes.tuned_lens."
-        require_same_weights(
-            "this tuned lens",
-            self.model,
-            self.fingerprint,
-            name=subject.name,
-            own_fingerprint=subject.fingerprint,
-            mend=mend,
-        )  # fmt: skip
+        given = subject.name, subject.fingerprint
+        require_same_weights("this tuned lens", (self.model, self.fingerprint), given, mend)
 
     def save(self, path: str | Path) -> Path:
         """Write the lens and its model's fingerprint to one safetensors file.

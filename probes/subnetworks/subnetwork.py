@@ -201,14 +201,8 @@ class Subnetwork:
                 f"{name} is {ours.get(name, 'missing')} in this subnetwork of {self.model!r} and "
                 f"{theirs.get(name, 'missing')} in {subject.name!r}: it is of another model. {mend}"
             )
-        require_same_weights(
-            "this subnetwork",
-            self.model,
-            self.fingerprint,
-            name=subject.name,
-            own_fingerprint=subject.fingerprint,
-            mend=mend,
-        )  # fmt: skip
+        given = subject.name, subject.fingerprint
+        require_same_weights("this subnetwork", (self.model, self.fingerprint), given, mend)
 
     def save(self, path: str | Path) -> Path:
         """Write the masks to one safetensors file, one bit per weight, with the model's fingerprint and the origin.

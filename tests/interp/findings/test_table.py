@@ -207,7 +207,7 @@ def test_a_verdict_in_one_line():
         ({"between": 3.0}, "must be two finite numbers"),
         ({"above": 0.0, "bounds": (0, 1)}, r"a value of 2 lies outside bounds=\(0, 1\)"),
         ({"above": 0.0, "bounds": (1, 0)}, "must be two finite numbers"),
-        ({"above": 0.0, "level": 95}, "level in 0..1"),
+        ({"above": 0.0, "level": 95}, "level=95, n_resamples=9999: give a level between 0 and 1"),
         ({"above": 0.0, "control": [1.0, 2.0]}, "3 values, but 2"),
     ],
 )
