@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from interp.data.shipped import read_data, shipped_path
+from interp.data.writing import written
 from interp.display.terminal import show_table
 from interp.display.text import short_citation
 from interp.errors import InputError, InterpError
@@ -113,7 +114,7 @@ def run(
         subject = load(model, backend=backend, device=device, dtype=dtype)  # type: ignore[arg-type]
         frame = found.function(subject, *texts, **parameters)
         if out is not None:
-            frame.to_parquet(out)
+            _write(frame, out)
         summary = frame.interp.summary()
     show_table(summary, as_json=as_json)
     if out is not None:
@@ -173,7 +174,7 @@ def findings(
         parts = None if out is None else out.with_name(out.name + ".parts")
         frame = test_claims(subjects, claim or None, texts=texts, seed=seed, out=parts)
         if out is not None and parts is not None:
-            frame.to_parquet(out)
+            _write(frame, out)
             _remove(parts)
     if as_json:
         typer.echo(frame.to_json(orient="records", indent=2))
@@ -188,6 +189,11 @@ def findings(
         show_table(frame.interp.summary().drop(columns="statement"))
     if out is not None:
         _err.print(f"{len(frame):,} rows in {out}", highlight=False)
+
+
+def _write(frame: pd.DataFrame, out: Path) -> None:
+    with written(out, "the frame") as file:
+        frame.to_parquet(file)
 
 
 def _remove(parts: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from interp.authoring import InputError, Subject, load
+from interp.data.writing import written
 from interp.display.terminal import show_table
 from probes.lens.logit_lens import logit_lens
 from probes.lens.top_tokens import top_tokens
@@ -34,7 +35,8 @@ def demo(
     corpus = logit_lens(subject, "prompts", positions=-1, targets="argmax")
     tables = {"logit_lens": frame, "top_tokens": top_tokens(subject, [text]), "prompts_logit_lens": corpus}
     for name, table in tables.items():
-        table.to_parquet(out / f"{name}.parquet")
+        with written(out / f"{name}.parquet", "a frame") as file:
+            table.to_parquet(file)
     figure = out / "logit_lens.png"
     frame.interp.plot(path=figure)
     last = frame[frame["pos"] == frame["pos"].max()]
@@ -43,10 +45,10 @@ def demo(
     print("Share of the shipped prompts on which a layer's last-position argmax is already the model's own:")
     depth = corpus.interp.summary()
     show_table(depth[["layer", "n_prompts", "agrees_final", "agrees_final_low", "agrees_final_high"]])
-    written = [*(out / f"{name}.parquet" for name in tables), figure]
+    files = [*(out / f"{name}.parquet" for name in tables), figure]
     if subnetwork:
-        written.append(_pilot(subject, out))
-    for path in written:
+        files.append(_pilot(subject, out))
+    for path in files:
         print(f"wrote {path}")
 
 
@@ -60,5 +62,6 @@ def _pilot(subject: Subject, out: Path) -> Path:
     )
     show_table(kept.interp.summary()[["layer", "kept_fraction", "mlp_share"]])
     path = out / "bigram_subnetwork.parquet"
-    kept.to_parquet(path)
+    with written(path, "a frame") as file:
+        kept.to_parquet(file)
     return path

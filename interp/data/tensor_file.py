@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
+from interp.data.writing import written
 from interp.errors import InputError, ModelError
 
 if TYPE_CHECKING:
@@ -23,14 +24,15 @@ def write(path: str | Path, what: str, tensors: Mapping[str, Tensor], about: Map
     Raises:
         InputError: the file cannot be written; the message begins with `what` ("a tuned lens").
     """
-    from safetensors.torch import save_file  # imports torch, which importing this module should not
+    from safetensors.torch import save  # imports torch, which importing this module should not
 
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, {_KEY: json.dumps(about)})
     except OSError as error:
         raise InputError(f"{what} cannot be written to {str(path)!r}: {error.strerror}.") from error
+    with written(path, what) as file:
+        file.write(save({name: tensor.contiguous() for name, tensor in tensors.items()}, {_KEY: json.dumps(about)}))
     return path
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from interp.data.writing import written
 from interp.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
@@ -75,9 +76,8 @@ def write(file: Path, recorded: Recorded) -> None:
     if not kept:
         file.unlink(missing_ok=True)
         return
-    unfinished = file.with_suffix(".unfinished")
-    unfinished.write_text(as_text(kept), "utf-8")
-    unfinished.replace(file)
+    with written(file, "the records of findings") as target:
+        target.write(as_text(kept).encode())
 
 
 def as_text(recorded: Recorded) -> str:

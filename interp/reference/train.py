@@ -22,6 +22,7 @@ from tokenizers import Tokenizer, processors
 from torch import Tensor
 from tqdm import tqdm
 
+from interp.data.writing import written
 from interp.reference.corpus import END_OF_TEXT, TokenStream, encode, read_corpus, train_tokenizer, windows
 from interp.reference.muon import Muon
 
@@ -215,9 +216,8 @@ def _save(
         "step": step,
         "seconds": seconds,
     }
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+    with written(path, "a checkpoint") as file:
+        torch.save(state, file)
 
 
 def _export(

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from interp.data.shipped import read_texts, text_dataset_names
+from interp.data.writing import written
 from interp.errors import InputError, InterpError
 from interp.model.loading import Source, load
 from interp.model.subject import Subject
@@ -74,9 +75,8 @@ def run_every_probe(
             else:
                 entry = _run(probe, subject, texts)
                 if entry.frame is not None:
-                    unfinished = file.with_suffix(".unfinished")
-                    entry.frame.to_parquet(unfinished)
-                    unfinished.replace(file)
+                    with written(file, "a frame") as target:
+                        entry.frame.to_parquet(target)
                 yield entry
             bar.update()
 

@@ -14,6 +14,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from interp.data.writing import written
 from interp.display import html
 from interp.display import token_map as heat_map
 from interp.display.figures import image
@@ -99,7 +100,8 @@ def report(
         ]
         title = f"Probes of {subject.name}"
         verdicts = findings if isinstance(findings, pd.DataFrame) else _found(subject, folder) if findings else None
-    out.write_text(_page(title, facts, entries, verdicts), encoding="utf-8")
+    with written(out, "the report") as file:
+        file.write(_page(title, facts, entries, verdicts).encode())
     return out
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from interp.data.writing import written
 from interp.errors import InputError
 from interp.frames.schema import Schema
 from interp.runs import registry
@@ -99,7 +100,8 @@ class InterpAccessor:
             raise InputError(f"probe {probe.name!r} has no figure; plot its columns with pandas.")
         figure = probe.plot(self._frame, **options)
         if path is not None:
-            figure.savefig(path)
+            with written(path, "the figure") as file:
+                figure.savefig(file, format=Path(path).suffix.removeprefix(".") or None)
         return figure
 
     def _repr_html_(self) -> str:

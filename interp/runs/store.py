@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from interp.data.writing import written
 from interp.errors import InputError
 
 
@@ -41,9 +42,8 @@ class Store:
     def write(self, frame: pd.DataFrame) -> None:
         """Keep the rows of some prompts (or keys) that are not kept yet."""
         target = self.folder / f"{self.run_id}-{len(self._files()):05d}.parquet"
-        unfinished = target.with_suffix(".unfinished")
-        frame.to_parquet(unfinished)
-        unfinished.replace(target)
+        with written(target, "the rows of a run") as file:
+            frame.to_parquet(file)
 
     def read(self) -> pd.DataFrame:
         """Return all rows, in the order of prompts, or of `key`.

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from interp.authoring import InputError, ModelError, Source, Subject, load
 from interp.data.bigram_counts import BigramCounts, load_counts, tokens_sha256, vocabulary
+from interp.data.writing import written
 from probes.subnetworks._counting import counted_ids, counted_texts, texts_of
 
 Corpus: TypeAlias = str | Path | Iterable[str] | Tensor
@@ -193,11 +194,8 @@ class BigramModel:
             "corpus": np.array(self.corpus),
             "tokenizer_sha256": np.array(self.tokenizer_sha256 or ""),
         }
-        try:
-            with path.open("wb") as file:  # numpy would append .npz to a name without it
-                np.savez_compressed(file, **arrays, unigram=self.unigram, current=self.current, **about)
-        except OSError as error:
-            raise InputError(f"the counts cannot be written to {str(path)!r}: {error.strerror}.") from error
+        with written(path, "a bigram model") as file:
+            np.savez_compressed(file, **arrays, unigram=self.unigram, current=self.current, **about)
         return path
 
     @classmethod

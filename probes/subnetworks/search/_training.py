@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from interp.authoring import NumericalError, Subject
+from interp.data.writing import written
 from interp.model.tape import Tape
 from probes.subnetworks.search._batches import Contexts
 from probes.subnetworks.search._groups import decided
@@ -200,9 +201,8 @@ class MaskTraining:
     def _keep(self, last: bool) -> None:
         if self._checkpoint is None or not (last or time.monotonic() - self._kept_at >= _CHECKPOINT_SECONDS):
             return
-        unfinished = self._checkpoint.with_suffix(".unfinished")
-        torch.save({"progress": asdict(self.progress), "masks": self.masks.state()}, unfinished)
-        unfinished.replace(self._checkpoint)
+        with written(self._checkpoint, "a checkpoint") as file:
+            torch.save({"progress": asdict(self.progress), "masks": self.masks.state()}, file)
         self._kept_at = time.monotonic()
 
     def _resume(self) -> None:
