@@ -23,6 +23,7 @@ from interp.model.tokens import Batch, Texts, Tokens, adds_bos, single_token
 from interp.options import options
 from interp.runs.accessor import concat
 from interp.runs.arguments import shows_parameters_of
+from interp.runs.draws import content_keys, content_order, donor_prompts
 from interp.runs.examples import CONCEPT, at_most, running_text, with_concept
 from interp.runs.holdout import held_out_prompts, require_enough, require_fitted
 from interp.runs.progress import progress_bar
@@ -58,7 +59,10 @@ __all__ = [
     "collect",
     "columns",
     "concat",
+    "content_keys",
+    "content_order",
     "continuation",
+    "donor_prompts",
     "followed",
     "held_out_prompts",
     "in_batches",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from interp.errors import InputError
 from interp.model.tokens import Tokens
+from interp.runs.draws import content_order
 from interp.runs.run import Run
 
 
@@ -36,14 +39,14 @@ def require_enough(n_tokens: int, d_model: int, tokens_per_dim: float) -> None:
         )
 
 
-def held_out_prompts(n_prompts: int, share: float, seed: int) -> Tensor:
-    """Choose the held-out prompts, bool [n_prompts]: at least one, never all."""
-    count = min(max(1, round(share * n_prompts)), n_prompts - 1)
-    order = torch.randperm(n_prompts, generator=torch.Generator().manual_seed(seed))
-    return torch.zeros(n_prompts, dtype=torch.bool).index_fill_(0, order[:count], True)
+def held_out_prompts(prompts: Sequence[Tensor], share: float, seed: int) -> Tensor:
+    """Choose the held-out prompts by their contents and the seed, bool [n_prompts]: at least one, never all."""
+    count = min(max(1, round(share * len(prompts))), len(prompts) - 1)
+    order = torch.from_numpy(content_order(prompts, seed))
+    return torch.zeros(len(prompts), dtype=torch.bool).index_fill_(0, order[:count], True)
 
 
 def fitted_tokens(tokens: Tokens, held_out: float, seed: int) -> int:
     """Count the tokens of the fitted prompts that have a next token."""
-    kept = ~held_out_prompts(len(tokens), held_out, seed)
+    kept = ~held_out_prompts(tokens.ids, held_out, seed)
     return sum(len(ids) - 1 for ids, fitted in zip(tokens.ids, kept.tolist(), strict=True) if fitted)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 import pandas as pd
@@ -186,7 +187,7 @@ class _Asker:
                 right = word[place]
                 wrong = self._wrong(right if task == "spelling" else word, generator)
                 candidates = tuple(f" {letter}" for letter in (right, *wrong))
-                shown = {"none": word, "length_matched": self._partner(word, place, task, generator)}
+                shown = {"none": word, "length_matched": self._partner(word, place, task)}
                 for control, other in shown.items():
                     if other is not None:
                         prompt = self._prompt(task, other, word[:place])
@@ -196,15 +197,20 @@ class _Asker:
         weights = self.weights * [letter not in excluded for letter in self.letters]
         return list(generator.choice(list(self.letters), self.n_wrong, replace=False, p=weights / weights.sum()))
 
-    def _partner(self, word: str, place: int, task: str, generator: np.random.Generator) -> str | None:
-        """Draw a word of the same length in which the right letter would be wrong; None if there is none."""
+    def _partner(self, word: str, place: int, task: str) -> str | None:
+        """Draw a word of the same length in which the right letter would be wrong; None if there is none.
+
+        Candidates are ranked by a hash, so that neither their order nor another one among them changes the draw,
+        unless that one is drawn.
+        """
         letter = word[place]
         fitting = [
             other
             for other in self.partners[len(word)]
             if (letter not in other if task == "membership" else other[place] != letter) and other not in self.examples
         ]
-        return str(generator.choice(fitting)) if fitting else None
+        question = f"{self.seed} {task} {word} {place} "
+        return min(fitting, key=lambda other: blake2b((question + other).encode()).digest(), default=None)
 
     def _prompt(self, task: str, word: str, so_far: str) -> str:
         if task == "spelling":

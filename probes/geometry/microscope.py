@@ -28,6 +28,7 @@ from interp.authoring import (
     Texts,
     collect,
     columns,
+    content_order,
     one_core_each,
     probe,
     require_enough,
@@ -139,10 +140,12 @@ class MicroscopeStream(StepMoments):
     def __init__(self, run: Run, settings: MicroscopeSettings) -> None:
         super().__init__(run)
         self._massive = settings.massive
-        lengths = torch.tensor([len(ids) for ids in run.tokens.ids])
+        seed = run.seed or 0
+        by_content = torch.from_numpy(content_order(run.tokens.ids, seed))  # so that no draw follows the given order
+        lengths = torch.tensor([len(ids) for ids in run.tokens.ids])[by_content]
         n_tokens = int(lengths.sum())
-        self._starts = lengths.cumsum(0) - lengths
-        order = torch.randperm(n_tokens, generator=torch.Generator().manual_seed(run.seed or 0))
+        self._starts = torch.empty_like(lengths).scatter_(0, by_content, lengths.cumsum(0) - lengths)
+        order = torch.randperm(n_tokens, generator=torch.Generator().manual_seed(seed))
         drawn = order[: settings.n_points].sort().values
         self._slot = torch.full((n_tokens,), -1).scatter_(0, drawn, torch.arange(len(drawn)))
         self._drawn_first = np.zeros(len(drawn), dtype=bool)

@@ -26,6 +26,7 @@ from interp.authoring import (
     Texts,
     collect,
     columns,
+    content_order,
     followed,
     held_out_prompts,
     probe,
@@ -184,16 +185,17 @@ class LawStream:
         subject = run.subject
         self._normalised, self._draws = settings.normalised, settings.draws
         seed = 0 if run.seed is None else run.seed
-        self._held_out = held_out_prompts(len(run.tokens), settings.held_out, seed)
+        self._held_out = held_out_prompts(run.tokens.ids, settings.held_out, seed)
         self._unembedding = subject.W_U.T
         generator = torch.Generator().manual_seed(seed)
         renamed = [torch.randperm(subject.d_vocab, generator=generator) for _ in range(self._draws)]
         self._renamed = torch.stack(renamed)  # [draws, d_vocab]
-        following = torch.cat([ids[1:] for ids in run.tokens.ids])
+        order = torch.from_numpy(content_order(run.tokens.ids, seed))  # a shuffle must not follow the given order
+        following = torch.cat([run.tokens.ids[index][1:] for index in order])
         shuffles = [torch.randperm(len(following), generator=generator) for _ in range(self._draws)]
         self._shuffled = following[torch.stack(shuffles)]  # [draws, tokens], prompt after prompt
-        lengths = torch.tensor([len(ids) - 1 for ids in run.tokens.ids])
-        self._starts = lengths.cumsum(0) - lengths
+        lengths = torch.tensor([len(ids) - 1 for ids in run.tokens.ids])[order]
+        self._starts = torch.empty_like(lengths).scatter_(0, order, lengths.cumsum(0) - lengths)
         n_responses = 1 + 2 * self._draws + subject.d_model
         layers = range(subject.n_layers + 1)
         self._moments = [

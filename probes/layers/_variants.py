@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -93,24 +92,6 @@ def starts_of(
 def written_by_blocks(tape: Tape) -> list[Tensor]:
     """Return each block's contribution to the residual stream, [batch, pos, d_model] each."""
     return [tape.residual(layer + 1) - tape.residual(layer) for layer in range(tape.n_layers)]
-
-
-def donors(lengths: Sequence[int], seed: int) -> np.ndarray:
-    """Draw a donor for each prompt among the other prompts at least as long; the longest gets the longest other one.
-
-    The draw depends on the prompts and the seed, not on the batches.
-
-    Returns:
-        Indices, int64 [n_prompts].
-    """
-    generator = np.random.default_rng(seed)
-    by_length = np.argsort(-np.asarray(lengths), kind="stable")
-    n_as_long = np.searchsorted(-np.asarray(lengths)[by_length], -np.asarray(lengths), side="right")
-    place = np.empty(len(lengths), dtype=np.int64)
-    place[by_length] = np.arange(len(lengths))
-    # Draw an index among the other prompts at least as long and step over the prompt itself. The longest has no others.
-    drawn = generator.integers(0, np.maximum(n_as_long - 1, 1))
-    return by_length[drawn + (drawn >= place)]
 
 
 def _of(name: str, n_layers: int) -> list[Variant]:

@@ -27,6 +27,7 @@ from interp.authoring import (
     Texts,
     check_positions,
     columns,
+    donor_prompts,
     probe,
     select_positions,
 )
@@ -38,7 +39,6 @@ from probes.layers._against_intact import AT, METRICS, metrics, states_per_layer
 from probes.layers._variants import (
     CONTROL,
     Variant,
-    donors,
     plan_of,
     sites_to_silence,
     starts_of,
@@ -88,8 +88,10 @@ def layer_robustness(
             "delete_run(k)" (blocks i to i + k - 1 do nothing).
         positions: the position or positions to compare in every prompt, negative ones from its end; None takes all.
         controls: ("resampled",) adds rows in which block i's contribution is its contribution on another prompt, the
-            donor, at the same position. The donor is drawn among the other prompts at least as long; if the longest
-            prompt has no such donor, its positions beyond the donor's end are left out. () adds none.
+            donor, at the same position. The donor is drawn among the other prompts at least as long, by the contents of
+            both and the seed, so that neither the order of prompts nor another one in the set changes it, unless that
+            becomes the donor. If the longest prompt has none as long, its positions beyond the donor's end are left
+            out. () adds none.
         seed: of the draw of donors.
         out: a folder to save rows as Parquet as they are computed; after an interruption the same call continues, and
             returns all rows.
@@ -132,7 +134,7 @@ def _robustness_rows(
 ) -> Iterator[dict[str, np.ndarray]]:
     made, silenced = plan_of(chosen), sites_to_silence(run.subject, chosen)
     lengths = [len(ids) for ids in run.tokens.ids]
-    donor = None if seed is None else donors(lengths, seed)
+    donor = None if seed is None else donor_prompts(run.tokens.ids, seed)
     by_variant = {
         "intervention": np.array([one.intervention for one in chosen], dtype=object),
         "layer": np.array([one.layer for one in chosen]),

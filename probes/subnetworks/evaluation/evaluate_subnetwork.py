@@ -118,7 +118,7 @@ def evaluate_subnetwork(
     settings = RotationSettings(tokens_per_dim=tokens_per_dim)
     rotation = rotation_run(run.subject, found, run.tokens, settings, **common)
     covariance = covariance_run(run.subject, found, run.tokens, n_dropped=_N_DROPPED, **common)
-    fresh = held_out_prompts(len(run.tokens), settings.held_out, seed)
+    fresh = held_out_prompts(run.tokens.ids, settings.held_out, seed)
     kept = kept_weights(run.subject, found)
     overlap = None if optimal is None else subnetwork_overlap(run.subject, found, optimal)
     parts: dict[str, list[dict[str, Any]]] = {"surprisal": [], "rotation": [], "covariance": []}

@@ -124,7 +124,7 @@ def subnetwork_rotation(
     found = by_sparsity(subnetwork)
     settings = RotationSettings(alpha, held_out, tokens_per_dim)
     run = rotation_run(subject, found, texts, settings, seed=seed, truncate=truncate)
-    fresh = held_out_prompts(len(run.tokens), held_out, seed)
+    fresh = held_out_prompts(run.tokens.ids, held_out, seed)
     parts: list[dict[str, Any]] = []
     for condition in rotation_conditions(run.subject, found, seed):
         with condition.applied() as model:

@@ -71,10 +71,10 @@ def test_scores_are_the_models_own(subject, monkeypatch):
         found = []
         prompt = tokenizer(question.prompt)["input_ids"]
         for candidate in question.candidates:
-            (letter,) = tokenizer(candidate, add_special_tokens=False)["input_ids"]
+            letter = tokenizer(candidate, add_special_tokens=False)["input_ids"]  # rare letters are two tokens
             with torch.no_grad():
-                logits = model(torch.tensor([prompt])).logits[0, -1]
-            found.append(float(logits.log_softmax(0)[letter]))
+                logits = model(torch.tensor([prompt + letter])).logits[0, len(prompt) - 1 : -1]
+            found.append(float(logits.log_softmax(-1)[range(len(letter)), letter].sum()))
         # Attention by other kernels and in batches; log-probabilities of about 10 in float32.
         assert row.log_prob == pytest.approx(found[0], abs=1e-3)
         assert row.margin == pytest.approx(found[0] - max(found[1:]), abs=1e-3)
@@ -83,6 +83,18 @@ def test_scores_are_the_models_own(subject, monkeypatch):
         wrong = [candidate.strip() for candidate in question.candidates[1:]]
         assert not set(wrong) & set(row.word if row.task == "membership" else row.letter)
         assert question.prompt.splitlines()[-1].startswith(row.shown) and len(question.prompt.splitlines()) == 4
+
+
+def test_the_order_of_words_decides_nothing(subject, frame):
+    """Every control shows the word it shows anyway, and a word more changes only the controls that show it."""
+    keys = ["word", "task", "letter_pos", "control"]
+    mixed = spelling(subject, WORDS[::-1], shots=2)
+    pair = [one.drop(columns=["prompt_id", "run_id"]).sort_values(keys, ignore_index=True) for one in (mixed, frame)]
+    pd.testing.assert_frame_equal(*pair, check_exact=False, atol=1e-3)
+    with_more = spelling(subject, [*WORDS, "button"], shots=2).set_index(keys)["shown"]
+    before = frame.set_index(keys)["shown"]
+    now = with_more.loc[before.index]
+    assert ((now == before) | (now == "button")).all()
 
 
 def test_backends_and_batches_agree(subject, frame):

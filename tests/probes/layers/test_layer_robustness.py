@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -21,7 +21,7 @@ from interp.model.schedules import plan
 from interp.model.sites import editing
 from interp.planted import Planted, bias_ladder, bigram, copying, two_step
 from probes import layer_robustness, logit_lens, run_schedules
-from probes.layers._variants import donors, variants
+from probes.layers._variants import variants
 
 # float32 statistics of logits of size ten against float64.
 CLOSE = 2e-5
@@ -276,21 +276,6 @@ def test_only_chosen_positions_are_unembedded(subject, monkeypatch):
 # -- the control -----------------------------------------------------------------------------------------------------
 
 
-@given(lengths=st.lists(st.integers(1, 6), min_size=2, max_size=12), seed=st.integers(0, 1000))
-def test_donors_are_others_and_long_enough(lengths: list[int], seed: int) -> None:
-    chosen = donors(lengths, seed)
-    longest = max(lengths)
-    for prompt, donor in enumerate(chosen):
-        assert donor != prompt
-        alone = lengths[prompt] == longest and lengths.count(longest) == 1
-        assert lengths[donor] >= (sorted(lengths)[-2] if alone else lengths[prompt])
-
-
-def test_every_possible_donor_is_drawn():
-    drawn = {int(donors([5, 5, 5, 3], seed)[3]) for seed in range(60)} | {int(donors([5, 5], 0)[0])}
-    assert drawn == {0, 1, 2}
-
-
 def test_a_prompt_that_borrows_from_its_twin_is_unharmed(subject):
     frame = layer_robustness(subject, texts_of(PROMPTS[:1] * 2))
     control = frame[frame["control"] == "resampled"]
@@ -335,6 +320,30 @@ def test_numbers_do_not_depend_on_the_batch(subject, frame, monkeypatch):
     monkeypatch.setattr(interp.Subject, "batch_tokens", lambda self, states: 10)
     alone = layer_robustness(subject, texts_of(PROMPTS), interventions=("delete", "swap", "repeat", "delete_run(2)"))
     pd.testing.assert_frame_equal(alone, frame, check_exact=False, atol=CLOSE)
+
+
+@given(order=st.permutations(range(len(PROMPTS))), size=st.integers(1, 40))
+@settings(max_examples=15, deadline=None)
+def test_numbers_do_not_depend_on_the_order_of_prompts(subject, frame, order, size):
+    """Controls included; nor on the size of batches."""
+    kinds = ("delete", "swap", "repeat", "delete_run(2)")
+    given_so = pd.DataFrame({"prompt_id": order, "text": texts_of([PROMPTS[index] for index in order])})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interp.Subject, "batch_tokens", lambda self, states: size)
+        mixed = layer_robustness(subject, given_so, interventions=kinds)
+    keys = ["prompt_id", "pos", "intervention", "layer"]
+    pairs = (one.sort_values(keys, ignore_index=True) for one in (mixed, frame))
+    pd.testing.assert_frame_equal(*(one.drop(columns="run_id") for one in pairs), check_exact=False, atol=CLOSE)
+
+
+def test_another_prompt_leaves_the_others_their_control(subject, frame):
+    """Unless it becomes the donor, which a prompt shorter than all others cannot."""
+    kinds = ("delete", "swap", "repeat", "delete_run(2)")
+    more = layer_robustness(subject, texts_of([*PROMPTS, [9, 3]]), interventions=kinds)
+    kept = more[more["prompt_id"] < len(PROMPTS)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(
+        kept.drop(columns="run_id"), frame.drop(columns="run_id"), check_exact=False, atol=CLOSE
+    )
 
 
 def test_one_text_has_no_control_and_says_so(subject):
