@@ -11,7 +11,7 @@ export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 
-.PHONY: demo test test-all notebooks docs readme check format bench setup clean
+.PHONY: demo test test-all across notebooks docs readme check format bench setup clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -21,8 +21,14 @@ demo: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
+# Every test, and all of them again as other processors would run them.
 test-all: $(READY)
-	$(BIN)/python -m pytest -q -m ""
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m ""
+	$(BIN)/python tests/repository/across_machines.py
+
+# What was trained or recorded, with the kernels of the plainest processor.
+across: $(READY)
+	$(BIN)/python tests/repository/across_machines.py --quick
 
 # Two at a time, each in its own kernel, from the top, outputs thrown away: what a notebook asserts must still be so.
 notebooks: $(READY)

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.recorded
+
 
 @pytest.mark.finding(model="reference", data="prompts", n=24)
 def test_the_norm_adds_nothing_to_the_logit(finding):

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.recorded
+
 
 @pytest.mark.finding(model="reference")
 def test_letters_beyond_length(finding):

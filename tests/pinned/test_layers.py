@@ -2,7 +2,7 @@
 
 import pytest
 
-pytestmark = pytest.mark.finding(model="reference", data="stories", n=16)
+pytestmark = [pytest.mark.finding(model="reference", data="stories", n=16), pytest.mark.recorded]
 
 
 def kept(finding, intervention, layer):

@@ -12,6 +12,8 @@ from interp import planted
 from interp.findings import findings, get
 from interp.findings.per_prompt import middle
 
+pytestmark = pytest.mark.recorded
+
 
 def test_few_blocks_have_no_middle(planted_texts):
     claims = [

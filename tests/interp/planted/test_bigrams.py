@@ -13,6 +13,8 @@ from interp.errors import InputError
 from interp.planted import bigram
 from interp.planted.bigrams import random_transition
 
+pytestmark = pytest.mark.trained
+
 
 @given(vocab=st.integers(2, 20), seed=st.integers(0, 2**31), noise_blocks=st.integers(0, 2))
 @settings(deadline=None, max_examples=15)

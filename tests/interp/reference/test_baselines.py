@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from interp.reference.baselines import fit_baselines, ney_discount
 
+pytestmark = pytest.mark.trained
+
 BOS = 0
 
 

@@ -25,6 +25,8 @@ from interp.reference.train import (
     train,
 )
 
+pytestmark = pytest.mark.trained
+
 ODD_TEXTS = [
     "He didn't  wait , did he ?",
     '"No," said  the fox .\n\n\tThe end',

@@ -7,6 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.trained
+
 EXACT = 1e-9  # float64 sums of a few thousand terms of order one
 
 

@@ -17,6 +17,8 @@ from interp.errors import InputError, ModelError
 from probes import subjoiner_heads
 from probes.attention.subjoiner_heads import _weighted, word_pairs
 
+pytestmark = pytest.mark.trained
+
 TOKENS = ["<s>", " the", " un", "hap", "py", " cat", ",", " sat", "ur", "n"]
 #            0      1      2      3     4      5       6     7      8     9
 

@@ -14,6 +14,8 @@ from interp.errors import InputError
 from interp.planted import bigram
 from probes.attribution.planted_scores import CASES, VOCAB, hit_rates, planted_scores
 
+pytestmark = pytest.mark.trained
+
 LENGTH, N_PROMPTS = 8, 32
 PAGE = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
 DECIDED = (

@@ -24,6 +24,8 @@ from probes.characters._lemma_splits import group_words
 from probes.characters._summary import _resampled_means, summarise_letters
 from probes.characters._token_vectors import single_token_residuals
 
+pytestmark = pytest.mark.trained
+
 LETTERS = list("aeiourstlnm")
 VERBS = """
 walk talk jump look turn call play help work want ask start stay show climb pull push kick fill wash cook

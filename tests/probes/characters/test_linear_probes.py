@@ -17,6 +17,8 @@ from probes.characters._batched_mlp import Examples, MLPFit, Training, _first_we
 from probes.characters._fits import macro_f1
 from probes.characters._linear_probes import fit_logistic, fit_ridge
 
+pytestmark = pytest.mark.trained
+
 D = 12
 
 

@@ -14,6 +14,8 @@ from interp.data.shipped import shipped_path
 from interp.errors import InputError
 from probes import spelling
 
+pytestmark = pytest.mark.trained
+
 WORDS = ["little", "window", "cat", "unwearied"]
 
 

@@ -18,6 +18,8 @@ from probes import law_and_microscope, microscope, microscope_tokens, next_token
 from probes.geometry._linearity import StepMap, anisotropy, linearity, massive_dimensions
 from probes.geometry._two_nn import intrinsic_dimension
 
+pytestmark = pytest.mark.trained
+
 EXACT = 1e-9  # float64 sums of a few thousand terms of order one
 
 

@@ -13,6 +13,8 @@ from interp.runs.holdout import held_out_prompts
 from probes import next_token_law
 from probes.geometry.next_token_law import fit_line
 
+pytestmark = pytest.mark.trained
+
 
 def test_a_planted_ladder_has_its_slope(normal, left):
     """x_l = s_l y u + noise leaves sigma² / (s_l² + sigma²); s_l is chosen so that this is rho^l."""

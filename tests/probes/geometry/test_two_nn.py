@@ -11,6 +11,8 @@ from interp.errors import InputError
 from probes.geometry import _two_nn
 from probes.geometry._two_nn import Cloud, intrinsic_dimension
 
+pytestmark = pytest.mark.trained
+
 
 def normal(n: int, d: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n, d))

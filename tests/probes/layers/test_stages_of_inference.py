@@ -17,6 +17,8 @@ from probes import logit_lens, neuron_kinds, stages_of_inference
 from probes.layers._stage_statistics import CrossMoments, locality, uniform
 from probes.layers.stages_of_inference import STATISTICS
 
+pytestmark = pytest.mark.trained
+
 # The backends' attention kernels differ by float32 roundings; the same numbers through other sums.
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 RAGGED = ["w5 w7 w9 w11 w3 w8 w30 w12 w5", "w3 w4", "w8 w6 w11 w20 w21 w22 w23"]

@@ -19,6 +19,8 @@ from probes import TunedLens, load_tuned_lens, logit_lens, tuned_lens
 from probes.lens import plots
 from probes.lens.tuned_lens import _RECIPES, _Trainer
 
+pytestmark = pytest.mark.trained
+
 CLOSE = 2e-5  # float32 statistics of logits of size ten
 
 

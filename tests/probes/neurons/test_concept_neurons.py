@@ -17,6 +17,8 @@ from probes import NeuronSet, concept_neurons, concept_scores
 from probes.neurons._concept_words import concept_words
 from probes.neurons.concept_neurons import sieve
 
+pytestmark = pytest.mark.trained
+
 WORDS = ["w10", "w11", "w12", "w13"]
 
 

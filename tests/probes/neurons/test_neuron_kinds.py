@@ -18,6 +18,8 @@ from probes import neuron_kinds
 from probes.neurons._final_gain import final_gain
 from probes.neurons.neuron_kinds import CosineMoments, TokenDirections, kinds
 
+pytestmark = pytest.mark.trained
+
 # float32 products of some dozen terms, divided by standard deviations of 0.1: 1e-5 of moments of size 1 to 10.
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 LAYER_NORMS = {"gpt2", "gpt_neox", "opt", "gpt_neo", "bloom", "phi", "gptj"}

@@ -23,6 +23,8 @@ from probes.neurons._dose_response import effect_at
 from probes.neurons._doses import doses_of, moments
 from probes.neurons.steer import CONTROLS
 
+pytestmark = pytest.mark.trained
+
 # A bridge computes attention with other kernels than transformers: float32 rounding through four blocks.
 CLOSE = {"rtol": 1e-4, "atol": 5e-5}
 EXACT = {"rtol": 0.0, "atol": 0.0}

@@ -16,6 +16,8 @@ from interp.stats import auc
 from probes import iterative_inference, logit_lens
 from probes.uncertainty._detection import SCORES, compare_scores, settled, uncertainty_scores
 
+pytestmark = pytest.mark.trained
+
 CLOSE = 2e-5  # float32 statistics of logits of size ten
 TEXTS = ["w4 w9 w33 w5 w17", "w7 w3", "w55 w6 w7 w8 w9 w10", "w9 w9 w4"]
 

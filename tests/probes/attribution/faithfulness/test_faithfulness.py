@@ -27,6 +27,8 @@ from probes.attribution.faithfulness._deletion import (
 )
 from probes.attribution.faithfulness._removal import Passage, set_function, soft_distances, words
 
+pytestmark = pytest.mark.trained
+
 EXACT = 1e-12  # float64 sums of a few numbers of size one
 # Two float32 forward passes in batches of different make-up.
 ROUNDING = 1e-5

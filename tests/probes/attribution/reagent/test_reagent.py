@@ -21,6 +21,8 @@ from probes.attribution.attribute import METHODS
 from probes.attribution.reagent._recursion import Case, Recursion, softmax, top
 from probes.attribution.reagent.reagent_ls import least_squares
 
+pytestmark = pytest.mark.trained
+
 # Probabilities are float32 sums in another order where batches differ: 1e-6 each, and some hundred of them add up.
 ROUNDING = 1e-4
 TEXTS = ["w3 w4 w5 w6 w7 w8 w9 w10 w11 w12", "w20 w21 w22 w23 w24 w25 w26", "w50 w3 w50 w3 w50 w3 w50 w3 w9 w9 w9 w31"]

@@ -29,6 +29,8 @@ from probes import (
 )
 from probes.subnetworks.evaluation._linear_bigrams import linear_states
 
+pytestmark = pytest.mark.trained
+
 FLOAT32 = 1e-4  # bits: some float32 roundings of logits of order ten, through a log-sum-exp
 
 

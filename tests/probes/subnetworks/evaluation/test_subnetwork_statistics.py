@@ -18,6 +18,8 @@ from probes.subnetworks.evaluation._correlation import correlate, finite
 from probes.subnetworks.evaluation._placement import Chance, columns_permuted, rows_permuted, scattered
 from probes.subnetworks.evaluation._ridge import median_angle, ridge_maps, similarity, unrelated_map, without_largest
 
+pytestmark = pytest.mark.trained
+
 EXACT = 1e-9  # float64 sums of some thousand terms of order one
 
 

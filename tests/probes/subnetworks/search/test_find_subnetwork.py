@@ -17,6 +17,8 @@ from probes.subnetworks.search._batches import DrawnContexts
 from probes.subnetworks.search._parameters import NEVER, MaskParameters
 from probes.subnetworks.search._targets import BigramTarget, cross_entropy
 
+pytestmark = pytest.mark.trained
+
 VOCAB = 61
 
 

@@ -12,6 +12,8 @@ from interp.planted import bigram
 from probes import BigramModel, Subnetwork, find_subnetwork
 from probes.subnetworks.search._batches import DrawnContexts
 
+pytestmark = pytest.mark.trained
+
 VOCAB = 8
 RAISED = 4.0  # what the planted block adds to the logit of each successor
 SPARSITY = 20.0
