@@ -20,15 +20,17 @@ from interp.model.positions import (
 )
 from interp.model.subject import Subject
 from interp.model.tokens import Batch, Texts, Tokens, adds_bos, single_token
+from interp.model.windows import context_windows
 from interp.options import options
 from interp.runs.accessor import concat
 from interp.runs.arguments import shows_parameters_of
+from interp.runs.code import code_digest
 from interp.runs.draws import content_keys, content_order, donor_prompts
 from interp.runs.examples import CONCEPT, at_most, running_text, with_concept
 from interp.runs.holdout import held_out_prompts, require_enough, require_fitted
 from interp.runs.progress import progress_bar
 from interp.runs.registry import Example, Probe, probe, summarise_by_prompt
-from interp.runs.run import Run, in_batches, run_id
+from interp.runs.run import Run, hash_of, in_batches, run_id
 from interp.runs.store import Store
 from interp.runs.streams import Stream, collect, one_core_each, whole_frame
 
@@ -56,14 +58,17 @@ __all__ = [
     "adds_bos",
     "at_most",
     "check_positions",
+    "code_digest",
     "collect",
     "columns",
     "concat",
     "content_keys",
     "content_order",
+    "context_windows",
     "continuation",
     "donor_prompts",
     "followed",
+    "hash_of",
     "held_out_prompts",
     "in_batches",
     "load",

@@ -115,13 +115,17 @@ class Scatter:
 
     def fit(self) -> Fit:
         """Fit y on x by least squares, over the directions in which x varies."""
+        path = self.path()
+        return Fit(path.coefficients(0.0), path.loadings.square().sum(0), len(path.variances))
+
+    def path(self) -> Path:
+        """Return the fits of y on x by least squares under every ridge penalty."""
         scale = self.xx.diagonal().clamp(min=0.0).rsqrt().nan_to_num(posinf=0.0)
         # Decompose the correlations: otherwise the rounding of a few dimensions of huge variance would hide all others.
         values, vectors = torch.linalg.eigh(scale[:, None] * self.xx * scale)
         kept = values > _NO_VARIANCE * values[-1].clamp(min=0.0)
         roots = scale[:, None] * vectors[:, kept] * values[kept].rsqrt()
-        loadings = roots.T @ self.xy
-        return Fit(roots @ loadings, loadings.square().sum(0), int(kept.sum()))
+        return Path(values[kept], roots, roots.T @ self.xy)
 
     def of(self, dims: Tensor) -> Scatter:
         """Return the scatter of some dimensions, bool [p], of x and, if y has any, the same of y."""
@@ -146,3 +150,27 @@ class Fit:
     coefficients: Tensor
     explained: Tensor
     rank: int
+
+
+@dataclass(frozen=True)
+class Path:
+    """The least-squares fits under every ridge penalty, from one decomposition of x's correlations.
+
+    Attributes:
+        variances: of the k directions in which x varies, all dimensions of x scaled to variance 1, [k].
+        directions: [p, k].
+        loadings: of y on the directions, [k, q].
+    """
+
+    variances: Tensor
+    directions: Tensor
+    loadings: Tensor
+
+    def coefficients(self, penalty: float) -> Tensor:
+        """Return the coefficients [p, q]; 0 is plain least squares.
+
+        Args:
+            penalty: added to the variance of every direction; 1 is the variance of one dimension.
+        """
+        shrunk = self.variances / (self.variances + penalty)
+        return self.directions @ (shrunk[:, None] * self.loadings)

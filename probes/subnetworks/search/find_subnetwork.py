@@ -25,6 +25,7 @@ from interp.authoring import (
     Texts,
     UnknownName,
     adds_bos,
+    context_windows,
     load,
     progress_bar,
     run_id,
@@ -146,8 +147,8 @@ def find_subnetwork(
         raise UnknownName("unit", str(unit), get_args(MaskUnit))
     wanted, name = _target(loaded, bigrams, target)
     parameters = {"target": name, "unit": unit, "schedule": asdict(schedule), "bigrams": bigrams.digest}
-    run = Run(LOG, loaded, texts, parameters=parameters | {"sparsity": chosen}, seed=seed, truncate=True)
-    tokens = None if texts is None else run.tokens
+    tokens = None if texts is None else context_windows(loaded, texts)
+    run = Run(LOG, loaded, tokens, parameters=parameters | {"sparsity": chosen}, seed=seed)
     shape = schedule.batch, schedule.length
 
     def contexts(attempt: int) -> Contexts:

@@ -55,3 +55,18 @@ def test_held_out_errors_are_those_of_the_fitted_coefficients(normal, moments):
     predicted = (x[200:] - centre[0]) @ coefficients + centre[1]
     error = (y[200:] - predicted).square().sum(0)
     torch.testing.assert_close(tested.about(*centre).residual(coefficients), error, rtol=EXACT, atol=EXACT)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.3, 50.0])
+def test_a_ridge_penalty_is_that_of_dimensions_of_variance_one(normal, moments, penalty):
+    """Against the textbook's formula on standardised rows; scales over six orders of magnitude do not matter."""
+    x = (100 + normal(200, 6)) * torch.logspace(-3, 3, 6, dtype=torch.float64)
+    y = normal(200, 3, seed=1)
+    size = (x - x.mean(0)).norm(dim=0)
+    unit = (x - x.mean(0)) / size
+    gram = unit.T @ unit + penalty * torch.eye(6, dtype=torch.float64)
+    known = torch.linalg.solve(gram, unit.T @ (y - y.mean(0))) / size[:, None]
+    found = moments(x, y).centred().path().coefficients(penalty)
+    torch.testing.assert_close(
+        found * size[:, None], known * size[:, None], rtol=1e-8, atol=1e-8
+    )  # squares of 100 cancel

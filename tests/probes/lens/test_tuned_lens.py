@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,15 @@ import torch
 from torch import Tensor
 
 import interp
+from interp.data import tensor_file
 from interp.data.shipped import read_texts
 from interp.errors import InputError, ModelError, UnknownName
-from interp.planted import bias_ladder
+from interp.model.windows import context_windows
+from interp.planted import bias_ladder, bigram
+from interp.runs.holdout import held_out_prompts
 from probes import TunedLens, load_tuned_lens, logit_lens, tuned_lens
-from probes.lens import plots
-from probes.lens.tuned_lens import _RECIPES, _Trainer
+from probes.lens import _training, plots
+from probes.lens.tuned_lens import _RECIPES
 
 pytestmark = pytest.mark.trained
 
@@ -116,8 +120,7 @@ def test_gradients_are_those_of_the_mean_divergence(subject):
     """One step of SGD from zero, by autograd through plain PyTorch; the gradient is clipped to norm 1."""
     ids = corpus(4)
     lens = tuned_lens(subject, ids, recipe="paper", steps=1, tokens_per_step=1000, held_out=0.25, seed=1)
-    held_out = torch.randperm(4, generator=torch.Generator().manual_seed(1))[0]
-    drawn = ids[[index for index in range(4) if index != held_out]]
+    drawn = ids[~held_out_prompts(list(ids), 0.25, 1)]
     # Steps draw texts until there are enough: 1,000 tokens are 28 rounds of three texts of 12.
     layers = range(subject.n_layers)
     maps = [torch.zeros(subject.d_model, subject.d_model, requires_grad=True) for _ in layers]
@@ -142,7 +145,7 @@ def test_gradients_are_those_of_the_mean_divergence(subject):
 
 def test_a_ladder_has_a_known_optimum(monkeypatch):
     """Norm the identity, h_L = h_l + c: the translator's bias can close the gap exactly, and KL falls towards 0."""
-    monkeypatch.setattr(_Trainer, "start_from_least_squares", lambda self, prompts: None)  # the steps alone,
+    monkeypatch.setattr(_training, "PENALTIES", ())  # the steps alone,
     monkeypatch.setitem(_RECIPES, "small", (400, 100, 2e-3, 0.0))  # at a rate that reaches as far as they must
     planted = bias_ladder(n_layers=2, vocab=8, a=0.8)
     ids = torch.randint(0, 8, (40, 10), generator=torch.Generator().manual_seed(0))
@@ -160,10 +163,12 @@ def test_the_small_recipe_starts_at_a_known_optimum():
     assert (before > 0.2).all() and (after < 1e-3).all()  # one step moves no weight by more than 1e-3
 
 
-def test_the_small_recipe_starts_from_least_squares(subject, monkeypatch):
+@pytest.mark.parametrize("penalty", [0.0, 0.1])
+def test_the_small_recipe_starts_from_least_squares(subject, monkeypatch, penalty):
     """The normal equations' solution, by numpy from the states themselves, of residuals made hard to read."""
     ids = corpus()
-    _, *others = torch.randperm(len(ids), generator=torch.Generator().manual_seed(0)).tolist()
+    others = ~held_out_prompts(list(ids), 1 / len(ids), 0)
+    monkeypatch.setattr(_training, "PENALTIES", (penalty,))
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self: None)
     lens = tuned_lens(subject, ids, held_out=1 / len(ids), steps=1, tokens_per_step=1)
     layers = range(subject.n_layers + 1)
@@ -171,12 +176,145 @@ def test_the_small_recipe_starts_from_least_squares(subject, monkeypatch):
     better = [layer for layer, (before, after) in enumerate(lens.training["held_out_kl"]) if after < before]
     assert better  # elsewhere the logit lens stays
     for layer in better:
-        with_one = np.column_stack([states[layer], np.ones(len(states[layer]))])
-        known = np.linalg.lstsq(with_one, (states[-1] - states[layer]).numpy(), rcond=None)[0]
+        size = (states[layer] - states[layer].mean(0)).norm(dim=0)
+        shrunk = np.diag(penalty**0.5 * size.numpy())  # rows that penalise dimensions scaled to sums of squares of one
+        with_one = np.column_stack([np.vstack([states[layer], shrunk]), np.repeat([1, 0], [len(states[layer]), 32])])
+        answer = np.vstack([states[-1] - states[layer], np.zeros((32, 32))])
+        known = np.linalg.lstsq(with_one, answer, rcond=None)[0]
         np.testing.assert_allclose(lens.weight[layer].T, known[:-1], atol=1e-5)  # float32 of numbers of size one
         np.testing.assert_allclose(lens.bias[layer], known[-1], atol=1e-5)
+        assert lens.training["ridge"][layer] == penalty
     for layer in set(range(subject.n_layers)) - set(better):
         assert not lens.weight[layer].any() and not lens.bias[layer].any()
+
+
+def test_a_map_that_exists_is_found():
+    """In `bigram` the block is a linear map of one-hot tokens: h + W h + b must be the last residual of each token."""
+    planted = bigram(vocab=8)
+    ids = torch.randint(0, 8, (40, 10), generator=torch.Generator().manual_seed(0))
+    subject = interp.load(planted.model)
+    lens = tuned_lens(subject, ids, steps=1, tokens_per_step=10)
+    first, last = subject.run(torch.arange(8)[None], lambda tape: (tape.residual(0)[0], tape.last[0]))
+    # One step of Adam moves no weight by more than 1e-3, and it is kept only if it helps.
+    torch.testing.assert_close(lens.translate(first, 0), last, rtol=0, atol=1e-2)
+    ((before, after),) = lens.training["held_out_kl"]
+    assert before > 0.3 and after < 1e-4 and lens.training["ridge"] == [0.0]
+
+
+def read_kl(subject: interp.Subject, lens: TunedLens, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean KL to the output of the logit lens and of the tuned lens, by layer, without the output itself."""
+    frame = logit_lens(subject, texts, lens=lens).query("layer < 8").groupby(["lens", "layer"])["kl_to_final"].mean()
+    return frame["logit"].to_numpy(), frame["tuned"].to_numpy()
+
+
+def test_with_few_tokens_the_lens_is_no_worse_than_the_logit_lens_on_others():
+    """A token or two per dimension: plain least squares reads other texts far worse than the logit lens does."""
+    subject, stories = interp.load("reference"), read_texts("stories")["text"].tolist()
+    few = subject.tokens(stories[20:24])
+    lens = tuned_lens(subject, few, held_out=0.25, steps=1, tokens_per_step=100)
+    logit, tuned = read_kl(subject, lens, stories[:5])
+    assert (tuned < 1.02 * logit).all()  # one held-out text chooses: 2 % is within its noise
+    assert tuned[0] < 0.5 * logit[0]  # where a map helps much, few tokens show it
+    trainer = _training.LensTrainer(subject, few, [0])
+    fits = [fit(0.0) for fit in trainer._fits([1, 2, 3])]
+    weight, bias = (torch.stack(parts).float() for parts in zip(*fits, strict=True))
+    logit, plain = read_kl(subject, TunedLens(weight, bias, "reference", subject.fingerprint, {}), stories[:5])
+    assert (plain[4:] > 1.1 * logit[4:]).all()
+
+
+def test_the_penalty_falls_with_the_number_of_tokens(subject):
+    """Many tokens need none; `None`, where the logit lens stays, counts as the largest."""
+    chosen = []
+    for n in (5, 60):
+        ids = corpus(n)
+        ridge = tuned_lens(subject, ids, steps=1, tokens_per_step=10, held_out=0.3).training["ridge"]
+        chosen.append([np.inf if one is None else one for one in ridge])
+    assert all(many <= few for few, many in zip(*chosen, strict=True)) and sum(chosen[1]) < sum(chosen[0])
+    assert max(chosen[1]) <= 0.1
+
+
+def test_too_few_tokens_to_choose_by_are_refused(subject, monkeypatch):
+    monkeypatch.setattr(interp.Subject, "run", lambda *args, **kwargs: pytest.fail("computed before checking"))
+    says = "24 tokens are too few to fit maps of 32 dimensions with 1 of 3 texts held out; give texts of at least 34"
+    for recipe in ("small", "paper"):
+        with pytest.raises(InputError, match=says):
+            tuned_lens(subject, corpus(3), recipe=recipe)
+
+
+def test_a_long_text_is_cut_into_windows_of_the_context(subject):
+    text = " ".join(f"w{token}" for token in corpus(60, 10).flatten().tolist())
+    windows = context_windows(subject, text)
+    assert [len(ids) for ids in windows.ids] == [64] * 9 + [600 - 9 * 63 + 1]  # each begins with <s>
+    assert all(ids[0] == 1 for ids in windows.ids)
+    np.testing.assert_array_equal(torch.cat([ids[1:] for ids in windows.ids]), corpus(60, 10).flatten())
+    settings = {"steps": 3, "tokens_per_step": 100}
+    lens = tuned_lens(subject, text, **settings)
+    assert torch.equal(lens.weight, tuned_lens(subject, windows, **settings).weight)
+    before, after = np.array(lens.training["held_out_kl"]).T
+    assert (after < before).all()
+    # Texts that fit are left as they are, with their own numbers; ids without a start token get none.
+    assert context_windows(subject, ["w3 w4", "w5"]).digest == subject.tokens(["w3 w4", "w5"]).digest
+    assert [len(ids) for ids in context_windows(subject, torch.full((1, 130), 7)).ids] == [64, 64, 2]
+    with pytest.raises(InputError, match="too few to fit"):
+        tuned_lens(subject, [text, "w3"], truncate=True, held_out=0.9)
+
+
+@pytest.mark.parametrize("recipe", ["small", "paper"])
+def test_an_interrupted_training_goes_on(subject, tmp_path, monkeypatch, recipe):
+    settings = {"recipe": recipe, "steps": 10, "tokens_per_step": 60, "patience": 9}
+    whole = tuned_lens(subject, corpus(), **settings)
+    steps: list[int] = []
+    original = _training.LensTrainer.accumulate
+
+    def failing(self, stream, n_tokens):
+        if len(steps) == 5:  # evaluations, which are kept, come after every second step
+            raise KeyboardInterrupt
+        steps.append(n_tokens)
+        return original(self, stream, n_tokens)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_training.LensTrainer, "accumulate", failing)
+        with pytest.raises(KeyboardInterrupt):
+            tuned_lens(subject, corpus(), out=tmp_path / "kept", **settings)
+        steps[:] = [0] * 20
+        patch.setattr(_training.LensTrainer, "start", lambda *args, **kwargs: pytest.fail("started anew"))
+        resumed = tuned_lens(subject, corpus(), out=tmp_path / "kept", **settings)
+        assert len(steps) == 20 + 6  # four steps were kept
+    assert torch.equal(resumed.weight, whole.weight) and torch.equal(resumed.bias, whole.bias)
+    assert resumed.training == whole.training
+    assert [file.name.split(".")[1] for file in (tmp_path / "kept").iterdir()] == ["lens"]
+    with monkeypatch.context() as patch:
+        patch.setattr(interp.Subject, "run", lambda *args, **kwargs: pytest.fail("computed what is kept"))
+        assert tuned_lens(subject, corpus(), out=tmp_path / "kept", **settings).digest == whole.digest
+    other = tuned_lens(subject, corpus(), out=tmp_path / "kept", **settings | {"seed": 1})
+    assert other.digest != whole.digest and len(list((tmp_path / "kept").iterdir())) == 2
+
+
+def test_a_damaged_state_is_refused_by_name(subject, tmp_path, monkeypatch):
+    def interrupted(self, stream, n_tokens):
+        raise KeyboardInterrupt
+
+    settings = {"steps": 2, "tokens_per_step": 60, "out": tmp_path}
+    with monkeypatch.context() as patch:
+        patch.setattr(_training.LensTrainer, "accumulate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tuned_lens(subject, corpus(), **settings)
+    (state,) = tmp_path.iterdir()
+    about, tensors = tensor_file.read(state, "state", "interp tuned lens, unfinished 1")
+    tensor_file.write(state, "state", {name: one for name, one in tensors.items() if name != "kept.bias"}, about)
+    with pytest.raises(InputError, match=r"state\.safetensors' is damaged: .*kept\.bias.*; delete it to start anew"):
+        tuned_lens(subject, corpus(), **settings)
+    state.write_bytes(state.read_bytes()[:50])
+    with pytest.raises(InputError, match=r"no state of a tuned lens can be read .* Delete it to start anew"):
+        tuned_lens(subject, corpus(), **settings)
+
+
+def test_progress_is_shown_with_the_time_left(subject, capsys):
+    with interp.options.local(progress=True, memory=1 << 16):
+        tuned_lens(subject, corpus(), steps=3, tokens_per_step=60)
+    shown = capsys.readouterr().err
+    assert "tuned_lens, least squares" in shown and "tuned_lens, ridge" in shown
+    assert re.search(r"tuned_lens: 100%.* 3/3 \[\d\d:\d\d<\d\d:\d\d", shown)
 
 
 def test_training_is_the_same_twice_and_in_other_batches(subject, monkeypatch):

@@ -295,6 +295,8 @@ def test_texts_are_used_once_before_any_comes_again(small_subject, bigrams):
     assert found[10].origin["steps"] == 4
     with pytest.raises(InputError, match=r"the texts have 40 tokens; 6 windows of 8 need 48"):
         quick(subject, bigrams, texts=texts[:1], length=8)
+    with pytest.raises(InputError, match=r"the texts have 160 tokens; 6 windows of 64 need 384"):
+        quick(subject, bigrams, texts=texts.view(1, -1), length=64)  # none is lost beyond the context of 64
 
 
 @pytest.mark.parametrize(
