@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from interp.errors import InputError, InterpError, UnknownName
-from interp.findings.verdict import Comparison, check_bounds
+from interp.findings.comparison import Comparison
+from interp.findings.verdict import check_bounds
 from interp.runs.plugins import offered
 
 GROUP = "interp.claims"

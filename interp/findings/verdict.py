@@ -3,108 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from interp.errors import InputError
+from interp.findings.comparison import Bound, Comparison, State
 from interp.stats import check_resampling
 from interp.stats.units import Bounds, Mean, mean_over_units
-
-State = Literal["holds", "fails", "undecided"]
-Bound: TypeAlias = "float | Literal['control']"
-"""A number, or "control": the control's value for the same prompt."""
-
-_SIGNS = {"at_least": ">=", "at_most": "<=", "above": ">", "below": "<"}
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A comparison of an effect with a threshold, a range or a control: exactly one of the five.
-
-    Attributes:
-        at_least: holds if the whole interval is at or above this.
-        at_most: holds if the whole interval is at or below this.
-        above: holds if the whole interval is above this.
-        below: holds if the whole interval is below this.
-        between: holds if the whole interval lies within these two, ends included.
-
-    Raises:
-        InputError: none or several were given, or a value is not a usable number.
-
-    >>> str(Comparison(at_least=0.72)), str(Comparison(above="control")), str(Comparison(between=(0.4, 0.6)))
-    ('>= 0.72', '> control', '0.4 .. 0.6')
-    """
-
-    at_least: Bound | None = None
-    at_most: Bound | None = None
-    above: Bound | None = None
-    below: Bound | None = None
-    between: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        given = [name for name in (*_SIGNS, "between") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise InputError(
-                f"give exactly one of at_least=, at_most=, above=, below= and between=, not {given or 'none'}."
-            )
-        if self.between is not None:
-            if np.shape(self.between) != (2,) or not np.isfinite(self.between).all():
-                raise InputError(f"between={self.between!r} must be two finite numbers (low, high).")
-            if self.between[0] >= self.between[1]:
-                raise InputError(f"between={self.between}: the first number must be the smaller one.")
-            return
-        bound = getattr(self, given[0])
-        if bound != "control" and not (isinstance(bound, int | float) and np.isfinite(bound)):
-            raise InputError(f"{given[0]}={bound!r} is neither a finite number nor 'control'.")
-
-    @property
-    def kind(self) -> str:
-        """The name of the one that was given."""
-        return next(name for name in (*_SIGNS, "between") if getattr(self, name) is not None)
-
-    @property
-    def with_control(self) -> bool:
-        """True if the effect is compared with its control, prompt by prompt."""
-        return self.kind in _SIGNS and getattr(self, self.kind) == "control"
-
-    def __str__(self) -> str:
-        if self.between is not None:
-            return f"{self.between[0]:g} .. {self.between[1]:g}"
-        bound = getattr(self, self.kind)
-        return f"{_SIGNS[self.kind]} {bound if bound == 'control' else format(bound, 'g')}"
-
-    def decide(self, mean: Mean, level: float) -> tuple[State, float]:
-        """Return the state and the p-value of a mean; for a comparison with the control, of the differences from it.
-
-        The state is "undecided" if the interval spans the threshold, if there is no interval, and if there are too few
-        units for any p-value below 1 - level, fewer than six at 0.95.
-        """
-        state: State
-        if self.between is not None:
-            low, high = self.between
-            state = _state(low <= mean.low and mean.high <= high, mean.high < low or mean.low > high)
-            # Inside the range, both ends must be rejected; outside, the nearer end.
-            p = max(mean.p(low), mean.p(high)) if low <= mean.mean <= high else mean.p(min(max(mean.mean, low), high))
-        else:
-            bound = 0.0 if self.with_control else float(getattr(self, self.kind))
-            state, p = _one_sided(self.kind, mean, bound), mean.p(bound)
-        return (state if p <= 1 - level else "undecided"), p
-
-
-def _one_sided(kind: str, mean: Mean, bound: float) -> State:
-    if kind == "at_least":
-        return _state(mean.low >= bound, mean.high < bound)
-    if kind == "above":
-        return _state(mean.low > bound, mean.high <= bound)
-    if kind == "at_most":
-        return _state(mean.high <= bound, mean.low > bound)
-    return _state(mean.high < bound, mean.low >= bound)
-
-
-def _state(holds: bool, fails: bool) -> State:
-    return "holds" if holds else "fails" if fails else "undecided"
 
 
 @dataclass(frozen=True)
@@ -127,7 +34,7 @@ class Verdict:
         n_skipped: prompts without a value (or, with a control, without a value of the control).
         level: of the intervals.
         state: "holds", "fails" or "undecided".
-        reason: why there is no interval to decide by; else empty.
+        reason: why it is undecided, and cautions that belong to the interval; empty if there are none.
     """
 
     statement: str
@@ -190,10 +97,9 @@ def judge(
         control: the control's number for the same prompts. Two Series are matched by their index, anything else by
             position. It is always reported beside the effect. If the comparison is with "control", it decides, by the
             bootstrap of the paired differences.
-        bounds: the least and the largest value a prompt can have, (0, 1) for shares, hits and misses. Equal values have
-            no spread, but n prompts that agree do not prove that the next one does. So without bounds equal values have
-            no interval and decide nothing; with bounds they have the interval of `n` prompts of which none differs.
-            Values that all lie at a bound have Wilson's interval of their share.
+        bounds: the least and the largest value a prompt can have, (0, 1) for shares, hits and misses. The interval
+            stays within them. Values that all lie at a bound are hits and misses and have Wilson's interval of their
+            share: n prompts that agree do not prove that the next one does. Leave bounds out where that is not meant.
         level: of the intervals.
         n_resamples: bootstrap draws.
         seed: of the draws.
@@ -201,7 +107,10 @@ def judge(
 
     Returns:
         The verdict: "holds" or "fails" if the interval lies on one side of the threshold, "undecided" if it spans the
-        threshold, if there is no interval or if there are fewer than six prompts (at 0.95).
+        threshold, if there is no interval or if there are fewer than six prompts (at 0.95). `reason` says why. Values
+        closer than a relative 1e-8 are equal, so that rounding decides nothing; equal values away from the bounds
+        have an interval without width, and equal values at the threshold are at least and at most the threshold. For
+        the interval, and how far it falls short for skewed values, see `interp.stats.mean_over_units`.
 
     Raises:
         InputError: no or several comparisons were given, a comparison with a control lacks the control, the values are
@@ -209,8 +118,10 @@ def judge(
 
     >>> judge([0.8, 0.9] * 10, at_least=0.72).state, judge([0.8, 0.9] * 10, at_least=0.95).state
     ('holds', 'fails')
-    >>> str(judge([1.0] * 24, at_least=0.9, bounds=(0, 1)))
-    'undecided: 1 [0.862, 1] >= 0.9 (n = 24)'
+    >>> judge([1.0] * 24, at_least=0.9, bounds=(0, 1)).reason.partition("; ")[0]
+    'the interval spans 0.9'
+    >>> judge([0.0] * 120, at_most=1e-3).state
+    'holds'
     >>> judge([0.8, 0.9] * 10, control=[0.7, 0.75] * 10, above="control").state
     'holds'
     """
@@ -227,9 +138,10 @@ def judge(
     if control is not None:
         apart = None if bounds is None else (bounds[0] - bounds[1], bounds[1] - bounds[0])
         control_effect = mean_over_units(beside[known], bounds=bounds, **drawing)
-        difference = mean_over_units((measured - beside)[known], bounds=apart, **drawing)
+        size = float(np.abs(np.concatenate([measured[known], beside[known]])).max(initial=0.0))
+        difference = mean_over_units((measured - beside)[known], bounds=apart, size=size, **drawing)
     decisive = difference if comparison.with_control else mean
-    state, p = comparison.decide(decisive, level)
+    state, p, why = comparison.decide(decisive, level)
     bound = getattr(comparison, comparison.kind)
     return Verdict(
         statement=statement,
@@ -247,7 +159,7 @@ def judge(
         n_skipped=int((~known).sum()),
         level=level,
         state=state,
-        reason=decisive.reason,
+        reason="; ".join(filter(None, (why, decisive.note))),
     )
 
 

@@ -28,8 +28,7 @@ _SHOWN = 20  # differences in a message
 _MEND = {
     "holds": "It holds now: leave expect= out if that is the finding.",
     "fails": "The interval lies beyond the threshold: if that is the finding, pin it by expect='fails'.",
-    "undecided": "The interval spans the threshold, or there is no interval, because of fewer than six prompts or of "
-    "equal values without bounds=. Give more prompts, or pin the claim as open by expect='undecided'.",
+    "undecided": "Give more prompts, or pin the claim as open by expect='undecided'.",
 }
 
 
@@ -180,7 +179,7 @@ def _explained(verdict: Verdict, model: str, expect: State) -> str:
         lines.append(f"  control    {verdict.control_effect:.4g}; effect - control {apart}")
     lines.append(f"  prompts    {verdict.n}, {verdict.n_skipped} skipped; p = {verdict.p:.2g}")
     if verdict.reason:
-        lines.append(f"  undecided  because {verdict.reason}")
+        lines.append(f"  because    {verdict.reason}")
     return "\n".join([*lines, _MEND[verdict.state]])
 
 

@@ -170,13 +170,18 @@ def test_unused_records_are_reported_and_an_update_removes_them(project):
     assert "c" in recorded()["test_one"]  # a test that stopped before it came to a record has not given it up
 
 
-def test_equal_values_without_bounds_say_why_they_decide_nothing(project):
+def test_a_claim_without_an_interval_says_why(project):
+    marked = "@pytest.mark.finding(model=ladder)\ndef test_ones(finding):\n"
+    run = project(HEAD + marked + "    finding.check('one', [1.0], above=0.5)\n")
+    run.assert_outcomes(failed=1)
+    run.stdout.fnmatch_lines(["*effect     1, no interval", "*because    an interval needs two units, and there are 1"])
+
+
+def test_an_identity_holds_and_says_what_it_does_not_show(project):
     marked = "@pytest.mark.finding(model=ladder)\ndef test_ones(finding):\n"
     run = project(HEAD + marked + "    finding.check('ones', [1.0] * 9, above=0.5)\n")
-    run.assert_outcomes(failed=1)
-    run.stdout.fnmatch_lines(
-        ["*effect     1, no interval", "*undecided  because all 9 values are equal, and no bounds say *"]
-    )
+    run.assert_outcomes(passed=1)
+    run.stdout.fnmatch_lines("*1 ?1, 1? > 0.5 (n = 9; all 9 values are equal, so that rarer values are unseen)")
 
 
 def test_records_whose_module_is_gone_are_reported_and_an_update_removes_them(project):
@@ -234,7 +239,8 @@ def test_a_claim_fails_the_test_unless_it_comes_out_as_expected(project):
             "  threshold  >= 0.7",
             "  control    0.1; effect - control 0.6, interval 0.* to 0.*",
             "  prompts    20, 0 skipped; p = *",
-            "The interval spans the threshold*. Give more prompts, or pin the claim as open by expect='undecided'.",
+            "  because    the interval spans 0.7",
+            "Give more prompts, or pin the claim as open by expect='undecided'.",
         ]
     )
     run.stdout.fnmatch_lines("The interval lies beyond the threshold: *expect='fails'.")

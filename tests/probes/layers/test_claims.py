@@ -16,8 +16,8 @@ def test_a_ladder_can_lose_or_swap_any_rung(state_of):
     ladder = interp.load(planted.bias_ladder(n_layers=8, a=6.0).model)
     assert state_of(ladder, "robustness.delete") == "holds"
     assert state_of(ladder, "robustness.swap") == "holds"
-    # All rungs are alike: none is worse to lose, so that nothing is shown either way.
-    assert state_of(ladder, "robustness.first_block") == "undecided"
+    # All rungs are alike: the first is not worse to lose than another, to the last bit.
+    assert state_of(ladder, "robustness.first_block") == "fails"
 
 
 def test_a_chain_of_steps_can_not(state_of, planted_texts):
