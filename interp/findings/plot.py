@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Distinguished by words and marks too, not by colour alone.
-_LOOKS = {"holds": (BLUE, "✓"), "fails": (RED, "✗"), "undecided": (GREY, "?"), "skipped": ("white", "–")}
+_LOOKS = {
+    "holds": (BLUE, "✓"),
+    "fails": (RED, "✗"),
+    "undecided": (GREY, "?"),
+    "skipped": ("white", "–"),
+    "error": ("white", "!"),
+}
 
 
 def findings(frame: pd.DataFrame) -> Figure:

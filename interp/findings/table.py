@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import inspect
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,15 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.data.shipped import read_texts
-from interp.errors import InputError, InterpError, UnknownName
+from interp.errors import InputError, UnknownName
 from interp.findings import claim as installed
 from interp.findings import plot
 from interp.findings.claim import Claim
-from interp.findings.verdict import judge
+from interp.findings.row import rows_of
 from interp.frames.schema import Column, Schema, columns
 from interp.model.loading import Source
-from interp.model.subject import Subject
 from interp.runs import registry
 from interp.runs.accessor import concat
 from interp.runs.code import code_digest
@@ -58,13 +54,18 @@ FINDINGS = Schema(
         Column("difference_high", "float", "upper end of the difference's interval", missing=True),
         Column("unit", "str", "what was resampled: prompts, letters, ..."),
         Column("n", "int", "units with a value", low=0),
-        Column("n_skipped", "int", "units without a value", low=0),
-        Column("state", "str", "holds, fails or undecided; skipped if it could not be tested"),
-        Column("reason", "str", "why it was skipped, has no interval or did not survive Holm; else empty"),
+        Column("n_skipped", "int", "units without a value, of prompts also those that gave no rows", low=0),
+        Column(
+            "state", "str", "holds, fails or undecided; skipped if it could not be tested; error if its code failed"
+        ),
+        Column("reason", "str", "why it is not decided, what the interval does not show, and all caveats; else empty"),
+        Column("caveats", "str", "what the probe warned of, and the share of tokens that were cut"),
         Column("note", "str", "how the check differs from the paper"),
         Column("probe", "str", "the probe that measured it"),
         Column("probe_run_id", "str", "run_id of the probe's run; empty if it did not run"),
         Column("data", "str", "the texts and their number; empty for a probe of weights"),
+        Column("data_sha256", "str", "hash of the texts' tokens and prompt numbers; empty for a probe of weights"),
+        Column("n_tokens_cut", "int", "tokens of the texts cut off for the model's context", low=0),
     ),
 )
 
@@ -102,7 +103,8 @@ def findings(
     The interval of the effect over units decides a claim, never the effect alone. The decision stands only if its
     p-value survives Holm's correction across the claims tested on the model in this call. Claims on the same probe,
     texts and parameters share one run. A claim that cannot be tested on a model (no tokenizer, no MLP neurons, too
-    short a context) is "skipped", with the reason.
+    short a context) is "skipped", with the reason; one whose own code fails is an "error", and the others go on. What a
+    probe warns of is shown once and is part of the verdict's reason.
 
     Args:
         models: anything `interp.load` takes, or a list of such.
@@ -133,7 +135,8 @@ def findings(
     if own_texts == []:
         raise InputError("no texts were given; pass at least one, or None for the shipped stories.")
     settings = {"seed": seed, "level": level, "n_resamples": n_resamples, "texts": own_texts}
-    return concat([_of_model(source, chosen, settings, out) for source in sources])
+    shown: set[Any] = set()  # warnings that the user has seen in this call
+    return concat([_of_model(source, chosen, settings, out, shown) for source in sources])
 
 
 def _chosen(claims: str | Claim | Sequence[str | Claim] | None) -> list[Claim]:
@@ -158,7 +161,11 @@ def _ids(pattern: str) -> list[str]:
 
 
 def _of_model(
-    source: Source, chosen: Sequence[Claim], settings: Mapping[str, Any], out: str | Path | None
+    source: Source,
+    chosen: Sequence[Claim],
+    settings: Mapping[str, Any],
+    out: str | Path | None,
+    shown: set[Any],
 ) -> pd.DataFrame:
     parameters = {"claims": {claim.id: claim.digest() for claim in chosen}} | dict(settings)
     run = Run(FINDINGS, source, None, parameters=parameters, seed=settings["seed"])
@@ -175,10 +182,10 @@ def _of_model(
     with progress_bar(len(runs), "run", run.subject.name) as bar:
         for sharing in runs.values():
             bar.set_postfix_str(sharing[0].probe)
-            for claim, row in _rows(run.subject, sharing, settings):
+            for claim, row in rows_of(run.subject, sharing, settings, shown):
                 rows[claim.id] = row
-                # A skipped claim is not kept: the cause may be fixed before the next call.
-                if store is not None and row["state"] != "skipped":
+                # A claim that was not tested is not kept: the cause may be fixed before the next call.
+                if store is not None and row["state"] not in ("skipped", "error"):
                     store.write(pd.DataFrame([row | {"digest": keys[claim.id]}]))
             bar.update()
     return run.frame([_after_holm([rows[claim.id] for claim in chosen], settings["level"])])
@@ -197,95 +204,14 @@ def _code_of(claim: Claim) -> str:
     return code_digest(claim.statistic)
 
 
-def _rows(subject: Subject, claims: Sequence[Claim], settings: Mapping[str, Any]) -> list[tuple[Claim, dict[str, Any]]]:
-    """Return the verdicts of claims that share a run; if it cannot run, the reason."""
-    data = ""
-    try:
-        texts, data = _texts(claims[0], settings["texts"])
-        frame = _measure(subject, claims[0], texts, settings["seed"])
-    except InterpError as error:
-        return [(claim, _skipped(claim, settings["level"], data, str(error))) for claim in claims]
-    return [(claim, _judged(claim, frame, data, settings)) for claim in claims]
-
-
-def _texts(claim: Claim, own: list[str] | None) -> tuple[pd.DataFrame | None, str]:
-    """Return the claim's texts and their name, with only the columns that every probe accepts."""
-    if claim.texts is None:
-        return None, ""
-    if own is not None and claim.texts == "stories":
-        name, table = "your own", _numbered(own)
-    elif isinstance(claim.texts, str):
-        name, table = claim.texts, read_texts(claim.texts)
-    else:
-        name, table = "the claim's own", _numbered(claim.texts)
-    table = table[[column for column in ("prompt_id", "text", "expected") if column in table.columns]]
-    table = table.head(claim.n_texts) if claim.n_texts is not None else table
-    return table, f"{name} ({len(table)})"
-
-
-def _numbered(texts: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame({"prompt_id": range(len(texts)), "text": list(texts)})
-
-
-def _measure(subject: Subject, claim: Claim, texts: pd.DataFrame | None, seed: int) -> pd.DataFrame:
-    function = claim.measure or registry.get(claim.probe).function
-    known = inspect.signature(function).parameters
-    parameters = dict(claim.parameters)
-    for name, value in (("seed", seed), ("truncate", True)):
-        if name in known:
-            parameters.setdefault(name, value)
-    return function(subject, **parameters) if texts is None else function(subject, texts, **parameters)
-
-
-def _judged(claim: Claim, frame: pd.DataFrame, data: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    run_id = str(frame["run_id"].iat[0]) if len(frame) and "run_id" in frame.columns else ""
-    try:
-        measured = claim.statistic(frame)
-        values, control = measured if isinstance(measured, tuple) else (measured, None)
-        against: Any = {claim.comparison.kind: getattr(claim.comparison, claim.comparison.kind)}
-        found = judge(
-            values,
-            control=control,
-            bounds=claim.bounds,
-            level=settings["level"],
-            n_resamples=settings["n_resamples"],
-            seed=settings["seed"],
-            statement=claim.statement,
-            **against,
-        )
-    except InterpError as error:
-        return _skipped(claim, settings["level"], data, str(error)) | {"probe_run_id": run_id}
-    numbers = {name: getattr(found, name) for name in (*_NUMBERS, "n", "n_skipped", "level")}
-    return (
-        _claim_columns(claim)
-        | numbers
-        | {"state": found.state, "reason": found.reason, "probe_run_id": run_id, "data": data}
-    )
-
-
-_NUMBERS = (
-    "effect", "low", "high", "threshold", "p", "control_effect", "difference", "difference_low", "difference_high",
-)  # fmt: skip
-
-
-def _skipped(claim: Claim, level: float, data: str, reason: str) -> dict[str, Any]:
-    numbers = dict.fromkeys(_NUMBERS, float("nan")) | {"n": 0, "n_skipped": 0, "level": level}
-    return _claim_columns(claim) | numbers | {"state": "skipped", "reason": reason, "probe_run_id": "", "data": data}
-
-
-def _claim_columns(claim: Claim) -> dict[str, str]:
-    names = ("statement", "paper", "says", "unit", "note", "probe")
-    facts = {name: re.sub(r"\s+", " ", getattr(claim, name)) for name in names}
-    return facts | {"claim": claim.id, "comparison": str(claim.comparison)}
-
-
 def _after_holm(rows: Sequence[Mapping[str, Any]], level: float) -> dict[str, np.ndarray]:
     """Apply Holm's correction, which may turn a verdict into "undecided", and build the frame's columns."""
     table = pd.DataFrame(list(rows))
     table["p_holm"] = holm(table["p"].to_numpy(dtype=float))
     lost = table["state"].isin(["holds", "fails"]) & ~(table["p_holm"] <= 1 - level)
     n_tested = int(table["p"].notna().sum())
-    table["reason"] = table["reason"].mask(lost, table["state"] + f" alone, not after Holm over {n_tested} claims")
+    alone = table["state"] + f" alone, not after Holm over {n_tested} claims"
+    table["reason"] = table["reason"].mask(lost, alone + table["reason"].map(lambda why: f"; {why}" if why else ""))
     table["state"] = table["state"].mask(lost, "undecided")
     names = [column.name for column in FINDINGS.columns if column.name not in ("model", "run_id")]
     return {name: table[name].to_numpy(dtype=object if FINDINGS[name].kind == "str" else None) for name in names}

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.authoring import Subject
-from interp.findings import Claim, Comparison
+from interp.authoring import ModelError, Subject
+from interp.findings import Claim, Comparison, NotApplicable
 from interp.findings.per_prompt import STORIES, mean_of
 from interp.stats import pseudo_values
 from probes import papers
@@ -24,12 +24,26 @@ UNTRAINED = "random_blocks"
 
 
 def surprisals(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:
-    """Run `subnetwork_surprisal` with the shipped subnetwork, which refuses all models but the one it belongs to."""
-    found = shipped_subnetwork(subject)
+    """Run `subnetwork_surprisal` with the shipped subnetwork, which refuses all models but the one it belongs to.
+
+    Raises:
+        NotApplicable: the model is another one; the message says how to find and test its own subnetwork.
+    """
+    try:
+        found = shipped_subnetwork(subject)
+    except ModelError:
+        raise NotApplicable(_HOW_TO) from None
     untrained = random_model(subject, keep_embeddings=True)
     control = {UNTRAINED: (untrained, shipped_subnetwork(untrained, kind="untrained"))}
     chosen = texts[["prompt_id", "text"]]
     return subnetwork_surprisal(subject, found, chosen, random_models=control, seed=seed, truncate=truncate)
+
+
+_HOW_TO = (
+    "the shipped subnetwork is of the model 'reference'; for yours, count a corpus by bigrams = "
+    "probes.bigram_model(model, corpus), find found = probes.find_subnetwork(model, bigrams, sparsity=10), and call "
+    "probes.subnetwork_surprisal(model, found, texts, bigrams=bigrams), whose frame holds what this claim compares."
+)
 
 
 def _condition(frame: pd.DataFrame, condition: str, control: str = "none") -> pd.DataFrame:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import warnings
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -281,7 +285,11 @@ def test_the_table_says_holds_fails_undecided_and_skipped(toy, subject):
     FINDINGS.validate(frame)
     assert frame["state"].tolist() == ["holds", "fails", "undecided", "skipped", "skipped"]
     assert frame["reason"].tolist()[3:] == ["this model has no such part.", "there is nothing to compare."]
-    assert frame["n"].tolist() == [30, 30, 30, 0, 0] and frame["effect"].tolist()[:3] == pytest.approx([1.0] * 3)
+    assert (
+        frame["n"].tolist() == [30, 30, 30, 0, 0]
+        and frame["reason"].iat[2] == "the interval spans 1"
+        and frame["effect"].tolist()[:3] == pytest.approx([1.0] * 3)
+    )
     assert frame["probe_run_id"].tolist() == ["toyrun"] * 3 + ["", "toyrun"]
     assert toy.calls == ["reference 1.0", "reference nowhere"]  # a run is shared
     assert frame["model"].unique().tolist() == ["reference"] and frame["run_id"].nunique() == 1
@@ -335,9 +343,119 @@ def test_skipped_claims_are_tried_again(toy, subject, tmp_path):
     assert len(toy.calls) == 2
 
 
-def test_a_bug_in_a_claim_is_not_hidden(toy, subject):
-    with pytest.raises(KeyError):
-        findings(subject, [claim_of(toy, "typo", statistic=lambda frame: frame["not_a_column"])])
+def raises(subject):
+    raise ZeroDivisionError("division\nby zero")
+
+
+def test_a_bug_in_a_claim_is_shown_and_stops_no_other(toy, subject, tmp_path):
+    claims = [
+        claim_of(toy, "typo", statistic=lambda frame: frame["not_a_column"]),
+        replace(claim_of(toy, "bug"), measure=raises, parameters={}),
+        replace(claim_of(toy, "no_text"), texts="stories", parameters={"centre": 1.0, "no_such": 2}),
+        claim_of(toy, "two", statistic=lambda frame: (by_prompt(frame), None, None)),
+        claim_of(toy, "text", statistic=lambda frame: "much"),
+        claim_of(toy, "sound"),
+    ]
+    frame = findings(subject, claims, out=tmp_path).set_index("claim")
+    assert frame["state"].to_dict() == {
+        "typo": "error", "bug": "error", "no_text": "error", "two": "error", "text": "skipped", "sound": "holds",
+    }  # fmt: skip
+    assert re.fullmatch(r"KeyError: 'not_a_column' \(.*\.py, line \d+\)", frame.loc["typo", "reason"])
+    assert frame.loc["bug", "reason"].startswith("ZeroDivisionError: division by zero (test_table.py, line ")
+    assert frame.loc["typo", "probe_run_id"] == "toyrun" and frame.loc["bug", "probe_run_id"] == ""
+    frame.reset_index().interp.plot()
+    toy.calls = []
+    assert findings(subject, claims, out=tmp_path)["state"].tolist() == frame["state"].tolist()
+    assert len(toy.calls) == 1  # an error is not kept: the claim may have been mended
+
+
+def test_what_a_probe_warns_of_reaches_every_verdict_of_its_run_and_is_shown_once(toy, subject):
+    def warns(subject, *, steps):
+        warnings.warn(f"{steps} steps\n are too few", stacklevel=1)
+        warnings.warn("numbers are rough", DeprecationWarning, stacklevel=1)
+        return toy.measure(subject, centre=1.0)
+
+    def warns_too(frame):
+        warnings.warn("half of the units are alike", stacklevel=1)
+        return by_prompt(frame)
+
+    first = replace(claim_of(toy, "first"), measure=warns, parameters={"steps": 20})
+    claims = [first, replace(first, id="second", statistic=warns_too, comparison=Comparison(above=1.0))]
+    for _ in range(2):  # Python shows a warning of one line once per session; a verdict needs it every time
+        with warnings.catch_warnings(record=True) as shown:
+            warnings.simplefilter("default")
+            frame = findings([subject, subject], claims)
+        assert Counter(str(one.message) for one in shown if one.category is UserWarning) == {
+            "20 steps\n are too few": 1, "half of the units are alike": 1,
+        }  # fmt: skip
+        assert any(one.category is DeprecationWarning for one in shown)
+        assert frame["caveats"].tolist() == [
+            "20 steps are too few", "20 steps are too few; half of the units are alike",
+        ] * 2  # fmt: skip
+        assert frame["reason"].tolist()[:2] == [
+            "20 steps are too few",
+            "the interval spans 1; 20 steps are too few; half of the units are alike",
+        ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        frame = findings(subject, claims)
+    assert frame["state"].tolist() == ["error"] * 2 and frame["reason"].str.startswith("UserWarning: 20 steps").all()
+
+
+def test_holm_keeps_the_caveats(toy, subject):
+    def warns(subject):
+        warnings.warn("rough", stacklevel=1)
+        return toy.measure(subject, centre=0.25)
+
+    weak = replace(claim_of(toy, "weak"), measure=warns, parameters={})
+    many = [weak, *(claim_of(toy, f"other{index}", centre=0.0) for index in range(20))]
+    with pytest.warns(UserWarning, match="rough"):
+        frame = findings(subject, many)
+    assert frame["reason"].iloc[0] == "holds alone, not after Holm over 21 claims; rough"
+
+
+def test_cut_texts_are_counted_and_said(small_subject):
+    """Of texts three contexts long a model reads a third, and the verdict says so."""
+    model = small_subject("gpt2", "bridge")
+    words = [" ".join(model.token_strings[3 + one : 6 + one]) for one in range(6)]
+    data = model.tokens(words)
+    long = [" ".join([text] * (3 * model.n_ctx)) for text in words]
+
+    def lengths(subject, texts, *, truncate):
+        kept = subject.tokens(texts, truncate=truncate)
+        return pd.DataFrame({"prompt_id": kept.table["prompt_id"], "x": [float(len(ids)) for ids in kept.ids]})
+
+    asked = Claim("cut.long", "s", "p", "s", "toy", by_prompt, Comparison(above=0.0), texts=long, measure=lengths)
+    frame = findings(model, [asked, replace(asked, id="cut.short", texts=words)]).set_index("claim")
+    cut = model.tokens(long, truncate=True)
+    share = cut.n_cut.sum() / (cut.n_cut.sum() + sum(map(len, cut.ids)))
+    said = f"{share:.0%} of the tokens were cut for a context of {model.n_ctx}"
+    assert frame.loc["cut.long", "n_tokens_cut"] == cut.n_cut.sum() > 0 and frame.loc["cut.long", "caveats"] == said
+    assert said in frame.loc["cut.long", "reason"] and frame.loc["cut.long", "data_sha256"] == cut.digest
+    short = frame.loc["cut.short"]
+    assert (short["n_tokens_cut"], short["caveats"], short["data_sha256"]) == (0, "", data.digest)
+
+
+def test_the_digest_of_the_data_is_that_of_the_probes_run(subject):
+    """And a claim about weights has none."""
+    frame = findings(subject, ["lens.late_agreement", "neurons.prediction"], n_resamples=99).set_index("claim")
+    run = frame.interp.runs if "run_id" in frame else {}
+    assert run[frame["run_id"].iat[0]]["probe"] == "findings"
+    probed = interp.runs.accessor._runs[frame.loc["lens.late_agreement", "probe_run_id"]]
+    assert frame.loc["lens.late_agreement", "data_sha256"] == probed["data_sha256"] != ""
+    assert frame.loc["neurons.prediction", "data_sha256"] == ""
+
+
+def test_prompts_without_rows_are_skipped_ones(subject):
+    def some(subject, texts, *, truncate):
+        kept = texts.iloc[::2]
+        return pd.DataFrame({"prompt_id": kept["prompt_id"], "x": [float("nan"), *range(1, len(kept))]})
+
+    asked = Claim(
+        "half.left", "s", "p", "s", "toy", by_prompt, Comparison(above=0.0), texts="prompts", n_texts=40, measure=some
+    )
+    frame = findings(subject, [asked, replace(asked, id="half.rows", unit="letters")])
+    assert frame["n"].tolist() == [19, 19] and frame["n_skipped"].tolist() == [21, 1]
 
 
 def test_several_models_make_a_matrix(toy, small_subject):

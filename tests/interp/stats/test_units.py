@@ -30,7 +30,7 @@ PROMISED = {
 def test_coverage_is_what_it_says(name, n):
     """Without the correction, lognormal data have .81 at 5, .85 at 8 and .88 at 24 units."""
     draw, truth = DISTRIBUTIONS[name]
-    samples = draw(np.random.default_rng(n), (STUDIES, n))
+    samples = draw(np.random.default_rng([n, 7]), (STUDIES, n))
     found = [mean_over_units(sample, level=0.95, n_resamples=299, seed=i) for i, sample in enumerate(samples)]
     above, below = np.mean([one.low > truth for one in found]), np.mean([one.high < truth for one in found])
     # Three standard errors of a share of .87 are .041; NOISE, .027, is that of .95.
