@@ -7,6 +7,7 @@ name that needs it. So a pytest run or a shell completion without a model starts
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from interp.data.shipped import dataset
 from interp.errors import InputError, InterpError, ModelError, NumericalError, TooLong, UnknownName
 from interp.frames.schema import Column, Schema
 from interp.options import options
@@ -36,6 +37,7 @@ __all__ = [
     "TooLong",
     "UnknownName",
     "concat",
+    "dataset",
     "load",
     "options",
     "probe",

@@ -19,7 +19,8 @@ from interp.model.positions import (
     whole_numbers,
 )
 from interp.model.subject import Subject
-from interp.model.tokens import Batch, Texts, Tokens, adds_bos, single_token
+from interp.model.texts.tokenizer import start_ids, start_of_text, text_ids
+from interp.model.tokens import Batch, Texts, Tokens, single_token
 from interp.model.windows import context_windows
 from interp.options import options
 from interp.runs.accessor import concat
@@ -55,7 +56,6 @@ __all__ = [
     "Tokens",
     "TooLong",
     "UnknownName",
-    "adds_bos",
     "at_most",
     "check_positions",
     "code_digest",
@@ -88,8 +88,11 @@ __all__ = [
     "shipped_path",
     "shows_parameters_of",
     "single_token",
+    "start_ids",
+    "start_of_text",
     "summarise_by_prompt",
     "text_dataset_names",
+    "text_ids",
     "whole_frame",
     "whole_numbers",
     "with_concept",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
 from pathlib import Path
 
 import pandas as pd
 
+from interp.data import text_files
 from interp.errors import InputError, UnknownName
 
 _PACKAGE = Path(__file__).parents[1]
@@ -39,23 +40,59 @@ def shipped_path(name: str) -> Path:
     return path
 
 
-def read_texts(name: str) -> pd.DataFrame:
-    """Read a shipped dataset of texts as a frame with a `text` column; its card lists the other columns.
+def dataset(name: str) -> pd.DataFrame:
+    """Read a shipped dataset of texts, to give to a probe as its texts.
 
-    >>> sorted(read_texts("prompts").columns)
-    ['expected', 'group', 'prompt_id', 'text']
+    Where a probe takes texts, a lone string that is the name of a dataset means the dataset too. This form cannot be
+    mistaken for a text, and a list, `["stories"]`, cannot be mistaken for a dataset.
+
+    Args:
+        name: "stories" (300 texts that the shipped model wrote) or "prompts" (120 short texts with the word that is
+            expected next).
+
+    Returns:
+        A frame with one row per text and the columns `prompt_id` and `text`; the dataset's card lists the others.
 
     Raises:
         UnknownName: there is no such dataset, or it holds no texts.
+
+    >>> import interp
+    >>> interp.dataset("prompts")[["text", "expected"]].loc[79].tolist()
+    ['a, b, c, d,', ' e']
+    >>> from interp.probes import top_tokens
+    >>> top_tokens("reference", interp.dataset("stories").head(2), k=1)["prompt_id"].unique().tolist()
+    [0, 1]
     """
     file = shipped_path(name) / f"{name}.jsonl"
     if not file.is_file():
         raise UnknownName("dataset of texts", name, text_dataset_names())
-    return pd.read_json(file, lines=True)
+    return text_files.read_jsonl(file)
+
+
+def dataset_or_text(text: str) -> pd.DataFrame:
+    """Read a lone string: the shipped dataset of that name, or a frame of that one text.
+
+    >>> len(dataset_or_text("prompts")), dataset_or_text("Once upon a time")["text"].tolist()
+    (120, ['Once upon a time'])
+
+    Raises:
+        UnknownName: it is nearly the name of a dataset.
+    """
+    names = text_dataset_names()
+    if text in names:
+        return read_texts(text)
+    if difflib.get_close_matches(text.strip().casefold(), names, n=1, cutoff=0.8):
+        raise UnknownName("dataset", text, names, "Put it in a list to mean the text.")
+    return pd.DataFrame({"text": [text]})
+
+
+read_texts = dataset
 
 
 def read_data(data: str) -> pd.DataFrame:
     """Read texts by the name of a shipped dataset or from a file: .txt (one text per line), .jsonl, .csv or .parquet.
+
+    Texts are taken as they are: "NA" and "007" stay words, and only a newline ends a line.
 
     Raises:
         UnknownName: `data` is neither a shipped dataset nor a file.
@@ -66,28 +103,19 @@ def read_data(data: str) -> pd.DataFrame:
     path = Path(data)
     if not path.is_file():
         raise UnknownName("dataset", data, text_dataset_names(), "Or give a .txt, .jsonl, .csv or .parquet file.")
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {
-        ".txt": _read_lines,
-        ".jsonl": lambda file: pd.read_json(file, lines=True, dtype={"text": str}),  # "1984" is a text here
-        ".csv": lambda file: pd.read_csv(file, dtype={"text": str}),
-        ".parquet": pd.read_parquet,
-    }
-    if path.suffix not in readers:
+    kind = path.suffix.lower()
+    if kind not in text_files.READERS:
         raise InputError(f"cannot read {data!r}: give a .txt, .jsonl, .csv or .parquet file.")
     try:
-        frame = readers[path.suffix](path)
+        frame = text_files.READERS[kind](path)
     except (OSError, ValueError) as error:  # of pandas and pyarrow too: all their errors of parsing are ValueErrors
-        raise InputError(f"cannot read {data!r} as {path.suffix}: {' '.join(str(error).split())}") from error
+        raise InputError(f"cannot read {data!r} as {kind}: {' '.join(str(error).split())}") from error
     if "text" not in frame.columns:
         raise InputError(f"{data!r} has no column 'text', only {list(frame.columns)}; rename the one with the texts.")
     for row, text in enumerate(frame["text"]):
-        if not isinstance(text, str):
+        if not isinstance(text, str) or not text:
             raise InputError(f"{data!r} has no text in row {row} but {text!r}; fill it in or take the row out.")
     return frame
-
-
-def _read_lines(file: Path) -> pd.DataFrame:
-    return pd.DataFrame({"text": [line for line in file.read_text("utf-8").splitlines() if line.strip()]})
 
 
 def text_dataset_names() -> list[str]:

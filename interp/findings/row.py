@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from interp.data.shipped import read_texts
-from interp.errors import InterpError
+from interp.errors import InterpError, TooLong
 from interp.findings.caveats import Caveats
 from interp.findings.claim import Claim
 from interp.findings.verdict import judge
@@ -152,12 +152,14 @@ def _judged(
 def _untested(claim: Claim, level: float, data: _Data, warned: Sequence[str], error: Exception) -> dict[str, Any]:
     """Return the row of a claim that was refused for the model, or whose code raised anything else."""
     refused = isinstance(error, InterpError)
+    # Prompts are numbered within texts that the user may never have given: name them.
+    said = f"of {data.name}: {error}" if isinstance(error, TooLong) else str(error)
     n_skipped = data.n_prompts if claim.unit == "prompts" else 0
     numbers = dict.fromkeys(_NUMBERS, float("nan")) | {"n": 0, "n_skipped": n_skipped, "level": level}
     return (
         _claim_columns(claim)
         | numbers
-        | {"state": "skipped" if refused else "error", "reason": str(error) if refused else _place_of(error)}
+        | {"state": "skipped" if refused else "error", "reason": said if refused else _place_of(error)}
         | {"caveats": "; ".join(warned), "probe_run_id": ""}
         | data.columns()
     )

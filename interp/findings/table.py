@@ -18,6 +18,8 @@ from interp.findings.claim import Claim
 from interp.findings.row import rows_of
 from interp.frames.schema import Column, Schema, columns
 from interp.model.loading import Source
+from interp.model.texts.forms import frame_of_texts
+from interp.model.tokens import Texts
 from interp.runs import registry
 from interp.runs.accessor import concat
 from interp.runs.code import code_digest
@@ -92,7 +94,7 @@ def findings(
     models: Source | Sequence[Source],
     claims: str | Claim | Sequence[str | Claim] | None = None,
     *,
-    texts: Sequence[str] | None = None,
+    texts: Texts | None = None,
     seed: int = 0,
     level: float = 0.95,
     n_resamples: int = 9999,
@@ -109,7 +111,8 @@ def findings(
     Args:
         models: anything `interp.load` takes, or a list of such.
         claims: claims or their ids, in which `*` matches anything: "robustness.*". None takes all installed ones.
-        texts: used in place of the shipped stories, which the shipped model wrote itself.
+        texts: used in place of the shipped stories, which the shipped model wrote itself: in any form that a probe
+            takes, except token ids.
         seed: of the bootstrap, and of every probe that takes one.
         level: of the intervals.
         n_resamples: bootstrap draws.
@@ -131,9 +134,7 @@ def findings(
     if not sources:
         raise InputError("no models were given; pass at least one.")
     check_resampling(level, n_resamples, least=99)
-    own_texts = None if texts is None else [texts] if isinstance(texts, str) else list(texts)
-    if own_texts == []:
-        raise InputError("no texts were given; pass at least one, or None for the shipped stories.")
+    own_texts = None if texts is None else frame_of_texts(texts)["text"].tolist()
     settings = {"seed": seed, "level": level, "n_resamples": n_resamples, "texts": own_texts}
     shown: set[Any] = set()  # warnings that the user has seen in this call
     return concat([_of_model(source, chosen, settings, out, shown) for source in sources])

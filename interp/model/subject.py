@@ -18,6 +18,7 @@ from interp.model.generation import Generating, continuation, continue_prompts
 from interp.model.readout import Readout, reader
 from interp.model.sites import Edit, Site, SiteName, editing
 from interp.model.tape import Tape
+from interp.model.texts.tokenizer import check_tokenizer
 from interp.model.tokens import Texts, Tokens, token_strings, tokenise
 from interp.model.verification import verify
 from interp.model.weights import WeightMatrix, version
@@ -47,6 +48,7 @@ class Subject:
         self.n_layers, self.n_heads = facts.n_layers, facts.n_heads
         self.d_model, self.d_mlp = facts.d_model, facts.d_mlp
         self.d_vocab, self.n_ctx = facts.d_vocab, facts.n_ctx
+        check_tokenizer(self.tokenizer, self.d_vocab, self.name)
         self._weights = [weight for _, weight in backend.named_weights()]
         self._loaded = self._weight_versions()
         self._verified = False
@@ -137,7 +139,7 @@ class Subject:
             raise InputError(f"layer {layer} is not in {self.name!r}: layers run from 0 to {last} here.")
         return layer
 
-    def tokens(self, texts: Texts, *, bos: bool | None = None, truncate: bool = False) -> Tokens:
+    def tokens(self, texts: Texts, *, bos: bool | None = None, truncate: bool | None = False) -> Tokens:
         """Tokenise texts for this model; see `interp.model.tokens.tokenise`."""
         return tokenise(texts, self.tokenizer, n_ctx=self.n_ctx, d_vocab=self.d_vocab, bos=bos, truncate=truncate)
 
@@ -229,7 +231,7 @@ class Subject:
             InputError: a text cannot be used, or the temperature is below 0.
         """
         texts = [text] if isinstance(text, str) else text
-        prompts = self.tokens(texts, bos=bos).ids
+        prompts = self.tokens(texts, bos=bos, truncate=None).ids
         ids = self.continue_ids(prompts, max_new_tokens, temperature=temperature, seed=seed)
         added = [continuation(self.tokenizer, *pair) for pair in zip(prompts, ids, strict=True)]
         whole = [one + new for one, new in zip(texts, added, strict=True)]

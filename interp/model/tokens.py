@@ -1,9 +1,9 @@
-"""Tokenisation: texts to token ids with at most one start-of-text token, and batches padded on the right."""
+"""Tokenisation: texts to token ids with at most one start, and batches padded on the right."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,14 +12,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.data.shipped import read_texts, text_dataset_names
 from interp.errors import InputError, TooLong
+from interp.model.texts.forms import Prompts, prompts, shown
+from interp.model.texts.tokenizer import chosen_start, text_ids
 
-_ID_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-
-Texts: TypeAlias = "str | Sequence[str] | pd.DataFrame | Tensor | Tokens"
-"""The input of every probe: a text, texts, a frame with a `text` column, token ids, a shipped dataset's name, or the
-result of `Subject.tokens`, which sets how texts are tokenised: `subject.tokens(texts, bos=False)`."""
+Texts: TypeAlias = (
+    "str | Sequence[str] | pd.DataFrame | Tensor | np.ndarray | Sequence[int] | Sequence[Sequence[int]] "
+    "| Mapping[str, Any] | Tokens"
+)
+"""The input of every probe: a text, texts, a frame with a `text` column, a shipped dataset's name, token ids (an array,
+or lists of different lengths), a tokenizer's output without its padding, or the result of `Subject.tokens`, which sets
+how texts are tokenised: `subject.tokens(texts, bos=False)`."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Tokens:
     Attributes:
         ids: one int64 tensor [pos] per prompt, on the CPU.
         table: one row per prompt: `prompt_id`, then the other columns of the user's frame except `text`.
-        bos: True if position 0 is the start-of-text token; None if the user gave ids.
+        bos: True if texts begin with the tokenizer's start, mostly one start-of-text token; None if the user gave ids.
         n_cut: tokens cut off per prompt (`truncate=True`), int64 [n_prompts].
     """
 
@@ -82,56 +85,57 @@ class Tokens:
 
 
 def tokenise(
-    texts: Texts, tokenizer: Any, *, n_ctx: int, d_vocab: int, bos: bool | None = None, truncate: bool = False
+    texts: Texts, tokenizer: Any, *, n_ctx: int, d_vocab: int, bos: bool | None = None, truncate: bool | None = False
 ) -> Tokens:
     """Convert texts or token ids to `Tokens`.
 
+    Settings of the tokenizer for padding and truncation have no effect, and an end token that it appends is left out.
+
     Args:
-        texts: see `Texts`. The name of a shipped dataset means that dataset; put it in a list to mean the word.
+        texts: see `Texts`. The name of a shipped dataset means that dataset, as `interp.dataset` returns it; put it in
+            a list to mean the word.
         tokenizer: a Hugging Face tokenizer, or None if `texts` are ids.
         n_ctx: the longest prompt the model takes, in tokens.
         d_vocab: size of the vocabulary; ids must be below it.
-        bos: True puts exactly one start-of-text token first, False none; None follows the model's own tokenizer.
+        bos: None begins texts as the model's own tokenizer does: with its start-of-text token, with several tokens such
+            as `[gMASK]<sop>`, or with none. True is the same, but puts the start-of-text token first if the tokenizer
+            adds nothing by itself. False adds nothing. A text that spells the start itself does not get a second one.
             It cannot be changed if `texts` are tokens already.
         truncate: cut texts longer than the context instead of refusing them; the number of cut tokens is recorded.
+            None refuses them too, and is for a caller without an argument `truncate`, which the error then leaves out.
 
     Raises:
         InputError: no texts, an empty text, ids outside the vocabulary, no tokenizer or no start-of-text token.
         TooLong: a prompt is longer than `n_ctx`.
     """
     if isinstance(texts, Tokens):
-        ids, table, bos = _given_tokens(texts, d_vocab, bos)
-    elif isinstance(texts, Tensor):
-        ids, table, bos = _given_ids(texts, d_vocab, bos)
+        if bos is not None and bos != texts.bos:
+            raise InputError(f"bos={bos} cannot be applied to tokens; pass it to Subject.tokens, which makes them.")
+        ids, table, bos = texts.ids, texts.table, texts.bos
+        _check_ids([one.tolist() for one in ids], Prompts(table), None, d_vocab)
     else:
-        strings, table = _strings(texts)
-        if tokenizer is None:
+        given = prompts(texts)
+        table = given.table
+        rows = given.ids
+        if rows is None:
+            rows, bos = _encode(given, tokenizer, bos)
+        elif bos is not None:
             raise InputError(
-                "this model came without a tokenizer: pass token ids as a tensor, or load it with tokenizer=."
+                "bos= has no meaning for token ids: put the start-of-text token into them, or leave it out."
             )
-        bos = adds_bos(tokenizer) if bos is None else bos
-        ids = _encode(strings, tokenizer, bos)
+        _check_ids(rows, given, tokenizer, d_vocab)
+        ids = [torch.tensor(row, dtype=torch.long) for row in rows]
     for number, prompt in zip(table["prompt_id"], ids, strict=True):
         if len(prompt) > n_ctx and not truncate:
+            advice = "shorten it." if truncate is None else "shorten it, or pass truncate=True to cut its end."
             raise TooLong(
                 f"prompt {number} has {len(prompt)} tokens, {len(prompt) - n_ctx} more than the context of {n_ctx}; "
-                "shorten it, or pass truncate=True to cut its end."
+                f"{advice}"
             )
     n_cut = np.array([max(0, len(prompt) - n_ctx) for prompt in ids], dtype=np.int64)
     if isinstance(texts, Tokens):
         n_cut += texts.n_cut
     return Tokens([prompt[:n_ctx] for prompt in ids], table, bos, n_cut)
-
-
-def adds_bos(tokenizer: Any) -> bool:
-    """Return True if the tokenizer begins every text with its start-of-text token by default."""
-    if tokenizer.bos_token_id is None:
-        return False
-    try:
-        first = tokenizer("a")["input_ids"][:1]  # not "": one token there could be a start or, with the same id, an end
-    except Exception:  # a word tokenizer without the word "a"
-        first = tokenizer("")["input_ids"][:1]
-    return bool(first == [tokenizer.bos_token_id])
 
 
 def token_strings(tokenizer: Any, d_vocab: int) -> np.ndarray:
@@ -164,7 +168,7 @@ def single_token(text: str, tokenizer: Any) -> int:
         raise InputError(f"this model came without a tokenizer: give {text!r} as a token id.")
     if not isinstance(text, str):
         raise InputError(f"a token is a text or an integer id, not {text!r}.")
-    ids = _pieces([text], tokenizer)[0]
+    ids = text_ids([text], tokenizer)[0]
     if len(ids) != 1:
         pieces = [tokenizer.decode([index]) for index in ids]
         near = " Most words begin with a space." if text[:1].strip() else ""
@@ -174,81 +178,29 @@ def single_token(text: str, tokenizer: Any) -> int:
     return int(ids[0])
 
 
-def _strings(texts: str | Sequence[str] | pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
-    if isinstance(texts, str):
-        texts = read_texts(texts) if texts in text_dataset_names() else [texts]
-    if isinstance(texts, pd.DataFrame):
-        if "text" not in texts.columns:
-            raise InputError(
-                f"the frame has no column 'text', only {list(texts.columns)}; rename the one with the texts."
-            )
-        strings = texts["text"].tolist()
-        table = texts.drop(columns="text").reset_index(drop=True)
-    else:
-        if not isinstance(texts, Iterable):
-            raise InputError(f"texts are a str, a list of them, a DataFrame or a tensor, not {type(texts).__name__}.")
-        strings = list(texts)
-        table = pd.DataFrame(index=range(len(strings)))
-    if not strings:
-        raise InputError("no texts were given; pass at least one.")
-    for number, text in enumerate(strings):
-        if not isinstance(text, str):
-            raise InputError(f"text {number} is {type(text).__name__}, not str; give strings.")
-        if not text:
-            raise InputError(f"text {number} is empty; give it at least one token.")
-    return strings, _numbered(table)
-
-
-def _numbered(table: pd.DataFrame) -> pd.DataFrame:
-    if "prompt_id" not in table.columns:
-        table.insert(0, "prompt_id", np.arange(len(table)))
-    given = table["prompt_id"]
-    if not pd.api.types.is_integer_dtype(given) or given.hasnans or not given.is_unique:
-        raise InputError("the frame's column 'prompt_id' must hold distinct integers.")
-    table["prompt_id"] = given.astype(np.int64)
-    return table
-
-
-def _encode(strings: list[str], tokenizer: Any, bos: bool) -> list[Tensor]:
-    if bos and tokenizer.bos_token_id is None:
-        raise InputError("bos=True, but this model's tokenizer has no start-of-text token; pass bos=False.")
-    start = [tokenizer.bos_token_id] if bos else []
-    # A text that already begins with the start token does not get a second one.
-    prompts = [ids if ids[:1] == start else start + ids for ids in _pieces(strings, tokenizer)]
-    for number, ids in enumerate(prompts):
+def _encode(given: Prompts, tokenizer: Any, bos: bool | None) -> tuple[list[list[int]], bool]:
+    """Return the ids of texts, and whether they begin with a start."""
+    if tokenizer is None:
+        raise InputError("this model came without a tokenizer: pass token ids, or load it with tokenizer=.")
+    texts = given.texts or []
+    start = chosen_start(tokenizer, bos)
+    # A text that already begins with the start does not get a second one.
+    rows = [ids if ids[: len(start)] == start else start + ids for ids in text_ids(texts, tokenizer)]
+    for number, text, ids in zip(given.numbers, texts, rows, strict=True):
         if not ids:
-            raise InputError(f"text {number}, {strings[number]!r}, has no tokens under this tokenizer; leave it out.")
-    return [torch.tensor(ids, dtype=torch.long) for ids in prompts]
+            raise InputError(f"text {number}, {shown(text)}, has no tokens under this tokenizer; leave it out.")
+    return rows, bool(start)
 
 
-def _pieces(strings: list[str], tokenizer: Any) -> list[list[int]]:
-    """Return the ids of texts without special tokens."""
-    try:
-        encoded = tokenizer(strings, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-    except Exception as error:  # the tokenizers library raises a bare Exception for a word it cannot encode
-        shown = strings if len(strings) == 1 else "these texts"
-        raise InputError(f"the model's tokenizer cannot read {shown}: {str(error).rstrip('.')}.") from error
-    return [list(ids) for ids in encoded]
-
-
-def _given_tokens(tokens: Tokens, d_vocab: int, bos: bool | None) -> tuple[list[Tensor], pd.DataFrame, bool | None]:
-    if bos is not None and bos != tokens.bos:
-        raise InputError(f"bos={bos} cannot be applied to tokens; pass it to Subject.tokens, which makes them.")
-    largest = max(int(ids.max()) for ids in tokens.ids)
-    if largest >= d_vocab:
-        raise InputError(
-            f"token id {largest} is not in this model's vocabulary of {d_vocab}: these are tokens of another model."
-        )
-    return tokens.ids, tokens.table, tokens.bos
-
-
-def _given_ids(ids: Tensor, d_vocab: int, bos: bool | None) -> tuple[list[Tensor], pd.DataFrame, None]:
-    if bos is not None:
-        raise InputError("bos= has no meaning for token ids: put the start-of-text token into them, or leave it out.")
-    if ids.ndim not in (1, 2) or ids.numel() == 0 or ids.dtype not in _ID_DTYPES:
-        raise InputError(f"token ids must be integers [pos] or [prompt, pos], not {ids.dtype} {list(ids.shape)}.")
-    ids = ids.detach().cpu().long()
-    if int(ids.min()) < 0 or int(ids.max()) >= d_vocab:
-        raise InputError(f"token ids run from {int(ids.min())} to {int(ids.max())}; the vocabulary has {d_vocab}.")
-    prompts = list(ids.reshape(-1, ids.shape[-1]))
-    return prompts, _numbered(pd.DataFrame(index=range(len(prompts)))), None
+def _check_ids(rows: Sequence[Sequence[int]], given: Prompts, tokenizer: Any, d_vocab: int) -> None:
+    """Refuse a token that is not in the model's vocabulary; the message names it and where it is."""
+    for place, (number, row) in enumerate(zip(given.numbers, rows, strict=True)):
+        if min(row) >= 0 and max(row) < d_vocab:
+            continue
+        wrong = next(index for index in row if not 0 <= index < d_vocab)
+        where, what, mend = f"prompt {number}", f"id {wrong}", f"give ids from 0 to {d_vocab - 1}"
+        if given.texts is not None:
+            where = f"text {number}, {shown(given.texts[place])},"
+            what = f"{tokenizer.convert_ids_to_tokens(wrong)!r} (id {wrong})"
+            mend = "leave it out, or load the model whose tokenizer this is"
+        raise InputError(f"{where} holds the token {what}, but this model's vocabulary has {d_vocab}; {mend}.")

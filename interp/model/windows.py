@@ -9,13 +9,14 @@ import pandas as pd
 import torch
 
 from interp.model.subject import Subject
+from interp.model.texts.tokenizer import start_of_text
 from interp.model.tokens import Texts, Tokens, tokenise
 
 
 def context_windows(subject: Subject, texts: Texts, *, bos: bool | None = None) -> Tokens:
     """Tokenise texts, and cut those longer than the context into windows of the context.
 
-    Each window begins with the start-of-text token if its text does; the last one may be shorter. The windows are
+    Each window begins with the tokenizer's start if its text does; the last one may be shorter. The windows are
     numbered anew, as they are not the user's prompts. If all texts fit, the result is that of `Subject.tokens`.
 
     Args:
@@ -33,9 +34,11 @@ def context_windows(subject: Subject, texts: Texts, *, bos: bool | None = None) 
     whole = tokenise(texts, subject.tokenizer, n_ctx=sys.maxsize, d_vocab=subject.d_vocab, bos=bos)
     if all(len(ids) <= subject.n_ctx for ids in whole.ids):
         return whole
+    n_start = len(start_of_text(subject.tokenizer)) if whole.bos else 0
     windows = []
     for ids in whole.ids:
-        start, text = (ids[:1], ids[1:]) if whole.bos and len(ids) > 1 else (ids[:0], ids)
+        n = n_start if len(ids) > n_start else 0
+        start, text = ids[:n], ids[n:]
         windows += [torch.cat([start, part]) for part in torch.split(text, max(1, subject.n_ctx - len(start)))]
     table = pd.DataFrame({"prompt_id": np.arange(len(windows))})
     return Tokens(windows, table, whole.bos, np.zeros(len(windows), dtype=np.int64))

@@ -107,10 +107,12 @@ def read_texts_of(data: Any, n: int | None, beside: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
+    from interp.model.texts.forms import frame_of_texts
+
     if isinstance(data, str):
         frame = read_data(str(beside / data) if (beside / data).is_file() else data)
     else:
-        frame = data.copy() if isinstance(data, pd.DataFrame) else pd.DataFrame({"text": list(data)})
+        frame = data.copy() if isinstance(data, pd.DataFrame) else frame_of_texts(data)
     if n is not None and len(frame) < n:
         raise InputError(f"n={n}, but {data!r} has {len(frame)} texts; lower n.")
     return frame if n is None else frame.head(n)

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.data.shipped import read_texts, text_dataset_names
 from interp.data.writing import written
 from interp.errors import InputError, InterpError
 from interp.model.loading import Source, load
 from interp.model.subject import Subject
+from interp.model.texts.forms import frame_of_texts
+from interp.model.tokens import Texts
 from interp.runs import registry
 from interp.runs.code import code_digest
 from interp.runs.progress import progress_bar
@@ -81,23 +82,18 @@ def run_every_probe(
             bar.update()
 
 
-def some_texts(texts: str | Sequence[str] | pd.DataFrame, n: int) -> pd.DataFrame:
+def some_texts(texts: Texts, n: int) -> pd.DataFrame:
     """Return at most `n` texts at even distances, so that each group of a sorted dataset is represented.
 
     >>> some_texts("prompts", 3)["prompt_id"].tolist()
     [0, 60, 119]
 
     Raises:
-        InputError: there are no texts, or `n` is below 1.
+        InputError: there are no texts or they cannot be used, or `n` is below 1.
     """
     if n < 1:
         raise InputError(f"n_prompts={n}: give at least 1.")
-    if isinstance(texts, str):
-        table = read_texts(texts) if texts in text_dataset_names() else pd.DataFrame({"text": [texts]})
-    else:
-        table = texts if isinstance(texts, pd.DataFrame) else pd.DataFrame({"text": list(texts)})
-    if table.empty or "text" not in table.columns:
-        raise InputError("there are no texts: give at least one, or a frame with a column 'text'.")
+    table = frame_of_texts(texts)
     places = np.linspace(0, len(table) - 1, min(n, len(table))).round().astype(int)
     return table.iloc[places].reset_index(drop=True)
 

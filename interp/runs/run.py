@@ -37,7 +37,8 @@ class Run:
         source: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes; None for a probe that reads weights only.
         parameters: the probe's own arguments that decide the numbers.
-        truncate: cut texts longer than the context instead of refusing them.
+        truncate: cut texts longer than the context instead of refusing them; None, the default, is for a probe without
+            such an argument.
         seed: of the probe's random choices, if it makes any.
         out: a folder where finished rows are kept as Parquet; an interrupted run resumes there.
     """
@@ -49,7 +50,7 @@ class Run:
         texts: Texts | None,
         *,
         parameters: Mapping[str, Any],
-        truncate: bool = False,
+        truncate: bool | None = None,
         seed: int | None = None,
         out: str | Path | None = None,
     ) -> None:

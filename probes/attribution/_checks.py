@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from interp.authoring import InputError, Subject, whole_numbers
+from interp.authoring import InputError, Subject, start_of_text, whole_numbers
 
 
 def free_positions(subject: Subject, ids: np.ndarray, *, protect_bos: bool) -> np.ndarray:
-    """Return the positions that may be replaced, bool [pos]: all, or all but a start-of-text token at position 0."""
+    """Return the positions that may be replaced, bool [pos]: all, or all but the start of the text."""
     free = np.ones(len(ids), dtype=bool)
-    bos = getattr(subject.tokenizer, "bos_token_id", None)
-    free[0] = not (protect_bos and bos is not None and ids[0] == bos)
+    start = start_of_text(subject.tokenizer)
+    if protect_bos and ids[: len(start)].tolist() == start:
+        free[: len(start)] = False
     return free
 
 

@@ -234,7 +234,10 @@ def _continuations(subject: Subject, tokens: Tokens, given: Continuation) -> lis
         _check_lengths(subject, tokens, [n] * len(tokens))
         return _greedy(subject, tokens, n)
     texts = [given] if isinstance(given, str) else given
-    ids = subject.tokens(texts, bos=None if isinstance(texts, Tensor) else False).ids
+    tokenised = subject.tokens(texts, bos=None if isinstance(texts, Tensor) else False, truncate=True)
+    if tokenised.n_cut.any():
+        raise TooLong(f"a continuation is longer than the context of {subject.n_ctx} tokens; shorten it.")
+    ids = tokenised.ids
     if len(ids) == 1:
         ids = ids * len(tokens)
     if len(ids) != len(tokens):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.authoring import InputError, Subject, options, whole_numbers
+from interp.authoring import InputError, Subject, options, start_of_text, whole_numbers
 from interp.model.tape import Tape
 
 Where: TypeAlias = Literal["embedding", "unembedding"]
@@ -43,14 +43,14 @@ def token_vectors(subject: Subject, ids: np.ndarray, where: Where, layers: list[
 
 
 def single_token_residuals(subject: Subject, ids: np.ndarray, layers: Sequence[int]) -> Tensor:
-    """Return the residual of each token alone after the start-of-text token, float32 [layer, n, d_model].
+    """Return the residual of each token alone after the start of a text, float32 [layer, n, d_model].
 
-    A model without a start-of-text token reads the token alone. The result is on the CPU.
+    The start is what the tokenizer begins texts with, else its start-of-text token; a model with neither reads the
+    token alone. The result is on the CPU.
     """
-    start = None if subject.tokenizer is None else subject.tokenizer.bos_token_id
-    prompts = torch.from_numpy(ids)[:, None]
-    if start is not None:
-        prompts = torch.cat([torch.full_like(prompts, start), prompts], dim=1)
+    start = start_of_text(subject.tokenizer)
+    tokens = torch.from_numpy(ids)[:, None]
+    prompts = torch.cat([torch.tensor(start, dtype=torch.long).expand(len(ids), -1), tokens], dim=1)
     found = torch.empty(len(layers), len(ids), subject.d_model)
 
     def program(tape: Tape) -> Tensor:

@@ -24,6 +24,7 @@ from interp.authoring import (
     Schema,
     Source,
     Subject,
+    TooLong,
     columns,
     probe,
     whole_numbers,
@@ -229,7 +230,13 @@ def _score(subject: Subject, questions: Sequence[_Question]) -> np.ndarray:
     the sum begins where the candidates' tokens first differ.
     """
     texts = [question.prompt + candidate for question in questions for candidate in question.candidates]
-    tokens = subject.tokens(texts)
+    tokens = subject.tokens(texts, truncate=True)
+    if tokens.n_cut.any():
+        longest = max(len(ids) + cut for ids, cut in zip(tokens.ids, tokens.n_cut, strict=True))
+        raise TooLong(
+            f"a question has {longest} tokens with its examples, more than the context of {subject.n_ctx}; "
+            "give fewer shots, or shorter words."
+        )
     n_candidates = len(questions[0].candidates)
     starts = torch.tensor([
         _shared(tokens.ids[place : place + n_candidates])

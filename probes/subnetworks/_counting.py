@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from interp.authoring import InputError, Subject, UnknownName, adds_bos, read_texts, text_dataset_names
+from interp.authoring import InputError, Subject, UnknownName, read_texts, start_ids, text_dataset_names, text_ids
 
 _PIECE = 1 << 20  # characters tokenised at once
 _PENDING = 1 << 22  # pairs collected before they are added up
@@ -45,7 +45,7 @@ def _pieces_of(text: Any) -> Iterator[str]:
 
 def _pieces_of_file(path: Path) -> Iterator[str]:
     """Yield whole lines, about a million characters at a time."""
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         while lines := file.readlines(_PIECE):
             yield "".join(lines)
 
@@ -58,8 +58,8 @@ def counted_texts(documents: Iterable[Iterable[str]], subject: Subject) -> spars
     """
     if subject.tokenizer is None:
         raise InputError("this model came without a tokenizer; pass token ids, or load it with tokenizer=.")
-    start = [subject.tokenizer.bos_token_id] if adds_bos(subject.tokenizer) else []
-    return _summed(_pairs_of_documents(documents, subject.tokenizer, start), subject.d_vocab)
+    pairs = _pairs_of_documents(documents, subject.tokenizer, start_ids(subject.tokenizer))
+    return _summed(pairs, subject.d_vocab)
 
 
 def counted_ids(prompts: Iterable[Tensor], d_vocab: int) -> sparse.csr_array:
@@ -74,8 +74,7 @@ def _pairs_of_documents(
     for pieces in documents:
         last = start
         for piece in pieces:
-            ids = tokenizer(piece, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-            joined = np.array([*last, *ids], dtype=np.int64)
+            joined = np.array([*last, *text_ids([piece], tokenizer)[0]], dtype=np.int64)
             yield joined[:-1], joined[1:]
             last = joined[-1:].tolist()
 

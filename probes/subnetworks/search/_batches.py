@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -23,11 +24,12 @@ class Contexts(Protocol):
 class DrawnContexts:
     """Endless sequences drawn from a bigram model: they have its frequencies, and only the current token matters.
 
-    The first token of each is `first`; if that is None, it is drawn from the unigram distribution.
+    Each begins with the tokens of `start`; if there are none, its first token is drawn from the unigram distribution.
     """
 
-    def __init__(self, bigrams: BigramModel, shape: tuple[int, int], *, first: int | None, seed: int) -> None:
-        self._bigrams, self._shape, self._first, self._seed = bigrams, shape, first, seed
+    def __init__(self, bigrams: BigramModel, shape: tuple[int, int], *, start: Sequence[int], seed: int) -> None:
+        self._bigrams, self._shape, self._seed = bigrams, shape, seed
+        self._start = list(start[: shape[1]])
         self._cumulated = np.concatenate([[0.0], np.cumsum(bigrams.seen.data)])
         self._unigram = np.cumsum(bigrams.unigram_probs)
 
@@ -36,9 +38,9 @@ class DrawnContexts:
         generator = np.random.default_rng([self._seed, step + 1])
         n, length = self._shape
         ids = np.empty((n, length), dtype=np.int64)
-        first = self._by_unigram(generator.random(n))
-        ids[:, 0] = first if self._first is None else self._first
-        for pos in range(1, length):
+        ids[:, 0] = self._by_unigram(generator.random(n))
+        ids[:, : len(self._start)] = self._start
+        for pos in range(max(1, len(self._start)), length):
             ids[:, pos] = self._following(ids[:, pos - 1], generator.random(n), generator.random(n))
         return torch.from_numpy(ids)
 

@@ -24,11 +24,11 @@ from interp.authoring import (
     Subject,
     Texts,
     UnknownName,
-    adds_bos,
     context_windows,
     load,
     progress_bar,
     run_id,
+    start_ids,
 )
 from probes.subnetworks.bigram_model import BigramModel
 from probes.subnetworks.search._batches import Contexts, DrawnContexts, TextContexts
@@ -154,7 +154,7 @@ def find_subnetwork(
     def contexts(attempt: int) -> Contexts:
         if tokens is not None:
             return TextContexts(tokens, shape, seed=seed + attempt)
-        return DrawnContexts(bigrams, shape, first=_first_token(loaded, bigrams), seed=seed + attempt)
+        return DrawnContexts(bigrams, shape, start=_start(loaded, bigrams), seed=seed + attempt)
 
     contexts(0)  # refuses texts that are too short before anything is trained
     found: dict[float, Subnetwork] = {}
@@ -215,11 +215,10 @@ def _target(subject: Subject, bigrams: BigramModel, target: TargetName | Distrib
     return BigramTarget(bigrams, subject.device, unigram=target == "unigram"), target
 
 
-def _first_token(subject: Subject, bigrams: BigramModel) -> int | None:
-    """Return the start-of-text token, if the model's tokenizer adds one and the bigrams have it."""
-    tokenizer = subject.tokenizer
-    first = tokenizer.bos_token_id if tokenizer is not None and adds_bos(tokenizer) else None
-    return first if first is not None and first < bigrams.d_vocab else None
+def _start(subject: Subject, bigrams: BigramModel) -> list[int]:
+    """Return the tokens with which the model's tokenizer begins texts, if the bigrams have them."""
+    start = start_ids(subject.tokenizer)
+    return start if all(index < bigrams.d_vocab for index in start) else []
 
 
 def _checkpoint(out: str | Path | None, run_id: str) -> Path | None:

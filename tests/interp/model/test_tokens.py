@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerFast
 from interp.data.shipped import read_texts
 from interp.errors import InputError, TooLong
 from interp.model.positions import check_positions, select_positions
-from interp.model.tokens import Batch, Tokens, adds_bos, single_token, token_strings, tokenise
+from interp.model.texts.tokenizer import start_ids
+from interp.model.tokens import Batch, Tokens, single_token, token_strings, tokenise
 from interp.planted import word_tokenizer
 from probes import logit_lens
 
@@ -74,7 +75,7 @@ WORDS = word_tokenizer(6)
 
 def test_a_tokenizer_that_begins_texts_itself():
     tokenizer = sentencepiece()
-    assert adds_bos(tokenizer)
+    assert start_ids(tokenizer) == [1]
     for bos in (None, True):
         assert ids_of(["the cats", "a"], tokenizer, bos=bos) == [[1, 4, 5, 6], [1, 7]]
         assert tokens_of("a", tokenizer, bos=bos).bos is True
@@ -83,7 +84,7 @@ def test_a_tokenizer_that_begins_texts_itself():
 
 
 def test_a_tokenizer_that_has_a_start_token_and_does_not_use_it():
-    assert not adds_bos(PLAIN)
+    assert start_ids(PLAIN) == []
     bare = ids_of("the cat", PLAIN, bos=False)[0]
     assert 0 not in bare
     assert ids_of("the cat", PLAIN)[0] == bare
@@ -92,7 +93,7 @@ def test_a_tokenizer_that_has_a_start_token_and_does_not_use_it():
 
 
 def test_a_tokenizer_without_a_start_token():
-    assert not adds_bos(WORDS)
+    assert start_ids(WORDS) == []
     assert ids_of("w1 w2", WORDS) == ids_of("w1 w2", WORDS, bos=False) == [[1, 2]]
     with pytest.raises(InputError, match=r"bos=True, but this model's tokenizer has no start-of-text token"):
         tokens_of("w1", WORDS, bos=True)
@@ -109,8 +110,8 @@ def test_a_text_that_spells_the_start_token_keeps_one(bos):
 def test_one_token_for_start_and_end():
     """With the same token at both ends, what an empty text turns into does not say which end it stands at."""
     both = {"bos_token": "<|end|>", "eos_token": "<|end|>"}
-    assert adds_bos(byte_level("<|end|> $A", **both))
-    assert not adds_bos(byte_level("$A <|end|>", **both))
+    assert start_ids(byte_level("<|end|> $A", **both)) == [0]
+    assert start_ids(byte_level("$A <|end|>", **both)) == []
 
 
 def test_a_word_tokenizer_that_begins_texts():
@@ -118,7 +119,7 @@ def test_a_word_tokenizer_that_begins_texts():
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", 0)]
     )
-    assert adds_bos(tokenizer)  # although it cannot read the letter "a"
+    assert start_ids(tokenizer) == [0]  # although it cannot read the letter "a"
     assert ids_of("x x", tokenizer) == [[0, 1, 1]]
 
 
@@ -219,9 +220,9 @@ def test_digest_tells_data_apart():
         ([["w1"]], "text 0 is list, not str"),
         (5, "not int"),
         (None, "not NoneType"),
-        (b"w1", "text 0 is int, not str"),
+        (b"w1", "texts are str, not bytes; decode them first"),
         ("w1 zebra", "cannot read .*w1 zebra"),
-        (["w1", "zebra"], "cannot read these texts"),
+        (["w1", "zebra"], "cannot read 'zebra'"),
         (pd.DataFrame({"prompt": ["w1"]}), r"no column 'text', only \['prompt'\]"),
         (pd.DataFrame({"text": ["w1", "w2"], "prompt_id": [1, 1]}), "'prompt_id' must hold distinct integers"),
         (pd.DataFrame({"text": ["w1"], "prompt_id": ["a"]}), "'prompt_id' must hold distinct integers"),
@@ -230,8 +231,11 @@ def test_digest_tells_data_apart():
             pd.DataFrame({"text": ["w1", "w2"], "prompt_id": pd.array([1, None], dtype="Int64")}),
             "'prompt_id' must hold distinct integers",
         ),
-        (torch.tensor([[0, 300]]), "run from 0 to 300; the vocabulary has 300"),
-        (torch.tensor([[0, -1]]), "run from -1 to 0"),
+        (
+            torch.tensor([[0, 300]]),
+            "prompt 0 holds the token id 300, but this model's vocabulary has 300; give ids",
+        ),
+        (torch.tensor([[0, 3], [0, -1]]), "prompt 1 holds the token id -1"),
         (torch.tensor([[0.5]]), "must be integers"),
         (torch.tensor([[True]]), "must be integers"),
         (torch.zeros(0, 3, dtype=torch.long), r"not torch.int64 \[0, 3\]"),
@@ -429,5 +433,5 @@ def test_tokens_of_another_model_and_another_start_are_refused(small_subject):
     with pytest.raises(InputError, match=r"bos=False cannot be applied to tokens; pass it to Subject\.tokens"):
         subject.tokens(tokens, bos=False)
     foreign = Tokens([torch.tensor([3, 61])], pd.DataFrame({"prompt_id": [0]}), None, np.array([0]))
-    with pytest.raises(InputError, match="token id 61 is not in this model's vocabulary of 61"):
+    with pytest.raises(InputError, match="prompt 0 holds the token id 61, but this model's vocabulary has 61"):
         subject.tokens(foreign)

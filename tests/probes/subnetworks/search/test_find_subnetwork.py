@@ -67,7 +67,7 @@ def test_steps_equal_plain_pytorchs(small_model, word_level, bigrams, backend):
     subject = interp.load(model, backend=backend, tokenizer=word_level)
     schedule = training.MaskSchedule(lr=0.1, growth=1.3, steps=3, batch=3, length=7, retries=0)
     target = BigramTarget(bigrams, subject.device)
-    contexts = DrawnContexts(bigrams, (3, 7), first=None, seed=0)
+    contexts = DrawnContexts(bigrams, (3, 7), start=(), seed=0)
     run = training.MaskTraining(
         subject, target, lambda attempt: contexts, sparsity=5.0, unit="weight", schedule=schedule, checkpoint=None
     )
@@ -134,7 +134,7 @@ def test_the_gradient_is_that_of_the_loss(small_model, word_level, monkeypatch, 
 def test_masks_hold_four_copies_of_the_weights(small_subject, bigrams):
     """Effective weights, m and Adam's two moments; gradients are let go as they are used."""
     subject = small_subject("gpt2", "bridge")
-    contexts = DrawnContexts(bigrams, (2, 6), first=None, seed=3)
+    contexts = DrawnContexts(bigrams, (2, 6), start=(), seed=3)
     schedule = training.MaskSchedule(lr=1e-2, growth=1.0, steps=1, batch=2, length=6, retries=0)
     run = training.MaskTraining(
         subject,

@@ -73,7 +73,7 @@ def test_exactly_the_planted_weights_are_kept(seed):
     told = found.origin["held_out_nats"]
     assert told["xent"] == pytest.approx(told["entropy"], abs=1e-5)  # float32 logits of order 1
     assert told["xent_full_model"] > 5 * told["entropy"]
-    ids = DrawnContexts(model, (40, 40), first=None, seed=9).batch(0)
+    ids = DrawnContexts(model, (40, 40), start=(), seed=9).batch(0)
     ours = -predictions(subject, found, ids)[:, :-1].gather(-1, ids[:, 1:, None]).flatten()
     theirs = model.surprisal(ids[:, :-1], ids[:, 1:]).flatten()
     assert float(torch.corrcoef(torch.stack([ours, theirs]))[0, 1]) > 0.999

@@ -1,0 +1,152 @@
+"""What a tokenizer adds, cuts or pads by its own settings, and which tokenizer is the model's."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+import interp
+from interp.errors import InputError, TooLong
+from interp.model.texts.tokenizer import check_tokenizer, start_ids, start_of_text, text_ids
+from interp.model.tokens import tokenise
+from probes import logit_lens
+from probes.characters._token_vectors import single_token_residuals
+
+TEXT = "the cat sat on the mat"
+
+
+def byte_level(template: str | None = None, **special: str) -> PreTrainedTokenizerFast:
+    """A byte-level BPE with `[gMASK]`, id 0, and `<sop>`, id 1, as GLM-4 has them."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    names = ["[gMASK]", "<sop>", "<eop>"]
+    core.train_from_iterator(
+        [TEXT] * 10, trainers.BpeTrainer(vocab_size=300, special_tokens=names, initial_alphabet=alphabet)
+    )
+    if template is not None:
+        tokens = [(name, place) for place, name in enumerate(names)]
+        core.post_processor = processors.TemplateProcessing(single=template, special_tokens=tokens)
+    return PreTrainedTokenizerFast(tokenizer_object=core, **special)
+
+
+def ids_of(text: str, tokenizer: PreTrainedTokenizerFast, **options: object) -> list[int]:
+    (ids,) = tokenise([text], tokenizer, **({"n_ctx": 64, "d_vocab": 300} | options)).ids
+    return ids.tolist()
+
+
+GLM = byte_level("[gMASK] <sop> $A")
+BARE = text_ids([TEXT], GLM)[0]
+
+
+# -- the start of a text ---------------------------------------------------------------------------------------------
+
+
+def test_a_start_of_several_tokens_is_that_of_the_models_own_tokenizer():
+    assert start_ids(GLM) == start_of_text(GLM) == [0, 1]
+    assert ids_of(TEXT, GLM) == GLM(TEXT)["input_ids"] == [0, 1, *BARE]
+    assert ids_of(TEXT, GLM, bos=True) == [0, 1, *BARE]
+    assert ids_of(TEXT, GLM, bos=False) == BARE
+    assert ids_of(f"[gMASK]<sop>{TEXT}", GLM) == [0, 1, *BARE]  # spelled, so it is not added again
+    assert tokenise(TEXT, GLM, n_ctx=64, d_vocab=300).bos is True
+
+
+def test_the_start_of_several_tokens_counts_towards_the_context():
+    n = len(BARE) + 1
+    with pytest.raises(TooLong, match=f"prompt 0 has {n + 1} tokens, 1 more than the context of {n}"):
+        ids_of(TEXT, GLM, n_ctx=n)
+    assert ids_of(TEXT, GLM, n_ctx=n, truncate=True) == [0, 1, *BARE[:-1]]
+
+
+def test_an_end_token_is_left_out_whatever_the_start():
+    for template, start in (("$A <eop>", []), ("<sop> $A <eop>", [1]), ("[gMASK] <sop> $A <eop> <eop>", [0, 1])):
+        tokenizer = byte_level(template, eos_token="<eop>")
+        assert start_ids(tokenizer) == start
+        assert ids_of(TEXT, tokenizer) == [*start, *BARE]
+
+
+def test_a_tokenizer_that_adds_nothing_may_have_a_start_of_text_token():
+    tokenizer = byte_level(bos_token="<sop>")
+    assert start_ids(tokenizer) == [] and start_of_text(tokenizer) == [1]
+    assert ids_of(TEXT, tokenizer) == BARE and ids_of(TEXT, tokenizer, bos=True) == [1, *BARE]
+    assert start_ids(None) == start_of_text(None) == []
+
+
+def test_a_token_alone_is_read_behind_the_whole_start(small_model):
+    subject = interp.load(small_model("llama", vocab_size=300), tokenizer=GLM)
+    (found,) = single_token_residuals(subject, torch.tensor([7, 9]).numpy(), [2])
+    expected = subject.run(torch.tensor([[0, 1, 7], [0, 1, 9]]), lambda tape: tape.residual(2)[:, -1])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)  # the same pass, in a batch of another shape
+
+
+# -- settings that must not matter -----------------------------------------------------------------------------------
+
+
+def test_settings_for_padding_and_truncation_change_nothing():
+    """A `tokenizer.json` may hold both; transformers applies them in its own calls."""
+    core = Tokenizer.from_str(GLM.backend_tokenizer.to_str())
+    core.enable_truncation(max_length=4)
+    core.enable_padding(length=40, pad_id=2, pad_token="<eop>", direction="left")
+    wrapped = {"padding_side": "left", "truncation_side": "left", "model_max_length": 3, "pad_token": "<eop>"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **wrapped)
+    assert tokenizer.backend_tokenizer.truncation is not None and tokenizer.backend_tokenizer.padding is not None
+    assert start_ids(tokenizer) == [0, 1]
+    tokenizer.backend_tokenizer.enable_truncation(max_length=4)  # every call resets it
+    assert ids_of(TEXT, tokenizer) == [0, 1, *BARE]
+    assert [ids.tolist() for ids in tokenise([TEXT, "the"], tokenizer, n_ctx=64, d_vocab=300).ids] == [
+        [0, 1, *BARE],
+        [0, 1, *text_ids(["the"], GLM)[0]],
+    ]
+
+
+# -- the model's own tokenizer ---------------------------------------------------------------------------------------
+
+
+def test_a_tokenizer_of_another_vocabulary_is_refused_when_it_is_given(small_model, word_level, any_backend):
+    with pytest.raises(InputError, match=r"'GPT2LMHeadModel' has ids up to 60, but .* has 50: it is another model's"):
+        interp.load(small_model("gpt2", vocab_size=50), tokenizer=word_level, backend=any_backend)
+    padded = interp.load(small_model("gpt2", vocab_size=64), tokenizer=word_level, backend=any_backend)
+    assert padded.tokens("w3 w60").ids[0].tolist() == [1, 3, 60]
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_token_added_beyond_the_vocabulary_is_refused_in_the_text_that_has_it(
+    small_model, word_level, any_backend, warm
+):
+    tokenizer = copy.deepcopy(word_level)
+    tokenizer.add_tokens(["<new>"])
+    subject = interp.load(small_model("gpt2"), tokenizer=tokenizer, backend=any_backend)
+    if warm:
+        logit_lens(subject, "w3 w4")
+    for _ in range(2):
+        with pytest.raises(
+            InputError, match=r"text 1, 'w4 <new> w5', holds the token '<new>' \(id 61\), but this model's vocabulary"
+        ):
+            logit_lens(subject, ["w3", "w4 <new> w5"])
+
+
+def test_a_tokenizer_that_does_not_read_back_what_it_wrote_is_refused():
+    broken = Tokenizer.from_str(GLM.backend_tokenizer.to_str())
+    broken.decoder = decoders.WordPiece()
+    with pytest.raises(InputError, match=f"the tokenizer given with 'm' reads '{TEXT}' back as 'the Ġcat"):
+        check_tokenizer(PreTrainedTokenizerFast(tokenizer_object=broken), 300, "m")
+
+
+def test_a_tokenizer_that_draws_its_tokens_is_refused():
+    core = Tokenizer.from_str(GLM.backend_tokenizer.to_str())
+    core.model.dropout = 0.1
+    with pytest.raises(InputError, match=r"the tokenizer of 'm' cuts texts at random \(dropout 0.1\)"):
+        check_tokenizer(PreTrainedTokenizerFast(tokenizer_object=core), 300, "m")
+
+
+def test_a_vocabulary_without_ordinary_words_is_accepted(word_level):
+    letters = Tokenizer(models.WordLevel({"<unk>": 0, "A": 1, "C": 2, "G": 3, "T": 4}, unk_token="<unk>"))
+    letters.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    for tokenizer in (word_level, PreTrainedTokenizerFast(tokenizer_object=letters), None, GLM):
+        check_tokenizer(tokenizer, 300, "m")
+    assert start_ids(PreTrainedTokenizerFast(tokenizer_object=letters)) == []
