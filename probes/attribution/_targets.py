@@ -234,15 +234,13 @@ def _continuations(subject: Subject, tokens: Tokens, given: Continuation) -> lis
         _check_lengths(subject, tokens, [n] * len(tokens))
         return _greedy(subject, tokens, n)
     texts = [given] if isinstance(given, str) else given
-    tokenised = subject.tokens(texts, bos=None if isinstance(texts, Tensor) else False, truncate=True)
-    if tokenised.n_cut.any():
-        raise TooLong(f"a continuation is longer than the context of {subject.n_ctx} tokens; shorten it.")
-    ids = tokenised.ids
+    more = subject.tokens(texts, bos=None if isinstance(texts, Tensor) else False, truncate=True)
+    ids, n_more = more.ids, [len(one) + cut for one, cut in zip(more.ids, more.n_cut, strict=True)]
     if len(ids) == 1:
-        ids = ids * len(tokens)
+        ids, n_more = ids * len(tokens), n_more * len(tokens)
     if len(ids) != len(tokens):
         raise InputError(f"continuation lists {len(ids)} texts for {len(tokens)} prompts; give one, or one per prompt.")
-    _check_lengths(subject, tokens, [len(one) for one in ids])
+    _check_lengths(subject, tokens, n_more)
     return ids
 
 

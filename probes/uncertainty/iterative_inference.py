@@ -115,7 +115,7 @@ def iterative_inference(subject: Source, texts: Texts, *, truncate: bool = False
     loaded = load(subject)
     answered = _answered(texts)
     true = torch.tensor([_first_token(text, loaded) for text in answered["expected"]])
-    run = Run(TRAJECTORY, loaded, answered, parameters={}, truncate=truncate)
+    run = Run(TRAJECTORY, loaded, answered, parameters={}, truncate=truncate or None)
     if run.tokens.n_cut.any():
         raise InputError("a prompt is longer than the context, and a cut prompt has another continuation; shorten it.")
     return run.frame([_trajectories(run, batch, true[batch.prompts]) for batch in run.batches(2)])

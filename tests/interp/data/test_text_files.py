@@ -98,5 +98,5 @@ def test_a_dataset_is_a_frame_of_texts():
     frame = interp.dataset("stories")
     assert len(frame) == 300 and frame.columns.tolist() == ["prompt_id", "text", "seed", "n_tokens"]
     pd.testing.assert_frame_equal(frame, read_data("stories"))
-    with pytest.raises(interp.UnknownName, match="unknown dataset of texts 'promptss'; did you mean 'prompts'"):
+    with pytest.raises(interp.UnknownName, match="unknown dataset 'promptss'; did you mean 'prompts'"):
         interp.dataset("promptss")

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import interp
 from interp.data.shipped import shipped_path
-from interp.errors import InputError
+from interp.errors import InputError, TooLong
 from probes import spelling
 
 pytestmark = pytest.mark.trained
@@ -139,3 +139,10 @@ def test_summary_is_over_words(frame):
 def test_bad_input_is_one_sentence(subject, words, options, message):
     with pytest.raises(InputError, match=message):
         spelling(subject, words, **options)
+
+
+def test_questions_that_do_not_fit_the_context_are_named_as_what_they_are(small_model, subject):
+    """The user gave words: a number of a prompt and advice to cut it would mean nothing."""
+    short = interp.load(small_model("gpt2", vocab_size=8192, n_positions=16), tokenizer=subject.tokenizer)
+    with pytest.raises(TooLong, match=r"^a question has \d+ tokens with its examples, more than the context of 16"):
+        spelling(short, ["little"], tasks=["spelling"])

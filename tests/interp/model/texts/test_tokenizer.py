@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
+import pandas as pd
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 import interp
+from interp.authoring import Run
 from interp.errors import InputError, TooLong
+from interp.findings import Claim, findings
+from interp.findings.verdict import Comparison
 from interp.model.texts.tokenizer import check_tokenizer, start_ids, start_of_text, text_ids
 from interp.model.tokens import tokenise
-from probes import logit_lens
+from probes import attribute, iterative_inference, logit_lens
 from probes.characters._token_vectors import single_token_residuals
 
 TEXT = "the cat sat on the mat"
@@ -150,3 +155,41 @@ def test_a_vocabulary_without_ordinary_words_is_accepted(word_level):
     for tokenizer in (word_level, PreTrainedTokenizerFast(tokenizer_object=letters), None, GLM):
         check_tokenizer(tokenizer, 300, "m")
     assert start_ids(PreTrainedTokenizerFast(tokenizer_object=letters)) == []
+
+
+# -- longer than the context -----------------------------------------------------------------------------------------
+
+
+def test_cutting_is_advised_only_where_a_call_can_cut(small_subject):
+    subject, long = small_subject("llama", "bridge"), " ".join(["w3"] * 70)
+    texts = pd.DataFrame({"text": ["w3", long], "prompt_id": [40, 41]})
+    advice = r"^prompt 41 has 71 tokens, .* context of 64; shorten it, or pass truncate=True to cut its end\.$"
+    for call in (subject.tokens, subject.logits, partial(logit_lens, subject)):
+        with pytest.raises(TooLong, match=advice):
+            call(texts)
+    without = r"^prompt 1 has 71 tokens, 7 more than the context of 64; shorten it\.$"
+    with pytest.raises(TooLong, match=without):
+        subject.generate(["w3", long], 4)
+    with pytest.raises(TooLong, match=without):  # as in a probe of someone's without such an argument
+        Run(logit_lens.probe.schema, subject, ["w3", long], parameters={})
+    answered = pd.DataFrame({"text": ["w3", long], "expected": ["w4", "w5"]})
+    with pytest.raises(TooLong, match=without):
+        iterative_inference(subject, answered)
+
+
+def test_a_continuation_is_named_as_one(small_subject):
+    subject = small_subject("llama", "bridge")
+    with pytest.raises(TooLong, match=r"prompt 0 has 2 tokens; with 70 more .* shorten the prompt or the continuation"):
+        attribute(subject, "w3", continuation=" ".join(["w3"] * 70), methods=["normxlogit"])
+
+
+def test_a_skipped_claim_names_the_texts_that_are_too_long(small_subject):
+    def measure(subject: interp.Subject, texts: pd.DataFrame) -> pd.DataFrame:
+        return logit_lens(subject, texts)
+
+    asked = Claim(
+        id="a.b", statement="s", paper="p", says="s", probe="logit_lens", measure=measure, statistic=len,
+        comparison=Comparison(at_least=0), texts=("w3", " ".join(["w3"] * 70)),
+    )  # fmt: skip
+    (reason,) = findings(small_subject("llama", "bridge"), asked)["reason"]
+    assert reason.startswith("of the claim's own (2): prompt 1 has 71 tokens, 7 more than the context of 64")
