@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 import interp
-from interp.authoring import Run
+from interp.authoring import Run, context_windows
 from interp.errors import InputError, TooLong
 from interp.findings import Claim, findings
 from interp.findings.verdict import Comparison
@@ -66,6 +66,13 @@ def test_the_start_of_several_tokens_counts_towards_the_context():
     with pytest.raises(TooLong, match=f"prompt 0 has {n + 1} tokens, 1 more than the context of {n}"):
         ids_of(TEXT, GLM, n_ctx=n)
     assert ids_of(TEXT, GLM, n_ctx=n, truncate=True) == [0, 1, *BARE[:-1]]
+
+
+def test_every_window_of_a_long_text_begins_with_the_whole_start(small_model):
+    subject = interp.load(small_model("llama", vocab_size=300, max_position_embeddings=4), tokenizer=GLM)
+    windows = context_windows(subject, TEXT).ids
+    assert all(ids[:2].tolist() == [0, 1] for ids in windows)
+    assert torch.cat([ids[2:] for ids in windows]).tolist() == BARE
 
 
 def test_an_end_token_is_left_out_whatever_the_start():
