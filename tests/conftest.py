@@ -129,6 +129,12 @@ def small_model() -> Callable[..., PreTrainedModel]:
 
 
 @pytest.fixture(scope="session")
+def small_config() -> Callable[..., Any]:
+    """`small_config(architecture, **changes)`: the config of such a model."""
+    return build_config
+
+
+@pytest.fixture(scope="session")
 def small_subject(word_level: PreTrainedTokenizerFast) -> Callable[..., interp.Subject]:
     """`small_subject(architecture, backend)`: a subject around such a model, shared by all tests of the session."""
 

@@ -86,9 +86,10 @@ def summarise_stages(frame: pd.DataFrame, by: str = "stage", **options: object) 
     Args:
         frame: of `stages_of_inference`.
         by: "stage": one row per model and stage with its first and last block, whether the evidence shows it, and the
-            evidence in a sentence; the criteria are in `probes.layers._stage_criteria`. "layer": means per statistic
-            and layer, with 95 % bootstrap intervals over prompts for statistics of prompts.
-        options: of `interp.stats.bootstrap_over_prompts`.
+            evidence in a sentence; the criteria, their least effects and Holm's correction over all blocks and stages
+            are in `probes.layers._stage_criteria`. "layer": means per statistic and layer, with 95 % bootstrap
+            intervals over prompts for statistics of prompts.
+        options: of `interp.stats.paired_bootstrap` for "stage", of `interp.stats.bootstrap_over_prompts` for "layer".
 
     Raises:
         InputError: `by` is another word.

@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 import interp
 from interp.errors import InputError
 from interp.planted import copying
 from probes import logit_lens, neuron_kinds, stages_of_inference
+from probes.layers import _stage_criteria
 from probes.layers._stage_statistics import CrossMoments, locality, uniform
 from probes.layers.stages_of_inference import STATISTICS
 
@@ -227,9 +229,9 @@ def test_a_prompt_of_one_token_is_refused(small_subject: Callable[[str, str], in
 # -- the summary -----------------------------------------------------------------------------------------------------
 
 
-def made_up(run: pd.DataFrame, values: dict[str, list[float]], *, n_prompts: int = 20) -> pd.DataFrame:
+def made_up(run: pd.DataFrame, values: dict[str, list[float]], *, n_prompts: int = 20, seed: int = 0) -> pd.DataFrame:
     """A frame of this probe in which statistics have given means by layer, and prompts differ by a little noise."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     parts = []
     for statistic, means in values.items():
         of_prompts = statistic not in NEURONS
@@ -305,6 +307,92 @@ def test_the_last_blocks_mlp_alone_shows_sharpening(run: pd.DataFrame) -> None:
 def test_one_prompt_decides_nothing_that_prompts_decide(run: pd.DataFrame) -> None:
     summary = made_up(run, FOUR_STAGES | {"n_suppression": [0] * 8}, n_prompts=1).interp.summary()
     assert not summary["shown"].any()
+
+
+def test_few_prompts_say_how_many_are_needed(run: pd.DataFrame) -> None:
+    """24 comparisons by prompts and 8 by neurons: 2^(1 - n) < 0.05 / 32 needs 11 prompts."""
+    without = FOUR_STAGES | {"n_suppression": [0] * 8}
+    few, enough = (made_up(run, without, n_prompts=n).interp.summary().set_index("stage") for n in (10, 11))
+    assert not few["shown"].any()
+    for stage in (1, 3, 4):
+        assert few.loc[stage, "evidence"].endswith(" 10 prompts can show no difference among 32; give 11.")
+    assert enough["shown"].tolist() == [True, False, True, True]
+    assert not enough["evidence"].str.contains("give").any()
+
+
+@pytest.mark.parametrize(
+    ("stage", "change"),
+    [
+        (1, {"prev5_mass": [0.33, *[0.3] * 7]}),  # a difference of 0.026, which 20 prompts show with certainty
+        (3, {"entropy": [5.0, 5.0, 5.0, 5.0, 5.0, 4.95, 4.9, 4.85, 4.9]}),
+        (3, {"n_prediction": [500] * 8, "n_suppression": [400] * 8}),
+        (4, {"mlp_ratio": [9.0, *[1.0] * 6, 1.15], "n_suppression": [0] * 8}),
+        (4, {"mlp_ratio": [9.0, *[1.0] * 7], "n_prediction": [400] * 8, "n_suppression": [500] * 8}),
+    ],
+)
+def test_a_difference_below_the_least_effect_shows_nothing(
+    run: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, stage: int, change: dict[str, list[float]]
+) -> None:
+    frame = made_up(run, FOUR_STAGES | change)
+    assert not frame.interp.summary().set_index("stage").loc[stage, "shown"]
+    for name in _stage_criteria.LEAST:
+        monkeypatch.setitem(_stage_criteria.LEAST, name, 0.5 if name == "neurons" else 0.0)
+    assert frame.interp.summary().set_index("stage").loc[stage, "shown"]
+
+
+def test_all_comparisons_of_a_model_are_corrected_together(run: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but noise in 24 comparisons by prompts, no least effect; uncorrected, two frames in three show some."""
+    for name in _stage_criteria.LEAST:
+        monkeypatch.setitem(_stage_criteria.LEAST, name, 0.0)
+    nothing = {"prev5_mass": [0.3] * 8, "entropy": [5.0] * 9, "mlp_ratio": [1.0] * 8}
+    n, any_shown = 60, 0
+    for seed in range(n):
+        frame = made_up(run, nothing, seed=seed)
+        evidence = frame.interp.summary(n_resamples=1999)["evidence"]
+        silent = evidence[0].endswith("blocks above it: none.") and "falls in 0 of 8 blocks" in evidence[2]
+        any_shown += not silent
+    assert any_shown <= 8  # of 60 at 0.05 at most: more has a probability below 0.006
+
+
+# -- untrained models ------------------------------------------------------------------------------------------------
+
+RANDOM_TEXTS = [
+    " ".join(f"w{token}" for token in torch.randint(3, 61, (40,), generator=torch.Generator().manual_seed(seed)))
+    for seed in range(24)
+]
+DEEP = {"llama": {"num_hidden_layers": 8}, "gpt2": {"n_layer": 8}}
+
+
+def n_shown(build: Callable[..., object], word_level: object, architecture: str, seeds: range) -> int:
+    """Count the untrained models, as transformers initialises them, that show a stage."""
+    count = 0
+    for seed in seeds:
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(build(architecture, **DEEP[architecture])).eval()
+        frame = stages_of_inference(interp.load(model, tokenizer=word_level), RANDOM_TEXTS)
+        count += bool(frame.interp.summary()["shown"].any())
+    return count
+
+
+@pytest.mark.parametrize("architecture", DEEP)
+def test_an_untrained_model_shows_no_stage(
+    small_config: Callable[..., object], word_level: object, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seeds that show one without a least effect: the differences between their blocks are real, and tiny."""
+    seed = {"llama": 2, "gpt2": 1}[architecture]
+    assert n_shown(small_config, word_level, architecture, range(seed, seed + 1)) == 0
+    for name in _stage_criteria.LEAST:
+        monkeypatch.setitem(_stage_criteria.LEAST, name, 0.0)
+    assert n_shown(small_config, word_level, architecture, range(seed, seed + 1)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", DEEP)
+def test_of_many_untrained_models_none_shows_a_stage(
+    small_config: Callable[..., object], word_level: object, architecture: str
+) -> None:
+    """None of 24, so at most 12 % in truth (95 %). Without the least effect, 4 Llamas and 8 GPT-2s."""
+    assert n_shown(small_config, word_level, architecture, range(24)) == 0
 
 
 def test_the_summary_by_layer_has_every_statistic(run: pd.DataFrame) -> None:
