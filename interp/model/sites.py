@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from interp.errors import ModelError
@@ -32,6 +33,8 @@ class Site:
         end: "input" or "output" of the module.
         item: index of the tensor if the module returns a tuple.
         block: the block around the module, whose input gives [batch, pos], which some architectures flatten inside.
+        scale: the block multiplies the tensor by this number before it adds it to the residual stream (Granite); what
+            is read and changed is the product.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Site:
     end: Literal["input", "output"] = "output"
     item: int = 0
     block: nn.Module | None = None
+    scale: float = 1.0
 
 
 @contextmanager
@@ -92,8 +96,13 @@ def recording(sites: Sequence[Site]) -> Iterator[list[Tensor | None]]:
     seen: list[Tensor | None] = [None] * len(sites)
     with ExitStack() as hooks:
         for index, site in enumerate(sites):
-            hooks.enter_context(observing(site, partial(seen.__setitem__, index)))
+            hooks.enter_context(observing(site, partial(_keep, seen, index)))
         yield seen
+
+
+def _keep(seen: list[Tensor | None], index: int, value: Tensor) -> None:
+    # A copy, because Falcon adds the attention's output to the MLP's in place. With a graph, autograd would object.
+    seen[index] = value if value.requires_grad else value.clone()
 
 
 @contextmanager
@@ -106,8 +115,16 @@ def _hooked(site: Site, function: Edit) -> Iterator[None]:
 
     def applied(value: Tensor) -> Tensor:
         if value.ndim == 2 and lead:
-            return function(value.view(*lead[0], -1)).reshape(value.shape)
-        return function(value)
+            return scaled(value.view(*lead[0], -1)).reshape(value.shape)
+        return scaled(value)
+
+    def scaled(value: Tensor) -> Tensor:
+        if site.scale == 1.0:
+            return function(value)
+        product = value * site.scale
+        changed = function(product.clone())  # an edit may work in place
+        # What was not changed keeps its bits, which a division would not give back.
+        return torch.where(changed == product, value, changed / site.scale)
 
     def at_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (*args[: site.item], applied(args[site.item]), *args[site.item + 1 :])

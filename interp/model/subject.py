@@ -13,6 +13,7 @@ from torch import Tensor
 
 from interp.errors import InputError, ModelError
 from interp.model.backends.base import Backend
+from interp.model.branches import Branches
 from interp.model.fingerprint import fingerprint
 from interp.model.generation import Generating, continuation, continue_prompts
 from interp.model.readout import Readout, reader
@@ -52,6 +53,7 @@ class Subject:
         self._weights = [weight for _, weight in backend.named_weights()]
         self._loaded = self._weight_versions()
         self._verified = False
+        self._branches = Branches(backend)
         self.edits: list[dict[str, Any]] = []
         self.generating: Generating | None = None
 
@@ -121,13 +123,15 @@ class Subject:
 
         Raises:
             InputError: there is no such block.
-            ModelError: the architecture does not expose the value, or the model is on another machine.
+            ModelError: the architecture does not expose the value, the model is on another machine, or the block is not
+                the sum of its input, `attn_out` and `mlp_out`.
         """
-        return self.backend.site(name, self.check_layer(layer, self.n_layers - 1))
+        site = self.backend.site(name, self.check_layer(layer, self.n_layers - 1))
+        return self._branches.checked(site, name, layer)
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every parameter once, with the name the library gives it."""
-        yield from self.backend.named_weights()
+        return self.backend.named_weights()
 
     def showing_patterns(self) -> AbstractContextManager[None]:
         """Make forward passes inside the `with` block compute attention patterns that a site can read."""
@@ -158,12 +162,12 @@ class Subject:
                 the `.grad` of the model's parameters belongs to the model's owner.
 
         Raises:
-            ModelError: replaying the recorded blocks does not give the model's own logits, the model is not causal, or
-                its weights changed since it was loaded.
+            ModelError: replaying the recorded blocks does not give the model's own logits, the model is not causal, its
+                weights changed since it was loaded, or it has no such `mids`.
             NumericalError: the model's own logits hold NaN.
         """
         self._check(ids)
-        return self.backend.run(ids, program, mids=mids, graph=graph)
+        return self.backend.run(ids, self._branches.noting(program, mids=mids), mids=mids, graph=graph)
 
     def next_token_logits(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
         """Run a program on the model's own logits [batch, d_vocab] after one position of each row.

@@ -8,12 +8,13 @@ window wherever a schedule puts it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
 from interp.errors import InputError
+from interp.model.arguments import Growth, repeated
 from interp.model.head import Head
 from interp.model.schedules import Plan, Root, Schedule, check_schedules, plan
 
@@ -25,12 +26,25 @@ class HeadReached(Exception):
     """A signal that ends a recording before the logits of all positions, which are not needed, are computed."""
 
 
+def leaving(out: Any) -> Tensor:
+    """Return the residual among what a block returns: the first of a sequence, or the tensor itself."""
+    residual: Tensor = out[0] if isinstance(out, tuple | list) else out
+    return residual
+
+
 @dataclass(frozen=True)
 class Call:
-    """The arguments a block was called with; the first positional one, or `hidden_states`, is the residual."""
+    """The arguments a block was called with; the first positional one, or `hidden_states`, is the residual.
+
+    Attributes:
+        args: the positional ones.
+        kwargs: those by name.
+        grows: how they grow with the batch, see `interp.model.arguments`.
+    """
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    grows: Growth = field(default_factory=dict)
 
     @property
     def residual(self) -> Tensor:
@@ -38,15 +52,26 @@ class Call:
         residual: Tensor = self.args[0] if self.args else self.kwargs["hidden_states"]
         return residual
 
+    @property
+    def others(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """All arguments but the residual."""
+        return self.args[1:], {key: value for key, value in self.kwargs.items() if self.args or key != "hidden_states"}
+
+    def growing(self, growth: Sequence[Growth], block: int) -> Call:
+        """Return the call with what was learned, if anything, of how the arguments of its block grow."""
+        return replace(self, grows=growth[block]) if growth else self
+
     def on(self, block: Callable[..., Any], residual: Tensor) -> Tensor:
-        """Run `block` on another residual with all other arguments as recorded, repeated for several variants."""
-        args, kwargs = self.args, self.kwargs
-        if residual.shape != self.residual.shape:
+        """Run `block` on another residual with all other arguments as recorded, repeated for several variants.
+
+        Raises:
+            ModelError: it is not known how to repeat an argument.
+        """
+        args, kwargs = self.others
+        if len(residual) != len(self.residual):
             batch = len(self.residual)
-            args, kwargs = _repeated((args, kwargs), batch, len(residual) // batch)
-        out = block(residual, *args[1:], **kwargs) if args else block(**{**kwargs, "hidden_states": residual})
-        result: Tensor = out[0] if isinstance(out, tuple) else out
-        return result
+            args, kwargs = repeated((args, kwargs), batch, len(residual) // batch, self.grows)
+        return leaving(block(residual, *args, **kwargs) if self.args else block(**kwargs, hidden_states=residual))
 
 
 @dataclass(frozen=True)
@@ -115,19 +140,3 @@ class Tape:
             self.run_block,
             max(1, _TOKENS_AT_ONCE // tokens),
         )
-
-
-def _repeated(value: Any, batch: int, times: int) -> Any:
-    """Return a block's arguments for `times` variants of the batch: tensors with a row per prompt are repeated.
-
-    They are [batch, ...] or, like BLOOM's position biases, [batch * heads, ...]. A single row serves all prompts.
-    """
-    if isinstance(value, Tensor):
-        by_prompt = value.ndim > 2 and len(value) > 1 and len(value) % batch == 0
-        by_prompt |= value.ndim == 2 and len(value) == batch > 1
-        return value.repeat(times, *[1] * (value.ndim - 1)) if by_prompt else value
-    if isinstance(value, tuple | list):
-        return type(value)(_repeated(one, batch, times) for one in value)
-    if isinstance(value, Mapping):
-        return {key: _repeated(one, batch, times) for key, one in value.items()}
-    return value

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InterpError, ModelError, NumericalError
+from interp.model.arguments import Sizes, Unrepeatable, growth, sizes
 from interp.model.backends.base import Backend
 from interp.model.readout import CPU_WIDTH
 from interp.model.tape import Tape
@@ -31,11 +32,16 @@ def verify(backend: Backend, ids: Tensor) -> None:
     rows = torch.arange(len(ids))
     ends = (ids.shape[1] - 1 - rows) % ids.shape[1]  # the last position of row 0, the one before it of row 1
     try:
+        learn_growth(backend, ids)
         own = backend.logits(ids).float()
         original = backend.original_logits(ids)
         replayed, in_tiles = backend.run(ids, lambda tape: (_replayed(tape), _in_tiles(tape)), mids=False)
         earlier = backend.logits(changed)[:, :-1]
         at_ends = backend.next_token_logits(ids, ends, lambda logits: logits)
+    except Unrepeatable as error:
+        raise ModelError(
+            f"{name!r} ({architecture}) cannot be replayed by the {backend.kind} backend: {error}"
+        ) from error
     except (InterpError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # a library can raise anything on an architecture it does not know
@@ -72,6 +78,19 @@ def verify(backend: Backend, ids: Tensor) -> None:
             f"unembedding single positions of {name!r} ({architecture}) differs from its own logits by "
             f"{difference:.2g}: its unembedding is not where interp takes it to be."
         )
+
+
+def learn_growth(backend: Backend, ids: Tensor) -> None:
+    """Learn from two batches of one text, int64 [batch, pos], how the arguments of each block grow with the batch."""
+    batches = (2, 3)
+    small, large = (backend.run(ids[:1].expand(n, -1), _sizes, mids=False) for n in batches)
+    backend.growth = [growth(*of_block, batches) for of_block in zip(small, large, strict=True)]
+
+
+def _sizes(tape: Tape) -> list[Sizes]:
+    if tape.last.ndim != 3:
+        raise Unrepeatable(f"its blocks pass on a tensor {list(tape.last.shape)}, not one residual for each token.")
+    return [sizes(call.others) for call in tape.calls]
 
 
 def _replayed(tape: Tape) -> Tensor:

@@ -6,7 +6,7 @@ model of its kind is loaded: importing nnsight changes every Python object, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from interp.model.arguments import Growth
 from interp.model.sites import Site, SiteName
 from interp.model.tape import Tape
 from interp.model.weights import WeightMatrix
@@ -41,6 +42,9 @@ class Backend(Protocol):
     kind: str
     facts: Facts
     tokenizer: Any
+    remote: bool
+    growth: Sequence[Growth]
+    """How the arguments of each block grow with the batch; empty until `interp.model.verification` learned it."""
 
     @property
     def weights(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from typing import Any, TypeVar
 
@@ -14,11 +14,12 @@ from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_f
 from transformer_lens.model_bridge.sources.native.model import NativeModel
 
 from interp.errors import ModelError
+from interp.model.arguments import Growth
 from interp.model.backends import matrices, structure
 from interp.model.backends.base import Facts
 from interp.model.head import Head
 from interp.model.sites import Site, SiteName
-from interp.model.tape import Call, HeadReached, Tape
+from interp.model.tape import Call, HeadReached, Tape, leaving
 from interp.model.weights import WeightMatrix
 
 T = TypeVar("T")
@@ -30,6 +31,7 @@ _HOOKS: dict[SiteName, str] = {
     "neurons": "mlp.out.hook_in",
     "pattern": "attn.hook_pattern",
 }
+_UNSCALED: dict[SiteName, str] = {"attn_out": "attn", "mlp_out": "mlp"}
 # The module of the hooks with which a bridge passes values to its own hook points; they change nothing.
 _OWN_WIRING = "transformer_lens.model_bridge."
 
@@ -37,7 +39,7 @@ _OWN_WIRING = "transformer_lens.model_bridge."
 class BridgeBackend:
     """A model run through a `TransformerBridge`."""
 
-    kind = "bridge"
+    kind, remote = "bridge", False
 
     def __init__(self, bridge: TransformerBridge, name: str, tokenizer: Any = None) -> None:
         if not hasattr(bridge, "blocks") or not hasattr(bridge, "unembed"):
@@ -47,6 +49,7 @@ class BridgeBackend:
         self.facts = _facts(bridge, name)
         self._source = bridge.original_model
         self._rebuilt = False
+        self.growth: Sequence[Growth] = ()
         self._modules = list(bridge.modules())  # kept, because listing them takes milliseconds
         self._loaded = structure.weight_versions(self._modules)
         # With a cache, later calls change the recorded keys, so it is off; native models have none.
@@ -133,13 +136,15 @@ class BridgeBackend:
 
     def embedding(self) -> Tensor:
         """See `Backend.embedding`."""
-        weight: Tensor = self.bridge.W_E
-        return weight.detach()
+        weight: Tensor = self.bridge.W_E.detach()
+        projection = getattr(self.bridge, "project_in", None)  # OPT-350m's vectors are narrower than its residuals
+        return weight if projection is None else weight @ projection.weight.detach().T
 
     def unembedding(self) -> tuple[Tensor, Tensor | None]:
         """See `Backend.unembedding`."""
-        bias = getattr(self.bridge.unembed.original_component, "bias", None)
-        return self.bridge.W_U.detach(), None if bias is None else bias.detach()
+        weight, bias = self._unembedding()
+        projection = getattr(self.bridge, "project_out", None)
+        return weight if projection is None else projection.weight.detach().T @ weight, bias
 
     def value_vectors(self, layer: int) -> Tensor:
         """See `Backend.value_vectors`."""
@@ -158,11 +163,15 @@ class BridgeBackend:
     def site(self, name: SiteName, layer: int) -> Site:
         """See `Backend.site`."""
         if name == "embed":
-            return Site("the token embedding", self.bridge.embed.hook_out)
+            return Site("the token embedding", getattr(self.bridge, "project_in", self.bridge.embed).hook_out)
+        block, scale = self.bridge.blocks[layer], 1.0
         hook = self.bridge.hook_dict.get(f"blocks.{layer}.{_HOOKS[name]}")
         if hook is None:
             raise ModelError(f"block {layer} of {self.facts.name!r} ({self.facts.architecture}) shows no {name}.")
-        return Site(f"{name} of block {layer}", hook, block=self.bridge.blocks[layer])
+        if name in _UNSCALED and hasattr(block, "residual_contribution_scale"):
+            # Nothing but TransformerLens's own hooks fires the hook of the product.
+            hook, scale = getattr(block, _UNSCALED[name]).hook_out, block.residual_contribution_scale
+        return Site(f"{name} of block {layer}", hook, block=block, scale=scale)
 
     def untrained(self, keep_embeddings: bool) -> Any:
         """See `Backend.untrained`."""
@@ -206,8 +215,8 @@ class BridgeBackend:
         def keep_call(index: int) -> Callable[..., None]:
             return lambda module, args, kwargs: calls.__setitem__(index, Call(args, kwargs))
 
-        def reach_head(module: Any, args: tuple[Tensor, ...]) -> None:
-            final.append(args[0])
+        def reach_head(module: Any, args: tuple[Tensor, ...], out: Any) -> None:
+            final.append(leaving(out))
             raise HeadReached
 
         def keep_mid(index: int) -> Callable[..., None]:
@@ -217,7 +226,7 @@ class BridgeBackend:
             for index, block in enumerate(blocks):
                 handle = block.register_forward_pre_hook(keep_call(index), with_kwargs=True)
                 hooks.callback(handle.remove)
-            stop = self._final_module().register_forward_pre_hook(reach_head)
+            stop = blocks[-1].register_forward_hook(reach_head)
             hooks.callback(stop.remove)
             if mids:
                 names = [(f"blocks.{index}.hook_resid_mid", keep_mid(index)) for index in range(len(blocks))]
@@ -230,25 +239,30 @@ class BridgeBackend:
                 f"recording {self.facts.name!r} saw {len(calls)} of {len(blocks)} blocks; it cannot be replayed."
             )
         return Tape(
-            calls=[calls[index] for index in range(len(blocks))],
+            calls=[calls[index].growing(self.growth, index) for index in range(len(blocks))],
             last=final[0],
             mids=[between[index] for index in range(len(blocks))] if mids else [],
             blocks=blocks,
             head=self._head(self._norm),
-            raw_head=self._head(lambda residual: residual),
+            raw_head=self._head(self._project),
         )
-
-    def _final_module(self) -> Any:
-        return self.bridge.ln_final if hasattr(self.bridge, "ln_final") else self.bridge.unembed
 
     def _norm(self, residual: Tensor) -> Tensor:
         normed: Tensor = self.bridge.ln_final(residual) if hasattr(self.bridge, "ln_final") else residual
-        return normed
+        return self._project(normed)
+
+    def _project(self, residual: Tensor) -> Tensor:
+        projected: Tensor = self.bridge.project_out(residual) if hasattr(self.bridge, "project_out") else residual
+        return projected
 
     def _head(self, norm: Callable[[Tensor], Tensor]) -> Head:
-        weight, bias = self.unembedding()
+        weight, bias = self._unembedding()
         transform = self.bridge.adapter.apply_output_logits_transform
         return Head(lambda residual: transform(self.bridge.unembed(norm(residual))), weight.T, bias, norm, transform)
+
+    def _unembedding(self) -> tuple[Tensor, Tensor | None]:
+        bias = getattr(self.bridge.unembed.original_component, "bias", None)
+        return self.bridge.W_U.detach(), None if bias is None else bias.detach()
 
     def _require_mids(self, names: list[str]) -> None:
         missing = [name for name in names if name not in self.bridge.hook_dict]

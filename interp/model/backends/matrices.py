@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from interp.errors import ModelError
 from interp.model.backends.names import MATRICES
-from interp.model.backends.structure import attention_of, layer_list
+from interp.model.backends.parts import attention_of, layer_list
 from interp.model.weights import COMPONENTS, Component, WeightMatrix
 
 

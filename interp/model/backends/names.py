@@ -5,11 +5,42 @@ Each tuple is searched in order, and the first name that exists is used.
 
 from interp.model.weights import Component
 
-FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "layer_norm")
+FINAL_NORMS = (
+    *("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "layer_norm", "final_norm", "ln_out"),
+    *("layernorm", "embedding_norm"),
+)
 """The norm between the last block and the unembedding, a sibling of the list of blocks."""
 
+PROJECTIONS_IN, PROJECTIONS_OUT = ("project_in",), ("project_out",)
+"""Between the embedding's width and the residual stream's, siblings of the list of blocks (OPT-350m)."""
+
+MLP_OUTPUT_NORMS = ("post_feedforward_layernorm", "post_mlp_layernorm", "post_norm2")
+"""A norm between the MLP and the residual stream."""
+
+# Without one of the norms above, `post_attention_layernorm` is the norm before the MLP.
+ATTENTION_OUTPUT_NORMS = ("post_norm1", "post_self_attn_layernorm", "post_attention_layernorm")
+"""A norm between the attention and the residual stream."""
+
+BRANCH_SCALES = ("residual_multiplier", "residual_scale")
+"""Attributes of a block: it multiplies the outputs of attention and MLP by this number before it adds them."""
+
+LOGIT_SCALES = ("logit_scale", "lm_head_multiplier")
+"""Config fields that multiply the logits; `logits_scaling` divides them."""
+
+SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap")
+"""Config fields that bound the logits by a tanh."""
+
+MULTIPLIED_LOGITS = ("hyperclovax",)
+"""Model types whose `logits_scaling` multiplies the logits."""
+
+MLPS = ("mlp", "block_sparse_moe", "feed_forward", "ffn")
+"""A block's MLP, or its mixture of experts."""
+
 # In models with sandwich norms `post_attention_layernorm` belongs to the attention, so it comes last.
-MLP_NORMS = ("pre_feedforward_layernorm", "ln_2", "norm_2", "final_layer_norm", "post_attention_layernorm")
+MLP_NORMS = (
+    *("pre_feedforward_layernorm", "feedforward_layernorm", "ln_2", "norm_2", "final_layer_norm"),
+    "post_attention_layernorm",
+)
 """The norm before the MLP; its input is the residual between attention and MLP."""
 
 PARALLEL = ("use_parallel_residual", "parallel_attn", "new_decoder_architecture")

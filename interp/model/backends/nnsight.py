@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, TypeVar
 
@@ -12,29 +12,34 @@ from nnsight import Envoy, NNsight, TransformersModel
 from torch import Tensor
 
 from interp.errors import ModelError
+from interp.model.arguments import Growth
 from interp.model.backends.matrices import of_huggingface
 
 # Import by name: a module named in a program is pickled whole, with its loader, when the program is sent away.
-from interp.model.backends.structure import (
-    deciding_config,
+from interp.model.backends.names import PROJECTIONS_IN, PROJECTIONS_OUT
+from interp.model.backends.parts import (
     down_projection,
     eager_attention,
-    evaluating,
     facts_of,
-    final_norm_path,
     head_path,
     layer_list,
     mid_reader,
     output_transform,
+    projected,
+    readout_paths,
+)
+from interp.model.backends.parts import site as site_of
+from interp.model.backends.structure import (
+    deciding_config,
+    evaluating,
     require_causal,
     shared_copy,
     unembedding_only,
     untrained,
 )
-from interp.model.backends.structure import site as site_of
 from interp.model.head import Head
 from interp.model.sites import Site, SiteName
-from interp.model.tape import Call, HeadReached, Tape
+from interp.model.tape import Call, HeadReached, Tape, leaving
 from interp.model.weights import WeightMatrix
 
 T = TypeVar("T")
@@ -52,6 +57,7 @@ class NNsightBackend:
             model.dispatch()  # loads the weights, as the first trace would; until then nnsight has only shapes
         self.model = model
         self.remote = remote
+        self.growth: Sequence[Growth] = ()
         self.tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
         module = model._module
         if getattr(module, "config", None) is None:
@@ -62,7 +68,8 @@ class NNsightBackend:
         self.facts = facts_of(module, name)
         self._module = module
         self._blocks = list(_envoy(model, layer_list(module)[0]))
-        self._norm = _envoy(model, final_norm_path(module))
+        self._readout = [_envoy(model, path) for path in readout_paths(module)]
+        self._projection = [_envoy(model, path) for path in readout_paths(module) if path.endswith(PROJECTIONS_OUT)]
         self._head = _envoy(model, head_path(module))
         self._transform = output_transform(module.config)
 
@@ -102,17 +109,18 @@ class NNsightBackend:
         """See `Backend.run`."""
         if graph:
             return self._run_with_graph(ids, program)
-        read_mid = mid_reader(self._module) if mids else ""
+        read_mid, growth = mid_reader(self._module) if mids else "", self.growth
         with torch.no_grad(), self._evaluating(), self._trace(ids, logits_to_keep=1):
-            calls, between = [], []
+            calls: list[Call] = []
+            between: list[Tensor] = []
             for block in self._blocks:
                 args, kwargs = block.inputs
-                calls.append(Call(args, kwargs))
+                calls.append(Call(args, kwargs).growing(growth, len(calls)))
                 if mids:
                     mid = getattr(block, read_mid).input
                     between.append(mid.reshape(calls[-1].residual.shape))  # OPT flattens batch and position here
-            last = self._norm.input
-            heads = [self._read_through(norm) for norm in (self._norm, lambda residual: residual)]
+            last = leaving(self._blocks[-1].output)
+            heads = [self._read_through(modules) for modules in (self._readout, self._projection)]
             tape = Tape(calls, last, between, self._blocks, *heads)
             with torch.no_grad():  # repeated: only code inside the trace is sent to the model's machine
                 result = nnsight.save(program(tape))
@@ -123,20 +131,20 @@ class NNsightBackend:
         if self.remote:
             raise ModelError(f"gradients of {self.facts.name!r} cannot be taken on NDIF; load it without remote=True.")
         module, transform = self._module, self._transform
-        norm = module.get_submodule(final_norm_path(module))
+        readout = [module.get_submodule(path) for path in readout_paths(module)]
+        projection = [module.get_submodule(path) for path in readout_paths(module) if path.endswith(PROJECTIONS_OUT)]
         unembed = module.get_output_embeddings()
         final: list[Tensor] = []
 
-        def reach_head(module: Any, args: tuple[Tensor, ...]) -> None:
-            final.append(args[0])
+        def reach_head(module: Any, args: tuple[Tensor, ...], out: Any) -> None:
+            final.append(leaving(out))
             raise HeadReached
 
         with torch.enable_grad(), self._evaluating():
-            with norm.register_forward_pre_hook(reach_head), suppress(HeadReached):
+            with layer_list(module)[1][-1].register_forward_hook(reach_head), suppress(HeadReached):
                 module(input_ids=ids.to(self.device), use_cache=False)
-            head = Head(lambda residual: transform(unembed(norm(residual))))
-            raw = Head(lambda residual: transform(unembed(residual)))
-            return program(Tape([], final[0], [], [], head, raw))
+            heads = [Head(_through([*modules, unembed, transform])) for modules in (readout, projection)]
+            return program(Tape([], final[0], [], [], *heads))
 
     def next_token_logits(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
         """See `Backend.next_token_logits`; a remote model records a pass, because the program can be sent with it."""
@@ -174,13 +182,12 @@ class NNsightBackend:
 
     def embedding(self) -> Tensor:
         """See `Backend.embedding`."""
-        return self._here(self._module.get_input_embeddings().weight)
+        return projected(self._here(self._module.get_input_embeddings().weight), self._module, PROJECTIONS_IN)
 
     def unembedding(self) -> tuple[Tensor, Tensor | None]:
         """See `Backend.unembedding`."""
-        head = self._module.get_output_embeddings()
-        bias = getattr(head, "bias", None)
-        return self._here(head.weight).T, None if bias is None else self._here(bias)
+        weight, bias = self._unembedding()
+        return projected(weight, self._module, PROJECTIONS_OUT).T, bias
 
     def value_vectors(self, layer: int) -> Tensor:
         """See `Backend.value_vectors`."""
@@ -208,17 +215,14 @@ class NNsightBackend:
         """See `Backend.showing_patterns`."""
         return eager_attention(self._module)
 
-    def _read_through(self, norm: Callable[[Tensor], Tensor]) -> Head:
-        unembed, transform = self._head, self._transform  # not self: a backend cannot be sent with a head
+    def _read_through(self, modules: Sequence[Callable[[Tensor], Tensor]]) -> Head:
+        whole = _through([*modules, self._head, self._transform])
+        return Head(whole) if self.remote else Head(whole, *self._unembedding(), _through(modules), self._transform)
 
-        def whole(residual: Tensor) -> Tensor:
-            logits: Tensor = transform(unembed(norm(residual)))
-            return logits
-
-        if self.remote:
-            return Head(whole)
-        weight, bias = self.unembedding()
-        return Head(whole, weight.T, bias, norm, transform)
+    def _unembedding(self) -> tuple[Tensor, Tensor | None]:
+        head = self._module.get_output_embeddings()
+        bias = getattr(head, "bias", None)
+        return self._here(head.weight), None if bias is None else self._here(bias)
 
     def _trace(self, ids: Tensor, **options: Any) -> Any:
         if self.remote:
@@ -245,6 +249,17 @@ def require_key() -> None:
             "remote=True runs on NDIF, which needs an API key (nnsight.CONFIG.set_default_api_key) and a model that is "
             "deployed there, given by its hub id."
         )
+
+
+def _through(modules: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:
+    """Return a function that applies these one after the other."""
+
+    def whole(residual: Tensor) -> Tensor:
+        for module in modules:
+            residual = module(residual)
+        return residual
+
+    return whole
 
 
 def _envoy(model: Any, path: str) -> Any:

@@ -441,14 +441,29 @@ def test_an_architecture_without_a_bridge(ids):
     assert torch.equal(torch.stack(interp.load(model, backend="nnsight").logits(ids)), model(ids).logits.detach())
 
 
-def test_an_architecture_a_bridge_trips_over(small_model, ids):
-    # OPT-350m projects its residual down before the unembedding.
+def test_a_model_whose_embedding_is_narrower_than_its_residuals(small_model, any_backend, ids):
+    # OPT-350m: norms after the branches, no final norm, and a projection before the unembedding.
     model = small_model("opt", word_embed_proj_dim=16, do_layer_norm_before=False)
-    with pytest.raises(ModelError, match="cannot be run by the bridge backend") as caught:
-        interp.load(model).run(ids, lambda tape: tape.last)
-    assert one_sentence(caught.value)
-    with pytest.raises(ModelError, match="no final norm"):
-        interp.load(model, backend="nnsight")
+    subject = interp.load(model, backend=any_backend)
+    with torch.no_grad():
+        expected = model(ids, output_hidden_states=True)
+        decoder = model.model.decoder
+        vectors = model.lm_head.weight @ decoder.project_out.weight
+    residuals, logits = subject.run(
+        ids, lambda tape: ([tape.residual(at) for at in range(5)], [tape.head(tape.residual(at)) for at in range(5)])
+    )
+    for layer, hidden in enumerate(expected.hidden_states[:4]):
+        torch.testing.assert_close(residuals[layer], hidden, **CLOSE)
+        torch.testing.assert_close(logits[layer], hidden @ vectors.T, **CLOSE)
+    torch.testing.assert_close(logits[4], expected.logits, **CLOSE)
+    torch.testing.assert_close(subject.W_U.T, vectors, **CLOSE)
+    torch.testing.assert_close(subject.W_E, decoder.project_in(decoder.embed_tokens.weight).detach(), **CLOSE)
+    for name in ("attn_out", "mlp_out"):
+        with pytest.raises(ModelError, match=r"block 0 of 'OPTForCausalLM'.* is not its input \+ attn_out") as caught:
+            subject.site(name, 0)
+        assert one_sentence(caught.value) and any_backend in str(caught.value)
+    with pytest.raises(ModelError, match="no residual between attention and MLP"):
+        subject.run(ids, lambda tape: tape.last, mids=True)
 
 
 @pytest.mark.parametrize("length", [1, 6])
