@@ -120,7 +120,9 @@ def _hooked(site: Site, function: Edit) -> Iterator[None]:
 
     def scaled(value: Tensor) -> Tensor:
         if site.scale == 1.0:
-            return function(value)
+            changed = function(value)
+            # A copy: an edit may return what it keeps, and Falcon adds to the output of its MLP in place.
+            return changed if changed is value else changed.clone()
         product = value * site.scale
         changed = function(product.clone())  # an edit may work in place
         # What was not changed keeps its bits, which a division would not give back.

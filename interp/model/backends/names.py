@@ -38,8 +38,8 @@ MLPS = ("mlp", "block_sparse_moe", "feed_forward", "ffn")
 
 # In models with sandwich norms `post_attention_layernorm` belongs to the attention, so it comes last.
 MLP_NORMS = (
-    *("pre_feedforward_layernorm", "feedforward_layernorm", "ln_2", "norm_2", "final_layer_norm"),
-    "post_attention_layernorm",
+    *("pre_feedforward_layernorm", "feedforward_layernorm", "ln_2", "norm_2", "ffn_norm"),
+    *("final_layer_norm", "post_attention_layernorm"),
 )
 """The norm before the MLP; its input is the residual between attention and MLP."""
 
@@ -55,7 +55,7 @@ ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
 OUT_PROJECTIONS = ("o_proj", "c_proj", "dense", "out_proj")
 """The last matrix of an attention."""
 
-DOWN_PROJECTIONS = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "wo")
+DOWN_PROJECTIONS = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "wo", "w2")
 """The last matrix of an MLP."""
 
 MATRICES: dict[Component, tuple[str, ...]] = {

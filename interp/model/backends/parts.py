@@ -189,7 +189,7 @@ def _mlp_output(block: nn.Module) -> nn.Module | None:
         return norm
     if _is_mixture(block):
         return next((children[name] for name in MLPS if name in children), None)
-    return _down_projection_module(block)
+    return _found_down_projection(block)
 
 
 def attention_of(block: nn.Module) -> nn.Module | None:
@@ -225,11 +225,16 @@ def down_projection(block: nn.Module) -> Tensor:
 def _down_projection_module(block: nn.Module) -> Any:
     if _is_mixture(block):
         raise ModelError(f"a {type(block).__name__} is a mixture of experts: no single MLP, so no neurons.")
+    found = _found_down_projection(block)
+    if found is None:
+        raise ModelError(f"{type(block).__name__} has no MLP output projection under a known name.")
+    return found
+
+
+def _found_down_projection(block: nn.Module) -> nn.Module | None:
     scope = next((getattr(block, name) for name in MLPS if _is_module(block, name)), block)
-    for path, module in scope.named_modules():
-        if path.rpartition(".")[2] in DOWN_PROJECTIONS and "attn" not in path:
-            return module
-    raise ModelError(f"{type(block).__name__} has no MLP output projection under a known name.")
+    paths = ((path, module) for path, module in scope.named_modules() if "attn" not in path)
+    return next((module for path, module in paths if path.rpartition(".")[2] in DOWN_PROJECTIONS), None)
 
 
 def _is_mixture(block: nn.Module) -> bool:

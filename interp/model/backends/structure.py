@@ -28,6 +28,10 @@ def deciding_config(config: Any) -> dict[str, Any]:
 
 def shared_copy(model: nn.Module) -> nn.Module:
     """Return a copy of the module tree with the same tensors: changes of its modules do not reach the original."""
+    if getattr(getattr(model, "config", None), "rescale_every", 0):  # both copies would, of the same tensors
+        raise ModelError(
+            f"a {type(model).__name__} rewrites its own weights when it runs; set rescale_every=0 in its config."
+        )
     memo = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     try:
         return copy.deepcopy(model, memo)

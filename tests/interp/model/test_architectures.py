@@ -1,0 +1,170 @@
+"""Every architecture of the table: right on both backends by plain PyTorch, or refused by name."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+import interp
+from interp.errors import InputError, ModelError
+from interp.model.sites import Site, editing, recording
+from probes import layer_robustness, logit_lens
+
+_SPEC = importlib.util.spec_from_file_location("architectures", Path(__file__).with_name("architectures.py"))
+assert _SPEC is not None and _SPEC.loader is not None
+architectures = sys.modules["architectures"] = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(architectures)
+
+N_LAYERS, N_HEADS = 3, 4  # of every row
+# Of the largest number compared: float32 rounds at 6e-8, a bridge adds up in another order than transformers in some
+# ten products of 32 to 48 terms per block, and a skipped block's successors magnify what came before.
+CLOSE = 5e-6
+
+ROWS = [pytest.param(row, id=row.name, marks=[pytest.mark.slow] if row.slow else []) for row in architectures.TABLE]
+
+
+def build(row: Any) -> nn.Module:
+    """A random model in evaluation mode; weights of 0.15 make attention and MLP matter, biases and norms differ too."""
+    settings = {"vocab_size": architectures.VOCAB, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    if row.model_type == "gpt_neo":  # which has no padding token in its config
+        del settings["pad_token_id"]
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(row.model_type, **settings | row.config)).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = 0.15 * torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(noise if parameter.ndim > 1 else parameter + noise)
+    return model
+
+
+@contextmanager
+def skipping(model: nn.Module, skipped: Iterable[int]) -> Iterator[None]:
+    """Let these blocks return what they were given; the plain meaning of their deletion."""
+
+    def returned(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
+        entered = args[0] if args else kwargs["hidden_states"]
+        return (entered, *out[1:]) if isinstance(out, tuple | list) else entered
+
+    blocks = next(one for one in model.modules() if isinstance(one, nn.ModuleList) and len(one) == N_LAYERS)
+    with ExitStack() as hooks:
+        for index in skipped:
+            hooks.callback(blocks[index].register_forward_hook(returned, with_kwargs=True).remove)
+        yield
+
+
+def logits_without(model: nn.Module, ids: Tensor, skipped: Iterable[int]) -> Tensor:
+    with torch.no_grad(), skipping(model, skipped):
+        return model(ids, use_cache=False).logits
+
+
+def assert_close(ours: Tensor, theirs: Tensor) -> None:
+    assert ours.shape == theirs.shape
+    assert float((ours - theirs).abs().max()) <= CLOSE * max(1.0, float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_architecture_is_right_or_refused_by_name(row: Any, any_backend: str, ids: Tensor) -> None:
+    model = build(row)
+    if any_backend in row.refused:
+        with pytest.raises((ModelError, InputError), match=row.refused[any_backend]) as caught:
+            interp.load(model, backend=any_backend).run(ids, lambda tape: tape.last)
+        assert type(model).__name__ in str(caught.value) and "\n" not in str(caught.value)
+        return
+    subject = interp.load(model, backend=any_backend)
+    lens = [logits_without(model, ids, range(layer, N_LAYERS)) for layer in range(N_LAYERS + 1)]
+    deleted = [logits_without(model, ids, [block]) for block in range(N_LAYERS)]
+    _assert_replays(subject, ids, lens, deleted)
+    _assert_probes(subject, ids, lens, deleted)
+    _assert_branches(subject, ids, row.branches)
+
+
+def _assert_replays(subject: interp.Subject, ids: Tensor, lens: list[Tensor], deleted: list[Tensor]) -> None:
+    orders = [tuple(index for index in range(N_LAYERS) if index != block) for block in range(N_LAYERS)]
+
+    def program(tape: interp.Tape) -> tuple[list[Tensor], list[Tensor]]:
+        read = [tape.head(tape.residual(layer)) for layer in range(N_LAYERS + 1)]
+        return read, [tape.head(residual) for residual in tape.replay_all(orders)]
+
+    # One text, two, and as many as there are heads: none of these numbers may be taken for another.
+    for batch in (ids[:1], ids, ids.repeat(N_HEADS // len(ids), 1)):
+        read, replayed = subject.run(batch, program)
+        for ours, theirs in zip([*read, *replayed], [*lens, *deleted], strict=True):
+            assert_close(ours, theirs.repeat(2, 1, 1)[: len(batch)])
+
+
+def _assert_probes(subject: interp.Subject, ids: Tensor, lens: list[Tensor], deleted: list[Tensor]) -> None:
+    following = ids[:, 1:, None]
+    frame = logit_lens(subject, ids).dropna(subset="log_prob")
+    expected = torch.stack([logits[:, :-1].log_softmax(-1).gather(2, following)[..., 0] for logits in lens])
+    ours = frame.sort_values(["layer", "prompt_id", "pos"])["log_prob"].to_numpy()
+    assert_close(torch.tensor(ours).float(), expected.flatten())
+    frame = layer_robustness(subject, ids, interventions=["delete"], controls=()).dropna(subset="loss")
+    expected = torch.stack([-logits[:, :-1].log_softmax(-1).gather(2, following)[..., 0] for logits in deleted])
+    ours = frame.sort_values(["layer", "prompt_id", "pos"])["loss"].to_numpy()
+    assert_close(torch.tensor(ours).float(), expected.flatten())
+
+
+def _assert_branches(subject: interp.Subject, ids: Tensor, refused: str) -> None:
+    refusals = []
+    for layer in range(N_LAYERS):
+        try:
+            sites = subject.site("attn_out", layer), subject.site("mlp_out", layer)
+        except ModelError as error:
+            refusals.append(str(error))
+        else:
+            _assert_sum(subject, ids, layer, *sites)
+    assert bool(refusals) == bool(refused)
+    for refusal in refusals:
+        assert re.search(refused, refusal) and subject.architecture in refusal
+
+
+def _assert_sum(subject: interp.Subject, ids: Tensor, layer: int, attention: Site, mlp: Site) -> None:
+    """The block is its input and both branches; what is added to a branch is added to the block's output."""
+    added = torch.randn(ids.shape[1], subject.d_model, generator=torch.Generator().manual_seed(2))
+
+    def program(tape: interp.Tape) -> tuple[Tensor, ...]:
+        entered, left = tape.residual(layer), tape.residual(layer + 1)
+        with recording([attention, mlp]) as seen:
+            tape.run_block(layer, entered)
+        assert seen[0] is not None and seen[1] is not None
+        attended, computed = (value.reshape(entered.shape) for value in seen)
+        with editing(mlp, lambda value: value + added):
+            by_mlp = tape.run_block(layer, entered)
+        # The MLP is held, else a sequential one would answer to what is added before it.
+        with editing(attention, lambda value: value + added), editing(mlp, lambda value: computed):
+            by_attention = tape.run_block(layer, entered)
+        return entered, left, attended, computed, by_mlp, by_attention
+
+    entered, left, attended, computed, by_mlp, by_attention = subject.run(ids, program)
+    assert attended.abs().max() > 1e-2 and computed.abs().max() > 1e-2  # else one could be the other's
+    assert_close(entered + attended + computed, left)
+    assert_close(by_mlp, left + added)
+    assert_close(by_attention, left + added)
+    mids = _mids(subject, ids)
+    if mids:
+        assert_close(mids[layer], entered + attended)
+
+
+def _mids(subject: interp.Subject, ids: Tensor) -> list[Tensor]:
+    try:
+        return list(subject.run(ids, lambda tape: tape.mids, mids=True))
+    except ModelError as error:
+        if "no residual between attention and MLP" not in str(error):
+            raise
+        return []
+
+
+def test_the_table_is_long_enough_and_each_row_has_its_own_name() -> None:
+    names = [row.name for row in architectures.TABLE]
+    assert len(set(names)) == len(names)
+    assert len({row.model_type for row in architectures.TABLE if not row.refused}) >= 44
