@@ -13,7 +13,7 @@ from torch import Tensor
 
 from interp.errors import InputError, ModelError
 from interp.model.backends.base import Backend
-from interp.model.branches import Branches
+from interp.model.backends.branches import Branches
 from interp.model.fingerprint import fingerprint
 from interp.model.generation import Generating, continuation, continue_prompts
 from interp.model.readout import Readout, reader

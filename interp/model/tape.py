@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.model.arguments import Growth, repeated
+from interp.model.backends.arguments import Growth, repeated
 from interp.model.head import Head
 from interp.model.schedules import Plan, Root, Schedule, check_schedules, plan
 
@@ -39,7 +39,7 @@ class Call:
     Attributes:
         args: the positional ones.
         kwargs: those by name.
-        grows: how they grow with the batch, see `interp.model.arguments`.
+        grows: how they grow with the batch, see `interp.model.backends.arguments`.
     """
 
     args: tuple[Any, ...]

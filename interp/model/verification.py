@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InterpError, ModelError, NumericalError
-from interp.model.arguments import Sizes, Unrepeatable, growth, sizes
+from interp.model.backends.arguments import Sizes, Unrepeatable, growth, sizes
 from interp.model.backends.base import Backend
 from interp.model.readout import CPU_WIDTH
 from interp.model.tape import Tape

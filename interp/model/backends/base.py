@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from interp.model.arguments import Growth
+from interp.model.backends.arguments import Growth
 from interp.model.sites import Site, SiteName
 from interp.model.tape import Tape
 from interp.model.weights import WeightMatrix

@@ -14,8 +14,8 @@ from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_f
 from transformer_lens.model_bridge.sources.native.model import NativeModel
 
 from interp.errors import ModelError
-from interp.model.arguments import Growth
 from interp.model.backends import matrices, structure
+from interp.model.backends.arguments import Growth
 from interp.model.backends.base import Facts
 from interp.model.head import Head
 from interp.model.sites import Site, SiteName

@@ -12,7 +12,7 @@ from nnsight import Envoy, NNsight, TransformersModel
 from torch import Tensor
 
 from interp.errors import ModelError
-from interp.model.arguments import Growth
+from interp.model.backends.arguments import Growth
 from interp.model.backends.matrices import of_huggingface
 
 # Import by name: a module named in a program is pickled whole, with its loader, when the program is sent away.
