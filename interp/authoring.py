@@ -8,6 +8,7 @@ from interp.data.shipped import read_texts, shipped_path, text_dataset_names
 from interp.errors import InputError, InterpError, ModelError, NumericalError, TooLong, UnknownName
 from interp.frames.build import rows_of_block
 from interp.frames.schema import VOCABULARY, Column, Schema, columns
+from interp.model.continuation import continuation_of_ids, single_token, tokens_after, word_tokens
 from interp.model.generation import continuation
 from interp.model.loading import Source, load
 from interp.model.positions import (
@@ -20,7 +21,7 @@ from interp.model.positions import (
 )
 from interp.model.subject import Subject
 from interp.model.texts.tokenizer import start_ids, start_of_text, text_ids
-from interp.model.tokens import Batch, Texts, Tokens, single_token
+from interp.model.tokens import Batch, Texts, Tokens
 from interp.model.windows import context_windows
 from interp.options import options
 from interp.runs.accessor import concat
@@ -66,6 +67,7 @@ __all__ = [
     "content_order",
     "context_windows",
     "continuation",
+    "continuation_of_ids",
     "donor_prompts",
     "followed",
     "hash_of",
@@ -93,7 +95,9 @@ __all__ = [
     "summarise_by_prompt",
     "text_dataset_names",
     "text_ids",
+    "tokens_after",
     "whole_frame",
     "whole_numbers",
     "with_concept",
+    "word_tokens",
 ]

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
+from tokenizers.decoders import Fuse
+from tokenizers.models import BPE, WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
@@ -198,6 +199,15 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 def word_level() -> PreTrainedTokenizerFast:
     """Words `w3` to `w60`, one token each, behind `<s>`; `<pad>` and `</s>` beside them."""
     return build_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def character_level() -> interp.Subject:
+    """A random model whose tokens are single characters: the space, and every letter, digit and mark of ASCII."""
+    core = Tokenizer(BPE({chr(code): place for place, code in enumerate([*range(32, 127), 10])}, []))
+    core.decoder = Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core)
+    return interp.load(build_model("gpt2", vocab_size=96), tokenizer=tokenizer)
 
 
 @pytest.fixture

@@ -158,26 +158,6 @@ def token_strings(tokenizer: Any, d_vocab: int) -> np.ndarray:
     return strings
 
 
-def single_token(text: str, tokenizer: Any) -> int:
-    """Return the id of a text that is exactly one token.
-
-    Raises:
-        InputError: the text is not one token; the message lists its tokens.
-    """
-    if tokenizer is None:
-        raise InputError(f"this model came without a tokenizer: give {text!r} as a token id.")
-    if not isinstance(text, str):
-        raise InputError(f"a token is a text or an integer id, not {text!r}.")
-    ids = text_ids([text], tokenizer)[0]
-    if len(ids) != 1:
-        pieces = [tokenizer.decode([index]) for index in ids]
-        near = " Most words begin with a space." if text[:1].strip() else ""
-        raise InputError(f"{text!r} is {len(ids)} tokens {pieces}, not one; choose a single token or pass an id.{near}")
-    if ids[0] == tokenizer.unk_token_id and text != tokenizer.unk_token:
-        raise InputError(f"{text!r} is unknown to the model's tokenizer; choose another token, or pass an id.")
-    return int(ids[0])
-
-
 def _encode(given: Prompts, tokenizer: Any, bos: bool | None) -> tuple[list[list[int]], bool]:
     """Return the ids of texts, and whether they begin with a start."""
     if tokenizer is None:

@@ -7,7 +7,7 @@ pos 0..target_pos.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Integral
@@ -28,13 +28,11 @@ from interp.authoring import (
     TooLong,
     check_positions,
     columns,
-    single_token,
+    continuation_of_ids,
     whole_numbers,
 )
 from interp.model.tape import Tape
-
-Target: TypeAlias = str | int | Sequence[str | int | Sequence[str | int]]
-"""The token to explain: "argmax" (the model's own), a token as text, an id, or one (or a list) of these per prompt."""
+from probes.attribution._target_ids import Target, chosen_ids
 
 Continuation: TypeAlias = str | int | Sequence[str] | Tensor
 """Tokens to explain one by one: a text, one per prompt, ids [n] or [prompt, n], or a number to generate greedily."""
@@ -132,12 +130,13 @@ def find_targets(
         tokens: of the prompts.
         target: see `Target`. A list has one entry per prompt; an entry may be a list of several tokens.
         continuation: instead of `target`: each of its tokens is a target, read after the ones before it. A text is
-            tokenised separately from the prompt, so begin it with a space if it begins with a new word. A number n lets
+            tokenised together with the prompt, so begin it with a space if it begins with a new word. A number n lets
             the model continue greedily by n tokens, or until its end-of-text token, which is then the last target.
         target_pos: the last position read, or several; negative ones count from each prompt's end.
 
     Raises:
-        InputError: a target is not one token, a position is outside a prompt, or targets are given in two ways.
+        InputError: a target is not one token, a continuation cannot be told apart from the end of its prompt, a
+            position is outside a prompt, or targets are given in two ways.
         TooLong: a prompt and its continuation exceed the context.
     """
     targets = plan_targets(subject, tokens, target=target, continuation=continuation, target_pos=target_pos)
@@ -159,7 +158,7 @@ def plan_targets(
         if not (isinstance(target, str) and target == "argmax") or target_pos != -1:
             raise InputError("continuation sets the targets and their positions: leave target and target_pos out.")
         return _continued(tokens, _continuations(subject, tokens, continuation))
-    chosen = _chosen(subject, len(tokens), target)
+    chosen = chosen_ids(subject, len(tokens), target)
     wanted = whole_numbers(target_pos, "target_pos")
     check_positions(wanted, min(map(len, tokens.ids)))
     prompt, pos, ids = [], [], []
@@ -193,53 +192,31 @@ def attribution_columns(targets: Targets, scores: Scores, *, method: str, contro
     )
 
 
-def _chosen(subject: Subject, n_prompts: int, target: Target) -> list[list[int]]:
-    """Return the target ids of every prompt; [-1] for the argmax."""
-    if isinstance(target, str | Integral):
-        argmax = isinstance(target, str) and target == "argmax"
-        return [[-1] if argmax else [_token_id(subject, target)]] * n_prompts
-    if isinstance(target, Tensor | np.ndarray):
-        target = target.tolist()
-    if not isinstance(target, Iterable):
-        raise InputError(f"target={target!r}; give 'argmax', a token as text, an id, or one of these per prompt.")
-    per_prompt = list(target)
-    if len(per_prompt) != n_prompts:
-        raise InputError(
-            f"target lists {len(per_prompt)} entries for {n_prompts} prompts; give one per prompt: a token, or a list "
-            "of tokens."
-        )
-    several = [list(one) if isinstance(one, Iterable) and not isinstance(one, str) else [one] for one in per_prompt]
-    if not all(several):
-        raise InputError(f"target is empty for prompt {several.index([])}; give at least one token.")
-    return [list(dict.fromkeys(_token_id(subject, one) for one in tokens)) for tokens in several]
-
-
-def _token_id(subject: Subject, token: object) -> int:
-    if isinstance(token, str):
-        return single_token(token, subject.tokenizer)
-    if not isinstance(token, Integral):
-        raise InputError(f"target {token!r} is not a token; give it as text or as an integer id.")
-    index = int(token)
-    if not 0 <= index < subject.d_vocab:
-        raise InputError(f"target id {index} is outside the vocabulary of {subject.d_vocab}.")
-    return index
-
-
 def _continuations(subject: Subject, tokens: Tokens, given: Continuation) -> list[Tensor]:
     """Return the tokens that continue each prompt, int64 [n] per prompt."""
-    if isinstance(given, Integral):
+    if isinstance(given, int | Integral):
         n = int(given)
         if n < 1:
             raise InputError(f"continuation={n}; give at least 1 token.")
         _check_lengths(subject, tokens, [n] * len(tokens))
         return _greedy(subject, tokens, n)
-    texts = [given] if isinstance(given, str) else given
-    more = subject.tokens(texts, bos=None if isinstance(texts, Tensor) else False, truncate=True)
-    ids, n_more = more.ids, [len(one) + cut for one, cut in zip(more.ids, more.n_cut, strict=True)]
-    if len(ids) == 1:
-        ids, n_more = ids * len(tokens), n_more * len(tokens)
-    if len(ids) != len(tokens):
-        raise InputError(f"continuation lists {len(ids)} texts for {len(tokens)} prompts; give one, or one per prompt.")
+    several = [given] if isinstance(given, str) else given
+    texts = isinstance(several, Sequence) and all(isinstance(one, str) for one in several)
+    more = subject.tokens(several, bos=False if texts else None, truncate=True)  # refuses what is neither
+    given_to = list(several) if texts else more.ids
+    n_more = [len(one) + cut for one, cut in zip(more.ids, more.n_cut, strict=True)]
+    if len(more) == 1:
+        given_to, n_more = given_to * len(tokens), n_more * len(tokens)
+    if len(given_to) != len(tokens):
+        raise InputError(
+            f"continuation lists {len(given_to)} texts for {len(tokens)} prompts; give one, or one per prompt."
+        )
+    if texts:
+        pairs = zip(tokens.ids, given_to, strict=True)
+        ids = [torch.tensor(continuation_of_ids(prompt, str(text), subject.tokenizer)) for prompt, text in pairs]
+        n_more = [len(one) for one in ids]
+    else:
+        ids = given_to
     _check_lengths(subject, tokens, n_more)
     return ids
 

@@ -13,7 +13,8 @@ import pandas as pd
 
 from interp.authoring import InputError, Run, Schema, Source, Texts, UnknownName, at_most, probe, summarise_by_prompt
 from probes.attribution import baselines, plots
-from probes.attribution._targets import ATTRIBUTION, Continuation, Method, Target, attribution_columns, find_targets
+from probes.attribution._target_ids import Target
+from probes.attribution._targets import ATTRIBUTION, Continuation, Method, attribution_columns, find_targets
 from probes.attribution.normxlogit import normxlogit_scores
 from probes.attribution.reagent.reagent import reagent_scores
 from probes.attribution.reagent.reagent_ls import reagent_ls_scores

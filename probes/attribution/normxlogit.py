@@ -34,15 +34,8 @@ from interp.model.sites import recording
 from interp.model.tape import Tape
 from probes import papers
 from probes.attribution import plots
-from probes.attribution._targets import (
-    ATTRIBUTION,
-    Continuation,
-    Scores,
-    Target,
-    Targets,
-    attribution_columns,
-    plan_targets,
-)
+from probes.attribution._target_ids import Target
+from probes.attribution._targets import ATTRIBUTION, Continuation, Scores, Targets, attribution_columns, plan_targets
 
 Norm: TypeAlias = Literal["resid0", "token_embedding", "none"]
 Centre: TypeAlias = Literal["none", "vocab_mean", "log_prob"]

@@ -210,6 +210,12 @@ def _check(
 def _words(subject: Subject, letters: Letters, drop_glitches: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return ids and words of the tokens that are words, int64 [n] and object [n]."""
     table = vocabulary(subject, letters=letters)
+    if not (table["kind"] == "word").any():
+        n_letters = int((table["kind"] == "single_letter").sum())
+        raise InputError(
+            f"no token of {subject.name!r} is a word of two letters or more of {letters!r}, {n_letters} are single "
+            "letters: a token that is one letter leaves nothing to ask; choose a model with longer tokens."
+        )
     kept = table[(table["kind"] == "word") & ~(table["glitch"] & drop_glitches)]
     return kept["token_id"].to_numpy(copy=True), kept["word"].to_numpy(dtype=object)
 

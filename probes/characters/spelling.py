@@ -29,6 +29,7 @@ from interp.authoring import (
     probe,
     whole_numbers,
     with_concept,
+    word_tokens,
 )
 from interp.model.tape import Tape
 from probes import papers
@@ -274,7 +275,7 @@ def _summed(ids: Tensor, first: Tensor, lengths: Tensor) -> Callable[[Tape], Ten
 
 def _pieces(subject: Subject, word: str) -> tuple[int, list[int]]:
     """Return the number of tokens of the word after a space, and which of them holds each letter; -1 if unclear."""
-    ids = subject.tokens([f" {word}"], bos=False).ids[0].tolist()
+    ids = word_tokens(f" {word}", subject.tokenizer)
     texts = [str(subject.token_strings[index]).strip() for index in ids]
     if "".join(texts) != word:
         return len(ids), [-1] * len(word)

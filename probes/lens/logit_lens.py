@@ -6,6 +6,7 @@ at every layer; the last layer is the model's own output, which is checked, not 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -118,7 +119,8 @@ def logit_lens(
     Args:
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes.
-        targets: what to score at every position: "next" (the actual next token; missing at a prompt's last position),
+        targets: what to score at every position: "next" (the actual next token; missing at a prompt's last position,
+            with a warning if no other is read),
             "argmax" (the model's own most probable token), a token as text, an id, or a list of tokens and ids.
         positions: the position or positions to read in every prompt, negative ones from its end; None reads all.
         layers: the layer or layers to read, 0..L; None reads all.
@@ -140,7 +142,7 @@ def logit_lens(
 
     Cost: one forward pass and L + 1 unembeddings per position, streamed.
 
-    >>> frame = logit_lens("reference", ["Once upon a time there was a little"], positions=-1)
+    >>> frame = logit_lens("reference", ["Once upon a time there was a little"], positions=-1, targets="argmax")
     >>> frame.layer.tolist()
     [0, 1, 2, 3, 4, 5, 6, 7, 8]
     >>> frame.kl_to_final.iloc[-1], bool(frame.agrees_final.iloc[-1])
@@ -174,6 +176,12 @@ def logit_lens(
         readout = read_places(run.subject, batch, row, pos, places, lens=lens, final_norm=final_norm, targets=given)
         missing = scored < 0 if isinstance(scored, Tensor) else None
         parts.append(_lens_columns(run.token_columns(batch, row, pos), places, readout, missing))
+    if chosen is None and all((part["target_id"] < 0).all() for part in parts):
+        warnings.warn(
+            "no token follows the positions that were read, so log_prob, rank and target are missing everywhere; pass "
+            "targets='argmax' or a token to score.",
+            stacklevel=2,
+        )
     return run.frame(parts)
 
 

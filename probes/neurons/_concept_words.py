@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.authoring import InputError, Subject, single_token
+from interp.authoring import InputError, Subject, single_token, word_tokens
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class ConceptWords:
     Attributes:
         seeds: words that choose neurons.
         held_out: words that measure the effect, and have no token in common with the seeds.
-        dropped: words that are not a single token of this model with a space before them, and repetitions.
+        dropped: words that are not a single token of this model inside a text, and repetitions. The space before a word
+            belongs to the token, or is a token of its own, as in a character-level model.
         seed_ids: tokens of the seeds, in all spellings: with and without the space, small, capitalised; int64 [s].
         held_out_ids: tokens of the held-out words, int64 [h].
     """
@@ -78,11 +79,10 @@ def _tokens_of(subject: Subject, words: Sequence[str]) -> tuple[dict[str, list[i
     dropped, taken = [], set()
     for word in (word.strip() for word in words):
         found = []
-        for spelling in (f" {word}", f" {word.capitalize()}", word, word.capitalize()):
-            with suppress(InputError):  # several tokens, or unknown
-                found.append(single_token(spelling, subject.tokenizer))
-            if not found:
-                break  # the spelling inside a sentence is the one that counts
+        if _is_token(subject, word):  # the spelling inside a sentence is the one that counts
+            for spelling in (f" {word}", f" {word.capitalize()}", word, word.capitalize()):
+                with suppress(InputError):  # several tokens, or unknown
+                    found.append(single_token(spelling, subject.tokenizer))
         fresh = [index for index in dict.fromkeys(found) if index not in taken]
         if fresh:
             tokens[word] = fresh
@@ -90,6 +90,17 @@ def _tokens_of(subject: Subject, words: Sequence[str]) -> tuple[dict[str, list[i
         else:
             dropped.append(word)
     return tokens, tuple(dropped)
+
+
+def _is_token(subject: Subject, word: str) -> bool:
+    """Return whether a word inside a sentence is one token, with its space or behind a token that is only the space."""
+    with suppress(InputError):  # several tokens, or unknown
+        ids = word_tokens(f" {word}", subject.tokenizer)
+        if len(ids) == 2 and not str(subject.token_strings[ids[0]]).strip():
+            return ids[1] == single_token(word, subject.tokenizer)
+        single_token(f" {word}", subject.tokenizer)
+        return True
+    return False
 
 
 def _joined(tokens: dict[str, list[int]], words: Sequence[str]) -> Tensor:

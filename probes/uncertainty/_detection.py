@@ -23,6 +23,9 @@ loss over layers, least squares) and `area` (its mean over layers) read the whol
 and `top1_layer` are the first layer from which on the loss is below a threshold, the divergence from the output is
 below a threshold, or the generated token is the most probable; L + 1 if there is no such layer."""
 
+LEAST = 6
+"""Right answers, and wrong ones, that an interval of an AUC needs: fewer can be resampled in too few ways."""
+
 _KEYS = ["model", "run_id", "prompt_id"]
 
 
@@ -74,8 +77,9 @@ def compare_scores(scores: pd.DataFrame, n_resamples: int = 1000, level: float =
         seed: of the resampling and the shuffling.
 
     Returns:
-        Per run and score: `n_prompts`, `n_wrong`, `auc`, `auc_low`, `auc_high`; `gain` over the AUC of `output_loss`,
-        paired, with its interval; `control_high`, the upper end of the AUC with answers shuffled among prompts.
+        Per run and score: `n_prompts`, `n_right`, `n_wrong`, `auc`, `auc_low`, `auc_high`; `gain` over the AUC of
+        `output_loss`, paired, with its interval; `control_high`, the upper end of the AUC with answers shuffled among
+        prompts. With fewer than six right or six wrong answers there is no interval, and `note` says so.
 
     Raises:
         InputError: an argument is out of range.
@@ -101,10 +105,26 @@ def _compare(scores: pd.DataFrame, n_resamples: int, level: float, seed: int) ->
     observed = np.array([auc(column, wrong) for column in values.T])
     gain, gains = observed - observed[0], resampled - resampled[:, :1]
     ends, gain_ends = interval(resampled.T, n, level), interval(gains.T, n, level)
+    note = too_few(wrong)
+    if note:
+        ends = gain_ends = (np.full(len(SCORES), np.nan),) * 2
     return [
-        {"score": name, "n_prompts": n, "n_wrong": int(wrong.sum()), "auc": observed[at]}
+        {"score": name, "n_prompts": n, "n_right": int((~wrong).sum()), "n_wrong": int(wrong.sum())}
+        | {"auc": observed[at]}
         | {"auc_low": ends[0][at], "auc_high": ends[1][at]}
         | {"gain": gain[at], "gain_low": gain_ends[0][at], "gain_high": gain_ends[1][at]}
-        | {"control_high": float(np.quantile(shuffled[:, at], (1 + level) / 2))}
+        | {"control_high": float(np.quantile(shuffled[:, at], (1 + level) / 2)), "note": note}
         for at, name in enumerate(SCORES)
     ]
+
+
+def too_few(wrong: np.ndarray) -> str:
+    """Return why an AUC has no interval; "" if there are enough right and wrong answers.
+
+    >>> too_few(np.array([True] * 9 + [False] * 3))
+    '9 of 12 answers are wrong: an AUC needs six or more of each kind'
+    """
+    n_wrong, n = int(wrong.sum()), len(wrong)
+    if min(n_wrong, n - n_wrong) >= LEAST:
+        return ""
+    return f"{n_wrong} of {n} answers are wrong: an AUC needs six or more of each kind"

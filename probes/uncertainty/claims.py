@@ -9,14 +9,15 @@ import pandas as pd
 from interp.findings import Claim, Comparison, NotApplicable
 from interp.stats import auc, pseudo_values
 from probes import papers
-from probes.uncertainty._detection import uncertainty_scores
+from probes.uncertainty._detection import too_few, uncertainty_scores
 
 
 def _detector(frame: pd.DataFrame, score: str) -> pd.Series:
     scores = uncertainty_scores(frame).set_index("prompt_id")
-    n_wrong = int((~scores["correct"]).sum())
-    if min(n_wrong, len(scores) - n_wrong) < 6:
-        raise NotApplicable(f"{n_wrong} of {len(scores)} answers are wrong: an AUC needs six or more of each kind.")
+    reason = too_few(~scores["correct"].to_numpy(bool))
+    if reason:
+        runs = frame.attrs.get("interp", {}).values()
+        raise NotApplicable("; ".join([reason, *(run["left_out"] for run in runs if "left_out" in run)]) + ".")
     return pseudo_values(scores, lambda some: auc(some[score].to_numpy(), ~some["correct"].to_numpy()))
 
 

@@ -9,6 +9,7 @@ this one.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -23,19 +24,17 @@ from interp.authoring import (
     Run,
     Schema,
     Source,
-    Subject,
     Texts,
     columns,
     load,
     probe,
-    read_texts,
     rows_of_block,
     select_positions,
-    text_dataset_names,
 )
 from interp.model.tape import Tape
 from probes import papers
 from probes.uncertainty import plots
+from probes.uncertainty._answers import known_answers, said, told_by_first_token
 from probes.uncertainty._detection import compare_scores, uncertainty_scores
 
 TRAJECTORY = Schema(
@@ -50,7 +49,7 @@ TRAJECTORY = Schema(
         "token_id",
         "token",
         "layer",
-        Column("true_id", "int", "the first token of the expected continuation", low=0),
+        Column("true_id", "int", "the first token of the expected continuation after the prompt", low=0),
         Column("true", "str", "`true_id` as text"),
         Column("generated_id", "int", "the model's most probable token", low=0),
         Column("generated", "str", "`generated_id` as text"),
@@ -95,7 +94,9 @@ def iterative_inference(subject: Source, texts: Texts, *, truncate: bool = False
         subject: anything `interp.load` takes.
         texts: the name of a shipped dataset, or a frame, with columns `text` and `expected`; prompts without an
             expected continuation are left out. An answer is right if the model's most probable token is the first
-            token of the expected text.
+            token of the expected text after the prompt. Where that token does not tell the answer (it is only a space,
+            it begins another prompt's answer too, or the tokenizer joins it with the end of the prompt), the prompt
+            is left out, with a warning and a line in the provenance.
         truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
@@ -103,7 +104,7 @@ def iterative_inference(subject: Source, texts: Texts, *, truncate: bool = False
         divergence from the model's output. `.interp.summary()` compares uncertainty scores.
 
     Raises:
-        InputError: there are no expected continuations, or one has no tokens.
+        InputError: there are no expected continuations, or none can be told by its first token.
 
     Cost: one forward pass and L + 1 unembeddings per prompt.
 
@@ -113,33 +114,16 @@ def iterative_inference(subject: Source, texts: Texts, *, truncate: bool = False
     (8, True)
     """
     loaded = load(subject)
-    answered = _answered(texts)
-    true = torch.tensor([_first_token(text, loaded) for text in answered["expected"]])
+    known = known_answers(texts)
+    answered, true, left_out = told_by_first_token(known, loaded)
     run = Run(TRAJECTORY, loaded, answered, parameters={}, truncate=truncate or None)
     if run.tokens.n_cut.any():
         raise InputError("a prompt is longer than the context, and a cut prompt has another continuation; shorten it.")
-    return run.frame([_trajectories(run, batch, true[batch.prompts]) for batch in run.batches(2)])
-
-
-def _answered(texts: Texts) -> pd.DataFrame:
-    """Return the prompts whose continuation is known."""
-    if isinstance(texts, str) and texts in text_dataset_names():
-        texts = read_texts(texts)
-    if not isinstance(texts, pd.DataFrame) or "expected" not in texts.columns:
-        raise InputError(
-            "iterative_inference needs to know right from wrong: pass a frame with columns 'text' and 'expected', "
-            "or the name of a dataset that has them, such as 'prompts'."
-        )
-    known = texts[texts["expected"].notna()]
-    if known.empty:
-        raise InputError("no prompt has an expected continuation; fill the column 'expected'.")
-    return known.reset_index(drop=True)
-
-
-def _first_token(text: Any, subject: Subject) -> int:
-    if not isinstance(text, str) or not text:
-        raise InputError(f"expected continuation {text!r} is not a text with tokens; give one, or leave it missing.")
-    return int(subject.tokens([text], bos=False).ids[0][0])
+    frame = run.frame([_trajectories(run, batch, true[batch.prompts]) for batch in run.batches(2)])
+    if left_out:
+        frame.interp.runs[run.run_id]["left_out"] = said(left_out, len(known))
+        warnings.warn(f"{said(left_out, len(known))}.", stacklevel=2)
+    return frame
 
 
 def _trajectories(run: Run, batch: Batch, true: Tensor) -> dict[str, np.ndarray]:

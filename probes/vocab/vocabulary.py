@@ -22,7 +22,11 @@ VOCABULARY_SCHEMA = Schema(
         Column("kind", "str", "word; single_letter; other (not a word); special; unused (no token: padding rows)"),
         Column("word", "str", "the token without the space around it; empty if it is not a word"),
         Column("norm", "float", "norm of its embedding", low=0.0),
-        Column("glitch", "bool", "whether the norm is an outlier among words, as of tokens never seen in training"),
+        Column(
+            "glitch",
+            "bool",
+            "whether the norm is an outlier among words (or letters), as of tokens never seen in training",
+        ),
     ),
 )
 
@@ -45,7 +49,7 @@ def vocabulary(subject: Source, *, letters: Letters = "ascii") -> pd.DataFrame:
         One row per token; `.interp.summary()` counts them by kind.
 
     Raises:
-        InputError: the alphabet is unknown or has no words, or the model came without a tokenizer.
+        InputError: the alphabet is unknown or has no words and no letters here, or the model came without a tokenizer.
 
     >>> frame = vocabulary("reference")
     >>> frame.interp.summary()[["kind", "n_tokens"]].values.tolist()
@@ -54,9 +58,12 @@ def vocabulary(subject: Source, *, letters: Letters = "ascii") -> pd.DataFrame:
     run = Run(VOCABULARY_SCHEMA, subject, None, parameters={"letters": letters})
     kind, words = kinds_of_tokens(run.subject, alphabet(letters).word)
     norms = run.subject.W_E.float().norm(dim=1).double().cpu().numpy()
-    typical = kind == "word"
+    # A character-level model has words of one letter only.
+    typical = (kind == "word") if (kind == "word").any() else (kind == "single_letter")
     if not typical.any():
-        raise InputError(f"no token of {run.subject.name!r} is a word of {letters!r}; choose another alphabet.")
+        raise InputError(
+            f"no token of {run.subject.name!r} is a word or a letter of {letters!r}; choose another alphabet."
+        )
     glitch = outlying_norms(norms, typical) & (kind != "special")
     part = {"token_id": np.arange(len(kind)), "kind": kind, "word": words, "norm": norms, "glitch": glitch}
     return run.frame([part])

@@ -41,7 +41,8 @@ def test_run_writes_the_frame_it_sums_up(cli, tmp_path):
     texts = tmp_path / "texts.txt"
     texts.write_text("Once upon a time\n\nThere was a king\n")
     out = tmp_path / "frame.parquet"
-    done = cli("run", "logit_lens", "--data", texts, "--out", out, "--param", "positions=[-1]", "--json")
+    asked = "--param", "positions=[-1]", "--param", "targets=argmax"
+    done = cli("run", "logit_lens", "--data", texts, "--out", out, *asked, "--json")
     assert done.exit_code == 0, done.output
     frame = pd.read_parquet(out)
     assert frame["prompt_id"].unique().tolist() == [0, 1]

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias, TypedDict, get_args
 from interp.authoring import InputError, UnknownName
 from probes.attribution._checks import check_counts, check_seed
 from probes.attribution._replacements import OwnSampler, SamplerName
-from probes.attribution._targets import Continuation, Target
+from probes.attribution._target_ids import Target
+from probes.attribution._targets import Continuation
 from probes.attribution.reagent._cases import sampler_name
 from probes.attribution.reagent._frames import Implementation
 from probes.attribution.reagent._recursion import Recursion

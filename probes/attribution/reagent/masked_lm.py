@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.authoring import InputError, Subject
+from interp.authoring import InputError, Subject, single_token
 from probes.attribution._replacements import Replacements
 
 
@@ -62,12 +63,13 @@ class MaskedLM:
 
     def _ours(self, subject: Subject, own: int, probs: Tensor, words: Tensor) -> tuple[np.ndarray, np.ndarray]:
         space = " " if str(subject.token_strings[own]).startswith(" ") else ""
-        texts = [space + self.tokenizer.decode([int(word)]).strip() for word in words]
-        pieces = subject.tokenizer([text or " " for text in texts], add_special_tokens=False)["input_ids"]
         weights: dict[int, float] = {}
-        for piece, prob in zip(pieces, probs.tolist(), strict=True):
-            if len(piece) == 1 and piece[0] not in subject.tokenizer.all_special_ids:
-                weights[piece[0]] = weights.get(piece[0], 0.0) + prob
+        for word, prob in zip(words, probs.tolist(), strict=True):
+            text = space + self.tokenizer.decode([int(word)]).strip()
+            with suppress(InputError):  # several tokens, or unknown
+                token = single_token(text or " ", subject.tokenizer)
+                if token not in subject.tokenizer.all_special_ids:
+                    weights[token] = weights.get(token, 0.0) + prob
         if not weights:
             return np.array([own]), np.array([1.0])
         cumulative = np.cumsum(list(weights.values())) / sum(weights.values())

@@ -19,7 +19,8 @@ import pandas as pd
 from interp.authoring import Run, Source, Subject, Texts, at_most, load, probe, shows_parameters_of
 from probes.attribution import plots
 from probes.attribution._replacements import OwnSampler, SamplerName, unigram_source
-from probes.attribution._targets import Continuation, Scores, Target, Targets, attribution_columns, find_targets
+from probes.attribution._target_ids import Target
+from probes.attribution._targets import Continuation, Scores, Targets, attribution_columns, find_targets
 from probes.attribution.reagent._frames import (
     REAGENT,
     REAGENT_PROBES,

@@ -19,15 +19,8 @@ from probes.attribution import plots
 from probes.attribution._checks import check_counts, check_seed
 from probes.attribution._draws import generator_for
 from probes.attribution._replacements import OwnSampler, Replacements, SamplerName, unigram_source
-from probes.attribution._targets import (
-    ATTRIBUTION,
-    Continuation,
-    Scores,
-    Target,
-    Targets,
-    attribution_columns,
-    find_targets,
-)
+from probes.attribution._target_ids import Target
+from probes.attribution._targets import ATTRIBUTION, Continuation, Scores, Targets, attribution_columns, find_targets
 from probes.attribution.reagent._cases import cases_of, reader_of, sampler_name
 from probes.attribution.reagent._recursion import Case
 from probes.attribution.reagent.masked_lm import MaskedLM

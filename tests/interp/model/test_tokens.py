@@ -13,9 +13,10 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.data.shipped import read_texts
 from interp.errors import InputError, TooLong
+from interp.model.continuation import single_token
 from interp.model.positions import check_positions, select_positions
 from interp.model.texts.tokenizer import start_ids
-from interp.model.tokens import Batch, Tokens, single_token, token_strings, tokenise
+from interp.model.tokens import Batch, Tokens, token_strings, tokenise
 from interp.planted import word_tokenizer
 from probes import logit_lens
 

@@ -271,7 +271,7 @@ def ladder_once():
 pytestmark = pytest.mark.finding(model=ladder_once, data=["w3 w4 w5", "w5 w6 w7 w8", "w3 w9"], n=2)
 
 def test_depth(finding):
-    frame = finding.run("logit_lens", positions=-1)
+    frame = finding.run("logit_lens", positions=-1, targets="argmax")
     assert sorted(frame.prompt_id.unique()) == [0, 1]
     finding.record("layers", frame.groupby("layer").kl_to_final.mean())
     finding.record("n", len(frame))
@@ -279,11 +279,11 @@ def test_depth(finding):
     frame["kl_to_final"] = -1.0
 
 def test_again(finding):
-    frame = finding.run("logit_lens", positions=-1)
+    frame = finding.run("logit_lens", positions=-1, targets="argmax")
     assert (frame.kl_to_final >= 0).all()  # what another test did to its copy is not seen here
-    other = finding.run("logit_lens", positions=-1, layers=[0])
+    other = finding.run("logit_lens", positions=-1, layers=[0], targets="argmax")
     assert frame.interp.provenance.loc["run_id"].tolist() != other.interp.provenance.loc["run_id"].tolist()
-    same = finding.run("logit_lens", positions=-1)
+    same = finding.run("logit_lens", positions=-1, targets="argmax")
     assert same.interp.provenance.equals(frame.interp.provenance)  # to the second it took: one measurement
     assert len(LOADED) == 1 or not LOADED
 """

@@ -416,7 +416,7 @@ def test_figures(clear):
         ({"layers": "last"}, "layers='last': give 'all'"),
         ({"epochs": 0}, "epochs=0: give at least 1"),
         ({"frequencies": [1.0]}, r"frequencies \[1\] have a wrong shape or NaN; give one per token, \[2001\]"),
-        ({"letters": "Greek"}, "no token of .* is a word of 'Greek'"),
+        ({"letters": "Greek"}, "no token of .* is a word or a letter of 'Greek'"),
         ({"language": "xx"}, "no lemmas of language 'xx'"),
     ],
 )

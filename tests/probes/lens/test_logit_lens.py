@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -587,3 +588,14 @@ def test_a_frame_can_be_written_to(subject):
     frame.loc[0, "log_prob"] = -1.0
     frame.loc[frame["pos"] == 1, ["layer", "rank"]] = 0
     assert frame["log_prob"].iat[0] == -1.0 and frame["rank"].iat[-1] == 0
+
+
+def test_a_next_token_that_nowhere_exists_is_said(subject):
+    """At the last position nothing follows, so the default targets leave only missing values."""
+    with pytest.warns(UserWarning, match="no token follows the positions .* targets='argmax' or a token"):
+        frame = logit_lens(subject, texts_of(RAGGED), positions=-1)
+    assert frame["log_prob"].isna().all() and frame["entropy"].notna().all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert logit_lens(subject, texts_of(RAGGED), positions=[0, -1])["log_prob"].notna().any()
+        assert logit_lens(subject, texts_of(RAGGED), positions=-1, targets="argmax")["log_prob"].notna().all()

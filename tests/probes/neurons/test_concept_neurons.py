@@ -114,6 +114,14 @@ def test_all_spellings_of_a_word_count():
     assert len(spellings) == len(split.seed_ids) > 2
 
 
+def test_letters_are_words_of_a_character_level_model(character_level):
+    """Its space is a token of its own, so that " a" is two tokens."""
+    split = concept_words(character_level, ["a", "e", "i", "an"], held_out=0)
+    assert split.seeds == ("a", "e", "i") and split.dropped == ("an",)
+    assert character_level.tokenizer.decode(split.seed_ids) == "aAeEiI"
+    assert len(concept_neurons(character_level, ["a", "e", "i"], n=1, min_hits=1)) == 1
+
+
 def test_the_recipe_is_in_the_provenance(planted):
     neurons = concept_neurons(planted, WORDS, n=2, min_hits=2, seed=4, concept="low")
     (run,) = neurons.frame.interp.runs.values()

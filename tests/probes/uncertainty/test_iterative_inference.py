@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import interp
-from interp.errors import InputError
+from interp.errors import InputError, InterpError
 from interp.planted import bias_ladder
 from interp.stats import auc
 from probes import iterative_inference, logit_lens
+from probes.uncertainty import claims
 from probes.uncertainty._detection import SCORES, compare_scores, settled, uncertainty_scores
 
 pytestmark = pytest.mark.trained
@@ -157,6 +158,56 @@ def test_scores_read_unsorted_frames(small_subject):
     frame = iterative_inference(subject, prompts(subject))
     shuffled = uncertainty_scores(frame.sample(frac=1, random_state=0)).sort_values("prompt_id", ignore_index=True)
     pd.testing.assert_frame_equal(shuffled, uncertainty_scores(frame))
+
+
+# -- answers that their first token does not tell --------------------------------------------------------------------
+
+
+ANSWERS = pd.DataFrame({
+    "text": ["the key", "the keys", "He said", "It was", "a", "b"],
+    "expected": [" is", " are", ".", " a", "nd", "ut"],
+})  # fmt: skip
+
+
+def test_answers_of_a_character_level_model_are_not_its_space(character_level):
+    with pytest.warns(UserWarning, match="3 of 6 prompts left out, because the answer's first token is a space, or"):
+        frame = iterative_inference(character_level, ANSWERS)
+    assert frame.drop_duplicates("prompt_id")["true"].tolist() == [".", "n", "u"]
+    assert frame.interp.provenance.loc["left_out"].str.startswith("3 of 6 prompts left out").all()
+    with pytest.raises(InputError, match=r"no right answer can be told by its first token .* 3 of 3 .* differ in"):
+        iterative_inference(character_level, ANSWERS.iloc[[0, 1, 3]])
+    with pytest.raises(InterpError, match=r"3 of 3 answers are wrong: .* 3 of 6 prompts left out"):
+        claims.confidence(frame.assign(correct=False))
+
+
+def test_answers_that_begin_alike_are_left_out_and_their_company_changes_nothing_else(character_level):
+    alike = pd.DataFrame({"text": ["x", "y", "z", "z"], "expected": ["was", "were", "nor", "nor?"]})
+    with pytest.warns(UserWarning, match="2 of 4 prompts left out"):
+        frame = iterative_inference(character_level, alike)
+    alone = iterative_inference(character_level, alike.iloc[2:])  # one word, with and without a mark
+    numbers = ["layer", "true_id", "loss_true", "loss_generated", "entropy"]
+    pd.testing.assert_frame_equal(frame[numbers], alone[numbers])
+
+
+def test_answers_behind_a_prompt_that_ends_in_a_space_are_left_out():
+    prompts = pd.DataFrame(
+        {"text": ["Once upon a ", "Once upon a", "He opened the"], "expected": ["time", " time", " door"]}
+    )
+    with pytest.warns(UserWarning, match="1 of 3 prompts left out, because the answer's first token begins inside"):
+        frame = iterative_inference("reference", prompts)
+    assert frame.drop_duplicates("prompt_id")["true"].tolist() == [" time", " door"]
+
+
+def test_too_few_answers_of_a_kind_have_no_interval_and_a_note():
+    table = scored(signal=1.0)
+    right = table.index[table["correct"]]
+    few = table.drop(right[5:])  # five are left
+    summary = compare_scores(few, n_resamples=20)
+    assert summary["auc"].notna().all() and (summary["n_right"] == 5).all()
+    assert summary[["auc_low", "auc_high", "gain_low", "gain_high"]].isna().all(axis=None)
+    assert summary["note"].str.endswith("answers are wrong: an AUC needs six or more of each kind").all()
+    enough = compare_scores(table.drop(right[6:]), n_resamples=20)
+    assert enough["auc_low"].notna().all() and (enough["note"] == "").all()
 
 
 # -- bad input -------------------------------------------------------------------------------------------------------

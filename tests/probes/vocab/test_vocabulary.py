@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import string
+
 import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -9,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import interp
 from interp.errors import InputError
-from probes import vocabulary
+from probes import character_content, vocabulary
 from probes.vocab._words import alphabet, outlying_norms, word_in
 
 ASCII = alphabet("ascii")
@@ -124,3 +126,16 @@ def test_glitch_tokens_are_flagged():
     model.transformer.wte.weight.data[core.token_to_id("Ġcat")] = 0.0
     frame = vocabulary(interp.load(model.eval(), tokenizer=subject.tokenizer))
     assert frame.loc[frame["glitch"] & (frame["kind"] == "word"), "word"].tolist() == ["cat"]
+
+
+def test_a_character_level_model_has_words_of_one_letter(character_level):
+    """Which it was refused for, with the advice to choose another alphabet."""
+    frame = vocabulary(character_level)
+    assert frame["kind"].value_counts().to_dict() == {"single_letter": 52, "other": 44}
+    assert (
+        "".join(frame.loc[frame["kind"] == "single_letter", "word"]) == string.ascii_uppercase + string.ascii_lowercase
+    )
+    with pytest.raises(
+        InputError, match=r"is a word of two letters or more of 'ascii', 52 are single letters: .* longer"
+    ):
+        character_content(character_level, probe="ridge")

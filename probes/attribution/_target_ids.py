@@ -1,0 +1,47 @@
+"""The tokens to explain, from what a user gives: texts, ids, or the model's own argmax."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+from typing import TypeAlias
+
+import numpy as np
+from torch import Tensor
+
+from interp.authoring import InputError, Subject, single_token
+
+Target: TypeAlias = str | int | Sequence[str | int | Sequence[str | int]]
+"""The token to explain: "argmax" (the model's own), a token as text, an id, or one (or a list) of these per prompt."""
+
+
+def chosen_ids(subject: Subject, n_prompts: int, target: Target) -> list[list[int]]:
+    """Return the target ids of every prompt; [-1] for the argmax."""
+    if isinstance(target, str | Integral):
+        argmax = isinstance(target, str) and target == "argmax"
+        return [[-1] if argmax else [_token_id(subject, target)]] * n_prompts
+    if isinstance(target, Tensor | np.ndarray):
+        target = target.tolist()
+    if not isinstance(target, Iterable):
+        raise InputError(f"target={target!r}; give 'argmax', a token as text, an id, or one of these per prompt.")
+    per_prompt = list(target)
+    if len(per_prompt) != n_prompts:
+        raise InputError(
+            f"target lists {len(per_prompt)} entries for {n_prompts} prompts; give one per prompt: a token, or a list "
+            "of tokens."
+        )
+    several = [list(one) if isinstance(one, Iterable) and not isinstance(one, str) else [one] for one in per_prompt]
+    if not all(several):
+        raise InputError(f"target is empty for prompt {several.index([])}; give at least one token.")
+    return [list(dict.fromkeys(_token_id(subject, one) for one in tokens)) for tokens in several]
+
+
+def _token_id(subject: Subject, token: object) -> int:
+    if isinstance(token, str):
+        return single_token(token, subject.tokenizer)
+    if not isinstance(token, Integral):
+        raise InputError(f"target {token!r} is not a token; give it as text or as an integer id.")
+    index = int(token)
+    if not 0 <= index < subject.d_vocab:
+        raise InputError(f"target id {index} is outside the vocabulary of {subject.d_vocab}.")
+    return index
