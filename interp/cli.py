@@ -13,8 +13,8 @@ import pandas as pd
 import typer
 from rich.console import Console
 
+from interp.data.frame_files import check_frame_file, write_frame
 from interp.data.shipped import read_data, shipped_path
-from interp.data.writing import written
 from interp.display.terminal import show_table
 from interp.display.text import short_citation
 from interp.errors import InputError, InterpError
@@ -95,7 +95,7 @@ def run(
     probe: Annotated[str, typer.Argument(help="Name of a probe; `interp probes` lists them.")],
     model: OneModel = "reference",
     data: Texts = "prompts",
-    out: Annotated[Path | None, typer.Option(help="Write the frame here, as Parquet.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the frame here: .parquet, .csv or .json.")] = None,
     param: Annotated[list[str] | None, typer.Option(help="A parameter of the probe, key=JSON or key=text.")] = None,
     backend: Backend = "bridge",
     device: Device = None,
@@ -111,10 +111,11 @@ def run(
         texts = [read_data(data)] if arguments.takes_texts(found.function) else []
         if out is not None:
             arguments.check_output(out)
+            check_frame_file(out)
         subject = load(model, backend=backend, device=device, dtype=dtype)  # type: ignore[arg-type]
         frame = found.function(subject, *texts, **parameters)
         if out is not None:
-            _write(frame, out)
+            write_frame(frame, out)
         summary = frame.interp.summary()
     show_table(summary, as_json=as_json)
     if out is not None:
@@ -154,7 +155,8 @@ def findings(
     ] = None,
     data: Annotated[str | None, typer.Option(help="Texts in place of the shipped stories; see `interp run`.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write the frame here, as Parquet; an interrupted call resumes there.")
+        Path | None,
+        typer.Option(help="Write the frame here: .parquet, .csv or .json; an interrupted call resumes there."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap, and of probes that take one.")] = 0,
     backend: Backend = "bridge",
@@ -170,11 +172,12 @@ def findings(
         texts = None if data is None else read_data(data)["text"].tolist()
         if out is not None:
             arguments.check_output(out)
+            check_frame_file(out)
         subjects = [load(one, backend=backend, device=device, dtype=dtype) for one in model or ["reference"]]  # type: ignore[arg-type]
         parts = None if out is None else out.with_name(out.name + ".parts")
         frame = test_claims(subjects, claim or None, texts=texts, seed=seed, out=parts)
         if out is not None and parts is not None:
-            _write(frame, out)
+            write_frame(frame, out)
             _remove(parts)
     if as_json:
         typer.echo(frame.to_json(orient="records", indent=2))
@@ -189,11 +192,6 @@ def findings(
         show_table(frame.interp.summary().drop(columns="statement"))
     if out is not None:
         _err.print(f"{len(frame):,} rows in {out}", highlight=False)
-
-
-def _write(frame: pd.DataFrame, out: Path) -> None:
-    with written(out, "the frame") as file:
-        frame.to_parquet(file)
 
 
 def _remove(parts: Path) -> None:

@@ -46,6 +46,7 @@ def token_map(
     """
     if frame.empty or not {"prompt_id", "pos", "token"} <= set(frame.columns):
         raise InputError(f"a frame of {schema.probe!r} without rows or tokens has no token map; plot its columns.")
+    frame = schema.restored(frame)
     value = value or _default_value(frame, schema)
     if value not in frame.columns:
         raise UnknownName("column", value, map(str, frame.columns))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from interp.errors import InputError, UnknownName
@@ -104,6 +105,20 @@ class Schema:
         rows = [(column.name, _DTYPES[column.kind], column.unit, column.meaning) for column in self.columns]
         return pd.DataFrame(rows, columns=["column", "type", "unit", "meaning"])
 
+    def restored(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the frame with the schema's own types, whatever file or conversion its columns went through.
+
+        Columns with values of another kind stay as they are; nothing is copied if all types are right.
+
+        >>> schema = Schema("p", "a paper", "one per layer", columns("layer", "loss"))
+        >>> frame = pd.DataFrame({"layer": [0, 1], "loss": [1.0, 2.0]}).convert_dtypes(dtype_backend="pyarrow")
+        >>> schema.restored(frame).dtypes.astype(str).tolist()
+        ['int64', 'float64']
+        """
+        known = {column.name: _DTYPES[column.kind] for column in self.columns}
+        other = [name for name in frame.columns if str(frame[name].dtype) != known.get(name, str(frame[name].dtype))]
+        return frame.assign(**{name: _restored(frame[name], known[name]) for name in other}) if other else frame
+
     def validate(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Check types, ranges and missing values; other columns (the user's own) are not checked.
 
@@ -119,6 +134,15 @@ class Schema:
         except (pandera.errors.SchemaError, pandera.errors.SchemaErrors) as error:
             raise InputError(f"this is not a frame of {self.probe!r}: {str(error).splitlines()[0]}") from error
         return frame
+
+
+def _restored(column: pd.Series, dtype: str) -> pd.Series:
+    try:
+        if dtype == "float64":  # pandas has no missing value for a plain float but NaN
+            return pd.Series(pd.array(column, dtype="Float64").to_numpy(dtype, na_value=np.nan), index=column.index)
+        return column.astype(dtype)
+    except (TypeError, ValueError):  # the user's own values
+        return column
 
 
 def columns(*chosen: str | Column) -> tuple[Column, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ _runs: dict[str, dict[str, Any]] = {}
 
 
 def attach(frame: pd.DataFrame, provenance: dict[str, Any]) -> pd.DataFrame:
-    """Attach a run's provenance to its frame; it survives Parquet."""
+    """Attach a run's provenance and number of rows to its frame; it survives Parquet."""
+    provenance = provenance | {"n_rows": len(frame)}
     _runs[provenance["run_id"]] = provenance
     frame.attrs[ATTRS_KEY] = {provenance["run_id"]: provenance}
     return frame
@@ -62,7 +64,10 @@ class InterpAccessor:
         present = self._frame["run_id"].unique().tolist()
         lost = [run for run in present if run not in known]
         if lost:
-            raise InputError(f"the provenance of runs {lost} was lost; join frames read from files with interp.concat.")
+            raise InputError(
+                f"the provenance of runs {lost} is not in this frame: CSV and JSON files do not hold it, and pd.concat "
+                "drops it; keep frames with to_parquet, and join those read from files with interp.concat."
+            )
         return {run: known[run] for run in present}
 
     @property
@@ -87,10 +92,21 @@ class InterpAccessor:
         """The units of columns that have one, by column."""
         return self.schema.units
 
+    @property
+    def rows(self) -> pd.DataFrame:
+        """The frame as its probe made it: with the schema's types, and each row once, as summaries and figures need it.
+
+        A run that was concatenated twice is counted once, with a warning.
+
+        Raises:
+            InputError: a run is there more than once with different values.
+        """
+        return _each_row_once(self.schema.restored(self._frame), self.schema, self.runs)
+
     def summary(self, **options: Any) -> pd.DataFrame:
         """Return the probe's own summary; by default prompt means after position 0, with 95 % bootstrap intervals."""
         schema = self.schema
-        return registry.get(schema.probe).summarise(self._frame, **options)
+        return registry.get(schema.probe).summarise(self.rows, **options)
 
     def plot(self, **options: Any) -> Any:
         """Draw the probe's figure, a matplotlib Figure; with `path=`, save it too."""
@@ -98,7 +114,7 @@ class InterpAccessor:
         probe = registry.get(self.schema.probe)
         if probe.plot is None:
             raise InputError(f"probe {probe.name!r} has no figure; plot its columns with pandas.")
-        figure = probe.plot(self._frame, **options)
+        figure = probe.plot(self.rows, **options)
         if path is not None:
             with written(path, "the figure") as file:
                 figure.savefig(file, format=Path(path).suffix.removeprefix(".") or None)
@@ -109,3 +125,27 @@ class InterpAccessor:
         from interp.display import html
 
         return str(html.overview(self._frame))
+
+
+def _each_row_once(frame: pd.DataFrame, schema: Schema, runs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the frame without rows that are there twice; one that holds all rows of its runs is returned unchanged."""
+    whole = {run: facts.get("n_rows") for run, facts in runs.items()}
+    counts = frame["run_id"].value_counts()
+    if all(counts[run] == n for run, n in whole.items()):
+        return frame
+    # Seconds differ from one call to the next.
+    names = [column.name for column in schema.columns if column.name in frame.columns and column.unit != "s"]
+    again = frame.duplicated(names)
+    once = frame[~again] if again.any() else frame
+    counts = once["run_id"].value_counts()
+    torn = [run for run, n in whole.items() if n is not None and counts[run] > n]
+    if torn:
+        raise InputError(f"the runs {torn} are in this frame more than once, with different values; keep one of each.")
+    if again.any():
+        several = frame.loc[again, "run_id"].unique().tolist()
+        warnings.warn(
+            f"the runs {several} are in this frame more than once (a cell run twice?): {int(again.sum()):,} repeated "
+            "rows are left out.",
+            stacklevel=4,
+        )
+    return once

@@ -102,6 +102,14 @@ def test_brackets_and_colons_of_a_text_are_printed_as_they_are(cli, tmp_path):
         (["run", "logit_lens", "--out", "nowhere/frame.parquet"], "does not exist"),
         (["run", "logit_lens", "--backend", "bridges"], "did you mean 'bridge'"),
         (["run", "logit_lens", "--out", "."], "'.' is a folder"),
+        (
+            ["run", "logit_lens", "--model", "no/such", "--out", "a.xlsx"],
+            "'a.xlsx' has no known format; give a name that",
+        ),
+        (
+            ["findings", "--model", "no/such", "--out", "a"],
+            "'a' has no known format; give a name that ends with .parquet",
+        ),
         (["run", "steer"], "'steer' needs a value for 'neurons'"),
         (["run", "logit_lens", "--data", "columns.csv"], "no column 'text', only ['a', 'b']"),
         (["report", "--data", "columns.csv"], "no column 'text', only ['a', 'b']"),

@@ -227,6 +227,10 @@ def test_it_leaves_the_model_as_it_was(tiny, name, any_backend):
     assert len(frame) > 0 and set(frame["model"]) == {one.subject.name}
     (provenance,) = frame.interp.runs.values()
     assert (provenance["probe"], provenance["backend"], provenance["edits"]) == (name, any_backend, [])
+    own = frame[[column.name for column in probe.schema.columns]]
+    assert not own.duplicated().any()  # or a repeated row could not be told from a run that is there twice
+    for backend in ("numpy_nullable", "pyarrow"):  # so that summaries and figures are those of the same values
+        pd.testing.assert_frame_equal(own.convert_dtypes(dtype_backend=backend).interp.rows, own)
     summary = frame.interp.summary()
     assert len(summary) > 0
     assert {*probe.schema.summary_by, *probe.schema.summary_of} <= {*frame.columns, *summary.columns}

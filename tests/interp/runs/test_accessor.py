@@ -90,7 +90,7 @@ def test_files_joined_by_pandas_lose_provenance_and_say_so(frame, forgetful):
     other = logit_lens(bias_ladder(a=2.0).model, TEXTS)
     accessor._runs.clear()
     lost = pd.concat([frame, other])
-    with pytest.raises(InputError, match=r"was lost; join frames read from files with interp\.concat"):
+    with pytest.raises(InputError, match=r"join those read from files with interp\.concat"):
         lost.interp.provenance  # noqa: B018
     assert set(interp.concat([frame, other]).interp.runs) == {run_id(frame), run_id(other)}
 
@@ -204,3 +204,64 @@ def test_a_column_of_a_probes_own_name_is_refused():
     texts = pd.DataFrame({"text": ["w1"], "layer": [1], "entropy": [0.0], "group": ["a"]})
     with pytest.raises(InputError, match=r"columns \['entropy', 'layer'\] of your frame are logit_lens's too"):
         logit_lens(LADDER, texts)
+
+
+# -- frames that went through other hands ----------------------------------------------------------------------------
+
+
+def test_a_run_concatenated_twice_counts_once(frame):
+    other = logit_lens(bias_ladder(a=2.0).model, TEXTS)
+    usual = pd.concat([frame, other], ignore_index=True)
+    for twice in (
+        pd.concat([frame, frame]),
+        pd.concat([frame, other, frame.iloc[:7]], ignore_index=True),
+        interp.concat([frame, other, other.sample(frac=1, random_state=0)]),
+    ):
+        expected = frame if twice["run_id"].nunique() == 1 else usual
+        with pytest.warns(
+            UserWarning, match=r"in this frame more than once \(a cell run twice\?\): \d+ repeated rows"
+        ) as seen:
+            summary = twice.interp.summary()
+        pd.testing.assert_frame_equal(summary, expected.interp.summary())
+        assert seen[0].filename == __file__
+    with pytest.warns(UserWarning, match="repeated rows are left out"):
+        pd.concat([frame, frame]).interp.plot()
+
+
+def test_a_part_of_a_run_twice_counts_once(frame):
+    part = frame[frame["prompt_id"] == 0]
+    assert part.interp.rows is not None and len(part.interp.rows) == len(part)
+    with pytest.warns(UserWarning, match=rf"{len(part)} repeated rows are left out"):
+        pd.testing.assert_frame_equal(pd.concat([part, part]).interp.rows, part)
+
+
+def test_a_run_with_other_values_is_refused(frame):
+    changed = frame.assign(entropy=frame["entropy"] + 1e-9)
+    message = rf"the runs \['{run_id(frame)}'\] are in this frame more than once, with different values; keep one"
+    with pytest.raises(InputError, match=message):
+        pd.concat([frame, changed]).interp.summary()
+
+
+def test_frames_of_one_run_each_are_returned_as_they_are(frame, recwarn):
+    assert frame.interp.rows is frame
+    joined = interp.concat([frame, logit_lens(bias_ladder(a=2.0).model, TEXTS)])
+    assert joined.interp.rows is joined and not recwarn.list
+
+
+@pytest.mark.parametrize("backend", ["numpy_nullable", "pyarrow"])
+def test_converted_frames_are_summed_up_and_drawn(frame, backend):
+    converted = frame.convert_dtypes(dtype_backend=backend)
+    assert (converted.dtypes != frame.dtypes).any()
+    pd.testing.assert_frame_equal(converted.interp.rows, frame)
+    pd.testing.assert_frame_equal(converted.interp.summary(), frame.interp.summary())
+    for axes, others in zip(converted.interp.plot().axes, frame.interp.plot().axes, strict=True):
+        assert [text.get_text() for text in axes.texts] == [text.get_text() for text in others.texts]
+    assert converted.interp._repr_html_() == frame.interp._repr_html_()
+
+
+def test_a_frame_from_csv_is_told_what_applies(frame, tmp_path, forgetful):
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    back = pd.read_csv(tmp_path / "a.csv")
+    with pytest.raises(InputError, match=r"CSV and JSON files do not hold it.*keep frames with to_parquet"):
+        back.interp.summary()
+    assert "do not hold it" in back.interp._repr_html_()
