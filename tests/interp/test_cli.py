@@ -53,6 +53,14 @@ def test_run_writes_the_frame_it_sums_up(cli, tmp_path):
     assert summary[-1]["agrees_final"] == 1.0
 
 
+@pytest.mark.parametrize(("name", "read"), [("f.csv", pd.read_csv), ("f.json", pd.read_json)])
+def test_run_writes_by_the_name_of_the_file(cli, tmp_path, name, read):
+    (tmp_path / "t.txt").write_text("Once\n")
+    done = cli("run", "top_tokens", "--data", tmp_path / "t.txt", "--out", tmp_path / name, "--param", "k=1")
+    assert done.exit_code == 0, done.output
+    assert read(tmp_path / name)["layer"].max() == 8
+
+
 def test_text_parameters_need_no_quotes(cli, tmp_path):
     out = tmp_path / "frame.parquet"
     assert cli("run", "logit_lens", "--out", out, "--param", "targets=argmax", "--param", "positions=-1").exit_code == 0

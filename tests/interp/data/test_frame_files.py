@@ -48,6 +48,6 @@ def test_parquet_keeps_everything(tmp_path):
 @pytest.mark.parametrize("name", ["a", "a.xlsx", "a.csv.gz", "csv", ".parquet"])
 def test_a_name_of_another_format_is_refused(tmp_path, name):
     for act in (check_frame_file, lambda path: write_frame(FRAME, path)):
-        with pytest.raises(InputError, match="has no known format; give a name that ends with .parquet, .csv or .json"):
+        with pytest.raises(InputError, match="has no known format; give a name that ends with"):
             act(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
