@@ -1,6 +1,6 @@
 """Statistics over prompts and other independent units. Least squares on tensors is in `interp.stats.least_squares`."""
 
-from interp.stats.bootstrap import Statistic, bootstrap_over_prompts, paired_bootstrap
+from interp.stats.bootstrap import Statistic, bootstrap_over_prompts, paired_bootstrap, ratio_over_prompts
 from interp.stats.corrections import holm
 from interp.stats.jackknife import pseudo_values
 from interp.stats.ranking import auc
@@ -21,4 +21,5 @@ __all__ = [
     "mean_over_units",
     "paired_bootstrap",
     "pseudo_values",
+    "ratio_over_prompts",
 ]

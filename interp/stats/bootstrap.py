@@ -66,6 +66,62 @@ def bootstrap_over_prompts(
     return summary.reset_index() if keys else summary
 
 
+def ratio_over_prompts(
+    frame: pd.DataFrame,
+    by: Sequence[str],
+    numerator: str,
+    denominator: str,
+    name: str,
+    *,
+    statistic: Statistic = "mean",
+    level: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return the ratio of two statistics over prompts with its interval, per group.
+
+    Each draw resamples the prompts of numerator and denominator together (paired). The ratio is that of the two columns
+    of `bootstrap_over_prompts`, not a mean of ratios; prompts without one of the two values are left out of both.
+
+    Args:
+        frame: rows with `prompt_id`, the columns in `by` and the two values.
+        by: columns that define the groups.
+        numerator: a numeric or boolean column.
+        denominator: a numeric or boolean column.
+        name: of the ratio.
+        statistic: "mean" or "median" over prompts.
+        level: of the interval, which is NaN where fewer than half of the draws have a ratio or all have the same.
+        n_resamples: bootstrap draws.
+        seed: of the draws.
+
+    Returns:
+        One row per group: `by`, `name`, and both ends of its interval; NaN where the denominator is 0.
+
+    Raises:
+        InputError: a column is missing, there are no rows, or an argument is out of range.
+
+    >>> frame = pd.DataFrame({"prompt_id": [0, 1, 2], "right": [1.0, 1.0, 2.0], "tried": [2.0, 4.0, 2.0]})
+    >>> ratio_over_prompts(frame, [], "right", "tried", "share")["share"].tolist()
+    [0.5]
+    """
+    _check(frame, by, [numerator, denominator], statistic, level, n_resamples)
+    keys = list(by)
+    known = frame[[*keys, "prompt_id"]].copy()
+    for column, value in (("above", numerator), ("below", denominator)):
+        known[column] = frame[value].astype("Float64").to_numpy(dtype="float64", na_value=np.nan)
+    means = known.groupby([*keys, "prompt_id"], observed=True, sort=True)[["above", "below"]].mean()
+    means = means.where(means.notna().all(axis=1))
+    tables = [means[one].unstack("prompt_id") if keys else means[[one]].T for one in ("above", "below")]
+    draws = draw_units(tables[0].shape[1], n_resamples, seed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        above, below = (_statistics(table.to_numpy(), draws, statistic) for table in tables)
+        centre, resampled = above[0] / below[0], above[1] / below[1]
+    low, high = interval(resampled, tables[0].notna().sum(axis=1).to_numpy(), level)
+    columns = {name: np.where(np.isinf(centre), np.nan, centre), f"{name}_low": low, f"{name}_high": high}
+    summary = pd.DataFrame(columns, index=tables[0].index if keys else None)
+    return summary.reset_index() if keys else summary
+
+
 def _check(
     frame: pd.DataFrame, by: Sequence[str], values: Sequence[str], statistic: str, level: float, n_resamples: int
 ) -> None:
@@ -83,14 +139,18 @@ def _interval(
     table: np.ndarray, draws: np.ndarray, statistic: Statistic, level: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the statistic over prompts [groups] and its interval; table is [groups, prompts], NaN where missing."""
+    centre, resampled = _statistics(table, draws, statistic)
+    low, high = interval(resampled, (~np.isnan(table)).sum(axis=1), level)
+    return centre, low, high
+
+
+def _statistics(table: np.ndarray, draws: np.ndarray, statistic: Statistic) -> tuple[np.ndarray, np.ndarray]:
+    """Return the statistic over prompts [groups], and under each draw [groups, n_resamples]."""
     with np.errstate(invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the mean of a group without values is NaN
         if statistic == "mean":
-            centre, resampled = np.nanmean(table, axis=1), _resampled_means(table, draws)
-        else:
-            centre, resampled = np.nanmedian(table, axis=1), _resampled_medians(table, draws)
-    low, high = interval(resampled, (~np.isnan(table)).sum(axis=1), level)
-    return centre, low, high
+            return np.nanmean(table, axis=1), _resampled_means(table, draws)
+        return np.nanmedian(table, axis=1), _resampled_medians(table, draws)
 
 
 def _resampled_means(table: np.ndarray, draws: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from interp.authoring import Batch, Column, Run, Subject, next_tokens, rows_of_b
 from interp.model.readout import Readout
 from interp.model.schedules import Plan
 from interp.model.tape import Tape
-from interp.stats import bootstrap_over_prompts
+from interp.stats import bootstrap_over_prompts, ratio_over_prompts
 
 AT = ("model", "run_id", "prompt_id", "pos", "token_id", "token")
 METRICS = (
@@ -40,7 +40,9 @@ def summarise(frame: pd.DataFrame, by: Sequence[str], **options: Any) -> pd.Data
     Returns:
         Means over prompts of means over a prompt's positions, with 95 % bootstrap intervals: `top1_agrees` (share of
         top-1 predictions retained), `kl`, `kl_median` (of a prompt's positions), `loss_change`, `correct_intact` and
-        `correct` (share of actual next tokens predicted), and `correct_retained`, the ratio of these two.
+        `correct` (share of actual next tokens predicted), and `correct_retained`, the ratio of these two: the accuracy
+        that is left, 1 where none is lost. The paper's "72 to 95 % retained" can be read as `top1_agrees` or as
+        `correct_retained`, and its code computes neither.
     """
     keys = ["model", "run_id", *by]
     kept = frame[frame["pos"] > 0].assign(
@@ -49,7 +51,8 @@ def summarise(frame: pd.DataFrame, by: Sequence[str], **options: Any) -> pd.Data
     kept["kl_median"] = kept.groupby([*keys, "prompt_id"])["kl"].transform("median")
     values = ["top1_agrees", "kl", "kl_median", "loss_change", "correct_intact", "correct"]
     summary = bootstrap_over_prompts(kept, keys, values, **options)
-    summary["correct_retained"] = summary["correct"] / summary["correct_intact"]
+    retained = ratio_over_prompts(kept, keys, "correct", "correct_intact", "correct_retained", **options)
+    summary = summary.merge(retained, on=keys, validate="one_to_one")
     summary.attrs["note"] = "means per prompt, then over prompts; position 0 left out; 95 % bootstrap over prompts"
     return summary
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.errors import InputError, UnknownName
-from interp.stats.bootstrap import bootstrap_over_prompts, paired_bootstrap
+from interp.stats.bootstrap import bootstrap_over_prompts, paired_bootstrap, ratio_over_prompts
 
 
 def frame_of(n_prompts: int = 12, n_layers: int = 3, seed: int = 0) -> pd.DataFrame:
@@ -230,6 +230,62 @@ def test_bad_arguments(changes, message):
     with pytest.raises(InputError, match=message) as caught:
         bootstrap_over_prompts(**arguments)
     assert isinstance(caught.value, UnknownName) == ("unknown" in message)
+
+
+# -- ratios -----------------------------------------------------------------------------------------------------------
+
+
+def ratios_of(frame: pd.DataFrame, by: list[str], **options: object) -> pd.DataFrame:
+    return ratio_over_prompts(frame, by, "right", "tried", "share", **options)
+
+
+def accuracies(n_prompts: int = 60, seed: int = 0) -> pd.DataFrame:
+    """Two values per prompt that go together, in two layers."""
+    random = np.random.default_rng(seed)
+    tried = np.repeat(random.uniform(0.2, 1.0, n_prompts), 2)
+    frame = pd.DataFrame({"prompt_id": np.repeat(range(n_prompts), 2), "layer": [0, 1] * n_prompts, "tried": tried})
+    return frame.assign(right=tried * random.uniform(0.6, 1.0, 2 * n_prompts))
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+def test_a_ratio_is_that_of_the_two_statistics_and_its_interval_that_of_a_naive_paired_bootstrap(statistic):
+    frame = accuracies()
+    ours = ratios_of(frame, ["layer"], statistic=statistic, n_resamples=3000)
+    both = bootstrap_over_prompts(frame, ["layer"], ["right", "tried"], statistic=statistic)
+    np.testing.assert_allclose(ours["share"], both["right"] / both["tried"], rtol=1e-12)
+    random = np.random.default_rng(9)
+    for layer, row in ours.iterrows():
+        of = frame[frame["layer"] == layer][["right", "tried"]].to_numpy()
+        draws = [getattr(np, statistic)(of[random.integers(0, len(of), len(of))], axis=0) for _ in range(3000)]
+        low, high = np.quantile([one[0] / one[1] for one in draws], [0.025, 0.975])
+        # The ends of 3000 draws scatter by some 2 % of the width; a median's stand on a coarser grid.
+        near = (0.1 if statistic == "mean" else 0.3) * (high - low)
+        assert abs(row["share_low"] - low) < near and abs(row["share_high"] - high) < near
+
+
+def test_a_ratio_is_paired():
+    """Prompts of very different difficulty: resampled apart, the ratio of two proportional columns would scatter."""
+    frame = accuracies().assign(right=lambda rows: rows["tried"] * (0.8 + 1e-3 * (rows["prompt_id"] % 2)))
+    row = ratios_of(frame, []).iloc[0]
+    assert row["share_high"] - row["share_low"] < 1e-3 and row["share_low"] < 0.8005 < row["share_high"]
+
+
+def test_a_ratio_to_nothing_is_missing_and_so_is_one_of_a_single_prompt():
+    frame = accuracies(6)
+    nothing = ratios_of(frame.assign(tried=frame["tried"].where(frame["layer"] == 1, 0.0)), ["layer"])
+    assert nothing.iloc[0][["share", "share_low", "share_high"]].isna().all() and nothing.iloc[1].notna().all()
+    one = ratios_of(frame.query("prompt_id == 2"), ["layer"])
+    assert one["share"].notna().all() and one[["share_low", "share_high"]].isna().all(axis=None)
+
+
+def test_prompts_without_one_of_the_two_values_count_in_neither():
+    frame = accuracies(9)
+    holes = frame.assign(right=frame["right"].mask(frame["prompt_id"] == 4))
+    pd.testing.assert_series_equal(
+        ratios_of(holes, ["layer"])["share"], ratios_of(frame.query("prompt_id != 4"), ["layer"])["share"]
+    )
+    with pytest.raises(UnknownName, match="unknown column 'right'"):
+        ratios_of(frame.drop(columns="right"), [])
 
 
 # -- paired comparisons ----------------------------------------------------------------------------------------------

@@ -367,6 +367,9 @@ def test_the_summary_is_of_prompts_and_leaves_position_0_out(frame):
         (kept[name] == 0).groupby(kept["prompt_id"]).mean().mean() for name in ("target_rank", "target_rank_intact")
     ]
     assert row["correct_retained"] == pytest.approx(correct[0] / correct[1], nan_ok=True)
+    retained = summary.dropna(subset="correct_retained_low")
+    assert (retained["correct_retained_low"] <= retained["correct_retained"]).all()
+    assert (retained["correct_retained"] <= retained["correct_retained_high"]).all()
     assert row["top1_agrees_low"] <= row["top1_agrees"] <= row["top1_agrees_high"]
 
 
