@@ -16,14 +16,14 @@ Tolerance: TypeAlias = Rule | Mapping[str, Rule] | None
 """One rule for all columns, one per column, or None: a thousandth of the recorded value."""
 
 RELATIVE = 1e-3  # devices and library versions move the reference model's statistics by less
-ZERO = 1e-6  # float32 cannot tell this from 0 beside 1, so it has no sign
+ZERO = 1e-6  # float32 cannot tell this from 0 beside 1, so it has no sign; beside 1000 that is a thousandth
 INTERVAL: Literal["interval"] = "interval"
 
 
 def differences(recorded: Record, by: Sequence[str], rows: Sequence[Row], tolerance: Tolerance = None) -> list[str]:
     """Compare rows by key. Missing and extra rows and columns differ; a changed sign does even within the tolerance.
 
-    A value recorded as 0 (to a millionth) has no sign. If intervals are compared, a value has no sign if its recorded
+    A value recorded as 0 (to a millionth, or to a millionth of its column's largest value) has no sign. If intervals are compared, a value has no sign if its recorded
     and measured intervals both span 0. Whole numbers, truth values and text must be equal unless they have a tolerance.
 
     Args:
@@ -53,9 +53,10 @@ def differences(recorded: Record, by: Sequence[str], rows: Sequence[Row], tolera
     lines += [f"row {describe_key(by, key)} was recorded and is gone" for key in was if key not in has]
     lines += [f"row {describe_key(by, key)} is new" for key in has if key not in was]
     shared = [name for name in now if name in before and name in rules]
+    zeros = {name: ZERO * max(1.0, _largest(name, [*was.values(), *has.values()])) for name in shared}
     for key in (key for key in was if key in has):
         for name in shared:
-            change = _change(name, was[key], has[key], rules[name])
+            change = _change(name, was[key], has[key], rules[name], zeros[name])
             if change:
                 lines.append(" ".join(filter(None, (describe_key(by, key), f"{name}: {change}"))))
     return lines
@@ -84,7 +85,12 @@ def _rules(tolerance: Tolerance, columns: Sequence[str]) -> dict[str, Rule | Non
     return {name: rule for name, rule in rules.items() if name not in ends}
 
 
-def _change(name: str, was: Row, has: Row, rule: Rule | None) -> str:
+def _largest(name: str, rows: Sequence[Row]) -> float:
+    """Return the largest size of a column's numbers, 0 if it has none."""
+    return max((abs(cell) for row in rows for cell in [row.get(name)] if _is_number(cell)), default=0.0)  # type: ignore[arg-type]
+
+
+def _change(name: str, was: Row, has: Row, rule: Rule | None, zero: float) -> str:
     """Describe the difference of a cell; empty if there is none."""
     before, now = was[name], has[name]
     if not (_is_number(before) and _is_number(now)):
@@ -92,12 +98,12 @@ def _change(name: str, was: Row, has: Row, rule: Rule | None) -> str:
     assert isinstance(before, int | float) and isinstance(now, int | float)
     intervals = [(row.get(f"{name}_low"), row.get(f"{name}_high")) for row in (was, has)] if rule == INTERVAL else []
     unsure = bool(intervals) and all(_contains(interval, 0.0) for interval in intervals)
-    if before * now < 0 and min(abs(before), abs(now)) > ZERO and not unsure:
+    if before * now < 0 and min(abs(before), abs(now)) > zero and not unsure:
         return f"changed sign, recorded {before!r}, measured {now!r}"
     if intervals:
         return _apart(before, now, intervals)
     whole = isinstance(before, int) and isinstance(now, int)
-    allowed = rule if isinstance(rule, int | float) else 0.0 if whole else ZERO + RELATIVE * abs(before)
+    allowed = rule if isinstance(rule, int | float) else 0.0 if whole else zero + RELATIVE * abs(before)
     difference = now - before
     # A difference equal to the tolerance passes, although 0.3 - 0.2 is not exactly 0.1 in binary.
     if abs(difference) <= allowed or math.isclose(abs(difference), allowed, rel_tol=1e-9):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from interp.errors import InputError, InterpError
-from interp.pytest_plugin import comparison, records
+from interp.pytest_plugin import comparison, reading, records
 from interp.pytest_plugin.marker import FindingSpec
 from interp.pytest_plugin.outcome import Checked, Compared, TestOutcome
 from interp.pytest_plugin.session import Session, read_texts_of
@@ -141,7 +141,7 @@ class Finding:
         keys, rows = records.as_rows(value, by)
         now = {"model": self.subject.name, "fingerprint": self.subject.fingerprint, "by": keys, "rows": rows}
         file = Path(self.outcome.file)
-        was = records.read(file).get(self.outcome.test, {}).get(name)
+        was = reading.read(file).get(self.outcome.test, {}).get(name)
         # Compare the values with themselves first: an unusable tolerance raises before anything is compared or kept.
         comparison.differences(now, keys, rows, tolerance)
         if self._session.update:

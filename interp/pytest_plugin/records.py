@@ -1,4 +1,4 @@
-"""Read and write recorded values: a sorted JSON file beside each test module, one row per line for readable diffs.
+"""Write recorded values: a sorted JSON file beside each test module, one row per line for readable diffs.
 
     tests/test_depth.py              the tests
     tests/test_depth.findings.json   {test: {name: {"model", "fingerprint", "by", "rows"}}}
@@ -52,22 +52,6 @@ def module_of(file: Path) -> Path:
     'test_depth.py'
     """
     return file.with_name(file.name.removesuffix(SUFFIX) + ".py")
-
-
-def read(file: Path) -> Recorded:
-    """Read the records of a file; none if the file does not exist.
-
-    Raises:
-        InputError: the file is not JSON, for example because of conflict marks from a merge.
-    """
-    if not file.exists():
-        return {}
-    try:
-        found = json.loads(file.read_text("utf-8"))
-    except json.JSONDecodeError as error:
-        advice = "fix it, or delete it and record again with --interp-update."
-        raise InputError(f"{file.name} is not JSON at line {error.lineno} ({error.msg}); {advice}") from None
-    return {test: dict(records) for test, records in found.items()}
 
 
 def write(file: Path, recorded: Recorded) -> None:

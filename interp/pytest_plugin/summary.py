@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from interp.pytest_plugin import records
+from interp.errors import InterpError
+from interp.pytest_plugin import reading, records
 from interp.pytest_plugin.outcome import Compared, TestOutcome
 
 COLLECTED = "interp_findings_collected"  # in a worker's output
@@ -71,10 +72,13 @@ class FindingsSummary:
         for name in sorted(self._collected.keys() | measured.keys()):
             try:
                 self._settle(Path(name), measured.get(name, []))
-            except ValueError as error:
+            except (InterpError, OSError) as error:  # a damaged file must not end the session
                 self._unreadable.append(str(error))
         for folder in sorted({Path(name).parent for name in self._collected}):
-            self._find_orphaned(folder)
+            try:
+                self._find_orphaned(folder)
+            except OSError as error:
+                self._unreadable.append(str(error))
 
     def _find_orphaned(self, folder: Path) -> None:
         """Find files of records beside the modules of this run whose own module is gone."""
@@ -85,7 +89,7 @@ class FindingsSummary:
                     file.unlink()
 
     def _settle(self, file: Path, outcomes: list[TestOutcome]) -> None:
-        recorded = records.read(file)
+        recorded = reading.read(file)
         unused = self._unused_in(str(file), recorded, outcomes)
         self._unused += [(str(file), test, name) for test, name in unused]
         if not self.update:
@@ -134,7 +138,7 @@ class FindingsSummary:
         for file in self._orphaned:
             out.write_line(f"{self._short(file)}: its test module is gone; {fate}", yellow=True)
         for line in self._unreadable:
-            out.write_line(line, red=True)
+            out.write_line(f"error: {line}", red=True)
 
     def _short(self, file: str) -> str:
         path = Path(file)

@@ -14,7 +14,7 @@ import torch
 from interp.data import tensor_file
 from interp.data.writing import written
 from interp.errors import InputError
-from interp.pytest_plugin import records
+from interp.pytest_plugin import reading, records
 from interp.runs.store import Store
 
 KEPT = {"test": {"a": {"model": "m", "fingerprint": "f", "by": ["layer"], "rows": [{"layer": 0, "value": 0.5}]}}}
@@ -137,7 +137,7 @@ def test_no_writer_follows_a_planted_link(tmp_path, writer, small_subject):
         pd.testing.assert_frame_equal(Store(tmp_path, "run").read(), FRAME)
     elif writer == "records":
         records.write(tmp_path / "findings.json", KEPT)
-        assert records.read(tmp_path / "findings.json") == KEPT
+        assert reading.read(tmp_path / "findings.json") == KEPT
     elif writer == "tensors":
         tensor_file.write(tmp_path / "out.st", "a lens", {"weight": torch.eye(2)}, {"format": "test"})
         about, tensors = tensor_file.read(tmp_path / "out.st", "lens", "test")

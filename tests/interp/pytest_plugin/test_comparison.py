@@ -71,6 +71,16 @@ def test_a_changed_sign_differs_within_the_tolerance():
     assert one({"gain": 1e-8}, {"gain": -0.01}, tolerance=1.0) == []  # nor what float32 cannot tell from it
 
 
+def test_what_is_zero_beside_the_column_has_no_sign():
+    """A processor's rounding of sums of the size of 1000 turns the sign of a thousandth, and not of a tenth."""
+    before = [{"layer": 0, "norm": 1000.0}, {"layer": 1, "norm": 5e-4}, {"layer": 2, "norm": 0.1}]
+    now = [{"layer": 0, "norm": 1000.0}, {"layer": 1, "norm": -5e-4}, {"layer": 2, "norm": -0.1}]
+    (line,) = differences(record(before, ["layer"]), ["layer"], now, tolerance=1.0)
+    assert line == "layer=2 norm: changed sign, recorded 0.1, measured -0.1"
+    (line,) = differences(record(before[1:2], ["layer"]), ["layer"], now[1:2], tolerance=1.0)
+    assert line.startswith("layer=1 norm: changed sign")
+
+
 def test_tolerances_by_column_and_the_default():
     before, now = {"kl": 1.0, "loss": 2.0}, {"kl": 1.05, "loss": 2.001}
     assert one(before, now, tolerance={"kl": 0.1}) == []  # loss moved by half of the default's thousandth

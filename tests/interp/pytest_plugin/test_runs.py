@@ -214,6 +214,36 @@ def test_a_broken_file_fails_with_one_sentence_and_is_kept(recording):
         assert Path("test_depth.findings.json").read_text().startswith("{\n<<<<<<<")
 
 
+SOUND = {"model": "m", "fingerprint": "f", "by": ["layer"], "rows": [{"layer": 0, "kl": 0.5}]}
+DAMAGED = {
+    "empty": "",
+    "list": "[]",
+    "number": '{"test_one": 3}',
+    "rows": json.dumps({"test_one": {"x": SOUND | {"rows": [3]}}}),
+    "none": json.dumps({"test_one": {"x": SOUND | {"rows": []}}}),
+    "nan": json.dumps({"test_one": {"x": SOUND}}).replace("0.5", "NaN"),
+    "keys": json.dumps({"test_one": {"x": {"rows": SOUND["rows"]}}}),
+    "bytes": "\xe9",
+    "twice": '{"test_one": {}, "test_one": {}}',
+}
+
+
+@pytest.mark.parametrize("options", [[], ["--interp-update"]], ids=["compare", "update"])
+def test_damaged_files_fail_their_own_test_and_no_session(pytester, options):
+    """Each module records one value beside a damaged file, and has a test that asks nothing of it."""
+    value = "@pytest.mark.finding(model=ladder)\ndef test_one(finding):\n    finding.record('x', 0.5)\n"
+    for name, text in DAMAGED.items():
+        pytester.makepyfile(**{f"test_{name}": f"{HEAD}\n{value}\ndef test_two():\n    pass\n"})
+        (pytester.path / f"test_{name}.findings.json").write_text(text, "latin-1")
+    (pytester.path / "test_gone.findings.json").mkdir()  # not a file that could be removed
+    run = pytester.runpytest_inprocess(*options, "-p", "no:cacheprovider")
+    run.assert_outcomes(passed=len(DAMAGED), failed=len(DAMAGED))
+    assert run.ret == pytest.ExitCode.TESTS_FAILED and "INTERNALERROR" not in run.stdout.str() + run.stderr.str()
+    for name, text in DAMAGED.items():
+        run.stdout.fnmatch_lines(f"error: test_{name}.findings.json *; mend it, or delete the file and record again *")
+        assert (pytester.path / f"test_{name}.findings.json").read_text("latin-1") == text
+
+
 CHECKING = (
     HEAD
     + """
