@@ -23,8 +23,9 @@ INTERVAL: Literal["interval"] = "interval"
 def differences(recorded: Record, by: Sequence[str], rows: Sequence[Row], tolerance: Tolerance = None) -> list[str]:
     """Compare rows by key. Missing and extra rows and columns differ; a changed sign does even within the tolerance.
 
-    A value recorded as 0 (to a millionth, or to a millionth of its column's largest value) has no sign. If intervals are compared, a value has no sign if its recorded
-    and measured intervals both span 0. Whole numbers, truth values and text must be equal unless they have a tolerance.
+    A value recorded as 0 (to a millionth, or to a millionth of its column's largest value) has no sign. If intervals
+    are compared, a value has no sign if its recorded and measured intervals both span 0. Whole numbers, truth values
+    and text must be equal unless they have a tolerance.
 
     Args:
         recorded: the record, as the file holds it.

@@ -119,5 +119,5 @@ def _check_cell(cell: Any, where: str) -> None:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "text", bool: "a truth value", type(None): "null"}
+    names = {dict: "an object", list: "a list", str: "text", bool: "a truth value", type(None): "a null"}
     return names.get(type(value), "a number")
