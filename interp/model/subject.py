@@ -46,9 +46,8 @@ class Subject:
         self.tokenizer = backend.tokenizer
         facts = backend.facts
         self.name, self.architecture = facts.name, facts.architecture
-        self.n_layers, self.n_heads = facts.n_layers, facts.n_heads
-        self.d_model, self.d_mlp = facts.d_model, facts.d_mlp
-        self.d_vocab, self.n_ctx = facts.d_vocab, facts.n_ctx
+        self.n_layers, self.n_heads, self.n_ctx = facts.n_layers, facts.n_heads, facts.n_ctx
+        self.d_model, self.d_mlp, self.d_vocab = facts.d_model, facts.d_mlp, facts.d_vocab
         check_tokenizer(self.tokenizer, self.d_vocab, self.name)
         self._weights = [weight for _, weight in backend.named_weights()]
         self._loaded = self._weight_versions()
@@ -237,8 +236,7 @@ class Subject:
         texts = [text] if isinstance(text, str) else text
         prompts = self.tokens(texts, bos=bos, truncate=None).ids
         ids = self.continue_ids(prompts, max_new_tokens, temperature=temperature, seed=seed)
-        added = [continuation(self.tokenizer, *pair) for pair in zip(prompts, ids, strict=True)]
-        whole = [one + new for one, new in zip(texts, added, strict=True)]
+        whole = [one + continuation(self.tokenizer, *pair) for one, *pair in zip(texts, prompts, ids, strict=True)]
         return whole[0] if isinstance(text, str) else whole
 
     def continue_ids(
