@@ -11,7 +11,7 @@ from probes import papers
 
 def early_heads(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Return the attention within words of each head of the first quarter of the blocks; control: across words."""
-    early = frame[frame["layer"] < -(-n_blocks(frame) // 4)].reset_index(drop=True)
+    early = frame[(frame["layer"] < -(-n_blocks(frame) // 4)) & (frame["control"] == "none")].reset_index(drop=True)
     return early["within"], early["across"]
 
 
@@ -21,7 +21,8 @@ CLAIMS = (
         statement="early heads attend within words more than across them, as far back",
         paper=papers.STAGES_OF_INFERENCE,
         says="Some heads of the first layers carry the earlier pieces of a word to its last one. The paper compares "
-        "words of four tokens with words of one; here the control is attention across a word's boundary, as far back.",
+        "words of four tokens with words of one; here the control is attention across a word's boundary, as far back "
+        "and from around the same place in the text.",
         probe="subjoiner_heads",
         texts=STORIES,
         n_texts=100,

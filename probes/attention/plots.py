@@ -19,7 +19,7 @@ def subjoiner_heads(frame: pd.DataFrame) -> Figure:
         frame: of `subjoiner_heads`, one model.
     """
     require_one(frame, "model")
-    scores = frame.pivot(index="layer", columns="head", values="score")
+    scores = frame[frame["control"] == "none"].pivot(index="layer", columns="head", values="score")
     limit = float(scores.abs().to_numpy().max())
     size = (2.4 + 0.4 * scores.shape[1], 1.4 + 0.36 * scores.shape[0])
     figure, axes = new_figure(size)

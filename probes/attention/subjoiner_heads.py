@@ -2,7 +2,8 @@
 
 After Lad, Gurnee & Tegmark (arXiv 2406.19384), who find them by comparing words of four tokens with words of one. Here
 the comparison is within each text: attention from a word's last piece to its other pieces, against attention from the
-ends of words as many tokens back to tokens outside that word. A head that looks back a fixed distance scores 0.
+ends of words as many tokens back to tokens outside that word. The ends are those before and after in the text, because
+attention spreads over more tokens further on. A head whose attention depends on distance alone scores 0.
 """
 
 from __future__ import annotations
@@ -19,24 +20,33 @@ from torch import Tensor
 
 from interp.authoring import Column, InputError, Run, Schema, Source, Texts, columns, probe
 from interp.model.sites import observing
-from interp.stats import bootstrap_over_prompts
+from interp.stats import holm
+from interp.stats.units import mean_over_units
 from probes import papers
 from probes.attention import plots
+from probes.attention._word_pairs import word_pairs
+
+LEAST_SCORE = 0.05
+"""The score from which a head counts as a subjoiner, a twentieth of its attention: ours, as the paper names none."""
+CONTROL = "distance_only"
+_ALPHA, _N_RESAMPLES = 0.05, 1999
 
 SUBJOINERS = Schema(
     probe="subjoiner_heads",
     paper=papers.STAGES_OF_INFERENCE,
-    rows="one per attention head",
+    rows="one per attention head and control",
     columns=columns(
         "model",
         "run_id",
         Column("layer", "int", "the block, 0..L-1", low=0),
         "head",
+        "control",
         Column("within", "float", "mean attention from a word's last token to its others", "0..1", low=0.0, high=1.001),
         Column("across", "float", "the same as far back, across a word boundary", "0..1", low=0.0, high=1.001),
         Column("score", "float", "within - across"),
-        Column("score_low", "float", "lower end of the score's 95 % bootstrap interval over prompts", missing=True),
+        Column("score_low", "float", "lower end of the score's 95 % interval over prompts", missing=True),
         Column("score_high", "float", "upper end of that interval", missing=True),
+        Column("p", "float", "two-sided p-value of a score of 0, of this head alone", "0..1", 0.0, 1.0, missing=True),
         Column("n_pairs", "int", "pairs of a last token and another of its word", low=1),
         Column("n_prompts", "int", "prompts with such pairs", low=1),
     ),
@@ -44,11 +54,27 @@ SUBJOINERS = Schema(
 
 
 def summarise_heads(frame: pd.DataFrame) -> pd.DataFrame:
-    """Count each block's heads whose interval is above 0, and give its best head with the score; one row per block."""
+    """Count each block's subjoiners, and give its best head with the score; one row per block.
+
+    A head counts if its score is at least `LEAST_SCORE`, and above 0 after Holm's correction over the model's heads.
+
+    Returns:
+        `n_heads`, `n_above`, and `n_above_chance`, the same count for the control, whose attention depends on distance
+        alone; the head with the highest score, its interval, and `p_holm`, corrected.
+    """
     by = ["model", "run_id", "layer"]
-    counts = frame.assign(n_heads=1, n_above=frame["score_low"] > 0).groupby(by)[["n_heads", "n_above"]].sum()
-    best = frame.loc[frame.groupby(by)["score"].idxmax(), [*by, "head", "score", "score_low", "score_high"]]
-    return counts.reset_index().merge(best, on=by)
+    frame = frame.assign(p_holm=frame.groupby(["model", "run_id", "control"])["p"].transform(_corrected))
+    above = (frame["p_holm"] < _ALPHA) & (frame["score"] >= LEAST_SCORE)
+    chance = frame["control"] == CONTROL
+    flags = frame.assign(n_heads=~chance, n_above=above & ~chance, n_above_chance=above & chance)
+    counts = flags.groupby(by)[["n_heads", "n_above", "n_above_chance"]].sum().reset_index()
+    own = frame[~chance]
+    best = own.loc[own.groupby(by)["score"].idxmax(), [*by, "head", "score", "score_low", "score_high", "p_holm"]]
+    return counts.merge(best, on=by)
+
+
+def _corrected(p: pd.Series) -> np.ndarray:
+    return holm(p.to_numpy(dtype=float))
 
 
 @probe(SUBJOINERS, plot=plots.subjoiner_heads, summarise=summarise_heads)
@@ -57,7 +83,8 @@ def subjoiner_heads(subject: Source, texts: Texts, *, truncate: bool = False) ->
 
     A word is a run of tokens of letters only; only its first token may begin with a space. Position 0 is not a key.
     Each pair within a word is compared with attention in the same prompt from the last tokens of words to tokens
-    outside the word as many tokens back, on average; pairs without such a comparison are left out.
+    outside the word as many tokens back: from the nearest such token before and the nearest after, interpolated by the
+    logarithm of the position. Pairs without both, or where the later is more than twice as far on, are left out.
 
     Args:
         subject: anything `interp.load` takes.
@@ -65,16 +92,17 @@ def subjoiner_heads(subject: Source, texts: Texts, *, truncate: bool = False) ->
         truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
-        One row per head: attention within, across, and their difference, means per prompt and then over prompts, with a
-        95 % bootstrap interval over prompts (missing for fewer than two).
+        One row per head and control: attention within, across, and their difference, means per prompt and then over
+        prompts, with a 95 % interval over prompts (missing for fewer than two). The control "distance_only" is chance:
+        a head that gives every distance its mean share of this head's attention, whatever stands there.
 
     Raises:
         InputError: no word of the texts has several tokens, or the model has no tokenizer to find words with.
         ModelError: the architecture does not show its attention.
 
-    >>> frame = subjoiner_heads("reference", ["The astronomers photographed Betelgeuse", "An unflinching hippopotamus"])
-    >>> frame.shape[0], bool((frame.score == frame.within - frame.across).all())
-    (64, True)
+    >>> frame = subjoiner_heads("reference", "prompts")
+    >>> frame.groupby("control").size().to_dict(), bool((frame.score == frame.within - frame.across).all())
+    ({'distance_only': 64, 'none': 64}, True)
     """
     run = Run(SUBJOINERS, subject, texts, parameters={}, truncate=truncate)
     model = run.subject
@@ -84,17 +112,23 @@ def subjoiner_heads(subject: Source, texts: Texts, *, truncate: bool = False) ->
     n_pairs = [int((table["across"] == 0).sum()) for table in pairs]
     if not sum(n_pairs):
         raise InputError(
-            "no word of these texts has several tokens and another word to compare it with; pass longer texts, or "
-            "rarer words."
+            "no word of these texts has several tokens and other words before and after to compare it with; pass "
+            "longer texts, or rarer words."
         )
     model.run(run.tokens.ids[0][None, :16], lambda tape: tape.last)  # refuse a model that cannot be studied
-    found = np.full((len(run.tokens), model.n_layers, 2, model.n_heads), np.nan)
+    found = np.full((len(run.tokens), model.n_layers, 2, 2, model.n_heads), np.nan)
     for batch in run.batches():
-        chosen = [pairs[index].assign(row=row) for row, index in enumerate(batch.prompts.tolist())]
-        table = pd.concat(chosen, ignore_index=True)
+        tables = [pairs[index] for index in batch.prompts.tolist()]
 
-        def look(layer: int, pattern: Tensor, table: pd.DataFrame = table, prompts: Tensor = batch.prompts) -> None:
-            found[prompts.numpy(), layer] = _weighted(pattern, table)
+        def look(
+            layer: int,
+            pattern: Tensor,
+            tables: Sequence[pd.DataFrame] = tables,
+            prompts: Tensor = batch.prompts,
+            lengths: Tensor = batch.lengths,
+        ) -> None:
+            for one, table, index, length in zip(pattern, tables, prompts.tolist(), lengths.tolist(), strict=True):
+                found[index, layer] = both_weighted(one[:, :length, :length], table)
 
         with ExitStack() as hooks:
             hooks.enter_context(model.showing_patterns())
@@ -102,71 +136,65 @@ def subjoiner_heads(subject: Source, texts: Texts, *, truncate: bool = False) ->
                 hooks.enter_context(observing(model.site("pattern", layer), partial(look, layer)))
             model.run(batch.ids, lambda tape: tape.last[:, 0])
     with_pairs = np.array(n_pairs) > 0
-    return run.frame([_rows(found[with_pairs], sum(n_pairs))])
+    parts = [
+        _rows(found[with_pairs, :, number], sum(n_pairs)) | {"control": control}
+        for number, control in enumerate(("none", CONTROL))
+    ]
+    return run.frame(parts)
 
 
-def word_pairs(tokens: Sequence[str]) -> pd.DataFrame:
-    """Find pairs of positions in a prompt, within words and, as a comparison, across their boundaries.
-
-    Args:
-        tokens: as text, with leading spaces.
+def both_weighted(pattern: Tensor, table: pd.DataFrame) -> np.ndarray:
+    """Sum a prompt's pattern [head, query, key] over pairs with their weights, and that of its `distance_only` head.
 
     Returns:
-        Columns `query` (last token of a word), `key` (before it, not position 0), `across` (0 or 1), and `weight`: the
-        weighted sum of attention over pairs within words is their mean, and over pairs across words the mean with the
-        same distribution of distances.
-
-    >>> word_pairs(["<s>", " un", "kind", " cat"])[["query", "key", "across"]].values.tolist()
-    [[2, 1, 0], [3, 2, 1]]
+        float64 [2 patterns, within or across, head].
     """
-    letters = [token.lstrip().isalpha() for token in tokens]
-    joins = [at > 0 and letters[at] and letters[at - 1] and not token[0].isspace() for at, token in enumerate(tokens)]
-    start, rows = 0, []
-    for query in range(len(tokens)):
-        start = start if joins[query] else query
-        if not letters[query] or (query + 1 < len(tokens) and joins[query + 1]):
-            continue
-        rows += [(query, key, query - key, int(key < start)) for key in range(1, query)]
-    table = pd.DataFrame(rows, columns=["query", "key", "distance", "across"])
-    sizes = table.pivot_table(index="distance", columns="across", aggfunc="size", fill_value=0)
-    sizes = sizes.reindex(columns=[0, 1], fill_value=0)
-    sizes = sizes[(sizes[0] > 0) & (sizes[1] > 0)]  # only distances with pairs of both kinds
-    table = table[table["distance"].isin(sizes.index)]
-    n_within = sizes[0].sum()
-    share = sizes[0] / n_within
-    per_pair = np.where(
-        table["across"] == 0, 1 / max(n_within, 1), table["distance"].map(share) / table["distance"].map(sizes[1])
-    )
-    return table.assign(weight=per_pair.astype(float)).reset_index(drop=True)
+    query, key, across = (torch.tensor(table[name].to_numpy(dtype=np.int64)) for name in ("query", "key", "across"))
+    weight = torch.tensor(table["weight"].to_numpy())
+    totals = torch.zeros(2, 2, len(pattern), dtype=torch.float64)
+    for total, entries in zip(
+        totals, (pattern[:, query, key].cpu().double(), distance_only(pattern, query, key)), strict=True
+    ):
+        total.index_add_(0, across, (entries * weight).T)
+    return totals.numpy()
 
 
-def _weighted(pattern: Tensor, table: pd.DataFrame) -> np.ndarray:
-    """Sum a pattern [batch, head, query, key] over pairs with their weights: [batch, within or across, head]."""
-    row, query, key, across = (torch.tensor(table[name].to_numpy(dtype=np.int64)) for name in _INDICES)
-    entries = pattern[row, :, query, key].cpu().double() * torch.tensor(table["weight"].to_numpy())[:, None]
-    totals = torch.zeros(2 * len(pattern), pattern.shape[1], dtype=torch.float64)
-    return totals.index_add_(0, 2 * row + across, entries).view(len(pattern), 2, -1).numpy()
+def distance_only(pattern: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """Return what a head would attend to if only distance mattered, at (query, key) [n]: float64 [head, n].
 
+    Each distance has its mean attention over the prompt, scaled for each query so that its attention to all but
+    position 0 stays what it is.
 
-_INDICES = ("row", "query", "key", "across")
+    Args:
+        pattern: of one prompt, [head, query, key].
+        query: int64 [n].
+        key: int64 [n].
+    """
+    n = pattern.shape[-1]
+    means = torch.zeros(len(pattern), n - 1, dtype=torch.float64)  # by distance; key 0 is left out
+    for row in range(1, n):
+        means[:, :row] += pattern[:, row, 1 : row + 1].flip(-1).cpu()
+    means /= torch.arange(n - 1, 0, -1)
+    reached = means.cumsum(dim=1)[:, query - 1].clamp(min=1e-30)  # distances 0 to query - 1
+    elsewhere = 1 - pattern[:, query, 0].cpu().double()
+    return elsewhere * means[:, query - key] / reached
 
 
 def _rows(found: np.ndarray, n_pairs: int) -> dict[str, Any]:
     """Return the columns of all heads from attention [prompts, layers, within or across, heads]."""
     n_prompts, n_layers, _, n_heads = found.shape
-    prompt, layer, head = (axis.ravel() for axis in np.indices((n_prompts, n_layers, n_heads)))
-    within, across = found[:, :, 0].ravel(), found[:, :, 1].ravel()
-    table = pd.DataFrame({"prompt_id": prompt, "layer": layer, "head": head, "score": within - across})
-    scores = bootstrap_over_prompts(table, ["layer", "head"], ["score"])
     within, across = found.mean(axis=0).transpose(1, 0, 2).reshape(2, -1)
+    scores = (found[:, :, 0] - found[:, :, 1]).reshape(n_prompts, -1)
+    means = [mean_over_units(one, level=1 - _ALPHA, n_resamples=_N_RESAMPLES, seed=0) for one in scores.T]
     return {
-        "layer": scores["layer"].to_numpy(),
-        "head": scores["head"].to_numpy(),
+        "layer": np.repeat(np.arange(n_layers), n_heads),
+        "head": np.tile(np.arange(n_heads), n_layers),
         "within": within,
         "across": across,
         "score": within - across,
-        "score_low": scores["score_low"].to_numpy(),
-        "score_high": scores["score_high"].to_numpy(),
+        "score_low": np.array([one.low for one in means]),
+        "score_high": np.array([one.high for one in means]),
+        "p": np.array([one.p(0.0) for one in means]),
         "n_pairs": n_pairs,
         "n_prompts": n_prompts,
     }
