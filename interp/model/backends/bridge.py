@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -142,9 +143,11 @@ class BridgeBackend:
 
     def unembedding(self) -> tuple[Tensor, Tensor | None]:
         """See `Backend.unembedding`."""
-        weight, bias = self._unembedding()
-        projection = getattr(self.bridge, "project_out", None)
-        return weight if projection is None else projection.weight.detach().T @ weight, bias
+        bias = getattr(self.bridge.unembed.original_component, "bias", None)
+        weight: Tensor = (
+            self._projected_unembedding if hasattr(self.bridge, "project_out") else self.bridge.W_U.detach()
+        )
+        return weight, None if bias is None else bias.detach()
 
     def value_vectors(self, layer: int) -> Tensor:
         """See `Backend.value_vectors`."""
@@ -244,25 +247,29 @@ class BridgeBackend:
             mids=[between[index] for index in range(len(blocks))] if mids else [],
             blocks=blocks,
             head=self._head(self._norm),
-            raw_head=self._head(self._project),
+            raw_head=self._head(lambda residual: residual),
         )
 
     def _norm(self, residual: Tensor) -> Tensor:
         normed: Tensor = self.bridge.ln_final(residual) if hasattr(self.bridge, "ln_final") else residual
-        return self._project(normed)
-
-    def _project(self, residual: Tensor) -> Tensor:
-        projected: Tensor = self.bridge.project_out(residual) if hasattr(self.bridge, "project_out") else residual
-        return projected
+        return normed
 
     def _head(self, norm: Callable[[Tensor], Tensor]) -> Head:
-        weight, bias = self._unembedding()
-        transform = self.bridge.adapter.apply_output_logits_transform
-        return Head(lambda residual: transform(self.bridge.unembed(norm(residual))), weight.T, bias, norm, transform)
+        bridge, transform = self.bridge, self.bridge.adapter.apply_output_logits_transform
+        weight, bias = self.unembedding()
 
-    def _unembedding(self) -> tuple[Tensor, Tensor | None]:
-        bias = getattr(self.bridge.unembed.original_component, "bias", None)
-        return self.bridge.W_U.detach(), None if bias is None else bias.detach()
+        def whole(residual: Tensor) -> Tensor:
+            normed = norm(residual)
+            projected = bridge.project_out(normed) if hasattr(bridge, "project_out") else normed
+            logits: Tensor = transform(bridge.unembed(projected))
+            return logits
+
+        return Head(whole, weight.T, bias, norm, transform)
+
+    @cached_property
+    def _projected_unembedding(self) -> Tensor:
+        projected: Tensor = self.bridge.project_out.weight.detach().T @ self.bridge.W_U.detach()
+        return projected
 
     def _require_mids(self, names: list[str]) -> None:
         missing = [name for name in names if name not in self.bridge.hook_dict]

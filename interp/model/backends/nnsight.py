@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import cached_property
 from typing import Any, TypeVar
 
 import nnsight
@@ -16,8 +17,9 @@ from interp.model.backends.arguments import Growth
 from interp.model.backends.matrices import of_huggingface
 
 # Import by name: a module named in a program is pickled whole, with its loader, when the program is sent away.
-from interp.model.backends.names import PROJECTIONS_IN, PROJECTIONS_OUT
+from interp.model.backends.names import FINAL_NORMS, PROJECTIONS_IN, PROJECTIONS_OUT
 from interp.model.backends.parts import (
+    beside_blocks,
     down_projection,
     eager_attention,
     facts_of,
@@ -26,7 +28,6 @@ from interp.model.backends.parts import (
     mid_reader,
     output_transform,
     projected,
-    readout_paths,
 )
 from interp.model.backends.parts import site as site_of
 from interp.model.backends.structure import (
@@ -68,9 +69,10 @@ class NNsightBackend:
         self.facts = facts_of(module, name)
         self._module = module
         self._blocks = list(_envoy(model, layer_list(module)[0]))
-        self._readout = [_envoy(model, path) for path in readout_paths(module)]
-        self._projection = [_envoy(model, path) for path in readout_paths(module) if path.endswith(PROJECTIONS_OUT)]
-        self._head = _envoy(model, head_path(module))
+        norm, projection = beside_blocks(module, FINAL_NORMS), beside_blocks(module, PROJECTIONS_OUT)
+        self._norm = [] if norm is None else [_envoy(model, norm)]
+        # OPT-350m's embedding is narrower than its residual stream.
+        self._head = [_envoy(model, path) for path in (projection, head_path(module)) if path is not None]
         self._transform = output_transform(module.config)
 
     @classmethod
@@ -120,7 +122,7 @@ class NNsightBackend:
                     mid = getattr(block, read_mid).input
                     between.append(mid.reshape(calls[-1].residual.shape))  # OPT flattens batch and position here
             last = leaving(self._blocks[-1].output)
-            heads = [self._read_through(modules) for modules in (self._readout, self._projection)]
+            heads = [self._read_through(norm) for norm in (self._norm, [])]
             tape = Tape(calls, last, between, self._blocks, *heads)
             with torch.no_grad():  # repeated: only code inside the trace is sent to the model's machine
                 result = nnsight.save(program(tape))
@@ -131,9 +133,9 @@ class NNsightBackend:
         if self.remote:
             raise ModelError(f"gradients of {self.facts.name!r} cannot be taken on NDIF; load it without remote=True.")
         module, transform = self._module, self._transform
-        readout = [module.get_submodule(path) for path in readout_paths(module)]
-        projection = [module.get_submodule(path) for path in readout_paths(module) if path.endswith(PROJECTIONS_OUT)]
-        unembed = module.get_output_embeddings()
+        norm, projection = beside_blocks(module, FINAL_NORMS), beside_blocks(module, PROJECTIONS_OUT)
+        to_logits = [module.get_submodule(path) for path in (projection, head_path(module)) if path is not None]
+        norms = [] if norm is None else [module.get_submodule(norm)]
         final: list[Tensor] = []
 
         def reach_head(module: Any, args: tuple[Tensor, ...], out: Any) -> None:
@@ -143,7 +145,7 @@ class NNsightBackend:
         with torch.enable_grad(), self._evaluating():
             with layer_list(module)[1][-1].register_forward_hook(reach_head), suppress(HeadReached):
                 module(input_ids=ids.to(self.device), use_cache=False)
-            heads = [Head(_through([*modules, unembed, transform])) for modules in (readout, projection)]
+            heads = [Head(_through([*before, *to_logits, transform])) for before in (norms, [])]
             return program(Tape([], final[0], [], [], *heads))
 
     def next_token_logits(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
@@ -186,8 +188,10 @@ class NNsightBackend:
 
     def unembedding(self) -> tuple[Tensor, Tensor | None]:
         """See `Backend.unembedding`."""
-        weight, bias = self._unembedding()
-        return projected(weight, self._module, PROJECTIONS_OUT).T, bias
+        head = self._module.get_output_embeddings()
+        bias = getattr(head, "bias", None)
+        weight = self._here(head.weight) if len(self._head) == 1 else self._projected_unembedding
+        return weight.T, None if bias is None else self._here(bias)
 
     def value_vectors(self, layer: int) -> Tensor:
         """See `Backend.value_vectors`."""
@@ -215,14 +219,16 @@ class NNsightBackend:
         """See `Backend.showing_patterns`."""
         return eager_attention(self._module)
 
-    def _read_through(self, modules: Sequence[Callable[[Tensor], Tensor]]) -> Head:
-        whole = _through([*modules, self._head, self._transform])
-        return Head(whole) if self.remote else Head(whole, *self._unembedding(), _through(modules), self._transform)
+    def _read_through(self, norm: Sequence[Callable[[Tensor], Tensor]]) -> Head:
+        whole = _through([*norm, *self._head, self._transform])
+        if self.remote:
+            return Head(whole)
+        weight, bias = self.unembedding()
+        return Head(whole, weight.T, bias, _through(norm), self._transform)
 
-    def _unembedding(self) -> tuple[Tensor, Tensor | None]:
-        head = self._module.get_output_embeddings()
-        bias = getattr(head, "bias", None)
-        return self._here(head.weight), None if bias is None else self._here(bias)
+    @cached_property
+    def _projected_unembedding(self) -> Tensor:
+        return projected(self._here(self._module.get_output_embeddings().weight), self._module, PROJECTIONS_OUT)
 
     def _trace(self, ids: Tensor, **options: Any) -> Any:
         if self.remote:

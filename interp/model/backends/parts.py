@@ -18,7 +18,6 @@ from interp.model.backends.names import (
     D_MLP,
     D_MODEL,
     DOWN_PROJECTIONS,
-    FINAL_NORMS,
     LOGIT_SCALES,
     MLP_NORMS,
     MLP_OUTPUT_NORMS,
@@ -29,7 +28,6 @@ from interp.model.backends.names import (
     OUT_PROJECTIONS,
     PARALLEL,
     PROJECTIONS_IN,
-    PROJECTIONS_OUT,
     SOFT_CAPS,
 )
 from interp.model.backends.structure import context_length, first
@@ -63,32 +61,29 @@ def layer_list(model: Any) -> tuple[str, nn.ModuleList]:
     raise ModelError(f"{type(model).__name__} has no list of {n_layers} blocks; interp cannot record it.")
 
 
-def readout_paths(model: Any) -> list[str]:
-    """Return the dotted paths of the modules between the last block and the unembedding, in the order they run.
+def beside_blocks(model: Any, known: tuple[str, ...]) -> str | None:
+    """Return the dotted path of the module of one of these names beside the list of blocks, or None.
 
-    They are the final norm and a projection to the width of the embedding (OPT-350m has the second alone). A module
-    that is not known by name is not found here; `interp.model.verification` refuses such a model.
+    A final norm of an unknown name is not found here; `interp.model.verification` refuses such a model.
     """
     parent_path = layer_list(model)[0].rpartition(".")[0]
     parent = model.get_submodule(parent_path)
-    kinds = (FINAL_NORMS, PROJECTIONS_OUT)
-    found = [next((name for name in known if _is_module(parent, name)), None) for known in kinds]
-    return [f"{parent_path}.{name}" if parent_path else name for name in found if name is not None]
+    name = next((name for name in known if _is_module(parent, name)), None)
+    return f"{parent_path}.{name}" if name and parent_path else name
 
 
 def projected(weight: Tensor, model: Any, known: tuple[str, ...]) -> Tensor:
-    """Return an embedding's or unembedding's vectors [d_vocab, d] in the residual stream, [d_vocab, d_model].
+    """Return the vectors of an embedding or unembedding [d_vocab, d] in the residual stream, [d_vocab, d_model].
 
     Args:
         weight: of the embedding or unembedding.
         model: a Hugging Face model.
         known: names of the projection between the embedding's width and the residual stream's, if there is one.
     """
-    parent = model.get_submodule(layer_list(model)[0].rpartition(".")[0])
-    projection = next((getattr(parent, name) for name in known if _is_module(parent, name)), None)
-    if projection is None:
+    path = beside_blocks(model, known)
+    if path is None:
         return weight
-    matrix = projection.weight.detach()
+    matrix: Tensor = model.get_submodule(path).weight.detach()
     return weight @ (matrix.T if known is PROJECTIONS_IN else matrix)
 
 
@@ -159,9 +154,9 @@ def site(model: Any, name: SiteName, layer: int) -> Site:
 
 
 def _embedding_output(model: Any) -> nn.Module:
-    parent = model.get_submodule(layer_list(model)[0].rpartition(".")[0])
-    projection = next((getattr(parent, name) for name in PROJECTIONS_IN if _is_module(parent, name)), None)
-    return projection or model.get_input_embeddings()
+    path = beside_blocks(model, PROJECTIONS_IN)
+    module: nn.Module = model.get_input_embeddings() if path is None else model.get_submodule(path)
+    return module
 
 
 def branch_scale(block: nn.Module) -> float:
