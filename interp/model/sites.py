@@ -132,11 +132,11 @@ def _hooked(site: Site, function: Edit) -> Iterator[None]:
         return (*args[: site.item], applied(args[site.item]), *args[site.item + 1 :])
 
     def at_output(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        if not isinstance(output, tuple):
+        if not isinstance(output, tuple | list):
             return applied(output)
-        if output[site.item] is None:
+        if site.item >= len(output) or output[site.item] is None:
             return output
-        return (*output[: site.item], applied(output[site.item]), *output[site.item + 1 :])
+        return type(output)([*output[: site.item], applied(output[site.item]), *output[site.item + 1 :]])
 
     with ExitStack() as hooks:
         if site.block is not None:

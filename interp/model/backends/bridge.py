@@ -166,7 +166,9 @@ class BridgeBackend:
     def site(self, name: SiteName, layer: int) -> Site:
         """See `Backend.site`."""
         if name == "embed":
-            return Site("the token embedding", getattr(self.bridge, "project_in", self.bridge.embed).hook_out)
+            embedding = getattr(self.bridge, "project_in", self.bridge.embed)
+            scaled = getattr(embedding, "_output_contribution_scale", 1.0) != 1.0  # then only its own hooks fire it
+            return Site("the token embedding", embedding if scaled else embedding.hook_out)
         block, scale = self.bridge.blocks[layer], 1.0
         hook = self.bridge.hook_dict.get(f"blocks.{layer}.{_HOOKS[name]}")
         if hook is None:

@@ -83,6 +83,7 @@ def test_every_architecture_is_right_or_refused_by_name(row: Any, any_backend: s
     subject = interp.load(model, backend=any_backend)
     lens = [logits_without(model, ids, range(layer, N_LAYERS)) for layer in range(N_LAYERS + 1)]
     deleted = [logits_without(model, ids, [block]) for block in range(N_LAYERS)]
+    _assert_embedding(subject, model, ids)
     _assert_replays(subject, ids, lens, deleted)
     _assert_probes(subject, ids, lens, deleted)
     _assert_branches(subject, ids, row.branches)
@@ -100,6 +101,23 @@ def _assert_replays(subject: interp.Subject, ids: Tensor, lens: list[Tensor], de
         read, replayed = subject.run(batch, program)
         for ours, theirs in zip([*read, *replayed], [*lens, *deleted], strict=True):
             assert_close(ours, theirs.repeat(2, 1, 1)[: len(batch)])
+
+
+def _assert_embedding(subject: interp.Subject, model: nn.Module, ids: Tensor) -> None:
+    module = next((one for path, one in model.named_modules() if path.endswith("project_in")), None)
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
+        seen.append(out.clone())  # CTRL scales it in place
+
+    with torch.no_grad(), (module or model.get_input_embeddings()).register_forward_hook(keep):
+        model(ids, use_cache=False)
+    with recording([subject.site("embed")]) as ours:
+        subject.run(ids, lambda tape: tape.last)
+    assert ours[0] is not None
+    assert_close(ours[0], seen[0])
+    scale = (subject.W_E[ids] * seen[0]).sum() / subject.W_E[ids].square().sum()  # Gemma's is sqrt(d_model)
+    assert_close(scale * subject.W_E[ids], seen[0])
 
 
 def _assert_probes(subject: interp.Subject, ids: Tensor, lens: list[Tensor], deleted: list[Tensor]) -> None:
