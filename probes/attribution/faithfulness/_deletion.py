@@ -6,8 +6,10 @@ once for all orders, methods and metrics.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TypeAlias
 
 import numpy as np
@@ -17,6 +19,7 @@ SetFunction: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 EXACT_UNITS = 10  # up to here the limits of the area evaluate all 2^m sets; for more units a beam search is used
 BEAM = 5
+_MOST_SETS = 252  # 5 of 10: ties of up to ten units are exact
 
 
 class Values:
@@ -59,45 +62,77 @@ class Values:
         return float(self(np.zeros((1, self.n_units), dtype=bool))[0])
 
 
-def order_of(scores: np.ndarray) -> np.ndarray:
-    """Order units by falling score, ties in the order of the text, int64 [m].
+class Ranking:
+    """Units ranked by falling score; units of equal score are in no order.
 
-    >>> order_of(np.array([0.5, 2.0, 0.5])).tolist()
-    [1, 0, 2]
+    A metric of a ranking is its mean over all orders of the tied units, each as probable as the others. It needs the
+    sets of the first k units only: if k ends among t tied units, of which j are in, these are C(t, j) sets, each as
+    probable. So the mean is exact where there are at most 252 sets, which always holds for ties of up to ten units.
+    Otherwise it is the mean over the given orders.
+
+    Args:
+        scores: [m].
+        orders: random orders of the units, int64 [m] each, which break ties of too many sets.
+
+    >>> Ranking(np.array([0.5, 2.0, 0.5])).first(2).astype(int).tolist()
+    [[1, 1, 0], [0, 1, 1]]
     """
-    return np.argsort(-scores, kind="stable")
+
+    def __init__(self, scores: np.ndarray, orders: Sequence[np.ndarray] = ()) -> None:
+        self.scores, self._orders = scores, orders
+        _, self._place = np.unique(-scores, return_inverse=True)
+
+    @classmethod
+    def of_order(cls, order: np.ndarray) -> Ranking:
+        """Return the ranking of an order of the units, int64 [m], without ties."""
+        return cls(-np.argsort(order))
+
+    def reversed(self) -> Ranking:
+        """Return the ranking from the lowest score to the highest."""
+        return Ranking(-self.scores, [order[::-1] for order in self._orders])
+
+    def first(self, k: int) -> np.ndarray:
+        """Return the sets that the first k units can be, each as probable, bool [n, m]."""
+        if k == 0:
+            return np.zeros((1, len(self.scores)), dtype=bool)
+        last = np.sort(self._place)[k - 1]
+        certain, tied = self._place < last, np.flatnonzero(self._place == last)
+        n_open = k - int(certain.sum())
+        if math.comb(len(tied), n_open) <= _MOST_SETS or not self._orders:
+            chosen = [list(one) for one in combinations(tied, n_open)]
+        else:
+            chosen = [order[self._place[order] == last][:n_open].tolist() for order in self._orders]
+        sets = np.repeat(certain[None, :], len(chosen), axis=0)
+        for row, units in zip(sets, chosen, strict=True):
+            row[units] = True
+        return sets
 
 
-def removed(order: np.ndarray) -> np.ndarray:
-    """Return the sets left after removing the first 0, 1, .., m units of an order, bool [m + 1, m]."""
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    return place[None, :] >= np.arange(len(order) + 1)[:, None]
+def sets_of(rankings: Sequence[Ranking], counts: Sequence[int]) -> np.ndarray:
+    """Return the sets without the first k units of each ranking, and with only these, for each k; bool [n, m]."""
+    firsts = np.concatenate([ranking.first(k) for ranking in rankings for k in counts])
+    return np.unique(np.concatenate([firsts, ~firsts]), axis=0)
 
 
-def sets_of(orders: Sequence[np.ndarray], counts: Sequence[int]) -> np.ndarray:
-    """Return the sets without the first k units of each order, and with only these, for each k; bool [n, m]."""
-    return np.concatenate([sets[list(counts)] for order in orders for sets in (removed(order), ~removed(order))])
+def comprehensiveness(values: Values, ranking: Ranking, counts: Sequence[int]) -> np.ndarray:
+    """Return f(all) - f(all but the first k of the ranking) for every k of `counts`, float64; larger is better."""
+    return values.full - np.array([values(~ranking.first(k)).mean() for k in counts])
 
 
-def comprehensiveness(values: Values, order: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    """Return f(all) - f(all but the first k of the order) for every k of `counts`, float64; larger is better."""
-    return values.full - values(removed(order)[list(counts)])
+def sufficiency(values: Values, ranking: Ranking, counts: Sequence[int]) -> np.ndarray:
+    """Return f(all) - f(only the first k of the ranking) for every k of `counts`, float64; smaller is better."""
+    return values.full - np.array([values(ranking.first(k)).mean() for k in counts])
 
 
-def sufficiency(values: Values, order: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    """Return f(all) - f(only the first k of the order) for every k of `counts`, float64; smaller is better."""
-    return values.full - values(~removed(order)[list(counts)])
-
-
-def area(values: Values, order: np.ndarray) -> float:
-    """Return AOPC: the mean comprehensiveness over k = 1..m; of a reversed order, the same of the sufficiency.
+def area(values: Values, ranking: Ranking) -> float:
+    """Return AOPC: the mean comprehensiveness over k = 1..m; of a reversed ranking, the same of the sufficiency.
 
     >>> weights = np.array([4.0, 2.0])
-    >>> area(Values(lambda sets: sets @ weights, 2), np.array([0, 1]))  # (4 + 6) / 2
-    5.0
+    >>> values = Values(lambda sets: sets @ weights, 2)
+    >>> area(values, Ranking(weights)), area(values, Ranking(np.zeros(2)))  # (4 + 6) / 2, and the mean with (2 + 6) / 2
+    (5.0, 4.5)
     """
-    return float(comprehensiveness(values, order, range(1, values.n_units + 1)).mean())
+    return float(comprehensiveness(values, ranking, range(1, values.n_units + 1)).mean())
 
 
 @dataclass(frozen=True)
@@ -129,12 +164,12 @@ def area_limits(values: Values) -> Limits:
 
 
 def n_kept(fraction: float, n_units: int) -> int:
-    """Return the number of units for a fraction of m: the nearest number, at least one.
+    """Return the number of units for a fraction of m: the nearest number, halves rounded up, and at least one.
 
-    >>> n_kept(0.01, 20), n_kept(0.5, 5), n_kept(1.0, 5)
-    (1, 2, 5)
+    >>> n_kept(0.01, 20), n_kept(0.5, 5), n_kept(0.7, 5), n_kept(1.0, 5)
+    (1, 3, 4, 5)
     """
-    return min(n_units, max(1, round(fraction * n_units)))
+    return min(n_units, max(1, math.floor(round(fraction * n_units, 9) + 0.5)))
 
 
 def _exact_limits(values: Values) -> tuple[float, float]:

@@ -19,13 +19,13 @@ from probes.attribution._replacements import Replacements, replacements
 from probes.attribution.faithfulness._attributions import Attribution, Scored
 from probes.attribution.faithfulness._deletion import (
     Limits,
+    Ranking,
     SetFunction,
     Values,
     area,
     area_limits,
     comprehensiveness,
     n_kept,
-    order_of,
     sets_of,
     sufficiency,
 )
@@ -88,33 +88,35 @@ class Measurement:
 
     def _hard(self, attribution: Attribution) -> Iterator[Measured]:
         n_units = len(attribution.passage.members)
-        shuffles = _shuffles(attribution, self.seed, self.n_random)
-        orders = [order_of(one.scores) for one in attribution.scored]
+        orders = _shuffles(attribution, self.seed, self.n_random)
+        shuffles = [Ranking.of_order(order) for order in orders]
+        # Ties too many for the exact mean are broken as the shuffles are: equal scores are then chance itself.
+        rankings = [Ranking(one.scores, orders) for one in attribution.scored]
         values = Values(self._set_function(attribution.passage), n_units)
         if n_units:
             ends = [n_kept(fraction, n_units) for fraction in self.fractions]
             counts = range(n_units + 1) if {"aopc", "naopc"} & set(self.metrics) else [0, *ends]
-            values(sets_of([*orders, *shuffles], counts))  # evaluates all sets in large batches
+            values(sets_of([*rankings, *shuffles], counts))  # evaluates all sets in large batches
         limits = area_limits(values) if n_units and "naopc" in self.metrics else None
-        by_chance = [self._of_order(values, order, limits) for order in shuffles]
-        for scored, order in zip(attribution.scored, orders, strict=True):
-            for key, value in self._of_order(values, order, limits).items():
+        by_chance = [self._of_ranking(values, ranking, limits) for ranking in shuffles]
+        for scored, ranking in zip(attribution.scored, rankings, strict=True):
+            for key, value in self._of_ranking(values, ranking, limits).items():
                 chance = np.array([one[key] for one in by_chance])
                 yield from _with_control(scored, *key, value, chance.mean(), chance[::2].mean(), chance[1::2].mean())
 
-    def _of_order(
-        self, values: Values, order: np.ndarray, limits: Limits | None
+    def _of_ranking(
+        self, values: Values, ranking: Ranking, limits: Limits | None
     ) -> dict[tuple[str, float | None], float]:
-        """Return the hard metrics of one order, by metric and fraction; NaN if nothing may be removed."""
+        """Return the hard metrics of one ranking, by metric and fraction; NaN if nothing may be removed."""
         n_units, none = values.n_units, float("nan")
         counts = [n_kept(fraction, n_units) for fraction in self.fractions]
         found: dict[tuple[str, float | None], float] = {}
         for name, curve in (("sufficiency", sufficiency), ("comprehensiveness", comprehensiveness)):
             if name in self.metrics:
-                drops = curve(values, order, counts) if n_units else [none] * len(counts)
+                drops = curve(values, ranking, counts) if n_units else [none] * len(counts)
                 found |= {(name, fraction): float(drop) for fraction, drop in zip(self.fractions, drops, strict=True)}
         if {"aopc", "naopc"} & set(self.metrics):
-            areas = (area(values, order), area(values, order[::-1])) if n_units else (none, none)
+            areas = (area(values, ranking), area(values, ranking.reversed())) if n_units else (none, none)
             for end, value in zip(("comprehensiveness", "sufficiency"), areas, strict=True):
                 if "aopc" in self.metrics:
                     found[f"aopc_{end}", None] = value

@@ -74,7 +74,7 @@ FAITHFULNESS = Schema(
         Column(
             "n_ties",
             "int",
-            "number of their scores that equal another's; these are ranked in the order of the text",
+            "number of their scores that equal another's; the metrics are means over the orders of these",
             low=0,
         ),
     ),
@@ -152,6 +152,10 @@ def faithfulness(
     Each set of tokens is run once per target for all methods, orders and metrics, and all sets of a target share large
     batches. A start-of-text token at position 0 is never removed.
 
+    Equal scores rank in no order, least of all in that of the text: a metric is its mean over all orders of the tied
+    tokens, exact for ties of up to ten tokens (and for any that leave at most 252 sets of the first k tokens), else
+    over the orders of the `n_random` shuffles. So equal scores for all tokens have no advantage over shuffled ones.
+
     Args:
         subject: the attributed model; anything `interp.load` takes.
         frame: of `attribute` or of any attribution method, or several joined with `interp.concat`.
@@ -162,7 +166,7 @@ def faithfulness(
         replacement: the meaning of removing a token for the hard metrics. "unigram": a token drawn by frequency
             replaces it (see `probes.reagent`); "mask_embedding": its embedding becomes the vocabulary's mean;
             "zero_embedding": its embedding becomes zero; "delete": it is deleted and later tokens move up.
-        fractions: of the tokens; the nearest number of tokens, at least one, is removed or kept.
+        fractions: of the tokens; the nearest number of tokens (halves rounded up), at least one, is removed or kept.
         normalise: the map from scores to the soft metrics' probabilities: "min_max" (equal scores become 0.5), or
             "none" if scores are within 0..1 already.
         unit: "word" sums the scores of a word's tokens and removes them together.

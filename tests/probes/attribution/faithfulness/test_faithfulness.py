@@ -17,12 +17,13 @@ from interp.errors import InputError, UnknownName
 from interp.planted import bias_ladder, copying
 from probes import attribute, faithfulness, reagent_ls
 from probes.attribution.faithfulness._deletion import (
+    Ranking,
     Values,
     _beam,
     area,
     area_limits,
     comprehensiveness,
-    order_of,
+    n_kept,
     sufficiency,
 )
 from probes.attribution.faithfulness._removal import Passage, set_function, soft_distances, words
@@ -53,28 +54,29 @@ def test_effects_that_add_up(w, random):
     """comp_k sums the removed, suff_k the rest, and the area counts each effect by how early it goes."""
     values, m = additive(w), len(w)
     order = np.array(random.sample(range(m), m))
-    comp = comprehensiveness(values, order, all_counts(values))
-    suff = sufficiency(values, order, all_counts(values))
+    ranking = Ranking.of_order(order)
+    comp = comprehensiveness(values, ranking, all_counts(values))
+    suff = sufficiency(values, ranking, all_counts(values))
     np.testing.assert_allclose(comp, np.concatenate([[0], np.cumsum(w[order])]), atol=EXACT)
     np.testing.assert_allclose(comp + suff, values.full - values.null, atol=EXACT)
     expected = sum((m - j) * w[unit] for j, unit in enumerate(order)) / m
-    assert area(values, order) == pytest.approx(expected, abs=EXACT)
+    assert area(values, ranking) == pytest.approx(expected, abs=EXACT)
     limits = area_limits(values)
     ranked = sorted(w, reverse=True)
     best, worst = (sum((m - j) * one for j, one in enumerate(one_way)) / m for one_way in (ranked, ranked[::-1]))
     assert (limits.high, limits.low) == pytest.approx((best, worst), abs=EXACT)
     assert limits.high + limits.low == pytest.approx((m + 1) / m * w.sum(), abs=EXACT)
     if np.ptp(w) > 0:  # the true effects as scores reach the limits
-        assert limits.share(area(values, order_of(w))) == pytest.approx(1.0)
-        assert limits.share(area(values, order_of(w)[::-1])) == pytest.approx(0.0, abs=1e-9)
+        assert limits.share(area(values, Ranking(w))) == pytest.approx(1.0)
+        assert limits.share(area(values, Ranking(w).reversed())) == pytest.approx(0.0, abs=1e-9)
     else:
-        assert limits.share(area(values, order)) in (0.0, pytest.approx(0.0), pytest.approx(1.0))
+        assert limits.share(area(values, ranking)) in (0.0, pytest.approx(0.0), pytest.approx(1.0))
 
 
 def test_the_mean_over_random_orders_is_the_middle_of_the_limits():
     w = np.array([0.5, -0.25, 0.125, 0.0])
     values = additive(w)
-    areas = [area(values, np.array(order)) for order in permutations(range(4))]
+    areas = [area(values, Ranking.of_order(np.array(order))) for order in permutations(range(4))]
     assert np.mean(areas) == pytest.approx(5 / 8 * w.sum())
 
 
@@ -83,7 +85,7 @@ def test_the_mean_over_random_orders_is_the_middle_of_the_limits():
 def test_exact_limits_are_those_of_all_orders_and_bound_the_beam(m, seed):
     worth = np.random.default_rng(seed).normal(size=2**m)
     values = Values(lambda sets: worth[(sets @ (1 << np.arange(m))).astype(int)], m)
-    areas = [area(values, np.array(order)) for order in permutations(range(m))]
+    areas = [area(values, Ranking.of_order(np.array(order))) for order in permutations(range(m))]
     limits = area_limits(values)
     assert limits.exact and (limits.low, limits.high) == pytest.approx((min(areas), max(areas)))
     assert _beam(values, 1.0) <= limits.high + EXACT and _beam(values, -1.0) >= limits.low - EXACT
@@ -93,8 +95,8 @@ def test_limits_of_long_prompts_come_from_a_beam_that_finds_effects_that_add_up(
     w = np.linspace(-0.3, 0.4, 13)
     limits = area_limits(additive(w))
     assert not limits.exact
-    assert limits.high == pytest.approx(area(additive(w), order_of(w)))
-    assert limits.low == pytest.approx(area(additive(w), order_of(-w)))
+    assert limits.high == pytest.approx(area(additive(w), Ranking(w)))
+    assert limits.low == pytest.approx(area(additive(w), Ranking(-w)))
 
 
 def test_limits_of_losses_below_zero():
@@ -107,7 +109,7 @@ def test_both_needed_and_either_enough():
     both = Values(lambda sets: (sets[:, 0] & sets[:, 1]).astype(float), 3)
     either = Values(lambda sets: (sets[:, 0] | sets[:, 1]).astype(float), 3)
     for first in (0, 1):
-        order = np.array([first, 1 - first, 2])
+        order = Ranking.of_order(np.array([first, 1 - first, 2]))
         assert comprehensiveness(both, order, [1]) == 1 and sufficiency(both, order, [1]) == 1
         assert comprehensiveness(either, order, [1]) == 0 and sufficiency(either, order, [1]) == 0
 
@@ -120,13 +122,66 @@ def test_every_set_is_valued_once():
         return sets.sum(axis=1).astype(float)
 
     values = Values(worth, 5)
-    for order in (np.arange(5), np.arange(5), np.arange(5)[::-1]):
+    for order in map(Ranking.of_order, (np.arange(5), np.arange(5), np.arange(5)[::-1])):
         area(values, order), sufficiency(values, order, [1, 2])
     assert len(seen) == len(set(seen))
 
 
-def test_equal_scores_are_ranked_in_the_order_of_the_text():
-    assert order_of(np.array([1.0, 2.0, 1.0, 2.0])).tolist() == [1, 3, 0, 2]
+def game(m: int, seed: int = 0) -> Values:
+    """A worth for each of the 2^m sets, drawn at random."""
+    worth = np.random.default_rng(seed).normal(size=2**m)
+    return Values(lambda sets: worth[(sets @ (1 << np.arange(m))).astype(int)], m)
+
+
+@given(weights, st.integers(0, 10**6))
+@settings(deadline=None, max_examples=40)
+def test_a_metric_of_tied_scores_is_its_mean_over_all_their_orders(w, seed):
+    """Against every permutation that sorts the scores, whatever the game."""
+    w = np.round(w[:6] * 4)  # many ties
+    values, m = game(len(w), seed), len(w)
+    orders = [np.array(one) for one in permutations(range(m)) if (np.diff(w[list(one)]) <= 0).all()]
+    ranking, several = Ranking(w), [Ranking.of_order(order) for order in orders]
+    for curve in (comprehensiveness, sufficiency):
+        plain = np.mean([curve(values, one, all_counts(values)) for one in several], axis=0)
+        np.testing.assert_allclose(curve(values, ranking, all_counts(values)), plain, atol=EXACT)
+    assert area(values, ranking) == pytest.approx(np.mean([area(values, one) for one in several]), abs=EXACT)
+    backwards = np.mean([area(values, one.reversed()) for one in several])
+    assert area(values, ranking.reversed()) == pytest.approx(backwards, abs=EXACT)
+
+
+@given(weights, st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=40)
+def test_the_order_of_the_text_says_nothing_about_ties(w, random):
+    """The same units at other places of the text have the same metrics."""
+    moved = np.array(random.sample(range(len(w)), len(w)))
+    worth = game(len(w))
+    elsewhere = Values(lambda sets: worth(sets[:, np.argsort(moved)]), len(w))
+    for curve in (comprehensiveness, sufficiency):
+        here = curve(worth, Ranking(w), all_counts(worth))
+        np.testing.assert_allclose(curve(elsewhere, Ranking(w[moved]), all_counts(worth)), here, atol=EXACT)
+
+
+def test_ties_of_too_many_sets_are_broken_by_the_given_orders():
+    m = 14
+    values, generator = game(m), np.random.default_rng(3)
+    orders = [generator.permutation(m) for _ in range(4)]
+    flat = Ranking(np.zeros(m), orders)
+    assert [len(flat.first(k)) for k in (0, 1, 2, 3, 7, 13, 14)] == [1, 14, 91, 4, 4, 14, 1]
+    by_chance = [sufficiency(values, Ranking.of_order(order), [5, 7]) for order in orders]
+    np.testing.assert_allclose(sufficiency(values, flat, [5, 7]), np.mean(by_chance, axis=0), atol=EXACT)
+    by_chance = [comprehensiveness(values, Ranking.of_order(order).reversed(), [5, 7]) for order in orders]
+    np.testing.assert_allclose(
+        comprehensiveness(values, flat.reversed(), [5, 7]), np.mean(by_chance, axis=0), atol=EXACT
+    )
+    scores = np.array([3.0] + [0.0] * 12 + [-1.0])  # what is not tied stays in its order
+    assert Ranking(scores, orders).first(6)[:, 0].all() and not Ranking(scores, orders).first(6)[:, -1].any()
+
+
+def test_halves_are_rounded_up():
+    """Python's own rounding kept 2 of 5 for 0.5, and 4 for 0.7."""
+    assert [n_kept(fraction, 5) for fraction in (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)] == [1, 2, 3, 4, 5, 5]
+    assert n_kept(0.29, 50) == 15  # 14.5, though 0.29 * 50 is a little less
+    assert n_kept(0.01, 20) == 1
 
 
 # -- removal from a model ----------------------------------------------------------------------------------------------
@@ -364,6 +419,25 @@ def test_ties_are_counted_and_equal_scores_become_a_half(subject, frame):
     # At one half each, keeping and dropping are alike, whoever is shuffled.
     np.testing.assert_allclose(
         scores["value"][scores["control"] == "none"], scores["value_random"][scores["control"] == "none"]
+    )
+
+
+def test_equal_scores_are_chance(subject, frame):
+    """All-zero scores had an advantage over their own shuffles, from the order of the text."""
+    flat = frame.assign(score=0.0)
+    flat.attrs = frame.attrs
+    quick = QUICK | {"metrics": ["sufficiency", "comprehensiveness", "aopc"], "replacement": "zero_embedding"}
+    many = faithfulness(subject, flat, **quick | {"n_random": 400})
+    own = many[many["control"] == "none"]
+    # The two halves of 400 shuffles differ by two standard errors of their mean (some by more): four of them at most.
+    spread = many[many["control"] == "permuted"]
+    error = (spread["value"] - spread["value_random"]).std() / 2
+    np.testing.assert_allclose(own["value"], own["value_random"], atol=4 * error)
+    assert own["value"].abs().max() > 40 * error  # which tells something
+    few = faithfulness(subject, flat, **quick)
+    # Means over all orders do not depend on how many shuffles there are.
+    np.testing.assert_allclose(
+        own["value"].to_numpy(), few.loc[few["control"] == "none", "value"].to_numpy(), atol=ROUNDING
     )
 
 
