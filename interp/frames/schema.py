@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -27,6 +28,17 @@ class Column:
     low: float | None = None
     high: float | None = None
     missing: bool = False
+
+    @property
+    def description(self) -> str:
+        """The meaning, and how to read a column whose name pandas has taken.
+
+        >>> print(Column("size", "float", "length of the step").description)
+        length of the step; read frame["size"], since frame.size is pandas' own
+        """
+        if not hasattr(pd.DataFrame, self.name):
+            return self.meaning
+        return f"{self.meaning}; read frame[{json.dumps(self.name)}], since frame.{self.name} is pandas' own"
 
     def with_(self, **changes: Any) -> Column:
         """Return this column with some of its fields changed, as a probe's schema may need."""
@@ -101,8 +113,8 @@ class Schema:
         return {column.name: column.unit for column in self.columns if column.unit}
 
     def describe(self) -> pd.DataFrame:
-        """Return one row per column: name, type, unit, meaning."""
-        rows = [(column.name, _DTYPES[column.kind], column.unit, column.meaning) for column in self.columns]
+        """Return one row per column: name, type, unit, meaning; see `Column.description`."""
+        rows = [(column.name, _DTYPES[column.kind], column.unit, column.description) for column in self.columns]
         return pd.DataFrame(rows, columns=["column", "type", "unit", "meaning"])
 
     def restored(self, frame: pd.DataFrame) -> pd.DataFrame:

@@ -137,8 +137,9 @@ class Subnetwork:
 
         Args:
             seed: of the draw.
-            structured: shuffle whole rows (outputs) of each matrix, so that the weights kept within a row stay
-                together; a stronger control than weights drawn one by one.
+            structured: put the rows (outputs) of each mask in a random order, a stronger control than weights drawn one
+                by one. Every column (input) keeps its number of weights, and every row its pattern, but belongs to
+                another output: which outputs are dense is not kept.
         """
         generator = torch.Generator().manual_seed(seed)
 

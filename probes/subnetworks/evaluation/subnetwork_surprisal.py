@@ -153,9 +153,10 @@ def subnetwork_surprisal(
     Returns:
         One row per condition, control, prompt and position except the last. Conditions: "full", the model; "minus", the
         model without the subnetwork; "only", the subnetwork alone. Controls of the last two: "random", as many weights
-        of every matrix, drawn anywhere; "random_structured", the subnetwork's masks with shuffled rows. Further
-        controls of "only": "empty", no weights; "linear_map", the unembedding of a linear map of the token's embedding,
-        fitted to the bigram model; "unigram", the unigram model; and the names in `random_models`.
+        of every matrix, drawn anywhere; "random_structured", the rows of every mask in a random order, so that every
+        input of a matrix keeps its number of weights and outputs exchange theirs. Further controls of "only": "empty",
+        no weights; "linear_map", the unembedding of a linear map of the token's embedding, fitted to the bigram model;
+        "unigram", the unigram model; and the names in `random_models`.
 
     Raises:
         InputError: a text has one token, or an argument cannot be used.

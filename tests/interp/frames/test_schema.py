@@ -187,3 +187,14 @@ def test_probes_keep_to_the_vocabulary(name):
         shared = VOCABULARY.get(column.name, column)
         assert (column.kind, column.unit) == (shared.kind, shared.unit)
     assert {*schema.summary_by, *schema.summary_of} <= {column.name for column in schema.columns}
+
+
+def test_columns_that_pandas_hides_say_how_to_read_them():
+    """`frame.rank` is a method: every description of such a column, of every probe, says so, and no other does."""
+    for name in registry.names():
+        schema = registry.get(name).schema
+        for row in schema.describe().itertuples():
+            said = f'read frame["{row.column}"], since frame.{row.column} is pandas\' own' in row.meaning
+            assert said == (row.column in dir(pd.DataFrame)), (name, row.column)
+    hidden = registry.get("logit_lens").schema.describe().set_index("column")["meaning"]
+    assert hidden["rank"].endswith('; read frame["rank"], since frame.rank is pandas\' own')

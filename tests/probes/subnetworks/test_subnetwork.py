@@ -140,6 +140,15 @@ def test_laws_of_sets_and_of_controls(masks, others, seed):
             for name, mask in control.masks.items():
                 rows = [sorted(map(tuple, each.tolist())) for each in (mask, one.masks[name])]
                 assert rows[0] == rows[1]
+                assert torch.equal(mask.sum(dim=0), one.masks[name].sum(dim=0))  # of every input
+
+
+def test_random_rows_do_not_keep_which_outputs_are_dense():
+    """As the description says: the numbers of an output go to another."""
+    one = small({"blocks.0.mlp.in.weight": torch.arange(100).view(10, 10) < 50})
+    dense = [one.random_like(seed, structured=True).masks["blocks.0.mlp.in.weight"].all(dim=1) for seed in range(20)]
+    assert all(int(rows.sum()) == 5 for rows in dense)
+    assert len({tuple(rows.tolist()) for rows in dense}) > 10
 
 
 def test_random_weights_are_spread_evenly():
