@@ -67,7 +67,7 @@ def _cells(row: Mapping[Any, Any], names: Sequence[str], numeric: Sequence[bool]
         yield tag.format(text) if place == 0 else tag.format(align, text)
 
 
-_STATES = {"holds": "✓ holds", "fails": "✗ fails", "undecided": "? undecided"}
+_STATES = {"holds": "✓ holds", "fails": "✗ fails", "undecided": "? undecided", "error": "! error"}
 
 
 def findings(frame: pd.DataFrame) -> Markup:

@@ -39,7 +39,7 @@ def n_blocks(frame: pd.DataFrame) -> int:
     """
     n = int(frame["layer"].max()) + 1
     if n < 4:
-        raise NotApplicable(f"the model has {n} blocks; a claim about first, middle and last blocks needs four.")
+        raise NotApplicable(f"the model has {n} blocks; test one of four or more, with first, middle and last ones.")
     return n
 
 

@@ -82,7 +82,7 @@ def last_deleted(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 def _statistic(frame: pd.DataFrame, name: str, control: str = "none") -> pd.DataFrame:
     rows = frame[(frame["statistic"] == name) & (frame["control"] == control)]
     if rows.empty:
-        raise NotApplicable(f"the architecture does not show the values that {name!r} needs.")
+        raise NotApplicable(f"the architecture does not show the values that {name!r} needs; test a model that does.")
     return rows
 
 

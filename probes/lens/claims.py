@@ -35,7 +35,7 @@ def _last_layer(frame: pd.DataFrame) -> int:
     """
     last = int(frame["layer"].max())
     if last < 4:
-        raise NotApplicable(f"the model has {last} blocks; a course over its depth needs at least four.")
+        raise NotApplicable(f"the model has {last} blocks; test one of four or more, that has a course over its depth.")
     return last
 
 

@@ -172,14 +172,19 @@ def test_a_frame_that_does_not_fit_is_refused(frame, options, error, words):
 
 def test_findings_tell_their_states_by_words_and_signs():
     frame = pd.DataFrame(
-        {"model": "m", "claim": ["a", "b", "c", "d"], "statement": "s", "paper": "p", "effect": 1.0, "low": 0.5,
-         "high": 2.0, "state": ["holds", "fails", "undecided", "skipped"]}
+        {"model": "m", "claim": ["a", "b", "c", "d", "e"], "statement": "s", "paper": "p", "effect": 1.0, "low": 0.5,
+         "high": 2.0, "state": ["holds", "fails", "undecided", "skipped", "error"]}
     )  # fmt: skip
     page = html.findings(frame)
-    for state in ("✓ holds", "✗ fails", "? undecided", "skipped"):
+    for state in ("✓ holds", "✗ fails", "? undecided", "skipped", "! error"):
         assert state in Read(page).texts
-    assert [value for name, value in Read(page).attributes if name == "class"] == ["holds", "fails", "undecided"]
-    assert Read(page).tags.count("tr") == 5 and "1 [0.5, 2]" in page and '<th scope="col">model' not in page
+    assert [value for name, value in Read(page).attributes if name == "class"] == [
+        "holds",
+        "fails",
+        "undecided",
+        "error",
+    ]
+    assert Read(page).tags.count("tr") == 6 and "1 [0.5, 2]" in page and '<th scope="col">model' not in page
     assert '<th scope="col">model' in html.findings(pd.concat([frame, frame.assign(model="n")]))
 
 

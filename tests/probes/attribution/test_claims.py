@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pytest
 
 import interp
 from interp import planted
@@ -42,3 +43,14 @@ def test_metrics_are_taken_of_the_method_itself():
     assert values.tolist() == [0.4] * 3 and shuffled.tolist() == [0.2] * 3
     values, other = claims.against_method(frame, "reagent", "logit", "comprehensiveness")
     assert values.tolist() == [0.4] * 3 and other.tolist() == [0.2] * 3
+
+
+def test_integrated_gradients_that_do_not_add_up_are_said_in_the_verdict(planted_texts, monkeypatch):
+    """One step is too few for any curve: the warning of the method is a caveat of the claim that rests on it."""
+    monkeypatch.setattr(claims, "_METHODS", {"normxlogit": {}, "integrated_gradients": {"n_steps": 1}})
+    claim = replace(get("normxlogit.beats_gradients"), texts=planted_texts[:6], n_texts=None)
+    with pytest.warns(UserWarning, match="do not add up to the change in output"):
+        frame = findings(interp.load(planted.two_step().model), claim, n_resamples=99)
+    said = frame["caveats"].iat[0]
+    assert said.startswith("integrated gradients of ") and said.endswith("raise n_steps=1.")
+    assert frame["state"].iat[0] in ("holds", "fails", "undecided") and said in frame["reason"].iat[0]
