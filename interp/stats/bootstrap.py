@@ -52,7 +52,7 @@ def bootstrap_over_prompts(
     keys = list(by)
     numeric = frame[[*keys, "prompt_id"]].copy()
     for value in values:
-        numeric[value] = frame[value].astype("Float64").to_numpy(dtype="float64", na_value=np.nan)
+        numeric[value] = _numbers(frame, value)
     per_prompt = numeric.groupby([*keys, "prompt_id"], observed=True, sort=True)[list(values)].mean()
     tables = {value: per_prompt[value].unstack("prompt_id") if keys else per_prompt[[value]].T for value in values}
     first = tables[values[0]]
@@ -108,7 +108,7 @@ def ratio_over_prompts(
     keys = list(by)
     known = frame[[*keys, "prompt_id"]].copy()
     for column, value in (("above", numerator), ("below", denominator)):
-        known[column] = frame[value].astype("Float64").to_numpy(dtype="float64", na_value=np.nan)
+        known[column] = _numbers(frame, value)
     means = known.groupby([*keys, "prompt_id"], observed=True, sort=True)[["above", "below"]].mean()
     means = means.where(means.notna().all(axis=1))
     tables = [means[one].unstack("prompt_id") if keys else means[[one]].T for one in ("above", "below")]
@@ -125,6 +125,11 @@ def ratio_over_prompts(
 def _check(
     frame: pd.DataFrame, by: Sequence[str], values: Sequence[str], statistic: str, level: float, n_resamples: int
 ) -> None:
+    if not isinstance(frame, pd.DataFrame):
+        raise InputError(f"a {type(frame).__name__} cannot be summed up; give a frame with a column 'prompt_id'.")
+    for name, columns in (("by", by), ("values", values)):
+        if isinstance(columns, str):
+            raise InputError(f"{name}={columns!r}: give a list of columns, [{columns!r}].")
     for column in (*by, "prompt_id", *values):
         if column not in frame.columns:
             raise UnknownName("column", column, map(str, frame.columns))
@@ -133,6 +138,16 @@ def _check(
     if statistic not in ("mean", "median"):
         raise UnknownName("statistic", statistic, ("mean", "median"))
     check_resampling(level, n_resamples)
+
+
+def _numbers(frame: pd.DataFrame, column: str) -> np.ndarray:
+    """Convert a column of numbers or truth values to float64, NaN where missing."""
+    try:
+        numbers: np.ndarray = frame[column].astype("Float64").to_numpy(dtype="float64", na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        kind = frame[column].dtype
+        raise InputError(f"column {column!r} holds {kind}; choose columns of numbers or truth values.") from error
+    return numbers
 
 
 def _interval(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+
 import numpy as np
 
 from interp.errors import InputError
@@ -15,13 +17,29 @@ def check_resampling(level: float, n_resamples: int, least: int = 1) -> None:
     Raises:
         InputError: an argument is out of range.
     """
-    if not 0 < level < 1 or n_resamples < least:
+    usable = isinstance(level, Real) and isinstance(n_resamples, Integral) and not isinstance(n_resamples, bool)
+    if not usable or not 0 < level < 1 or n_resamples < least:
         some = "some resamples" if least == 1 else f"at least {least} resamples"
-        raise InputError(f"level={level}, n_resamples={n_resamples}: give a level between 0 and 1, and {some}.")
+        raise InputError(f"level={level!r}, n_resamples={n_resamples!r}: give a level between 0 and 1, and {some}.")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that is not a whole number of 0 or more; None would give other draws each time.
+
+    Raises:
+        InputError: the seed cannot be used.
+    """
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or seed < 0:
+        raise InputError(f"seed={seed!r}: give a whole number of 0 or more.")
 
 
 def draw_units(n_units: int, n_resamples: int, seed: int) -> np.ndarray:
-    """Draw units with replacement, int64 [n_resamples, n_units]."""
+    """Draw units with replacement, int64 [n_resamples, n_units].
+
+    Raises:
+        InputError: the seed is not a whole number of 0 or more.
+    """
+    check_seed(seed)
     return np.random.default_rng(seed).integers(0, n_units, size=(n_resamples, n_units))
 
 

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from interp.stats.resampling import tail_share
+from interp.stats.resampling import check_seed, tail_share
 from interp.stats.transformed_t import transformed_interval, transformed_tails
 
 _CHUNK = 4_000_000  # resampled values held at once
@@ -87,6 +87,7 @@ def mean_over_units(
     >>> equal.low, equal.high, equal.note
     (0.25, 0.25, 'all 24 values are equal, so that rarer values are unseen')
     """
+    check_seed(seed)
     n = len(values)
     mean = float(values.mean()) if n else float("nan")
     if n < 2:
