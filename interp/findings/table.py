@@ -25,7 +25,7 @@ from interp.runs.accessor import concat
 from interp.runs.code import code_digest
 from interp.runs.progress import progress_bar
 from interp.runs.registry import probe
-from interp.runs.run import Run, hash_of
+from interp.runs.run import Run, hash_of, kept_as
 from interp.runs.store import Store
 from interp.stats import check_resampling, holm
 
@@ -170,7 +170,7 @@ def _of_model(
 ) -> pd.DataFrame:
     parameters = {"claims": {claim.id: claim.digest() for claim in chosen}} | dict(settings)
     run = Run(FINDINGS, source, None, parameters=parameters, seed=settings["seed"])
-    store = None if out is None else Store(Path(out), _kept_under(run, settings), key="claim")
+    store = None if out is None else Store(Path(out), _kept_as(run, settings), key="claim")
     keys = {} if store is None else {claim.id: f"{claim.digest()}-{_code_of(claim)}" for claim in chosen}
     rows: dict[str, dict[str, Any]] = {}
     if store:
@@ -192,10 +192,10 @@ def _of_model(
     return run.frame([_after_holm([rows[claim.id] for claim in chosen], settings["level"])])
 
 
-def _kept_under(run: Run, settings: Mapping[str, Any]) -> str:
+def _kept_as(run: Run, settings: Mapping[str, Any]) -> str:
     """Hash what all verdicts of a call share; each verdict's own key holds the rest."""
     identity = {name: run.identity[name] for name in ("fingerprint", "dtype", "backend", "device", "edits")}
-    return hash_of(identity | dict(settings))
+    return kept_as(hash_of(identity | dict(settings)), run.subject, FINDINGS)
 
 
 def _code_of(claim: Claim) -> str:

@@ -14,6 +14,7 @@ import torch
 from interp.data.shipped import shipped_path
 from interp.errors import InputError, ModelError, UnknownName
 from interp.model.backends.structure import require_causal
+from interp.model.identity.settings import check_settings
 from interp.model.subject import Subject
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def load(
     >>> load("reference").n_layers
     8
     """
+    check_settings()
     dtype = _dtype(dtype)
     _require_device(device)
     if backend not in (None, *_BACKENDS):

@@ -9,8 +9,8 @@ the gate if the MLP has one. `pattern` is the attention pattern [batch, head, qu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -35,6 +35,7 @@ class Site:
         block: the block around the module, whose input gives [batch, pos], which some architectures flatten inside.
         scale: the block multiplies the tensor by this number before it adds it to the residual stream (Granite); what
             is read and changed is the product.
+        exclusive: a lock of the model, held while the value is read or changed; see `Subject.exclusive`.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Site:
     item: int = 0
     block: nn.Module | None = None
     scale: float = 1.0
+    exclusive: AbstractContextManager[Any] = field(default_factory=nullcontext)
 
 
 @contextmanager
@@ -138,7 +140,7 @@ def _hooked(site: Site, function: Edit) -> Iterator[None]:
             return output
         return type(output)([*output[: site.item], applied(output[site.item]), *output[site.item + 1 :]])
 
-    with ExitStack() as hooks:
+    with site.exclusive, ExitStack() as hooks:
         if site.block is not None:
             hooks.callback(site.block.register_forward_pre_hook(note_shape, with_kwargs=True).remove)
         if site.end == "input":

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import cached_property
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from interp.errors import InputError, ModelError
+from interp.errors import InputError
 from interp.model.backends.base import Backend
 from interp.model.backends.branches import Branches
-from interp.model.fingerprint import fingerprint
 from interp.model.generation import Generating, continuation, continue_prompts
+from interp.model.identity.guard import Guard
 from interp.model.readout import Readout, reader
 from interp.model.sites import Edit, Site, SiteName, editing
 from interp.model.tape import Tape
 from interp.model.texts.tokenizer import check_tokenizer
 from interp.model.tokens import Texts, Tokens, token_strings, tokenise
-from interp.model.verification import verify
-from interp.model.weights import WeightMatrix, version
+from interp.model.weights import WeightMatrix
 from interp.options import options
 
 T = TypeVar("T")
@@ -38,6 +38,7 @@ class Subject:
         tokenizer: a Hugging Face tokenizer, or None.
         backend: the library that runs it.
         edits: notes of the active edits, see `edited`; empty for the model as loaded.
+        exclusive: the model's lock, which every forward pass and every edit holds against other threads.
         generating: the position of the current forward pass in its texts during generation, else None.
     """
 
@@ -49,9 +50,8 @@ class Subject:
         self.n_layers, self.n_heads, self.n_ctx = facts.n_layers, facts.n_heads, facts.n_ctx
         self.d_model, self.d_mlp, self.d_vocab = facts.d_model, facts.d_mlp, facts.d_vocab
         check_tokenizer(self.tokenizer, self.d_vocab, self.name)
-        self._weights = [weight for _, weight in backend.named_weights()]
-        self._loaded = self._weight_versions()
-        self._verified = False
+        self._guard = Guard(backend)
+        self.exclusive = self._guard.exclusive
         self._branches = Branches(backend)
         self.edits: list[dict[str, Any]] = []
         self.generating: Generating | None = None
@@ -72,10 +72,19 @@ class Subject:
         """The dtype of the model's weights; statistics are always float32."""
         return self.backend.dtype
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Hash of architecture, config and weights, 16 hex digits: equal fingerprints mean equal numbers."""
-        return fingerprint(self.backend)
+        """Hash of what decides the numbers, 16 hex digits; ModelError if the model was changed since it was loaded.
+
+        It covers architecture, config and weights, and buffers, settings and modules that the config does not tell.
+        With `unknown_code` a model has another fingerprint every time it is loaded: it cannot be recognised.
+        """
+        return self._guard.fingerprint().text
+
+    @property
+    def unknown_code(self) -> tuple[str, ...]:
+        """Places where code runs that interp cannot identify: hooks, replaced methods, modules of one's own."""
+        return self._guard.unknown_code
 
     @cached_property
     def token_strings(self) -> np.ndarray:
@@ -125,16 +134,19 @@ class Subject:
             ModelError: the architecture does not expose the value, the model is on another machine, or the block is not
                 the sum of its input, `attn_out` and `mlp_out`.
         """
-        site = self.backend.site(name, self.check_layer(layer, self.n_layers - 1))
-        return self._branches.checked(site, name, layer)
+        with self.exclusive:
+            site = self.backend.site(name, self.check_layer(layer, self.n_layers - 1))
+            return replace(self._branches.checked(site, name, layer), exclusive=self.exclusive)
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every parameter once, with the name the library gives it."""
         return self.backend.named_weights()
 
-    def showing_patterns(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def showing_patterns(self) -> Iterator[None]:
         """Make forward passes inside the `with` block compute attention patterns that a site can read."""
-        return self.backend.showing_patterns()
+        with self.exclusive, self.backend.showing_patterns():
+            yield
 
     def check_layer(self, layer: int, last: int) -> int:
         """Return `layer` if it is in 0..last, else raise InputError."""
@@ -165,8 +177,8 @@ class Subject:
                 weights changed since it was loaded, or it has no such `mids`.
             NumericalError: the model's own logits hold NaN.
         """
-        self._check(ids)
-        return self.backend.run(ids, self._branches.noting(program, mids=mids), mids=mids, graph=graph)
+        with self._guard.passing(ids):
+            return self.backend.run(ids, self._branches.noting(program, mids=mids), mids=mids, graph=graph)
 
     def next_token_logits(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
         """Run a program on the model's own logits [batch, d_vocab] after one position of each row.
@@ -187,8 +199,8 @@ class Subject:
         >>> load("reference").next_token_logits(ids, ends, lambda logits: tuple(logits.shape))
         (2, 8192)
         """
-        self._check(ids)
-        return self.backend.next_token_logits(ids, ends, program)
+        with self._guard.passing(ids):
+            return self.backend.next_token_logits(ids, ends, program)
 
     def reader(self, *, final_norm: bool = True, **wanted: Any) -> Callable[[Tape, Sequence[Tensor], Tensor], Readout]:
         """Return a function that reads residuals [rows, d_model] through the model's own head, for use in a program.
@@ -212,8 +224,9 @@ class Subject:
         tokens = self.tokens(texts, bos=bos, truncate=truncate)
         out: list[Tensor] = [torch.empty(0)] * len(tokens)
         for batch in tokens.batches(self.batch_tokens()):
-            self._check(batch.ids)
-            logits = self.backend.logits(batch.ids).cpu()
+            with self.exclusive:
+                self._check(batch.ids)
+                logits = self.backend.logits(batch.ids).cpu()
             for index, row, length in zip(batch.prompts.tolist(), logits, batch.lengths.tolist(), strict=True):
                 out[index] = row[:length]
         return out
@@ -245,12 +258,13 @@ class Subject:
         """Continue token ids, int64 [pos] each, like `generate`; the end-of-text token is left out."""
         if temperature < 0:
             raise InputError(f"temperature is {temperature}; give 0 or more.")
-        self._check(prompts[0][None])
         end = self.tokenizer.eos_token_id if self.tokenizer is not None else None
-        return continue_prompts(
-            self.backend.step, prompts, max_new_tokens, n_ctx=self.n_ctx, end=end,
-            temperature=temperature, seed=seed, entering=self._enter,
-        )  # fmt: skip
+        with self.exclusive:
+            self._check(prompts[0][None])
+            return continue_prompts(
+                self.backend.step, prompts, max_new_tokens, n_ctx=self.n_ctx, end=end,
+                temperature=temperature, seed=seed, entering=partial(setattr, self, "generating"),
+            )  # fmt: skip
 
     @contextmanager
     def edited(self, edits: Sequence[tuple[Site, Edit]], note: Mapping[str, Any]) -> Iterator[None]:
@@ -264,19 +278,14 @@ class Subject:
         Raises:
             ModelError: the model cannot be studied, or no forward pass ran inside the block, so nothing was edited.
         """
-        if not self._verified:  # verify before the edit: an edited model would fail the replay check
-            self._check(torch.arange(min(8, self.n_ctx)).remainder(self.d_vocab).expand(2, -1))
-        self.edits.append(dict(note))
-        try:
-            with ExitStack() as active:
-                for site, edit in edits:
-                    active.enter_context(editing(site, edit))
-                yield
-        finally:
-            self.edits.pop()
-
-    def _enter(self, generating: Generating | None) -> None:
-        self.generating = generating
+        with self.exclusive, ExitStack() as active:
+            if not self._guard.verified:  # verify before the edit: an edited model would fail the replay check
+                self._check(torch.arange(min(8, self.n_ctx)).remainder(self.d_vocab).expand(2, -1))
+            self.edits.append(dict(note))
+            active.callback(self.edits.pop)
+            for site, edit in edits:
+                active.enter_context(editing(site, edit))
+            yield
 
     def batch_tokens(self, states_per_layer: int = 1) -> int:
         """Return how many padded tokens fit half the memory budget: recorded residuals and one block's activations."""
@@ -285,16 +294,5 @@ class Subject:
         bytes_per_token = (recorded + working) * self.d_model * torch.finfo(self.dtype).bits // 8
         return max(1, int(options.memory // 2 / bytes_per_token))
 
-    def _weight_versions(self) -> int:
-        """Return a count that torch increases whenever a weight is written to."""
-        return sum(map(version, self._weights))
-
     def _check(self, ids: Tensor) -> None:
-        """Check before every forward pass that the weights are unchanged, and before the first, verify the model."""
-        # A bridge holds copies of some weights: it would mix old and new ones if the live model was trained or edited.
-        if self._weight_versions() != self._loaded:
-            raise ModelError(f"the weights of {self.name!r} changed since it was loaded; load it again to study them.")
-        if not self._verified:
-            # A few tokens are enough; the logits of two whole contexts could exceed the memory budget.
-            verify(self.backend, ids[:2, :64])
-            self._verified = True
+        self._guard.check_pass(ids)

@@ -61,6 +61,17 @@ def version(weight: Tensor) -> int:
     return 0 if weight.is_inference() else weight._version
 
 
+# The parameters that `replaced` has set aside; a module that is not here has its own.
+_set_aside: dict[nn.Module, nn.Parameter | None] = {}
+
+
+def own_parameters(module: nn.Module) -> Mapping[str, nn.Parameter | None]:
+    """Return a module's own parameters by name, also while `replaced` gives it others."""
+    if module not in _set_aside:
+        return module._parameters
+    return module._parameters | {"weight": _set_aside[module]}
+
+
 @contextmanager
 def replaced(weights: Mapping[nn.Module, nn.Parameter]) -> Iterator[None]:
     """Give modules other weights inside the `with` block, and their own parameters back after it.
@@ -68,6 +79,8 @@ def replaced(weights: Mapping[nn.Module, nn.Parameter]) -> Iterator[None]:
     Nothing is written to the model's own tensors, so even an exception cannot leave them changed.
     """
     own: dict[nn.Module, nn.Parameter | None] = {module: module._parameters["weight"] for module in weights}
+    first = {module: parameter for module, parameter in own.items() if module not in _set_aside}
+    _set_aside.update(first)
     try:
         for module, weight in weights.items():
             module._parameters["weight"] = weight
@@ -75,3 +88,5 @@ def replaced(weights: Mapping[nn.Module, nn.Parameter]) -> Iterator[None]:
     finally:
         for module, parameter in own.items():
             module._parameters["weight"] = parameter
+        for module in first:
+            del _set_aside[module]

@@ -71,7 +71,7 @@ class Session:
         digest = _digest(probe, arguments)
         if digest is None:
             return function(subject, **arguments)
-        key = (f"{subject.fingerprint} {subject.device}", digest)
+        key = (f"{subject.fingerprint} {subject.backend.kind} {subject.device} {subject.edits}", digest)
         if key not in self._frames:
             self._frames[key] = function(subject, **arguments)
         return self._frames[key].copy()

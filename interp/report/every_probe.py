@@ -20,9 +20,9 @@ from interp.model.subject import Subject
 from interp.model.texts.forms import frame_of_texts
 from interp.model.tokens import Texts
 from interp.runs import registry
-from interp.runs.code import code_digest
 from interp.runs.progress import progress_bar
 from interp.runs.registry import Probe
+from interp.runs.run import kept_as
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def run_every_probe(
     with progress_bar(len(chosen), "probe") as bar:
         for probe in chosen:
             bar.set_description(probe.name)
-            file = folder / f"{probe.name}-{_key(probe, subject, digest)}.parquet"
+            file = folder / f"{probe.name}-{_key(probe, subject, texts, digest)}.parquet"
             if file.is_file():
                 yield ProbeResult(probe, pd.read_parquet(file), kept=True)
             else:
@@ -123,11 +123,12 @@ def _arguments(probe: Probe, subject: Subject, texts: pd.DataFrame) -> dict[str,
     return arguments
 
 
-def _key(probe: Probe, subject: Subject, digest: str) -> str:
-    """Hash everything a frame depends on: model, texts and code."""
+def _key(probe: Probe, subject: Subject, texts: pd.DataFrame, digest: str) -> str:
+    """Name what a frame depends on: the model, the texts with their other columns, and the code."""
     model = [subject.name, subject.fingerprint, subject.backend.kind, str(subject.dtype), str(subject.device)]
-    identity = [probe.name, code_digest(probe.function), *model, subject.edits, digest]
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    columns = texts.to_json(orient="split", default_handler=str)
+    identity = json.dumps([probe.name, *model, subject.edits, digest, columns], sort_keys=True, default=str)
+    return kept_as(hashlib.sha256(identity.encode()).hexdigest()[:12], subject, probe.schema)
 
 
 def _make_folder(folder: Path) -> Path:

@@ -8,10 +8,12 @@ import platform
 import sys
 import uuid
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from interp.runs.registry import functions_of
 
 _PACKAGES = ("interp-probes", "torch", "transformers", "transformer-lens", "nnsight", "pandas")
 _SESSION = uuid.uuid4().hex
@@ -32,6 +34,23 @@ def code_digest(*functions: Callable[..., Any]) -> str:
     return hashlib.sha256(json.dumps([sources, versions()], sort_keys=True).encode()).hexdigest()[:12]
 
 
+def code_digest_of_probe(name: str) -> str:
+    """Hash as `code_digest` does the code of a probe, or of this session alone if no function is marked as that probe.
+
+    >>> from probes import logit_lens
+    >>> code_digest_of_probe("logit_lens") == code_digest(logit_lens)
+    True
+    """
+    return code_digest(*(functions_of(name) or [_of_no_package]))
+
+
+def _of_no_package() -> None:
+    """Stand for code of which no package is known."""
+
+
+_of_no_package.__module__ = "__main__"
+
+
 def _package(function: Callable[..., Any]) -> str:
     while isinstance(function, partial):
         function = function.func
@@ -48,8 +67,14 @@ def _tree_digest(package: str) -> str:
     digest = hashlib.sha256()
     for one in files:
         digest.update(f"{one.relative_to(path.parent)} ".encode())
-        digest.update(hashlib.sha256(one.read_bytes()).digest())
+        status = one.stat()
+        digest.update(_file_digest(one, status.st_mtime_ns, status.st_size))
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _file_digest(file: Path, modified: int, size: int) -> bytes:
+    return hashlib.sha256(file.read_bytes()).digest()
 
 
 @cache

@@ -145,6 +145,11 @@ def get(name: str) -> Probe:
     raise UnknownName("probe", name, names())
 
 
+def functions_of(name: str) -> list[Callable[..., pd.DataFrame]]:
+    """Return the functions that were marked as the probe of this name in this process, without loading packages."""
+    return [one.function for one in _marked.get(name, {}).values()]
+
+
 def _of_session(name: str) -> Probe | None:
     """Return the newest probe of a name that a notebook or a script defines itself."""
     marked = reversed(_marked.get(name, {}).values())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import uuid
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,11 +19,12 @@ import pandas as pd
 from interp.errors import InputError
 from interp.frames.build import broadcast, build
 from interp.frames.schema import Schema
+from interp.model.identity.settings import check_settings
 from interp.model.loading import Source, load
 from interp.model.subject import Subject
 from interp.model.tokens import Batch, Texts, Tokens
 from interp.runs.accessor import attach
-from interp.runs.code import versions
+from interp.runs.code import code_digest_of_probe, versions
 from interp.runs.progress import progress_bar
 from interp.runs.store import Store
 
@@ -31,6 +33,10 @@ class Run:
     """A run of a probe: create it first, and ask it for the frame at the end.
 
     Everything that decides the numbers is fixed when the run is created: `parameters` and `run_id` too.
+
+    Attributes:
+        identity: the facts that `run_id` is a hash of.
+        run_id: a short hash of everything that decides the numbers, except the code.
 
     Args:
         schema: of the frame.
@@ -56,28 +62,23 @@ class Run:
     ) -> None:
         self.schema = schema
         self.subject = load(source)
+        check_settings(self.subject.device.type)
         self._tokens = None if texts is None else self.subject.tokens(texts, truncate=truncate)
         self.parameters = MappingProxyType(dict(parameters))
         self.seed = seed
-        self._edits = list(self.subject.edits)
         self._started = time.monotonic()
-        self._store = None if out is None else Store(Path(out), self.run_id)
+        with self.subject.exclusive:  # another thread's edits are not this run's
+            self.identity = identity_of(
+                schema, self.subject, self._tokens, self.parameters, seed, list(self.subject.edits)
+            )
+        self.run_id = hash_of(self.identity)
+        self._store = None if out is None else Store(Path(out), kept_as(self.run_id, self.subject, schema))
         names = {column.name for column in schema.columns}
         # A frame about a whole corpus has no rows per prompt, so it takes no columns from the user's frame.
         self._by_prompt = self._tokens is not None and "prompt_id" in names
         clash = (names - {"prompt_id"}) & set(self.tokens.table.columns) if self._by_prompt else set()
         if clash:
             raise InputError(f"columns {sorted(clash)} of your frame are {schema.probe}'s too; rename yours first.")
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """The facts that `run_id` is a hash of."""
-        return identity_of(self.schema, self.subject, self._tokens, self.parameters, self.seed, self._edits)
-
-    @cached_property
-    def run_id(self) -> str:
-        """A short hash of everything that decides the numbers."""
-        return hash_of(self.identity)
 
     @property
     def tokens(self) -> Tokens:
@@ -125,13 +126,15 @@ class Run:
         """
         if self._store is not None:
             for part in parts:
-                self._store.write(self._frame([part], self._store.run_id))
+                self._store.write(self._frame([part]))
             frame = self._store.read()
         else:
-            frame = self._frame(list(parts), self.run_id)
+            frame = self._frame(list(parts))
+        # They are not kept with the rows: a call with other columns of one's own finds the same rows.
+        frame = self._with_columns_of_texts(frame)
         return attach(frame, self.provenance() | {"seconds": round(time.monotonic() - self._started, 3)})
 
-    def _frame(self, parts: Sequence[Mapping[str, Any]], run_id: str) -> pd.DataFrame:
+    def _frame(self, parts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         if not parts:
             raise InputError("this run produced no rows; check positions=, layers= and the texts.")
         parts = [broadcast(self.schema, part) for part in parts]
@@ -139,12 +142,14 @@ class Run:
         if self._by_prompt and (np.diff(values["prompt_id"]) < 0).any():
             order = np.argsort(values["prompt_id"], kind="stable")
             values = {name: value[order] for name, value in values.items()}
-        values |= {"model": self.subject.name, "run_id": run_id}
+        values |= {"model": self.subject.name, "run_id": self.run_id}
         strings = pd.array(self.subject.token_strings, dtype="str")
         for column in self.schema.columns:
             if column.kind == "str" and column.name not in values and f"{column.name}_id" in values:
                 values[column.name] = strings.take(values[f"{column.name}_id"], allow_fill=True)
-        frame = self.schema.validate(build(self.schema, values))
+        return self.schema.validate(build(self.schema, values))
+
+    def _with_columns_of_texts(self, frame: pd.DataFrame) -> pd.DataFrame:
         if self._by_prompt and len(self.tokens.table.columns) > 1:
             extra = self.tokens.table.set_index("prompt_id")
             # Rows without a prompt get missing values in the user's columns.
@@ -161,6 +166,7 @@ class Run:
                 "paper": self.schema.paper,
                 "weights": self.subject.backend.weights,
                 "versions": dict(versions()),
+                "code_digest": code_digest_of_probe(self.schema.probe),
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
@@ -171,6 +177,28 @@ def run_id(
 ) -> str:
     """Return the id that a `Run` with these arguments would have, without creating one."""
     return hash_of(identity_of(schema, subject, tokens, parameters, seed, subject.edits))
+
+
+def kept_as(run_id: str, subject: Subject, schema: Schema) -> str:
+    """Return the name under which results are kept: other code, versions or token strings give another name.
+
+    Args:
+        run_id: of the run.
+        subject: the model. If code runs in it that cannot be identified, each call gives another name, with a warning:
+            its results are not found again.
+        schema: of the probe.
+    """
+    if unknown := subject.unknown_code:
+        warnings.warn(
+            f"code that interp cannot identify runs in {subject.name!r} (at {', '.join(unknown[:3])}), so "
+            "what is kept in out= is not found again, and an interrupted run starts anew; load the model without it.",
+            UserWarning,
+            stacklevel=3,
+        )
+        return f"{run_id}-{uuid.uuid4().hex[:12]}"
+    strings = hashlib.sha256("\0".join(subject.token_strings.tolist()).encode("utf-8", "surrogatepass")).hexdigest()
+    code = code_digest_of_probe(schema.probe)
+    return f"{run_id}-{hash_of({'code': code, 'token_strings': strings})}"
 
 
 def identity_of(

@@ -13,16 +13,16 @@ from interp.errors import InputError
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of Parquet files with the rows of one run, written atomically; files of other runs are ignored.
+    """A folder of Parquet files with the rows of one run, written atomically; files of another name are ignored.
 
     Args:
         folder: created if its parent exists.
-        run_id: of the run.
+        name: of what is kept, see `interp.runs.run.kept_as`.
         key: the column that identifies the rows and orders them.
     """
 
     folder: Path
-    run_id: str
+    name: str
     key: str = "prompt_id"
 
     def __post_init__(self) -> None:
@@ -41,7 +41,7 @@ class Store:
 
     def write(self, frame: pd.DataFrame) -> None:
         """Keep the rows of some prompts (or keys) that are not kept yet."""
-        target = self.folder / f"{self.run_id}-{len(self._files()):05d}.parquet"
+        target = self.folder / f"{self.name}-{len(self._files()):05d}.parquet"
         with written(target, "the rows of a run") as file:
             frame.to_parquet(file)
 
@@ -58,4 +58,4 @@ class Store:
         return joined.sort_values(self.key, kind="stable", ignore_index=True)
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob(f"{self.run_id}-*.parquet"))
+        return sorted(self.folder.glob(f"{self.name}-*.parquet"))

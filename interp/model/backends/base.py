@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp.model.backends.arguments import Growth
 from interp.model.sites import Site, SiteName
@@ -45,6 +45,12 @@ class Backend(Protocol):
     remote: bool
     growth: Sequence[Growth]
     """How the arguments of each block grow with the batch; empty until `interp.model.verification` learned it."""
+    original: nn.Module
+    """The model as its owner holds it."""
+    running: nn.Module
+    """The modules that run: the original, or a copy of its modules that shares its tensors."""
+    source: nn.Module
+    """The model of `named_weights` in its own class, taken apart if its owner gave a bridge."""
 
     @property
     def weights(self) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 from transformer_lens.model_bridge.sources.native.model import NativeModel
@@ -48,7 +48,9 @@ class BridgeBackend:
         self.bridge = bridge
         self.tokenizer = tokenizer if tokenizer is not None else bridge.tokenizer
         self.facts = _facts(bridge, name)
-        self._source = bridge.original_model
+        self.original: nn.Module = bridge
+        self.running: nn.Module = bridge
+        self.source: Any = bridge.original_model
         self._rebuilt = False
         self.growth: Sequence[Growth] = ()
         self._modules = list(bridge.modules())  # kept, because listing them takes milliseconds
@@ -73,7 +75,7 @@ class BridgeBackend:
             ) from error
         backend = cls(bridge, name, tokenizer)
         # A bridge splits and renames weights: fingerprints and logits are taken from the original model.
-        backend._source, backend._rebuilt = structure.shared_copy(model), True
+        backend.source, backend.original, backend._rebuilt = structure.shared_copy(model), model, True
         return backend
 
     @property
@@ -99,7 +101,7 @@ class BridgeBackend:
     def next_token_logits(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
         """See `Backend.next_token_logits`; runs the original model, which is faster, while the bridge is unmodified."""
         if self._rebuilt and self._untouched():
-            with structure.unembedding_only(ends, self._source.get_output_embeddings()):
+            with structure.unembedding_only(ends, self.source.get_output_embeddings()):
                 return program(self._source_logits(ids)[:, 0])
         with structure.unembedding_only(ends, self.bridge.unembed):
             return program(self.logits(ids)[:, 0])
@@ -126,14 +128,14 @@ class BridgeBackend:
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """See `Backend.named_weights`."""
-        yield from self._source.named_parameters()
+        yield from self.source.named_parameters()
 
     def config(self) -> Mapping[str, Any]:
         """See `Backend.config`."""
-        if isinstance(self._source, NativeModel):
+        if isinstance(self.source, NativeModel):
             named = vars(self.bridge.cfg)
             return {key: value for key, value in named.items() if key not in ("device", "dtype", "model_name", "seed")}
-        return structure.deciding_config(self._source.config)
+        return structure.deciding_config(self.source.config)
 
     def embedding(self) -> Tensor:
         """See `Backend.embedding`."""
@@ -180,8 +182,8 @@ class BridgeBackend:
 
     def untrained(self, keep_embeddings: bool) -> Any:
         """See `Backend.untrained`."""
-        if not isinstance(self._source, NativeModel):
-            return structure.untrained(self._source, keep_embeddings)
+        if not isinstance(self.source, NativeModel):
+            return structure.untrained(self.source, keep_embeddings)
         config = copy.deepcopy(self.bridge.cfg)
         config.seed = None  # a seed would draw the same weights again
         name = str(self.bridge.cfg.model_name)
@@ -196,8 +198,8 @@ class BridgeBackend:
         return nullcontext()
 
     def _source_logits(self, ids: Tensor) -> Tensor:
-        with torch.no_grad(), structure.evaluating(self._source):
-            logits: Tensor = self._source(ids.to(self.device), **self._no_cache).logits
+        with torch.no_grad(), structure.evaluating(self.source):
+            logits: Tensor = self.source(ids.to(self.device), **self._no_cache).logits
         return logits
 
     def _untouched(self) -> bool:

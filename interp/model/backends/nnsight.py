@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import nnsight
 import torch
 from nnsight import Envoy, NNsight, TransformersModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp.errors import ModelError
 from interp.model.backends.arguments import Growth
@@ -68,6 +68,9 @@ class NNsightBackend:
         require_causal(module.config, name)
         self.facts = facts_of(module, name)
         self._module = module
+        self.original: nn.Module = module
+        self.running: nn.Module = module
+        self.source: nn.Module = module
         self._blocks = list(_envoy(model, layer_list(module)[0]))
         norm, projection = beside_blocks(module, FINAL_NORMS), beside_blocks(module, PROJECTIONS_OUT)
         self._norm = [] if norm is None else [_envoy(model, norm)]
@@ -82,7 +85,9 @@ class NNsightBackend:
         nnsight permanently replaces the `forward` of every module it wraps, so it gets a copy of the module tree; the
         tensors are shared.
         """
-        return cls(NNsight(shared_copy(model)), name, tokenizer)
+        backend = cls(NNsight(shared_copy(model)), name, tokenizer)
+        backend.original = model
+        return backend
 
     @classmethod
     def on_ndif(cls, hub_id: str, name: str, tokenizer: Any, revision: str | None) -> NNsightBackend:

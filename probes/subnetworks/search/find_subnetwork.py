@@ -25,6 +25,7 @@ from interp.authoring import (
     Texts,
     UnknownName,
     context_windows,
+    kept_as,
     load,
     progress_bar,
     run_id,
@@ -162,7 +163,7 @@ def find_subnetwork(
     for one in chosen:
         # Keyed by what decides this training alone, so that a call with more sparsities finds the finished ones.
         key = run_id(LOG, loaded, tokens, parameters | {"sparsity": one}, seed)
-        checkpoint = _checkpoint(out, key)
+        checkpoint = None if out is None else _checkpoint(out, kept_as(key, loaded, LOG))
         training = MaskTraining(
             loaded, wanted, contexts, sparsity=one, unit=unit, schedule=schedule, checkpoint=checkpoint
         )
@@ -221,8 +222,8 @@ def _start(subject: Subject, bigrams: BigramModel) -> list[int]:
     return start if all(index < bigrams.d_vocab for index in start) else []
 
 
-def _checkpoint(out: str | Path | None, run_id: str) -> Path | None:
-    return None if out is None else Store(Path(out), run_id).folder / f"{run_id}.masks.pt"
+def _checkpoint(out: str | Path, name: str) -> Path:
+    return Store(Path(out), name).folder / f"{name}.masks.pt"
 
 
 @contextmanager
