@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 from transformer_lens.model_bridge.sources.native.model import NativeModel
@@ -40,7 +40,7 @@ _OWN_WIRING = "transformer_lens.model_bridge."
 class BridgeBackend:
     """A model run through a `TransformerBridge`."""
 
-    kind, remote = "bridge", False
+    kind, remote, _rebuilt = "bridge", False, False
 
     def __init__(self, bridge: TransformerBridge, name: str, tokenizer: Any = None) -> None:
         if not hasattr(bridge, "blocks") or not hasattr(bridge, "unembed"):
@@ -48,10 +48,8 @@ class BridgeBackend:
         self.bridge = bridge
         self.tokenizer = tokenizer if tokenizer is not None else bridge.tokenizer
         self.facts = _facts(bridge, name)
-        self.original: nn.Module = bridge
-        self.running: nn.Module = bridge
-        self.source: Any = bridge.original_model
-        self._rebuilt = False
+        tree: Any = bridge
+        self.original, self.running, self.source = tree, tree, tree.original_model
         self.growth: Sequence[Growth] = ()
         self._modules = list(bridge.modules())  # kept, because listing them takes milliseconds
         self._loaded = structure.weight_versions(self._modules)
