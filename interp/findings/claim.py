@@ -67,6 +67,8 @@ class Claim:
         for name in ("id", "statement", "paper", "says", "probe", "unit"):
             if not str(getattr(self, name)).strip():
                 raise InputError(f"claim {self.id!r} has no {name}; a reader needs it to judge the verdict.")
+        if self.n_texts is not None and self.n_texts < 1:
+            raise InputError(f"claim {self.id!r} takes n_texts={self.n_texts}; give 1 or more, or None for all.")
         check_bounds(self.bounds)
 
     def digest(self) -> str:

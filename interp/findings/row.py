@@ -58,7 +58,7 @@ def rows_of(
             texts, name = _texts(claims[0], settings["texts"])
             data = _data(subject, claims[0], texts, name)
             frame = _measure(subject, claims[0], texts, settings["seed"])
-    except Exception as error:  # anyone's claim may raise anything, and the other claims go on
+    except (Exception, SystemExit) as error:  # anyone's claim may raise anything, and the other claims go on
         return [(claim, _untested(claim, settings["level"], data, caveats.found, error)) for claim in claims]
     return [(claim, _judged(claim, frame, data, settings, caveats.found, shown)) for claim in claims]
 
@@ -101,7 +101,10 @@ def _measure(subject: Subject, claim: Claim, texts: pd.DataFrame | None, seed: i
     for name, value in (("seed", seed), ("truncate", True)):
         if name in known:
             parameters.setdefault(name, value)
-    return function(subject, **parameters) if texts is None else function(subject, texts, **parameters)
+    frame = function(subject, **parameters) if texts is None else function(subject, texts, **parameters)
+    if not isinstance(frame, pd.DataFrame):
+        raise TypeError(f"the measurement returned a {type(frame).__name__} where a frame is due")
+    return frame
 
 
 def _parameters_of(claim: Claim) -> Mapping[str, inspect.Parameter]:
@@ -133,7 +136,7 @@ def _judged(
                 statement=claim.statement,
                 **against,
             )
-    except Exception as error:  # see above
+    except (Exception, SystemExit) as error:
         row = _untested(claim, settings["level"], data, [*warned, *caveats.found], error)
         return row | {"probe_run_id": run_id}
     n_skipped = found.n_skipped
@@ -149,26 +152,30 @@ def _judged(
     )
 
 
-def _untested(claim: Claim, level: float, data: _Data, warned: Sequence[str], error: Exception) -> dict[str, Any]:
+def _untested(claim: Claim, level: float, data: _Data, warned: Sequence[str], error: BaseException) -> dict[str, Any]:
     """Return the row of a claim that was refused for the model, or whose code raised anything else."""
     refused = isinstance(error, InterpError)
-    # Prompts are numbered within texts that the user may never have given: name them.
-    said = f"of {data.name}: {error}" if isinstance(error, TooLong) else str(error)
+    said = str(error) if refused else _place_of(error)
+    if isinstance(error, TooLong):  # prompts are numbered within texts that the user may never have given: name them
+        said = f"of {data.name}: {said}"
     n_skipped = data.n_prompts if claim.unit == "prompts" else 0
     numbers = dict.fromkeys(_NUMBERS, float("nan")) | {"n": 0, "n_skipped": n_skipped, "level": level}
     return (
         _claim_columns(claim)
         | numbers
-        | {"state": "skipped" if refused else "error", "reason": said if refused else _place_of(error)}
+        | {"state": "skipped" if refused else "error", "reason": said}
         | {"caveats": "; ".join(warned), "probe_run_id": ""}
         | data.columns()
     )
 
 
-def _place_of(error: Exception) -> str:
+def _place_of(error: BaseException) -> str:
     """Return an error in one sentence, with the line that raised it."""
     raised = traceback.extract_tb(error.__traceback__)[-1]
-    said = re.sub(r"\s+", " ", str(error)).strip()
+    try:
+        said = re.sub(r"\s+", " ", str(error)).strip()
+    except Exception:  # an error whose own text fails
+        said = ""
     return f"{type(error).__name__}: {said or 'no message'} ({Path(raised.filename).name}, line {raised.lineno})"
 
 

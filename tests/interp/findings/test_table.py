@@ -347,6 +347,21 @@ def raises(subject):
     raise ZeroDivisionError("division\nby zero")
 
 
+def leaves(subject):
+    raise SystemExit(3)
+
+
+class Mute(Exception):
+    """An error that cannot even be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def mute(subject):
+    raise Mute
+
+
 def test_a_bug_in_a_claim_is_shown_and_stops_no_other(toy, subject, tmp_path):
     claims = [
         claim_of(toy, "typo", statistic=lambda frame: frame["not_a_column"]),
@@ -354,14 +369,22 @@ def test_a_bug_in_a_claim_is_shown_and_stops_no_other(toy, subject, tmp_path):
         replace(claim_of(toy, "no_text"), texts="stories", parameters={"centre": 1.0, "no_such": 2}),
         claim_of(toy, "two", statistic=lambda frame: (by_prompt(frame), None, None)),
         claim_of(toy, "text", statistic=lambda frame: "much"),
+        replace(claim_of(toy, "nothing"), measure=lambda subject: None, parameters={}),
+        replace(claim_of(toy, "leaves"), measure=leaves, parameters={}),
+        replace(claim_of(toy, "mute"), measure=mute, parameters={}),
         claim_of(toy, "sound"),
     ]
     frame = findings(subject, claims, out=tmp_path).set_index("claim")
     assert frame["state"].to_dict() == {
-        "typo": "error", "bug": "error", "no_text": "error", "two": "error", "text": "skipped", "sound": "holds",
+        "typo": "error", "bug": "error", "no_text": "error", "two": "error", "text": "skipped", "nothing": "error",
+        "leaves": "error", "mute": "error", "sound": "holds",
     }  # fmt: skip
     assert re.fullmatch(r"KeyError: 'not_a_column' \(.*\.py, line \d+\)", frame.loc["typo", "reason"])
     assert frame.loc["bug", "reason"].startswith("ZeroDivisionError: division by zero (test_table.py, line ")
+    assert frame.loc["nothing", "reason"].startswith(
+        "TypeError: the measurement returned a NoneType where a frame is due"
+    )
+    assert frame.loc["mute", "reason"].startswith("Mute: no message (test_table.py, line ")
     assert frame.loc["typo", "probe_run_id"] == "toyrun" and frame.loc["bug", "probe_run_id"] == ""
     frame.reset_index().interp.plot()
     toy.calls = []
@@ -497,6 +520,9 @@ def test_bad_calls(toy, subject):
         findings(subject, [])
     with pytest.raises(InputError, match="has no paper"):
         Claim("a", "b", " ", "c", "toy", by_prompt, Comparison(above=0.0))
+    for n_texts in (0, -3):
+        with pytest.raises(InputError, match=f"claim 'a' takes n_texts={n_texts}; give 1 or more"):
+            replace(claim_of(toy, "a"), texts="stories", n_texts=n_texts)
 
 
 # The command ---------------------------------------------------------------------------------------------------------
