@@ -13,7 +13,7 @@ import numpy as np
 from _timing import interleaved
 
 import interp
-from interp.data.shipped import read_texts
+from interp.data.shipped import dataset
 from interp.runs.run import Run
 from probes import law_and_microscope
 from probes.geometry._two_nn import intrinsic_dimension
@@ -28,7 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     subject = interp.load("reference")
-    texts = read_texts("stories")["text"].tolist()
+    texts = dataset("stories")["text"].tolist()
     texts *= -(-arguments.tokens // sum(map(len, subject.tokens(texts).ids)))
     run = Run(LAW, subject, texts, parameters={})
     subject.logits(texts[:1])  # verifies the model on its first tokens

@@ -4,11 +4,10 @@ Methods that replay, mask or unembed take more from `interp.model.tape`, `schedu
 `readout`. Figures use `interp.display.plotting`, claims `interp.findings`, and statistics are in `interp.stats`.
 """
 
-from interp.data.shipped import read_texts, shipped_path, text_dataset_names
+from interp.data.shipped import dataset, dataset_or_text, shipped_path, text_dataset_names
 from interp.errors import InputError, InterpError, ModelError, NumericalError, TooLong, UnknownName
 from interp.frames.build import rows_of_block
 from interp.frames.schema import VOCABULARY, Column, Schema, columns
-from interp.model.continuation import continuation_of_ids, single_token, tokens_after, word_tokens
 from interp.model.generation import continuation
 from interp.model.loading import Source, load
 from interp.model.positions import (
@@ -20,9 +19,11 @@ from interp.model.positions import (
     whole_numbers,
 )
 from interp.model.subject import Subject
+from interp.model.texts.continuation import continuation_of_ids, single_token, tokens_after, word_tokens
+from interp.model.texts.forms import frame_of_texts
 from interp.model.texts.tokenizer import start_ids, start_of_text, text_ids
+from interp.model.texts.windows import context_windows
 from interp.model.tokens import Batch, Texts, Tokens
-from interp.model.windows import context_windows
 from interp.options import options
 from interp.runs.accessor import concat
 from interp.runs.arguments import shows_parameters_of
@@ -68,8 +69,11 @@ __all__ = [
     "context_windows",
     "continuation",
     "continuation_of_ids",
+    "dataset",
+    "dataset_or_text",
     "donor_prompts",
     "followed",
+    "frame_of_texts",
     "hash_of",
     "held_out_prompts",
     "in_batches",
@@ -80,7 +84,6 @@ __all__ = [
     "options",
     "probe",
     "progress_bar",
-    "read_texts",
     "require_enough",
     "require_fitted",
     "require_two_tokens",

@@ -61,7 +61,7 @@ class _Magic:
             what, *texts = words
             if what in _COMMANDS:
                 return self._command(what, texts, options)
-            return self._run(what, [*texts, *(cell or "").splitlines()], options)
+            return self._run(what, [*texts, *(cell or "").split("\n")], options)
         except InterpError as error:
             raise UsageError(str(error)) from None
 

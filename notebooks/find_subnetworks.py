@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import interp
-from interp.authoring import read_texts
+from interp import dataset
 from interp.probes import bigram_model, find_subnetwork, random_model
 
 STEPS = 250  # at most: training stops earlier by the paper's rule
@@ -22,7 +22,7 @@ def main(folder: Path) -> None:
     subject = interp.load("reference")
     bigrams = bigram_model(subject)
     untrained = random_model(subject, keep_embeddings=True)
-    texts = read_texts("stories").iloc[EVALUATED:][["text"]]
+    texts = dataset("stories").iloc[EVALUATED:][["text"]]
 
     bigram = find_subnetwork(subject, bigrams, sparsity=(1, 10, 100), steps=STEPS, out=folder)
     optimal = find_subnetwork(subject, bigrams, sparsity=10, target="model", texts=texts, steps=STEPS, out=folder)

@@ -80,13 +80,10 @@ def dataset_or_text(text: str) -> pd.DataFrame:
     """
     names = text_dataset_names()
     if text in names:
-        return read_texts(text)
+        return dataset(text)
     if difflib.get_close_matches(text.strip().casefold(), names, n=1, cutoff=0.8):
         raise UnknownName("dataset", text, names, "Put it in a list to mean the text.")
     return pd.DataFrame({"text": [text]})
-
-
-read_texts = dataset
 
 
 def read_data(data: str) -> pd.DataFrame:
@@ -99,7 +96,7 @@ def read_data(data: str) -> pd.DataFrame:
         InputError: the file is of another kind or cannot be read, or it has no column `text` or a gap in it.
     """
     if data in text_dataset_names():
-        return read_texts(data)
+        return dataset(data)
     path = Path(data)
     if not path.is_file():
         raise UnknownName("dataset", data, text_dataset_names(), "Or give a .txt, .jsonl, .csv or .parquet file.")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.data.shipped import read_texts
+from interp.data.shipped import dataset
 from interp.errors import InterpError, TooLong
 from interp.findings.caveats import Caveats
 from interp.findings.claim import Claim
@@ -70,7 +70,7 @@ def _texts(claim: Claim, own: list[str] | None) -> tuple[pd.DataFrame | None, st
     if own is not None and claim.texts == "stories":
         name, table = "your own", _numbered(own)
     elif isinstance(claim.texts, str):
-        name, table = claim.texts, read_texts(claim.texts)
+        name, table = claim.texts, dataset(claim.texts)
     else:
         name, table = "the claim's own", _numbered(claim.texts)
     table = table[[column for column in ("prompt_id", "text", "expected") if column in table.columns]]

@@ -181,6 +181,6 @@ def _check_ids(rows: Sequence[Sequence[int]], given: Prompts, tokenizer: Any, d_
         where, what, mend = f"prompt {number}", f"id {wrong}", f"give ids from 0 to {d_vocab - 1}"
         if given.texts is not None:
             where = f"text {number}, {shown(given.texts[place])},"
-            what = f"{tokenizer.convert_ids_to_tokens(wrong)!r} (id {wrong})"
+            what = f"{tokenizer.decode([wrong])!r} (id {wrong})"
             mend = "leave it out, or load the model whose tokenizer this is"
         raise InputError(f"{where} holds the token {what}, but this model's vocabulary has {d_vocab}; {mend}.")

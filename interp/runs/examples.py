@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.data.shipped import read_texts
+from interp.data.shipped import dataset
 from interp.model.subject import Subject
 from interp.runs.registry import Example
 
@@ -25,7 +25,7 @@ def running_text(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
     needed = 2 * _TOKENS_PER_DIM * subject.d_model
     if _running_length(subject, texts)[-1] >= needed:
         return {}
-    stories = read_texts("stories")
+    stories = dataset("stories")
     return {"texts": stories.head(int(np.searchsorted(_running_length(subject, stories), needed)) + 1)}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.authoring import Subject, read_texts
+from interp.authoring import Subject, dataset
 from interp.findings import Claim, Comparison, NotApplicable
 from interp.findings.per_prompt import CORRELATION, N_STORIES, SHARE, STORIES, mean_of, rank_correlation
 from probes import papers
@@ -22,7 +22,7 @@ def tuned_and_logit(subject: Subject, texts: pd.DataFrame, *, seed: int, truncat
     """Read texts through the logit lens and a tuned lens: the shipped one, or one trained on other stories."""
     lens = load_tuned_lens("reference")
     if lens.fingerprint != subject.fingerprint:
-        corpus = read_texts(STORIES)["text"].iloc[-_TRAINED_ON:].tolist()
+        corpus = dataset(STORIES)["text"].iloc[-_TRAINED_ON:].tolist()
         lens = tuned_lens(subject, corpus, steps=_STEPS, seed=seed, truncate=truncate)
     return logit_lens(subject, texts, lens=lens, truncate=truncate)
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from interp.authoring import InputError, Subject, UnknownName, read_texts, start_ids, text_dataset_names, text_ids
+from interp.authoring import (
+    InputError,
+    Subject,
+    UnknownName,
+    dataset,
+    frame_of_texts,
+    start_ids,
+    text_dataset_names,
+    text_ids,
+)
 
 _PIECE = 1 << 20  # characters tokenised at once
 _PENDING = 1 << 22  # pairs collected before they are added up
@@ -25,7 +35,9 @@ def texts_of(corpus: str | Path | Iterable[str]) -> tuple[Iterator[Iterator[str]
         UnknownName: the corpus is neither a path nor a shipped dataset.
     """
     if isinstance(corpus, str) and corpus in text_dataset_names():
-        return ((iter([text])) for text in read_texts(corpus)["text"]), corpus
+        return ((iter([text])) for text in dataset(corpus)["text"]), corpus
+    if isinstance(corpus, pd.DataFrame | Mapping | Set):  # which would be read by their columns, keys or in any order
+        corpus = frame_of_texts(corpus)["text"]
     if not isinstance(corpus, str | Path):
         return (_pieces_of(text) for text in corpus), "texts"
     path = Path(corpus)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor, tensor
 
-from interp.authoring import InputError, Subject, Texts, read_texts, text_dataset_names, tokens_after
+from interp.authoring import InputError, Subject, Texts, dataset_or_text, tokens_after
 
 JOINED = "the answer's first token begins inside the prompt"
 SHARED = "the answer's first token is a space, or begins another answer too"
@@ -21,13 +21,15 @@ def known_answers(texts: Texts) -> pd.DataFrame:
     Raises:
         InputError: there are none, or one is not a text.
     """
-    if isinstance(texts, str) and texts in text_dataset_names():
-        texts = read_texts(texts)
+    if isinstance(texts, str):
+        texts = dataset_or_text(texts)
     if not isinstance(texts, pd.DataFrame) or not {"text", "expected"} <= set(texts.columns):
         raise InputError(
             "iterative_inference needs to know right from wrong: pass a frame with columns 'text' and 'expected', "
             "or the name of a dataset that has them, such as 'prompts'."
         )
+    if "prompt_id" not in texts.columns:  # prompts keep the numbers of the rows that they were given in
+        texts = texts.assign(prompt_id=range(len(texts)))
     known = texts[texts["expected"].notna()].reset_index(drop=True)
     if known.empty:
         raise InputError("no prompt has an expected continuation; fill the column 'expected'.")

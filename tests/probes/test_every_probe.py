@@ -21,7 +21,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 import interp
 import probes
-from interp.authoring import CONCEPT, VOCABULARY, Run, read_texts
+from interp.authoring import CONCEPT, VOCABULARY, Run, dataset
 from interp.runs import registry
 from probes.neurons.concept_neurons import concept_neurons
 
@@ -29,7 +29,7 @@ PROBES = {function.probe.name: function for function in probes.PROBES}
 LITTLE_MEMORY = 1 << 18  # every text is a batch of its own
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
-STORIES = read_texts("stories").head(3)
+STORIES = dataset("stories").head(3)
 TEXTS = pd.DataFrame(
     {
         "text": [

@@ -37,13 +37,14 @@ def start_ids(tokenizer: Any) -> list[int]:
     """
     if tokenizer is None:
         return []
-    for text in _ordinary_texts(tokenizer):  # not "": its ids could stand at the start or at the end
+    added = set(tokenizer([""], **_WHOLE)["input_ids"][0])  # at the start or at the end: an empty text does not tell
+    for text in _ordinary_texts(tokenizer) if added else ():
         try:
             bare, (own,) = text_ids([text], tokenizer)[0], tokenizer([text], **_WHOLE)["input_ids"]
         except InputError:  # a word tokenizer without this word
             continue
         for place in range(len(own) - len(bare) + 1):
-            if bare and list(own[place : place + len(bare)]) == bare:
+            if bare and not added & set(bare) and list(own[place : place + len(bare)]) == bare:
                 return list(own[:place])
     return []
 

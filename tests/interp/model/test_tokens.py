@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from interp.data.shipped import read_texts
+from interp.data.shipped import dataset
 from interp.errors import InputError, TooLong
-from interp.model.continuation import single_token
 from interp.model.positions import check_positions, select_positions
+from interp.model.texts.continuation import single_token
 from interp.model.texts.tokenizer import start_ids
 from interp.model.tokens import Batch, Tokens, token_strings, tokenise
 from interp.planted import word_tokenizer
@@ -190,7 +190,7 @@ def test_ids_are_taken_as_they_are():
 
 
 def test_the_name_of_a_shipped_dataset_means_the_dataset():
-    shipped = read_texts("prompts")
+    shipped = dataset("prompts")
     tokens = tokens_of("prompts", PLAIN, n_ctx=4096)
     assert len(tokens) == len(shipped)
     assert set(tokens.table.columns) == set(shipped.columns) - {"text"}

@@ -14,9 +14,9 @@ from torch import Tensor
 
 import interp
 from interp.data import tensor_file
-from interp.data.shipped import read_texts
+from interp.data.shipped import dataset
 from interp.errors import InputError, ModelError, UnknownName
-from interp.model.windows import context_windows
+from interp.model.texts.windows import context_windows
 from interp.planted import bias_ladder, bigram
 from interp.runs.holdout import held_out_prompts
 from probes import TunedLens, load_tuned_lens, logit_lens, tuned_lens
@@ -209,7 +209,7 @@ def read_kl(subject: interp.Subject, lens: TunedLens, texts: list[str]) -> tuple
 
 def test_with_few_tokens_the_lens_is_no_worse_than_the_logit_lens_on_others():
     """A token or two per dimension: plain least squares reads other texts far worse than the logit lens does."""
-    subject, stories = interp.load("reference"), read_texts("stories")["text"].tolist()
+    subject, stories = interp.load("reference"), dataset("stories")["text"].tolist()
     few = subject.tokens(stories[20:24])
     lens = tuned_lens(subject, few, held_out=0.25, steps=1, tokens_per_step=100)
     logit, tuned = read_kl(subject, lens, stories[:5])
@@ -368,7 +368,7 @@ def test_a_lens_on_the_wrong_model_is_refused(small_model, word_level, trained, 
 def test_the_shipped_lens_is_loaded_by_name(monkeypatch):
     monkeypatch.chdir("/")
     lens = load_tuned_lens("reference")
-    untrained_on = read_texts("stories")["text"].iloc[:12].tolist()
+    untrained_on = dataset("stories")["text"].iloc[:12].tolist()
     frame = logit_lens("reference", untrained_on, positions=20, layers=[0, 4], lens="reference")
     assert (lens.training["recipe"], lens.model) == ("small", "reference")
     tuned, logit = (frame[frame["lens"] == kind].groupby("layer")["kl_to_final"].mean() for kind in ("tuned", "logit"))

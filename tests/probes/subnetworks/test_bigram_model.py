@@ -7,11 +7,17 @@ from collections import Counter
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 import interp
 from interp.data.bigram_counts import load_counts
@@ -97,6 +103,31 @@ def test_a_folder_is_read_piece_by_piece(tmp_path, small_subject, monkeypatch):
     texts = bigram_model(subject, (path.read_text() for path in (tmp_path / "a.txt", tmp_path / "sub" / "b.txt")))
     assert texts.digest == whole.digest
     assert whole.pairs[4, 6] == 0 and whole.pairs[6, 3] == 1 and whole.pairs[1, 6] == 1  # <s> w6 w3
+
+
+def test_a_document_is_counted_whole_behind_the_whole_start(tmp_path, small_model):
+    """A byte-order mark, a tokenizer's own truncation and a start of two tokens: none changes what is counted."""
+    vocabulary = {"[gMASK]": 0, "<sop>": 1} | {f"w{index}": index for index in range(2, 61)}
+    core = Tokenizer(WordLevel(vocabulary))
+    core.pre_tokenizer = WhitespaceSplit()
+    start = [("[gMASK]", 0), ("<sop>", 1)]
+    core.post_processor = TemplateProcessing(single="[gMASK] <sop> $A", special_tokens=start)
+    core.enable_truncation(max_length=3)
+    subject = interp.load(small_model("gpt2"), tokenizer=PreTrainedTokenizerFast(tokenizer_object=core))
+    (tmp_path / "a.txt").write_bytes("\ufeffw5 w6\nw7 w8".encode())
+    counted = bigram_model(subject, tmp_path).pairs.tocoo()
+    found = list(zip(counted.row.tolist(), counted.col.tolist(), strict=True))
+    assert found == [(0, 1), (1, 5), (5, 6), (6, 7), (7, 8)]
+
+
+def test_a_frame_and_a_mapping_are_not_counted_by_their_columns(small_subject):
+    subject = small_subject("gpt2", "bridge")
+    texts = ["w3 w4 w5", "w6 w3"]
+    of_frame = bigram_model(subject, pd.DataFrame({"group": ["w7", "w8"], "text": texts}))
+    assert of_frame.digest == bigram_model(subject, texts).digest
+    for unread, says in (({"text": texts}, "a mapping"), (set(texts), "a set of texts has no order")):
+        with pytest.raises(InputError, match=says):
+            bigram_model(subject, unread)
 
 
 def test_saved_and_loaded_is_the_same(tmp_path):

@@ -210,6 +210,14 @@ def test_too_few_answers_of_a_kind_have_no_interval_and_a_note():
     assert enough["auc_low"].notna().all() and (enough["note"] == "").all()
 
 
+def test_prompts_keep_the_numbers_of_the_rows_that_they_were_given_in(small_subject):
+    texts = pd.DataFrame({"text": ["w4", "w5", "w6"], "expected": [None, "w7", "w8"]}, index=[5, 5, 9])
+    frame = iterative_inference(small_subject("gpt2", "bridge"), texts)
+    assert frame["prompt_id"].unique().tolist() == [1, 2] and frame["token"].unique().tolist() == [" w5", " w6"]
+    numbered = iterative_inference(small_subject("gpt2", "bridge"), texts.assign(prompt_id=[40, 41, 42]))
+    assert numbered["prompt_id"].unique().tolist() == [41, 42]
+
+
 # -- bad input -------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InputError
-from interp.model.continuation import continuation_of_ids, single_token, tokens_after, word_tokens
+from interp.model.texts.continuation import continuation_of_ids, single_token, tokens_after, word_tokens
 from interp.model.texts.tokenizer import text_ids
 from interp.model.tokens import token_strings
 from interp.planted import word_tokenizer
