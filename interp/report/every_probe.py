@@ -45,7 +45,7 @@ class ProbeResult:
 
 
 def run_every_probe(
-    source: Source, texts: pd.DataFrame, *, probes: Sequence[str] | None = None, folder: str | Path
+    source: Source, texts: Texts, *, probes: Sequence[str] | None = None, folder: str | Path
 ) -> Iterator[ProbeResult]:
     """Run probes one after another, with a progress bar and an estimate of the time left.
 
@@ -55,7 +55,7 @@ def run_every_probe(
 
     Args:
         source: anything `interp.load` takes.
-        texts: a frame with a column `text`; texts longer than the context are cut.
+        texts: in any form that a probe takes, except token ids; those longer than the context are cut.
         probes: names; by default all that are installed.
         folder: for the frames, as Parquet; created if its parent exists.
 
@@ -65,7 +65,7 @@ def run_every_probe(
     """
     chosen = [registry.get(name) for name in (registry.names() if probes is None else probes)]
     folder = _make_folder(Path(folder))
-    subject = load(source)
+    subject, texts = load(source), frame_of_texts(texts)
     digest = subject.tokens(texts, truncate=True).digest  # refuses unusable texts before any probe runs
     with progress_bar(len(chosen), "probe") as bar:
         for probe in chosen:
