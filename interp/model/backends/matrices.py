@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -45,17 +46,28 @@ def of_huggingface(model: Any, layer: int) -> list[WeightMatrix]:
 
 
 def _fused(attention: dict[str, nn.Module], layer: int, model: Any) -> list[WeightMatrix]:
-    """Return queries, keys and values of one parameter, side by side (GPT-2) or head by head (GPT-NeoX, BLOOM)."""
+    """Return queries, keys and values of one parameter; none if its layout is not known.
+
+    They stand side by side (GPT-2), head by head (GPT-NeoX, BLOOM), or all queries before one key and one value that
+    every head shares (Falcon, GPT-BigCode).
+    """
     components: tuple[Component, ...] = ("q", "k", "v")
-    if "c_attn" in attention:
-        return [WeightMatrix(layer, one, attention["c_attn"], _third(place)) for place, one in enumerate(components)]
-    if "query_key_value" in attention:
-        n_heads = int(model.config.get_text_config().num_attention_heads)
-        module = attention["query_key_value"]
-        return [
-            WeightMatrix(layer, one, module, _third_of_heads(place, n_heads)) for place, one in enumerate(components)
-        ]
-    return []
+    module = next((attention[name] for name in ("c_attn", "query_key_value") if name in attention), None)
+    if module is None:
+        return []
+    n_heads = int(model.config.get_text_config().num_attention_heads)
+    rows, columns = _rows_first(module)(module.weight).shape  # type: ignore[operator,arg-type]
+    d_head = columns // n_heads
+    if type(module).__name__ == "Conv1D":
+        views = [_third(place) for place in range(3)]
+    elif rows == columns + 2 * d_head and n_heads > 1:
+        ends = (0, columns, columns + d_head, rows)
+        views = [_between(*pair) for pair in pairwise(ends)]
+    elif rows == 3 * columns:
+        views = [_third_of_heads(place, n_heads) for place in range(3)]
+    else:
+        return []
+    return [WeightMatrix(layer, one, module, view) for one, view in zip(components, views, strict=True)]
 
 
 def _rows_first(module: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -65,6 +77,10 @@ def _rows_first(module: nn.Module) -> Callable[[Tensor], Tensor]:
 
 def _third(place: int) -> Callable[[Tensor], Tensor]:
     return lambda weight: weight.chunk(3, dim=1)[place].T
+
+
+def _between(start: int, stop: int) -> Callable[[Tensor], Tensor]:
+    return lambda weight: weight[start:stop]
 
 
 def _third_of_heads(place: int, n_heads: int) -> Callable[[Tensor], Tensor]:

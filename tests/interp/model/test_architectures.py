@@ -182,6 +182,51 @@ def _mids(subject: interp.Subject, ids: Tensor) -> list[Tensor]:
         return []
 
 
+def _named(*names: str) -> list[Any]:
+    return [pytest.param(row, id=row.name) for row in architectures.TABLE if row.name in names]
+
+
+@pytest.mark.parametrize("row", _named("bloom", "gpt_bigcode", "gpt_neox", "falcon"))
+def test_both_backends_find_the_same_matrices_in_a_fused_one(row: Any) -> None:
+    # A bridge multiplies by its own q, k and v, apart, and its logits are those of the model.
+    model = build(row)
+    ours, theirs = (interp.load(model, backend=backend).weight_matrices() for backend in ("nnsight", "bridge"))
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.name == other.name
+        assert torch.equal(one.weight.reshape(other.shape), other.weight.reshape(other.shape))
+
+
+@pytest.mark.parametrize("row", _named("gpt_bigcode-multihead", "persimmon", "gpt_neox_japanese"))
+def test_a_fused_matrix_is_cut_into_queries_keys_and_values(row: Any, ids: Tensor) -> None:
+    def without(component: str) -> interp.Subject:
+        model = build(row)
+        with torch.no_grad():
+            for matrix in interp.load(model, backend="nnsight").weight_matrices()[:3]:
+                if getattr(matrix.module, "bias", None) is not None:
+                    matrix.module.bias.zero_()
+                if matrix.component == component:
+                    matrix.view(matrix.module.weight).zero_()
+        return interp.load(model, backend="nnsight")
+
+    # Persimmon normalises queries and keys, so that those without a query are all the norm's bias.
+    for component in ("q", "k") if row.name != "persimmon" else ():
+        subject = without(component)
+        with subject.showing_patterns(), recording([subject.site("pattern", 0)]) as seen:
+            subject.run(ids, lambda tape: tape.last)
+        uniform = torch.ones(ids.shape[1], ids.shape[1]).tril()
+        assert_close(seen[0], (uniform / uniform.sum(dim=1, keepdim=True)).expand_as(seen[0]))
+    subject = without("v")
+    with recording([subject.site("attn_out", 0)]) as seen:
+        subject.run(ids, lambda tape: tape.last)
+    assert_close(seen[0], seen[0][:1, :1].expand_as(seen[0]))
+
+
+def test_a_fused_matrix_of_another_layout_is_refused_by_name() -> None:
+    (row,) = (one for one in architectures.TABLE if one.name == "falcon-new")
+    with pytest.raises(ModelError, match="'FalconForCausalLM' shows no weight matrix k, q, v"):
+        interp.load(build(row), backend="nnsight").weight_matrices()
+
+
 def test_the_table_is_long_enough_and_each_row_has_its_own_name() -> None:
     names = [row.name for row in architectures.TABLE]
     assert len(set(names)) == len(names)
