@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InterpError, ModelError, NumericalError
-from interp.model.backends.arguments import Sizes, Unrepeatable, growth, sizes
+from interp.model.backends.arguments import Sizes, Unrepeatable, growth, require_unchanged, sizes, tensors
 from interp.model.backends.base import Backend
 from interp.model.readout import CPU_WIDTH
 from interp.model.tape import Tape
@@ -88,6 +88,10 @@ def learn_growth(backend: Backend, ids: Tensor) -> None:
 
 
 def _sizes(tape: Tape) -> list[Sizes]:
+    for block, call in enumerate(tape.calls):
+        before = tensors(call.others)
+        tape.run_block(block, call.residual)
+        require_unchanged(before, tensors(call.others))
     if tape.last.ndim != 3:
         raise Unrepeatable(f"its blocks pass on a tensor {list(tape.last.shape)}, not one residual for each token.")
     return [sizes(call.others) for call in tape.calls]

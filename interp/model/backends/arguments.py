@@ -33,11 +33,16 @@ class Unrepeatable(ModelError):
     """It is not known how an argument depends on the batch."""
 
 
-def sizes(value: Any, place: Place = ()) -> Sizes:
-    """Return the shapes of all tensors among a block's arguments."""
+def tensors(value: Any, place: Place = ()) -> dict[Place, Tensor]:
+    """Return all tensors among a block's arguments."""
     if isinstance(value, Tensor):
-        return {place: tuple(value.shape)}
-    return {at: shape for key, one in _inside(value).items() for at, shape in sizes(one, (*place, key)).items()}
+        return {place: value}
+    return {at: tensor for key, one in _inside(value).items() for at, tensor in tensors(one, (*place, key)).items()}
+
+
+def sizes(value: Any) -> Sizes:
+    """Return the shapes of all tensors among a block's arguments."""
+    return {place: tuple(tensor.shape) for place, tensor in tensors(value).items()}
 
 
 def growth(small: Sizes, large: Sizes, batches: tuple[int, int]) -> Growth:
@@ -87,10 +92,28 @@ def _growth_of(value: Tensor, batch: int, grows: Growth, place: Place) -> tuple[
     raise _unknown(place, f"a tensor {list(value.shape)}")
 
 
+def require_unchanged(before: dict[Place, Tensor], after: dict[Place, Tensor]) -> None:
+    """Refuse a block that writes to its arguments, as Gemma 4 hands keys on to later blocks.
+
+    Raises:
+        Unrepeatable: a tensor among the arguments is another after the block ran.
+    """
+    changed = [place for place in before.keys() | after.keys() if before.get(place) is not after.get(place)]
+    if changed:
+        raise Unrepeatable(
+            f"its blocks hand something on to later ones beside the residual ({_name(min(changed, key=str))}), so none "
+            "can be run by itself."
+        )
+
+
+def _name(place: Place) -> str:
+    return ".".join(map(str, place[1:]))
+
+
 def _unknown(place: Place, what: str) -> Unrepeatable:
-    where = ".".join(map(str, place[1:]))
     return Unrepeatable(
-        f"its blocks take an argument ({where}) that is {what}, and interp cannot tell how it depends on the batch."
+        f"its blocks take an argument ({_name(place)}) that is {what}, and interp cannot tell how it depends on the "
+        "batch."
     )
 
 

@@ -212,6 +212,19 @@ TABLE = (
         },
         branches=NOT_A_SUM,
     ),
+    _row(
+        "gemma4_text-shared",  # later blocks read the keys and values of earlier ones
+        _EIGHT
+        | {
+            "num_hidden_layers": 4,
+            "num_kv_shared_layers": 2,
+            "global_head_dim": 8,
+            "hidden_size_per_layer_input": 0,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+        },
+        model_type="gemma4_text",
+        refused=dict.fromkeys(("bridge", "nnsight"), "hand something on to later ones beside the residual"),
+    ),
     _row("vaultgemma", _EIGHT | _SLIDING, slow=True),
     _row("recurrent_gemma", _GROUPED | {"lru_width": 32, "attention_window_size": 16}, branches=NOT_SHOWN),
     _row("stablelm", _GROUPED),
