@@ -253,8 +253,7 @@ class BridgeBackend:
         )
 
     def _norm(self, residual: Tensor) -> Tensor:
-        normed: Tensor = self.bridge.ln_final(residual) if hasattr(self.bridge, "ln_final") else residual
-        return normed
+        return self.bridge.ln_final(residual) if hasattr(self.bridge, "ln_final") else residual
 
     def _head(self, norm: Callable[[Tensor], Tensor]) -> Head:
         bridge, transform = self.bridge, self.bridge.adapter.apply_output_logits_transform
@@ -263,8 +262,7 @@ class BridgeBackend:
         def whole(residual: Tensor) -> Tensor:
             normed = norm(residual)
             projected = bridge.project_out(normed) if hasattr(bridge, "project_out") else normed
-            logits: Tensor = transform(bridge.unembed(projected))
-            return logits
+            return transform(bridge.unembed(projected))
 
         return Head(whole, weight.T, bias, norm, transform)
 

@@ -80,10 +80,11 @@ def test_every_architecture_is_right_or_refused_by_name(row: Any, any_backend: s
             interp.load(model, backend=any_backend).run(ids, lambda tape: tape.last)
         assert type(model).__name__ in str(caught.value) and "\n" not in str(caught.value)
         return
-    subject = interp.load(model, backend=any_backend)
+    embedded = _embedded(model, ids)
     lens = [logits_without(model, ids, range(layer, N_LAYERS)) for layer in range(N_LAYERS + 1)]
     deleted = [logits_without(model, ids, [block]) for block in range(N_LAYERS)]
-    _assert_embedding(subject, model, ids)
+    subject = interp.load(model, backend=any_backend)  # after the plain passes, which change a RecurrentGemma's state
+    _assert_embedding(subject, ids, embedded)
     _assert_replays(subject, ids, lens, deleted)
     _assert_probes(subject, ids, lens, deleted)
     _assert_branches(subject, ids, row.branches)
@@ -103,7 +104,8 @@ def _assert_replays(subject: interp.Subject, ids: Tensor, lens: list[Tensor], de
             assert_close(ours, theirs.repeat(2, 1, 1)[: len(batch)])
 
 
-def _assert_embedding(subject: interp.Subject, model: nn.Module, ids: Tensor) -> None:
+def _embedded(model: nn.Module, ids: Tensor) -> Tensor:
+    """Return the embeddings of tokens, [batch, pos, d_model], after OPT-350m's projection."""
     module = next((one for path, one in model.named_modules() if path.endswith("project_in")), None)
     seen: list[Tensor] = []
 
@@ -112,12 +114,16 @@ def _assert_embedding(subject: interp.Subject, model: nn.Module, ids: Tensor) ->
 
     with torch.no_grad(), (module or model.get_input_embeddings()).register_forward_hook(keep):
         model(ids, use_cache=False)
-    with recording([subject.site("embed")]) as ours:
+    return seen[0]
+
+
+def _assert_embedding(subject: interp.Subject, ids: Tensor, embedded: Tensor) -> None:
+    with recording([subject.site("embed")]) as seen:
         subject.run(ids, lambda tape: tape.last)
-    assert ours[0] is not None
-    assert_close(ours[0], seen[0])
-    scale = (subject.W_E[ids] * seen[0]).sum() / subject.W_E[ids].square().sum()  # Gemma's is sqrt(d_model)
-    assert_close(scale * subject.W_E[ids], seen[0])
+    assert seen[0] is not None
+    assert_close(seen[0], embedded)
+    scale = (subject.W_E[ids] * embedded).sum() / subject.W_E[ids].square().sum()  # Gemma's is sqrt(d_model)
+    assert_close(scale * subject.W_E[ids], embedded)
 
 
 def _assert_probes(subject: interp.Subject, ids: Tensor, lens: list[Tensor], deleted: list[Tensor]) -> None:
