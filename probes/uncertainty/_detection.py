@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 import pandas as pd
 
+from interp.authoring import InputError
 from interp.stats import auc, check_resampling, draw_units, interval
 
 SCORES = (
@@ -36,7 +39,13 @@ def uncertainty_scores(frame: pd.DataFrame, kl_below: float = 0.1, loss_below: f
         frame: of `iterative_inference`, with rows of every layer 0..L.
         kl_below: divergence from the output that counts as converged, nats.
         loss_below: loss of the generated token that counts as converged, nats.
+
+    Raises:
+        InputError: a threshold is not a finite number above 0.
     """
+    for name, value in (("kl_below", kl_below), ("loss_below", loss_below)):
+        if not (isinstance(value, Real) and 0 < value < float("inf")):
+            raise InputError(f"{name}={value!r}: give a finite number of nats above 0.")
     rows = []
     for keys, one in frame.groupby(_KEYS, sort=False):
         one = one.sort_values("layer")

@@ -244,3 +244,6 @@ def test_bad_summaries_are_refused(small_subject):
         frame.interp.summary(by="layer")
     with pytest.raises(InputError, match="n_resamples=0"):
         frame.interp.summary(n_resamples=0)
+    for bad in (0, -0.1, float("nan"), float("inf"), "0.1"):
+        with pytest.raises(InputError, match=f"kl_below={bad!r}: give a finite number of nats above 0"):
+            frame.interp.summary(kl_below=bad)
