@@ -7,6 +7,7 @@ little, because it is possible in a random network too: correlation is not evide
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -123,7 +124,8 @@ def find_subnetwork(
         seed: of batches.
 
     Returns:
-        `FoundSubnetworks`: `found[10]` is a `Subnetwork`, `found.log` and `found.components` are frames.
+        `FoundSubnetworks`: `found[10]` is a `Subnetwork`, `found.log` and `found.components` are frames. A subnetwork
+        that keeps no weight comes with a warning.
 
     Raises:
         InputError: an argument cannot be used.
@@ -171,6 +173,8 @@ def find_subnetwork(
             training.run(report)
         origin = parameters | {"sparsity": one, "seed": seed, "data_sha256": None if tokens is None else tokens.digest}
         found[one] = _subnetwork(loaded, training, contexts(0), origin)
+        if not found[one].n_kept:
+            warnings.warn(f"the subnetwork at sparsity {one:g} keeps no weight; lower sparsity= or lr=.", stacklevel=2)
         logs += log_rows(training.progress.log, one, name)
     log = run.frame(logs)
     parts = Run(COMPONENTS, loaded, tokens, parameters=run.parameters, seed=seed)

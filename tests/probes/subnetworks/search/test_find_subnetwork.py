@@ -321,6 +321,13 @@ def test_bad_arguments_are_named(small_subject, bigrams, settings, error, messag
         quick(small_subject("gpt2", "bridge"), bigrams, **settings)
 
 
+def test_a_subnetwork_without_weights_is_said(small_subject, bigrams):
+    """Every step of this size moves all masks by ten, and the penalty of a million pulls them below 0."""
+    with pytest.warns(UserWarning, match="the subnetwork at sparsity 1e\\+06 keeps no weight; lower sparsity= or lr="):
+        found = quick(small_subject("gpt2", "bridge"), bigrams, sparsity=1e6, lr=10.0)
+    assert found[1e6].n_kept == 0
+
+
 def test_a_mixture_of_experts_and_another_vocabulary_are_refused(small_subject, bigrams):
     with pytest.raises(ModelError, match="a mixture of experts"):
         quick(small_subject("mixtral", "bridge"), bigrams)
