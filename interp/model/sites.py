@@ -8,7 +8,8 @@ the gate if the MLP has one. `pattern` is the attention pattern [batch, head, qu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,6 +48,15 @@ class Site:
     exclusive: AbstractContextManager[Any] = field(default_factory=nullcontext)
 
 
+# The modules at which `editing` changes a value now, and how often.
+_edited: Counter[nn.Module] = Counter()
+
+
+def edited_in(modules: Iterable[nn.Module]) -> bool:
+    """Return True if a value of one of these modules is changed by `editing` now."""
+    return bool(_edited) and any(module in _edited for module in modules)
+
+
 @contextmanager
 def editing(site: Site, edit: Edit) -> Iterator[None]:
     """Replace the value at `site` by `edit(value)` in every forward pass inside the `with` block.
@@ -62,7 +72,13 @@ def editing(site: Site, edit: Edit) -> Iterator[None]:
         return edit(value)
 
     with _hooked(site, changed):
-        yield
+        _edited[site.module] += 1
+        try:
+            yield
+        finally:
+            _edited.subtract([site.module])
+            if not _edited[site.module]:
+                del _edited[site.module]  # it would keep the model in memory
     if not n_fired:
         raise ModelError(f"nothing passed through {site.name}, so nothing was changed; run the model inside the block.")
 

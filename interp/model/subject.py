@@ -79,7 +79,7 @@ class Subject:
         It covers architecture, config and weights, and buffers, settings and modules that the config does not tell.
         With `unknown_code` a model has another fingerprint every time it is loaded: it cannot be recognised.
         """
-        return self._guard.fingerprint().text
+        return self._guard.fingerprint(edited=bool(self.edits)).text
 
     @property
     def unknown_code(self) -> tuple[str, ...]:

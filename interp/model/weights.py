@@ -6,7 +6,7 @@ parameter (the fused queries, keys and values of GPT-2 and GPT-NeoX), each is a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -70,6 +70,11 @@ def own_parameters(module: nn.Module) -> Mapping[str, nn.Parameter | None]:
     if module not in _set_aside:
         return module._parameters
     return module._parameters | {"weight": _set_aside[module]}
+
+
+def replaced_in(modules: Iterable[nn.Module]) -> bool:
+    """Return True if one of these modules computes with other weights than its own now."""
+    return bool(_set_aside) and any(module in _set_aside for module in modules)
 
 
 @contextmanager

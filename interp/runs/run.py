@@ -67,18 +67,18 @@ class Run:
         self.parameters = MappingProxyType(dict(parameters))
         self.seed = seed
         self._started = time.monotonic()
-        with self.subject.exclusive:  # another thread's edits are not this run's
-            self.identity = identity_of(
-                schema, self.subject, self._tokens, self.parameters, seed, list(self.subject.edits)
-            )
-        self.run_id = hash_of(self.identity)
-        self._store = None if out is None else Store(Path(out), kept_as(self.run_id, self.subject, schema))
         names = {column.name for column in schema.columns}
         # A frame about a whole corpus has no rows per prompt, so it takes no columns from the user's frame.
         self._by_prompt = self._tokens is not None and "prompt_id" in names
         clash = (names - {"prompt_id"}) & set(self.tokens.table.columns) if self._by_prompt else set()
         if clash:
             raise InputError(f"columns {sorted(clash)} of your frame are {schema.probe}'s too; rename yours first.")
+        with self.subject.exclusive:  # another thread's edits are not this run's
+            self.identity = identity_of(
+                schema, self.subject, self._tokens, self.parameters, seed, list(self.subject.edits)
+            )
+        self.run_id = hash_of(self.identity)
+        self._store = None if out is None else Store(Path(out), kept_as(self.run_id, self.subject, schema))
 
     @property
     def tokens(self) -> Tokens:

@@ -58,4 +58,4 @@ class Store:
         return joined.sort_values(self.key, kind="stable", ignore_index=True)
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob(f"{self.name}-*.parquet"))
+        return sorted(self.folder.glob(f"{self.name}-{5 * '[0-9]'}.parquet"))

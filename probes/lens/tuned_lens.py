@@ -111,7 +111,8 @@ def tuned_lens(
     about: dict[str, Any] = {
         "recipe": recipe, "steps": n_steps, "tokens_per_step": per_step, "seed": seed, "data_sha256": tokens.digest,
     }  # fmt: skip
-    settings = about | {"held_out": held_out, "patience": patience, "model": loaded.fingerprint}
+    model = [loaded.fingerprint, loaded.backend.kind, str(loaded.device), loaded.edits]
+    settings = about | {"held_out": held_out, "patience": patience, "model": model}
     checkpoint = Checkpoint(out, hash_of(settings | {"code": code_digest(tuned_lens)}))
     finished = checkpoint.finished()
     if finished is not None:

@@ -15,7 +15,9 @@ from interp.model.identity.exclusive import lock_of
 from interp.model.identity.fingerprint import Fingerprint, fingerprint
 from interp.model.identity.settings import check_settings
 from interp.model.identity.unchanged import Unchanged
+from interp.model.sites import edited_in
 from interp.model.verification import verify
+from interp.model.weights import replaced_in
 
 
 class Guard:
@@ -70,13 +72,22 @@ class Guard:
                     "torch.inference_mode(): make or load the model outside of it."
                 ) from error
 
-    def fingerprint(self) -> Fingerprint:
+    def fingerprint(self, *, edited: bool) -> Fingerprint:
         """Return the fingerprint of the model as loaded, if it is unchanged.
 
+        Args:
+            edited: True if edits are noted, which go into the frames beside the fingerprint.
+
         Raises:
-            ModelError: the model changed since it was loaded.
+            ModelError: the model changed since it was loaded, or is edited without a note.
         """
         with self.exclusive:
+            modules = list(self._backend.running.modules())
+            if not edited and (edited_in(modules) or replaced_in(modules)):
+                raise ModelError(
+                    f"{self._backend.facts.name!r} is edited without a note, so that no frame would tell of it: make "
+                    "the edit with Subject.edited."
+                )
             self._unchanged.check_run()
             return self._fingerprint
 

@@ -13,7 +13,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import interp
 from interp.model.identity.description import describe, peculiarities
+from interp.model.sites import _edited, editing, observing
+from interp.model.weights import replaced
 from interp.planted import bias_ladder
+from probes import logit_lens
 
 
 def fingerprint(model: Any, **options: Any) -> str:
@@ -199,3 +202,22 @@ def test_code_put_into_a_class_or_into_every_module_or_into_attention(small_mode
     AttentionInterface.register("one_of_mine", lambda *args, **kwargs: usual(*args, **kwargs))
     model.config._attn_implementation = "one_of_mine"
     assert interp.load(model, backend="nnsight").unknown_code == ("the attention 'one_of_mine'",)
+
+
+def test_an_edit_without_a_note_is_refused(small_model, any_backend):
+    """A frame made inside it would have the id of the unedited model."""
+    subject = interp.load(small_model("llama"), backend=any_backend)
+    ids, site = torch.tensor([[3, 4, 5, 6]]), subject.site("mlp_out", 1)
+    clean = logit_lens(subject, ids)
+    weights = subject.weight_matrices()[0].module
+    other = nn.Parameter(2 * weights.weight.detach())
+    for edit in (lambda: editing(site, torch.zeros_like), lambda: replaced({weights: other})):
+        with edit():
+            subject.logits(ids)
+            with pytest.raises(interp.ModelError, match=r"edited without a note.*Subject\.edited"):
+                logit_lens(subject, ids)
+            with subject.edited([], {"by": "hand"}):
+                assert logit_lens(subject, ids)["run_id"].iat[0] != clean["run_id"].iat[0]
+    with observing(site, lambda value: None):  # who only looks changes nothing
+        assert logit_lens(subject, ids).equals(clean)
+    assert not _edited
