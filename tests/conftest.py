@@ -84,7 +84,8 @@ PARALLEL = frozenset({"gpt_neox", "phi", "gptj"})  # attention and MLP read the 
 
 
 def build_config(architecture: str, **changes: Any) -> Any:
-    settings = {"vocab_size": VOCAB, "bos_token_id": BOS, "eos_token_id": EOS} | CONFIGS[architecture] | changes
+    shape = CONFIGS.get(architecture, _LLAMA)
+    settings = {"vocab_size": VOCAB, "bos_token_id": BOS, "eos_token_id": EOS} | shape | changes
     if architecture != "gpt_neo":  # which has no padding token in its config
         settings["pad_token_id"] = PAD
     return AutoConfig.for_model(architecture, **settings)

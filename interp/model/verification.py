@@ -81,19 +81,27 @@ def verify(backend: Backend, ids: Tensor) -> None:
 
 
 def learn_growth(backend: Backend, ids: Tensor) -> None:
-    """Learn from two batches of one text, int64 [batch, pos], how the arguments of each block grow with the batch."""
-    batches = (2, 3)
-    small, large = (backend.run(ids[:1].expand(n, -1), _sizes, mids=False) for n in batches)
-    backend.growth = [growth(*of_block, batches) for of_block in zip(small, large, strict=True)]
+    """Learn from two batches of one text, int64 [batch, pos], how the arguments of each block grow with the batch.
+
+    Raises:
+        Unrepeatable: the blocks cannot be run by themselves.
+    """
+    small = backend.run(ids[:1], _sizes_of_runnable, mids=False)
+    large = backend.run(ids[:1].expand(2, -1), _sizes, mids=False)
+    backend.growth = [growth(*of_block, (1, 2)) for of_block in zip(small, large, strict=True)]
 
 
-def _sizes(tape: Tape) -> list[Sizes]:
+def _sizes_of_runnable(tape: Tape) -> list[Sizes]:
     for block, call in enumerate(tape.calls):
         before = tensors(call.others)
         tape.run_block(block, call.residual)
         require_unchanged(before, tensors(call.others))
     if tape.last.ndim != 3:
         raise Unrepeatable(f"its blocks pass on a tensor {list(tape.last.shape)}, not one residual for each token.")
+    return _sizes(tape)
+
+
+def _sizes(tape: Tape) -> list[Sizes]:
     return [sizes(call.others) for call in tape.calls]
 
 

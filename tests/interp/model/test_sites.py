@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import interp
 from interp.errors import InputError, ModelError
@@ -115,6 +115,38 @@ def test_edits_see_batch_and_position_even_where_a_model_flattens_them(
     assert set(shapes) == {(*ids.shape, subject.d_mlp)}
     torch.testing.assert_close(edited[:, :-1], clean[:, :-1], rtol=0.0, atol=0.0)
     assert not torch.allclose(edited[:, -1], clean[:, -1])
+
+
+def test_edits_of_a_scaled_branch_leave_the_bits_of_what_they_do_not_change(
+    small_model: Callable[..., nn.Module], any_backend: str, ids: Tensor
+) -> None:
+    # Granite adds 0.22 times what its attention and MLP give; what is read and changed is what is added.
+    subject = interp.load(small_model("granite", residual_multiplier=0.22), backend=any_backend)
+
+    def last_position(value: Tensor) -> Tensor:
+        value[:, -1] += 1.0  # in place, which an edit may be
+        return value
+
+    def program(tape: interp.Tape) -> tuple[Tensor, Tensor]:
+        with editing(subject.site("mlp_out", 1), last_position):
+            return tape.run_block(1, tape.residual(1)), tape.residual(2)
+
+    edited, clean = subject.run(ids, program)
+    torch.testing.assert_close(edited[:, :-1], clean[:, :-1], rtol=0.0, atol=0.0)
+    torch.testing.assert_close(edited[:, -1], clean[:, -1] + 1.0, **EXACT)
+
+
+@pytest.mark.parametrize("shape", ["falcon", "llama"])
+def test_what_an_edit_returns_is_not_written_to(
+    small_model: Callable[..., nn.Module], shape: str, any_backend: str, ids: Tensor
+) -> None:
+    # Falcon adds the attention's output to the MLP's in place: a patch would be another one the second time.
+    changes = {} if shape == "llama" else {"num_key_value_heads": None, "max_position_embeddings": 64}
+    subject = interp.load(small_model(shape, **changes), backend=any_backend)
+    patch = torch.ones_like(subject.run(ids, lambda tape: tape.last))
+    with editing(subject.site("mlp_out", 0), lambda value: patch):
+        first, second = (subject.run(ids, lambda tape: tape.last) for _ in range(2))
+    assert torch.equal(patch, torch.ones_like(patch)) and torch.equal(first, second)
 
 
 def test_observing_sees_every_pass_and_changes_nothing(
