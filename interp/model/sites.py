@@ -3,8 +3,8 @@
 `embed` is the token embedding alone [batch, pos, d_model]. `attn_out` and `mlp_out` are what attention and MLP add to
 the residual stream [batch, pos, d_model], after the norm that follows them in sandwich-norm models and times the number
 that Granite multiplies them by: a block's output is its input plus both, or `Subject.site` refuses them. `neurons` are
-the MLP's activations [batch, pos, d_mlp] as its down-projection reads them, after the gate if the MLP has one. `pattern`
-is the attention pattern [batch, head, query, key].
+the MLP's activations [batch, pos, d_mlp] as its down-projection reads them, after the gate if the MLP has one.
+`pattern` is the attention pattern [batch, head, query, key].
 """
 
 from __future__ import annotations
