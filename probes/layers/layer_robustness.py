@@ -86,7 +86,8 @@ def layer_robustness(
         interventions: the paper's "delete" (block i does nothing) and "swap" (blocks i and i + 1 change places), and
             ours: "repeat" (block i runs twice), "delete_attn", "delete_mlp" (block i without one of its parts),
             "delete_run(k)" (blocks i to i + k - 1 do nothing).
-        positions: the position or positions to compare in every prompt, negative ones from its end; None takes all.
+        positions: the position or positions to compare in every prompt, negative ones from its end; None takes all. At
+            a prompt's last position, which has no next token, losses and ranks are missing.
         controls: ("resampled",) adds rows in which block i's contribution is its contribution on another prompt, the
             donor, at the same position. The donor is drawn among the other prompts at least as long, by the contents of
             both and the seed, so that neither the order of prompts nor another one in the set changes it, unless that
