@@ -77,7 +77,7 @@ def describe(probe: Annotated[str, typer.Argument(help="Name of a probe.")], as_
 @app.command()
 def models(as_json: AsJson = False) -> None:
     """List the shipped models; every command also takes a folder or a hub id."""
-    from interp.model.loading import SHIPPED_MODELS
+    from interp.model.sources.reading import SHIPPED_MODELS
 
     rows = []
     for name in SHIPPED_MODELS:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import copy
-import difflib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 
-from interp.data.shipped import shipped_path
-from interp.errors import InputError, ModelError, UnknownName
+from interp.errors import InputError, UnknownName
 from interp.model.backends.structure import require_causal
 from interp.model.identity.settings import check_settings
+from interp.model.sources.reading import Place, locate, read_config, read_tokenizer, read_weights
+from interp.model.sources.wrappers import kind_of, refuse_unknown, require_studiable, unwrapped
 from interp.model.subject import Subject
 
 if TYPE_CHECKING:
@@ -26,7 +24,6 @@ Source: TypeAlias = "str | Path | Subject | PreTrainedModel | TransformerBridge 
 """A shipped model's name, a Hugging Face folder or hub id, a bridge, an nnsight model, a PreTrainedModel, a Subject."""
 
 BackendName: TypeAlias = Literal["bridge", "nnsight"]
-SHIPPED_MODELS = ("reference",)
 _BACKENDS = ("bridge", "nnsight")
 
 
@@ -39,27 +36,34 @@ def load(
     tokenizer: Any = None,
     revision: str | None = None,
     remote: bool = False,
+    trust_remote_code: bool = False,
 ) -> Subject:
     """Load a model to study.
 
     Args:
         source: "reference" (the shipped model), a local Hugging Face folder, a hub id, a `TransformerBridge`, an
             nnsight `TransformersModel` or `LanguageModel`, a `PreTrainedModel`, or a `Subject`, which is returned
-            unchanged. A live object is never changed: with `device` or `dtype` a converted copy is studied.
+            unchanged. A live object is never changed: with `device` or `dtype` a converted copy is studied. Quantised
+            models and models with adapters (a `PeftModel`) are studied as they are; their weights are read as the
+            forward pass uses them.
         backend: "bridge" (TransformerLens, the default) or "nnsight" (the default for nnsight's own objects).
         device: of the model; by default the model stays where it is, and a model read from disk goes to the CPU.
         dtype: of its weights, such as "bfloat16"; default float32 for a model read from disk.
         tokenizer: a Hugging Face tokenizer or its name, for a source without one.
         revision: of a hub id.
         remote: run on NDIF through nnsight; needs an API key and a deployed model.
+        trust_remote_code: run the Python code that comes with the model, if it needs it. Such code can do anything on
+            this machine, so it never runs unasked; frames record that it was trusted.
 
     Returns:
         A `Subject`.
 
     Raises:
         UnknownName: no model has that name.
-        InputError: the folder has no config, or the arguments exclude each other.
-        ModelError: the model is not a causal language model.
+        InputError: the folder has no config, the model needs code that is not trusted, or the arguments exclude each
+            other.
+        ModelError: the model is not a causal language model, has no unembedding, is compiled inside, or its weights
+            are not those that its config asks for.
 
     >>> load("reference").n_layers
     8
@@ -75,16 +79,16 @@ def load(
         return source
     if isinstance(tokenizer, str | Path):
         named = tokenizer
-        tokenizer = _tokenizer(named)
+        tokenizer = read_tokenizer(Place(str(named), str(named), trusted=trust_remote_code))
         if tokenizer is None:
             raise InputError(f"no tokenizer can be loaded from {str(named)!r}; give its folder or its hub id.")
     if remote and backend == "bridge":
         raise InputError("remote=True runs through nnsight; pass backend='nnsight' or leave backend out.")
     if isinstance(source, str | Path):
-        return _from_name(
-            str(source), backend or ("nnsight" if remote else "bridge"), device, dtype, tokenizer, revision, remote
-        )
-    kind = _kind(source)
+        place = locate(str(source), revision, trust_remote_code)
+        return _from_name(place, backend or ("nnsight" if remote else "bridge"), device, dtype, tokenizer, remote)
+    source = unwrapped(source)
+    kind = kind_of(source)
     if remote and kind != "nnsight":
         raise InputError("remote=True needs a model that NDIF has deployed: pass its hub id.")
     if kind == "nnsight":
@@ -93,107 +97,42 @@ def load(
     if kind == "bridge":
         _refuse_given("a TransformerBridge", device=device, dtype=dtype, revision=revision)
         return _around_bridge(source, backend, tokenizer)
-    if kind == "huggingface":
-        model = _converted(source, device, dtype)
-        name = _model_name(source)
-        require_causal(source.config, name)
-        return _wrap(model, name, backend or "bridge", tokenizer)
-    raise InputError(
-        f"cannot study a {type(source).__name__}: pass a name, a folder, a hub id, a TransformerBridge, an nnsight "
-        "model or a PreTrainedModel."
-    )
+    if kind == "unknown":
+        refuse_unknown(source)
+    name = _model_name(source)
+    require_causal(source.config, name)
+    require_studiable(source, name)
+    return _wrap(_converted(source, device, dtype), name, backend or "bridge", tokenizer)
 
 
 def _from_name(
-    source: str,
+    place: Place,
     backend: BackendName,
     device: str | torch.device | None,
     dtype: torch.dtype | None,
     tokenizer: Any,
-    revision: str | None,
     remote: bool,
 ) -> Subject:
-    location, name = _locate(source)
-    config = _config(location, name, revision)
-    require_causal(config, name)
+    config = read_config(place)
+    require_causal(config, place.name)
     if remote:
         _refuse_given("a model on NDIF", device=device, dtype=dtype)
-        return _remote(location, name, tokenizer, revision)
-    model = _read_weights(location, name, config, dtype or torch.float32, revision)
+        return _remote(place, tokenizer)
+    model = read_weights(place, config, dtype or torch.float32)
     if device is not None:
         model = model.to(device)
-    return _wrap(model.eval(), name, backend, tokenizer or _tokenizer(location, revision))
+    require_studiable(model, place.name)
+    subject = _wrap(model.eval(), place.name, backend, tokenizer or read_tokenizer(place))
+    subject.backend.trusted = place.trusted
+    return subject
 
 
-def _read_weights(location: str, name: str, config: Any, dtype: torch.dtype, revision: str | None) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    try:
-        with _no_loading_bar():
-            model, report = AutoModelForCausalLM.from_pretrained(
-                location, config=config, dtype=dtype, revision=revision, output_loading_info=True
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"the weights of {name!r} cannot be read: {str(error).strip().splitlines()[0]}") from error
-    if report["missing_keys"]:  # transformers would initialise them at random and continue
-        missing = sorted(report["missing_keys"])
-        raise ModelError(f"{name!r} lacks {len(missing)} of its weights, {missing[0]!r} among them; save it again.")
-    return model
-
-
-@contextmanager
-def _no_loading_bar() -> Iterator[None]:
-    """Hide transformers' progress bar for weights, which load in a second, and restore the user's setting."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _locate(source: str) -> tuple[str, str]:
-    """Return the location to read from and the model's name."""
-    if source in SHIPPED_MODELS:
-        return str(shipped_path(source)), source
-    if Path(source).is_dir():
-        if not (Path(source) / "config.json").is_file():
-            raise InputError(f"the folder {source!r} has no config.json; save the model with save_pretrained first.")
-        return source, Path(source).resolve().name
-    looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
-    if looks_local or difflib.get_close_matches(source, SHIPPED_MODELS, cutoff=0.75):
-        raise UnknownName("model", source, SHIPPED_MODELS, "Give a shipped model, a folder or a hub id.")
-    return source, source
-
-
-def _config(location: str, name: str, revision: str | None) -> Any:
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(location, revision=revision)
-    except (OSError, ValueError) as error:
-        if Path(location).is_dir():
-            raise InputError(f"the config of {name!r} cannot be read: {str(error).splitlines()[0]}") from error
-        advice = "It is not a folder here, and the hub does not have it or cannot be reached."
-        raise UnknownName("model", name, SHIPPED_MODELS, advice) from error
-
-
-def _tokenizer(location: str | Path, revision: str | None = None) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(location, revision=revision)
-    except (OSError, ValueError):
-        return None  # token ids still work; for texts tokenise raises an error that names the mend
-
-
-def _remote(hub_id: str, name: str, tokenizer: Any, revision: str | None) -> Subject:
+def _remote(place: Place, tokenizer: Any) -> Subject:
     from interp.model.backends.nnsight import NNsightBackend
 
-    return Subject(NNsightBackend.on_ndif(hub_id, name, tokenizer, revision))
+    tokenizer = tokenizer or read_tokenizer(place)
+    backend = NNsightBackend.on_ndif(place.location, place.name, tokenizer, place.revision, trusted=place.trusted)
+    return Subject(backend)
 
 
 def _wrap(model: Any, name: str, backend: BackendName, tokenizer: Any) -> Subject:
@@ -210,6 +149,8 @@ def _around_nnsight(source: Any, backend: BackendName | None, tokenizer: Any, re
     from interp.model.backends.nnsight import NNsightBackend
 
     name = _model_name(source._module)
+    if hasattr(source._module, "get_output_embeddings"):
+        require_studiable(source._module, name)
     if backend == "bridge":
         local = NNsightBackend(source, name, tokenizer)  # loads its weights
         return _wrap(source._module, name, "bridge", local.tokenizer)
@@ -229,21 +170,15 @@ def _around_bridge(source: Any, backend: BackendName | None, tokenizer: Any) -> 
     return Subject(BridgeBackend(source, Path(name).name if Path(name).is_dir() else name, tokenizer))
 
 
-def _kind(source: Any) -> str:
-    """Return the library an object comes from, without importing the libraries it does not come from."""
-    names = {f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in type(source).__mro__}
-    if "transformer_lens.TransformerBridge" in names:
-        return "bridge"
-    if "nnsight.NNsight" in names or "nnsight.Envoy" in names:
-        return "nnsight"
-    return "huggingface" if "transformers.PreTrainedModel" in names else "unknown"
-
-
 def _converted(model: Any, device: str | torch.device | None, dtype: torch.dtype | None) -> Any:
     """Return the model, or a converted deep copy if a device or dtype is given: a live model is never changed."""
     if device is None and dtype is None:
         return model
-    return copy.deepcopy(model).to(device=device, dtype=dtype)
+    try:
+        return copy.deepcopy(model).to(device=device, dtype=dtype)
+    except ValueError as error:  # bitsandbytes' quantised models refuse some
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"device= or dtype= cannot be applied to this {type(model).__name__}: {reason}") from error
 
 
 def _model_name(model: Any) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 Component: TypeAlias = Literal["q", "k", "v", "o", "mlp_in", "mlp_gate", "mlp_out"]
@@ -54,6 +55,40 @@ class WeightMatrix:
         """The shape, [out, in]."""
         shape = self.weight.shape
         return shape[:-1].numel(), shape[-1]
+
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Tell whether a module's `weight` is the matrix it multiplies by: no quantised storage, no adapter around it."""
+    weight = module._parameters.get("weight")
+    if weight is None or type(weight) not in (Tensor, nn.Parameter) or hasattr(module, "base_layer"):
+        return False
+    return weight.dtype in _FLOATS and weight.ndim == 2
+
+
+def wrapped(module: nn.Module) -> nn.Module:
+    """Return the module that adapters wrap, or the module itself."""
+    for inner in ("base_layer", "original_module"):
+        if isinstance(found := getattr(module, inner, None), nn.Module):
+            return wrapped(found)
+    return module
+
+
+def matrix_shape(module: nn.Module) -> tuple[int, int]:
+    """Return the shape of a module's matrix, however it is stored: [out, in], or [rows, d] of an embedding."""
+    module = wrapped(module)
+    for names in (("out_features", "in_features"), ("num_embeddings", "embedding_dim")):
+        if all(isinstance(getattr(module, name, None), int) for name in names):
+            return getattr(module, names[0]), getattr(module, names[1])
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    return tuple(reversed(weight.shape)) if is_transposed(module) else tuple(weight.shape)  # type: ignore[return-value]
+
+
+def is_transposed(module: nn.Module) -> bool:
+    """Tell whether a module stores [in, out], as GPT-2's Conv1D does; every Linear stores [out, in]."""
+    return type(module).__name__ == "Conv1D"
 
 
 def version(weight: Tensor) -> int:

@@ -165,6 +165,8 @@ class Run:
             | {
                 "paper": self.schema.paper,
                 "weights": self.subject.backend.weights,
+                **({"form": dict(self.subject.backend.form)} if self.subject.backend.form else {}),
+                **({"trust_remote_code": True} if self.subject.backend.trusted else {}),
                 "versions": dict(versions()),
                 "code_digest": code_digest_of_probe(self.schema.probe),
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -43,6 +43,8 @@ class Backend(Protocol):
     facts: Facts
     tokenizer: Any
     remote: bool
+    trusted: bool
+    """Whether code that came with the model may run, by the user's own word."""
     growth: Sequence[Growth]
     """How the arguments of each block grow with the batch; empty until `interp.model.verification` learned it."""
     original: nn.Module
@@ -55,6 +57,10 @@ class Backend(Protocol):
     @property
     def weights(self) -> str:
         """Either "raw", or "compatibility" for a bridge that its owner put into that mode."""
+
+    @property
+    def form(self) -> Mapping[str, Any]:
+        """What is quantised or adapted in the model, as JSON; empty for plain weights."""
 
     @property
     def device(self) -> torch.device:
@@ -88,6 +94,9 @@ class Backend(Protocol):
         With a cache, pass only the new tokens. If the returned cache is None, this backend does not cache: pass the
         whole text each time.
         """
+
+    def alternative(self) -> str:
+        """Return the end of an error message about this backend: to use another one where that can run the model."""
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every parameter once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from functools import cached_property
 from typing import Any, TypeVar
@@ -16,12 +16,15 @@ from transformer_lens.model_bridge.sources.native.model import NativeModel
 
 from interp.errors import ModelError
 from interp.model.backends import matrices, structure
+from interp.model.backends.alternative import nnsight_instead
 from interp.model.backends.arguments import Growth
-from interp.model.backends.base import Facts
+from interp.model.backends.bridge_facts import facts_of_bridge
+from interp.model.backends.effective import StoredForm, effective_bias, effective_weight, is_ordinary, require_drawable
+from interp.model.backends.sharing import shared_copy
 from interp.model.head import Head
 from interp.model.sites import Site, SiteName
 from interp.model.tape import Call, HeadReached, Tape, leaving
-from interp.model.weights import WeightMatrix
+from interp.model.weights import WeightMatrix, is_plain
 
 T = TypeVar("T")
 
@@ -37,7 +40,7 @@ _UNSCALED: dict[SiteName, str] = {"attn_out": "attn", "mlp_out": "mlp"}
 _OWN_WIRING = "transformer_lens.model_bridge."
 
 
-class BridgeBackend:
+class BridgeBackend(StoredForm):
     """A model run through a `TransformerBridge`."""
 
     kind, remote, _rebuilt = "bridge", False, False
@@ -47,7 +50,7 @@ class BridgeBackend:
             raise ModelError(f"{name!r} has no blocks followed by an unembedding; interp cannot record it.")
         self.bridge = bridge
         self.tokenizer = tokenizer if tokenizer is not None else bridge.tokenizer
-        self.facts = _facts(bridge, name)
+        self.facts = facts_of_bridge(bridge, name)
         tree: Any = bridge
         self.original, self.running, self.source = tree, tree, tree.original_model
         self.growth: Sequence[Growth] = ()
@@ -62,18 +65,18 @@ class BridgeBackend:
 
         A bridge moves the modules it wraps, so it gets a copy of the module tree; the tensors are shared.
         """
-        shared: Any = structure.shared_copy(model)
+        shared: Any = shared_copy(model)
         architecture = type(model).__name__
         try:
             # Without the tokenizer: a bridge would set special tokens and padding side on the user's object.
             bridge = build_bridge_from_module(shared, architecture, hf_config=shared.config)
         except Exception as error:  # TransformerLens can raise anything on an unknown architecture
             raise ModelError(
-                f"TransformerLens cannot build a bridge around {name!r} ({architecture}); try backend='nnsight'."
+                f"TransformerLens cannot build a bridge around {name!r} ({architecture}){nnsight_instead(model, name)}"
             ) from error
         backend = cls(bridge, name, tokenizer)
         # A bridge splits and renames weights: fingerprints and logits are taken from the original model.
-        backend.source, backend.original, backend._rebuilt = structure.shared_copy(model), model, True
+        backend.source, backend.original, backend._rebuilt = shared_copy(model), model, True
         return backend
 
     @property
@@ -85,11 +88,6 @@ class BridgeBackend:
     def device(self) -> torch.device:
         """See `Backend.device`."""
         return next(iter(self.bridge.parameters())).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """See `Backend.dtype`."""
-        return next(iter(self.bridge.parameters())).dtype
 
     def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool, graph: bool = False) -> T:
         """See `Backend.run`."""
@@ -124,40 +122,40 @@ class BridgeBackend:
         """See `Backend.original_logits`."""
         return self._source_logits(ids) if self._rebuilt else None
 
-    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """See `Backend.named_weights`."""
-        yield from self.source.named_parameters()
+    def alternative(self) -> str:
+        """See `Backend.alternative`."""
+        return nnsight_instead(self.source, self.facts.name) if self._rebuilt else "."
 
     def config(self) -> Mapping[str, Any]:
         """See `Backend.config`."""
         if isinstance(self.source, NativeModel):
             named = vars(self.bridge.cfg)
             return {key: value for key, value in named.items() if key not in ("device", "dtype", "model_name", "seed")}
-        return structure.deciding_config(self.source.config)
+        return structure.deciding_config(self.source.config) | self.form
 
     def embedding(self) -> Tensor:
         """See `Backend.embedding`."""
-        weight: Tensor = self.bridge.W_E.detach()
-        projection = getattr(self.bridge, "project_in", None)  # OPT-350m's vectors are narrower than its residuals
-        return weight if projection is None else weight @ projection.weight.detach().T
+        weight = self._matrix(self.bridge.embed, "the embedding", lambda: self.bridge.W_E)
+        projection: Any = getattr(self.bridge, "project_in", None)  # OPT-350m's vectors are narrower than its residuals
+        if projection is None:
+            return weight
+        return weight @ self._matrix(projection, "the projection of the embedding", lambda: projection.weight).T
 
     def unembedding(self) -> tuple[Tensor, Tensor | None]:
         """See `Backend.unembedding`."""
-        bias = getattr(self.bridge.unembed.original_component, "bias", None)
-        weight: Tensor = (
-            self._projected_unembedding if hasattr(self.bridge, "project_out") else self.bridge.W_U.detach()
-        )
-        return weight, None if bias is None else bias.detach()
+        bias = effective_bias(self.bridge.unembed.original_component)
+        weight = self._projected_unembedding if hasattr(self.bridge, "project_out") else self._unprojected()
+        return weight.T, bias
 
     def value_vectors(self, layer: int) -> Tensor:
         """See `Backend.value_vectors`."""
+        mlp: Any = getattr(self.bridge.blocks[layer], "mlp", None)
         try:
-            weight: Tensor = self.bridge.blocks[layer].mlp.W_out
+            return self._matrix(mlp.out, f"the MLP of block {layer}", lambda: mlp.W_out.T).T
         except AttributeError:
             raise ModelError(
                 f"block {layer} of {self.facts.name!r} has no single MLP (a mixture of experts?), so no value vectors."
             ) from None
-        return weight.detach()
 
     def weight_matrices(self, layer: int) -> list[WeightMatrix]:
         """See `Backend.weight_matrices`."""
@@ -181,6 +179,7 @@ class BridgeBackend:
     def untrained(self, keep_embeddings: bool) -> Any:
         """See `Backend.untrained`."""
         if not isinstance(self.source, NativeModel):
+            require_drawable(self.source, self.facts.name)
             return structure.untrained(self.source, keep_embeddings)
         config = copy.deepcopy(self.bridge.cfg)
         config.seed = None  # a seed would draw the same weights again
@@ -194,6 +193,13 @@ class BridgeBackend:
     def showing_patterns(self) -> AbstractContextManager[None]:
         """See `Backend.showing_patterns`; a bridge always computes them."""
         return nullcontext()
+
+    def _matrix(self, part: Any, what: str, plain: Callable[[], Tensor]) -> Tensor:
+        """Return a matrix [out, in]: the bridge's own, or the effective one if it is quantised or adapted."""
+        module = getattr(part, "original_component", None)
+        if module is None or is_ordinary(module):
+            return plain().detach()
+        return effective_weight(module, f"{what} of {self.facts.name!r}").to(self.dtype)
 
     def _source_logits(self, ids: Tensor) -> Tensor:
         with torch.no_grad(), structure.evaluating(self.source):
@@ -257,19 +263,25 @@ class BridgeBackend:
 
     def _head(self, norm: Callable[[Tensor], Tensor]) -> Head:
         bridge, transform = self.bridge, self.bridge.adapter.apply_output_logits_transform
-        weight, bias = self.unembedding()
 
         def whole(residual: Tensor) -> Tensor:
             normed = norm(residual)
             projected = bridge.project_out(normed) if hasattr(bridge, "project_out") else normed
             return transform(bridge.unembed(projected))
 
+        if not is_plain(bridge.unembed.original_component):
+            return Head(whole)
+        weight, bias = self.unembedding()
         return Head(whole, weight.T, bias, norm, transform)
 
     @cached_property
     def _projected_unembedding(self) -> Tensor:
-        projected: Tensor = self.bridge.project_out.weight.detach().T @ self.bridge.W_U.detach()
-        return projected
+        projection = self.bridge.project_out
+        matrix = self._matrix(projection, "the projection before the unembedding", lambda: projection.weight)
+        return self._unprojected() @ matrix
+
+    def _unprojected(self) -> Tensor:
+        return self._matrix(self.bridge.unembed, "the unembedding", lambda: self.bridge.W_U.T)
 
     def _require_mids(self, names: list[str]) -> None:
         missing = [name for name in names if name not in self.bridge.hook_dict]
@@ -278,21 +290,3 @@ class BridgeBackend:
                 f"{self.facts.name!r} has no residual between attention and MLP (no {missing[0]}: its parts run in "
                 "parallel); pass sublayers=False."
             )
-
-
-def _facts(bridge: TransformerBridge, name: str) -> Facts:
-    config, source = bridge.cfg, bridge.original_model
-    try:
-        d_mlp = bridge.blocks[0].mlp.W_out.shape[0]
-    except AttributeError:  # no MLP, or experts
-        d_mlp = config.d_mlp or 0
-    return Facts(
-        name=name,
-        architecture=str(config.architecture),
-        n_layers=len(bridge.blocks),
-        n_heads=int(config.n_heads),
-        d_model=int(config.d_model),
-        d_mlp=int(d_mlp),
-        d_vocab=int(bridge.W_U.shape[1]),
-        n_ctx=int(config.n_ctx) if isinstance(source, NativeModel) else structure.context_length(source.config),
-    )

@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from interp.errors import ModelError
+from interp.model.backends.effective import require_plain
 from interp.model.backends.names import MATRICES
 from interp.model.backends.parts import attention_of, layer_list
-from interp.model.weights import COMPONENTS, Component, WeightMatrix
+from interp.model.weights import COMPONENTS, Component, WeightMatrix, is_transposed
 
 
 def of_bridge(block: Any, layer: int, name: str) -> list[WeightMatrix]:
@@ -71,8 +72,7 @@ def _fused(attention: dict[str, nn.Module], layer: int, model: Any) -> list[Weig
 
 
 def _rows_first(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    # GPT-2's Conv1D stores [in, out]; every Linear stores [out, in].
-    return (lambda weight: weight.T) if type(module).__name__ == "Conv1D" else (lambda weight: weight)
+    return (lambda weight: weight.T) if is_transposed(module) else (lambda weight: weight)
 
 
 def _third(place: int) -> Callable[[Tensor], Tensor]:
@@ -94,4 +94,6 @@ def _complete(found: list[WeightMatrix], layer: int, name: str) -> list[WeightMa
             f"block {layer} of {name!r} shows no weight matrix {', '.join(sorted(missing))} under a known name "
             "(a mixture of experts?)."
         )
+    for matrix in found:
+        require_plain(matrix.module, f"{matrix.name} of {name!r}")
     return sorted(found, key=lambda matrix: COMPONENTS.index(matrix.component))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from interp.errors import ModelError
 from interp.model.backends.arguments import Growth
+from interp.model.backends.effective import StoredForm, effective_bias, effective_weight, require_drawable
 from interp.model.backends.matrices import of_huggingface
 
 # Import by name: a module named in a program is pickled whole, with its loader, when the program is sent away.
@@ -30,23 +31,23 @@ from interp.model.backends.parts import (
     projected,
 )
 from interp.model.backends.parts import site as site_of
+from interp.model.backends.sharing import shared_copy
 from interp.model.backends.structure import (
     deciding_config,
     evaluating,
     require_causal,
-    shared_copy,
     unembedding_only,
     untrained,
 )
 from interp.model.head import Head
 from interp.model.sites import Site, SiteName
 from interp.model.tape import Call, HeadReached, Tape, leaving
-from interp.model.weights import WeightMatrix
+from interp.model.weights import WeightMatrix, is_plain
 
 T = TypeVar("T")
 
 
-class NNsightBackend:
+class NNsightBackend(StoredForm):
     """A model run through nnsight; with `remote` every program runs on the model's machine."""
 
     kind = "nnsight"
@@ -90,11 +91,15 @@ class NNsightBackend:
         return backend
 
     @classmethod
-    def on_ndif(cls, hub_id: str, name: str, tokenizer: Any, revision: str | None) -> NNsightBackend:
+    def on_ndif(
+        cls, hub_id: str, name: str, tokenizer: Any, revision: str | None, *, trusted: bool = False
+    ) -> NNsightBackend:
         """Return a backend for a model deployed on NDIF, without local weights."""
         require_key()
         # Name the tokenizer: nnsight 0.8 does not find it by itself with transformers 5.
-        model = TransformersModel(hub_id, revision=revision, task="text-generation", tokenizer=tokenizer or hub_id)
+        model = TransformersModel(
+            hub_id, revision=revision, task="text-generation", tokenizer=tokenizer or hub_id, trust_remote_code=trusted
+        )
         return cls(model, name, tokenizer, remote=True)
 
     @property
@@ -106,11 +111,6 @@ class NNsightBackend:
     def device(self) -> torch.device:
         """See `Backend.device`."""
         return torch.device("cpu") if self.remote else next(self._module.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """See `Backend.dtype`."""
-        return next(self._module.parameters()).dtype
 
     def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool, graph: bool = False) -> T:
         """See `Backend.run`."""
@@ -179,28 +179,30 @@ class NNsightBackend:
         """See `Backend.original_logits`."""
         return None
 
-    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """See `Backend.named_weights`."""
-        yield from self._module.named_parameters()
+    def alternative(self) -> str:
+        """See `Backend.alternative`; nnsight runs a model as it is, so no other would do better."""
+        return "."
 
     def config(self) -> Mapping[str, Any]:
         """See `Backend.config`."""
-        return deciding_config(self._module.config)
+        return deciding_config(self._module.config) | self.form
 
     def embedding(self) -> Tensor:
         """See `Backend.embedding`."""
-        return projected(self._here(self._module.get_input_embeddings().weight), self._module, PROJECTIONS_IN)
+        return projected(
+            self._matrix(self._module.get_input_embeddings(), "the embedding"), self._module, PROJECTIONS_IN
+        )
 
     def unembedding(self) -> tuple[Tensor, Tensor | None]:
         """See `Backend.unembedding`."""
         head = self._module.get_output_embeddings()
-        bias = getattr(head, "bias", None)
-        weight = self._here(head.weight) if len(self._head) == 1 else self._projected_unembedding
+        bias = effective_bias(head)
+        weight = self._matrix(head, "the unembedding") if len(self._head) == 1 else self._projected_unembedding
         return weight.T, None if bias is None else self._here(bias)
 
     def value_vectors(self, layer: int) -> Tensor:
         """See `Backend.value_vectors`."""
-        return self._here(down_projection(layer_list(self._module)[1][layer]))
+        return self._matrix(down_projection(layer_list(self._module)[1][layer]), f"the MLP of block {layer}").T
 
     def weight_matrices(self, layer: int) -> list[WeightMatrix]:
         """See `Backend.weight_matrices`."""
@@ -218,6 +220,7 @@ class NNsightBackend:
         """See `Backend.untrained`."""
         if self.remote:
             raise ModelError(f"{self.facts.name!r} is on NDIF; load it without remote=True to draw its weights anew.")
+        require_drawable(self._module, self.facts.name)
         return untrained(self._module, keep_embeddings)
 
     def showing_patterns(self) -> AbstractContextManager[None]:
@@ -226,14 +229,15 @@ class NNsightBackend:
 
     def _read_through(self, norm: Sequence[Callable[[Tensor], Tensor]]) -> Head:
         whole = _through([*norm, *self._head, self._transform])
-        if self.remote:
+        if self.remote or not is_plain(self._module.get_output_embeddings()):
             return Head(whole)
         weight, bias = self.unembedding()
         return Head(whole, weight.T, bias, _through(norm), self._transform)
 
     @cached_property
     def _projected_unembedding(self) -> Tensor:
-        return projected(self._here(self._module.get_output_embeddings().weight), self._module, PROJECTIONS_OUT)
+        weight = self._matrix(self._module.get_output_embeddings(), "the unembedding")
+        return projected(weight, self._module, PROJECTIONS_OUT)
 
     def _trace(self, ids: Tensor, **options: Any) -> Any:
         if self.remote:
@@ -244,6 +248,9 @@ class NNsightBackend:
 
     def _evaluating(self) -> Any:
         return nullcontext() if self.remote else evaluating(self._module)
+
+    def _matrix(self, module: Any, what: str) -> Tensor:
+        return self._here(effective_weight(module, f"{what} of {self.facts.name!r}").to(self.dtype))
 
     def _here(self, weight: Tensor) -> Tensor:
         if weight.is_meta:

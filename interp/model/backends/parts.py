@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from interp.errors import ModelError
 from interp.model.backends.base import Facts
+from interp.model.backends.effective import effective_weight
 from interp.model.backends.names import (
     ATTENTION_OUTPUT_NORMS,
     ATTENTIONS,
@@ -32,21 +33,21 @@ from interp.model.backends.names import (
 )
 from interp.model.backends.structure import context_length, first
 from interp.model.sites import Site, SiteName
+from interp.model.weights import matrix_shape
 
 
 def facts_of(model: Any, name: str) -> Facts:
     """Read a model's shape from its config and modules."""
     config = model.config.get_text_config()
-    embedding = model.get_input_embeddings().weight
     layers = layer_list(model)
     return Facts(
         name=name,
         architecture=type(model).__name__,
         n_layers=len(layers[1]),
         n_heads=int(first(config, N_HEADS, 1)),
-        d_model=int(first(config, D_MODEL, embedding.shape[1])),
+        d_model=int(first(config, D_MODEL, matrix_shape(model.get_input_embeddings())[1])),
         d_mlp=d_mlp(model),
-        d_vocab=int(model.get_output_embeddings().weight.shape[0]),
+        d_vocab=matrix_shape(model.get_output_embeddings())[0],
         n_ctx=context_length(config),
     )
 
@@ -83,7 +84,7 @@ def projected(weight: Tensor, model: Any, known: tuple[str, ...]) -> Tensor:
     path = beside_blocks(model, known)
     if path is None:
         return weight
-    matrix: Tensor = model.get_submodule(path).weight.detach()
+    matrix = effective_weight(model.get_submodule(path), f"the projection {path!r}")
     return weight @ (matrix.T if known is PROJECTIONS_IN else matrix)
 
 
@@ -142,7 +143,7 @@ def site(model: Any, name: SiteName, layer: int) -> Site:
     if name == "pattern":
         module, item = attention_of(block), 1
     elif name == "neurons":
-        module, end = _down_projection_module(block), "input"
+        module, end = down_projection(block), "input"
     elif name == "attn_out":
         module = _attention_output(block)
     elif name == "mlp_out":
@@ -205,19 +206,12 @@ def eager_attention(model: Any) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def down_projection(block: nn.Module) -> Tensor:
-    """Return the output vector of each neuron of the block's MLP, [d_mlp, d_model].
+def down_projection(block: nn.Module) -> Any:
+    """Return the last linear map of the block's MLP, whose inputs are its neurons.
 
     Raises:
         ModelError: the block has no single MLP (a mixture of experts), or an MLP of unknown structure.
     """
-    module = _down_projection_module(block)
-    weight: Tensor = module.weight
-    # GPT-2's Conv1D stores [in, out]; every Linear stores [out, in].
-    return weight if type(module).__name__ == "Conv1D" else weight.T
-
-
-def _down_projection_module(block: nn.Module) -> Any:
     if _is_mixture(block):
         raise ModelError(f"a {type(block).__name__} is a mixture of experts: no single MLP, so no neurons.")
     found = _found_down_projection(block)
@@ -247,6 +241,6 @@ def _named(scope: nn.Module, known: tuple[str, ...]) -> nn.Module | None:
 def d_mlp(model: Any) -> int:
     """Return the number of neurons per MLP; for a mixture of experts, per expert by its config."""
     try:
-        return int(down_projection(layer_list(model)[1][0]).shape[0])
+        return matrix_shape(down_projection(layer_list(model)[1][0]))[1]
     except ModelError:
         return int(first(model.config.get_text_config(), D_MLP, 0) or 0)

@@ -26,19 +26,6 @@ def deciding_config(config: Any) -> dict[str, Any]:
     return {key: value for key, value in differing.items() if not key.startswith("_") and key not in NOT_NUMBERS}
 
 
-def shared_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of the module tree with the same tensors: changes of its modules do not reach the original."""
-    if getattr(getattr(model, "config", None), "rescale_every", 0):  # both copies would, of the same tensors
-        raise ModelError(
-            f"a {type(model).__name__} rewrites its own weights when it runs; set rescale_every=0 in its config."
-        )
-    memo = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    try:
-        return copy.deepcopy(model, memo)
-    except RuntimeError as error:  # a non-leaf tensor outside parameters and buffers, kept between calls
-        raise ModelError(f"a {type(model).__name__} keeps state between calls; interp cannot copy it.") from error
-
-
 def untrained(model: Any, keep_embeddings: bool) -> Any:
     """Return a model of the same class and config with weights initialised from torch's global generator.
 
@@ -113,7 +100,9 @@ def require_causal(config: Any, name: str) -> None:
     masked = any("MaskedLM" in architecture for architecture in architectures)
     # BERT and similar models are listed as causal language models too, but they are causal only with is_decoder.
     could_mask = _is_encoder_family(config.model_type) and not getattr(config, "is_decoder", False)
-    if masked or could_mask or config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    # A class of the model's own, whose code the user trusted, or the config could not have been read.
+    own = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if masked or could_mask or not (own or config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
         raise ModelError(
             f"{name!r} is not a causal language model ({', '.join(architectures) or config.model_type}); "
             "interp studies models that predict the next token, such as GPT-2, Llama or Pythia."

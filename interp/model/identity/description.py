@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.overrides import TorchFunctionMode
 
+from interp.model.backends.effective import scales_of
+
 # Hooks and methods of these libraries follow from the model's modules and settings; of others the code is unknown.
 _LIBRARIES = frozenset(
     {"accelerate", "bitsandbytes", "interp", "nnsight", "peft", "torch", "transformer_lens", "transformers"}
@@ -154,6 +156,8 @@ def _settings(module: nn.Module) -> dict[str, Any]:
 
 def _of_quantised(module: nn.Module) -> dict[str, Tensor]:
     """Return the scales of quantised weights, which are neither parameters nor buffers."""
+    if scales := dict(scales_of(module)):  # a state dict would unpack packed 4-bit weights, in the module itself
+        return scales
     if type(module)._save_to_state_dict is nn.Module._save_to_state_dict:
         return {}
     saved: dict[str, Any] = {}

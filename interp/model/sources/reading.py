@@ -1,0 +1,225 @@
+"""Read a model's config, weights and tokenizer from a folder or the hub; no code that comes with it runs unasked."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from interp.data.shipped import shipped_path
+from interp.errors import InputError, ModelError, UnknownName
+
+T = TypeVar("T")
+SHIPPED_MODELS = ("reference",)
+# Seconds for the one question whether the hub has a model; downloads have their own.
+_PATIENCE = 1.5
+_UNREACHABLE = "It is not a folder here, and the hub does not have it or cannot be reached."
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to read from.
+
+    Attributes:
+        location: a folder or a hub id.
+        name: of the model.
+        revision: of a hub id.
+        trusted: whether code that comes with the model may run.
+    """
+
+    location: str
+    name: str
+    revision: str | None = None
+    trusted: bool = False
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder on this machine."""
+        return Path(self.location).is_dir()
+
+    def read(self, read: Callable[..., T]) -> T:
+        """Call one of transformers' `from_pretrained`; what is on the hub is looked for in the cache first.
+
+        Raises:
+            OSError: there is no such file.
+            UnknownName: it is not in the cache, and the hub does not have the model or cannot be reached.
+        """
+        options: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trusted}
+        with _quietly():
+            if self.is_folder:
+                return read(self.location, **options)
+            try:
+                return read(self.location, local_files_only=True, **options)
+            except OSError:
+                self._require_on_hub()
+            return read(self.location, **options)
+
+    def _require_on_hub(self) -> None:
+        """Ask the hub once and briefly: transformers would ask again and again for half a minute."""
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.errors import EntryNotFoundError
+
+        try:
+            url = hf_hub_url(self.location, "config.json", revision=self.revision)
+            get_hf_file_metadata(url, timeout=_PATIENCE)
+        except EntryNotFoundError:
+            raise InputError(f"{self.name!r} on the hub has no config.json{_adapter_advice('it')}.") from None
+        except Exception as error:  # no such model or revision, a name that is none, no network, no permission
+            raise UnknownName("model", self.name, SHIPPED_MODELS, _UNREACHABLE) from error
+
+
+def locate(source: str, revision: str | None, trusted: bool) -> Place:
+    """Return where a shipped model's name, a folder or a hub id leads.
+
+    Raises:
+        UnknownName: it is none of these.
+        InputError: the folder has no config.
+    """
+    if source in SHIPPED_MODELS:
+        return Place(str(shipped_path(source)), source)
+    folder = Path(source)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            if (folder / "adapter_config.json").is_file():
+                raise InputError(f"the folder {source!r} holds an adapter and no model{_adapter_advice(repr(source))}.")
+            raise InputError(f"the folder {source!r} has no config.json; save the model with save_pretrained first.")
+        return Place(source, folder.resolve().name, revision, trusted)
+    looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
+    if looks_local or difflib.get_close_matches(source, SHIPPED_MODELS, cutoff=0.75):
+        raise UnknownName("model", source, SHIPPED_MODELS, "Give a shipped model, a folder or a hub id.")
+    return Place(source, source, revision, trusted)
+
+
+def read_config(place: Place) -> Any:
+    """Read a model's config.
+
+    Raises:
+        UnknownName: the hub does not have the model, or cannot be reached.
+        InputError: the config cannot be read, or needs code that is not trusted.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return place.read(AutoConfig.from_pretrained)
+    except InputError:
+        raise
+    except Exception as error:  # a config may hold anything
+        _refuse_code(place, error, "")
+        raise InputError(f"the config of {place.name!r} cannot be read: {_reason(error)}") from error
+
+
+def read_weights(place: Place, config: Any, dtype: torch.dtype) -> Any:
+    """Read a model, whose weights must be exactly those that its config asks for.
+
+    Raises:
+        InputError: the weights cannot be read.
+        ModelError: some are missing, or are left over.
+    """
+    from transformers import AutoModelForCausalLM
+
+    def read(location: str, **options: Any) -> Any:
+        return AutoModelForCausalLM.from_pretrained(
+            location, config=config, dtype=dtype, output_loading_info=True, **options
+        )
+
+    try:
+        model, report = place.read(read)
+    except InputError:
+        raise
+    except Exception as error:  # files may be damaged in any way, and a quantised model may need a library
+        _refuse_code(place, error, "")
+        raise InputError(f"the weights of {place.name!r} cannot be read: {_reason(error)}") from error
+    # transformers would initialise at random what is missing, leave out what is too many, and continue.
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"{place.name!r} lacks {len(missing)} of its weights, {missing[0]!r} among them; save it again."
+        )
+    if unexpected := sorted(report["unexpected_keys"]):
+        raise ModelError(
+            f"{place.name!r} has {len(unexpected)} weights that its config has no place for, {unexpected[0]!r} among "
+            "them; correct the config (a number of layers?) or save the model again."
+        )
+    return model
+
+
+def read_tokenizer(place: Place) -> Any:
+    """Read a tokenizer; None if there is none, and then token ids still work.
+
+    Raises:
+        InputError: it cannot be read, or needs code that is not trusted.
+    """
+    from transformers import AutoTokenizer
+
+    def read(location: str, **options: Any) -> Any:
+        found = AutoTokenizer.from_pretrained(location, **options)
+        if _is_made_up(found):
+            raise OSError("there are no tokenizer files")
+        return found
+
+    if place.is_folder and not _has_tokenizer(Path(place.location)):
+        return None
+    try:
+        return place.read(read)
+    except (OSError, UnknownName):
+        return None
+    except Exception as error:
+        _refuse_code(place, error, "the tokenizer of ")
+        if not place.is_folder and "instantiate the backend tokenizer" in str(error):
+            return None  # the hub has no file of one
+        raise InputError(
+            f"the tokenizer of {place.name!r} cannot be read: {_reason(error)}; save it again or pass tokenizer=."
+        ) from error
+
+
+def _is_made_up(tokenizer: Any) -> bool:
+    """Tell whether a tokenizer knows nothing but special tokens: transformers makes one up if there are no files."""
+    try:
+        words = set(tokenizer.get_vocab())
+    except NotImplementedError:
+        return False
+    return words <= {*tokenizer.all_special_tokens, *tokenizer.added_tokens_encoder}
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    patterns = ("*token*", "*vocab*", "*.model", "merges.txt", "*.spm")
+    return any(any(folder.glob(pattern)) for pattern in patterns)
+
+
+def _refuse_code(place: Place, error: Exception, of: str) -> None:
+    if "trust_remote_code" in str(error):
+        raise InputError(
+            f"{of}{place.name!r} needs code of its own, which interp.load does not run; read that code, and pass "
+            "trust_remote_code=True if you trust it."
+        ) from error
+
+
+def _adapter_advice(what: str) -> str:
+    return (
+        f"; if {what} is an adapter, load its base model with transformers, put it on with "
+        "peft.PeftModel.from_pretrained(model, ...), and pass the result or its merge_and_unload()"
+    )
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Hide transformers' progress bar and reports, which errors here put in a sentence; restore the user's settings."""
+    from transformers.utils import logging
+
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
