@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from functools import cached_property
 from typing import Any, TypeVar
 
 import nnsight
@@ -78,6 +77,7 @@ class NNsightBackend(StoredForm):
         # OPT-350m's embedding is narrower than its residual stream.
         self._head = [_envoy(model, path) for path in (projection, head_path(module)) if path is not None]
         self._transform = output_transform(module.config)
+        self._projected: Tensor | None = None
 
     @classmethod
     def around(cls, model: Any, name: str, tokenizer: Any) -> NNsightBackend:
@@ -197,7 +197,7 @@ class NNsightBackend(StoredForm):
         """See `Backend.unembedding`."""
         head = self._module.get_output_embeddings()
         bias = effective_bias(head)
-        weight = self._matrix(head, "the unembedding") if len(self._head) == 1 else self._projected_unembedding
+        weight = self._matrix(head, "the unembedding") if len(self._head) == 1 else self._projected_unembedding()
         return weight.T, None if bias is None else self._here(bias)
 
     def value_vectors(self, layer: int) -> Tensor:
@@ -234,10 +234,11 @@ class NNsightBackend(StoredForm):
         weight, bias = self.unembedding()
         return Head(whole, weight.T, bias, _through(norm), self._transform)
 
-    @cached_property
     def _projected_unembedding(self) -> Tensor:
-        weight = self._matrix(self._module.get_output_embeddings(), "the unembedding")
-        return projected(weight, self._module, PROJECTIONS_OUT)
+        if self._projected is None:  # not a `cached_property`: its lock cannot be sent away with the class
+            weight = self._matrix(self._module.get_output_embeddings(), "the unembedding")
+            self._projected = projected(weight, self._module, PROJECTIONS_OUT)
+        return self._projected
 
     def _trace(self, ids: Tensor, **options: Any) -> Any:
         if self.remote:
