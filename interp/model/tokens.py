@@ -98,9 +98,10 @@ def tokenise(
         n_ctx: the longest prompt the model takes, in tokens.
         d_vocab: size of the vocabulary; ids must be below it.
         bos: None begins texts as the model's own tokenizer does: with its start-of-text token, with several tokens such
-            as `[gMASK]<sop>`, or with none. True is the same, but puts the start-of-text token first if the tokenizer
-            adds nothing by itself. False adds nothing. A text that spells the start itself does not get a second one.
-            It cannot be changed if `texts` are tokens already.
+            as `[gMASK]<sop>`, or with none; TransformerLens makes the tokenizer of a bridge add a start-of-text token.
+            True is the same, but puts the start-of-text token first if the tokenizer adds nothing by itself. False adds
+            nothing. A text that spells the start itself does not get a second one. It cannot be changed if `texts` are
+            tokens already.
         truncate: cut texts longer than the context instead of refusing them; the number of cut tokens is recorded.
             None refuses them too, and is for a caller without an argument `truncate`, which the error then leaves out.
 

@@ -37,11 +37,10 @@ def chosen_ids(subject: Subject, n_prompts: int, target: Target) -> list[list[in
 
 
 def _token_id(subject: Subject, token: object) -> int:
-    if isinstance(token, str):
-        return single_token(token, subject.tokenizer)
-    if not isinstance(token, Integral):
+    if not isinstance(token, str | Integral):
         raise InputError(f"target {token!r} is not a token; give it as text or as an integer id.")
-    index = int(token)
+    index = single_token(token, subject.tokenizer) if isinstance(token, str) else int(token)
     if not 0 <= index < subject.d_vocab:
-        raise InputError(f"target id {index} is outside the vocabulary of {subject.d_vocab}.")
+        name = f"target {token!r} (id {index})" if isinstance(token, str) else f"target id {index}"
+        raise InputError(f"{name} is outside the vocabulary of {subject.d_vocab}; choose another.")
     return index

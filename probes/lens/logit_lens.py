@@ -198,10 +198,13 @@ def _chosen_targets(targets: Targets, subject: Subject) -> Tensor | str | None:
         single_token(one, subject.tokenizer) if isinstance(one, str) else whole_numbers(one, "target ids")[0]
         for one in several
     ]
-    for index in ids:
+    for one, index in zip(several, ids, strict=True):
         if not 0 <= index < subject.d_vocab:
-            last = subject.d_vocab - 1
-            raise InputError(f"target id {index} is outside the vocabulary of {last + 1}; ids run from 0 to {last}.")
+            name, last = (
+                f"target {one!r} (id {index})" if isinstance(one, str) else f"target id {index}",
+                subject.d_vocab - 1,
+            )
+            raise InputError(f"{name} is outside the vocabulary of {last + 1}; ids run from 0 to {last}.")
     return torch.tensor(list(dict.fromkeys(ids)))
 
 

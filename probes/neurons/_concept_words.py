@@ -83,7 +83,7 @@ def _tokens_of(subject: Subject, words: Sequence[str]) -> tuple[dict[str, list[i
             for spelling in (f" {word}", f" {word.capitalize()}", word, word.capitalize()):
                 with suppress(InputError):  # several tokens, or unknown
                     found.append(single_token(spelling, subject.tokenizer))
-        fresh = [index for index in dict.fromkeys(found) if index not in taken]
+        fresh = [index for index in dict.fromkeys(found) if index not in taken and index < subject.d_vocab]
         if fresh:
             tokens[word] = fresh
             taken.update(fresh)

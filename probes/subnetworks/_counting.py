@@ -106,5 +106,8 @@ def _summed(pairs: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]], d_voca
 
 def _counted(pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]], d_vocab: int) -> sparse.csr_array:
     current, following = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    largest = max(current.max(initial=0), following.max(initial=0))
+    if largest >= d_vocab:
+        raise InputError(f"the corpus holds the token id {largest}, but the vocabulary has {d_vocab}; leave it out.")
     ones = np.ones(len(current))
     return sparse.csr_array(sparse.coo_array((ones, (current, following)), shape=(d_vocab, d_vocab)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections import defaultdict
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
@@ -98,11 +99,17 @@ def said(reasons: dict[str, int], n_prompts: int) -> str:
 
 def _first(text: Any, answer: str, subject: Subject) -> int:
     """Return the first token of an answer after its prompt; -1 if the tokenizer joins the two."""
-    try:
-        return tokens_after(text, answer, subject.tokenizer)[0]
-    except InputError:
+    first = -1
+    with suppress(InputError):
+        first = tokens_after(text, answer, subject.tokenizer)[0]
+    if first < 0:
         subject.tokens([text, answer], bos=False)  # a text that cannot be read is refused
-        return -1
+    if first >= subject.d_vocab:
+        raise InputError(
+            f"the expected continuation {answer!r} begins with the token id {first}, but the vocabulary of "
+            f"{subject.name!r} has {subject.d_vocab}; leave it missing."
+        )
+    return first
 
 
 def _first_word(answer: str) -> str:

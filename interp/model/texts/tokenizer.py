@@ -82,6 +82,11 @@ def check_tokenizer(tokenizer: Any, d_vocab: int, model: str) -> None:
     """
     if tokenizer is None:
         return
+    if not all(hasattr(tokenizer, name) for name in ("get_vocab", "decode", "bos_token_id", "__len__", "__call__")):
+        raise InputError(
+            f"the tokenizer given with {model!r} is a {type(tokenizer).__name__}, not one of transformers; give one, "
+            "its folder or its hub id."
+        )
     if len(tokenizer) > d_vocab:
         added = set(tokenizer.get_added_vocab().values())
         beyond = [index for index in tokenizer.get_vocab().values() if index >= d_vocab and index not in added]

@@ -68,7 +68,7 @@ class MaskedLM:
             text = space + self.tokenizer.decode([int(word)]).strip()
             with suppress(InputError):  # several tokens, or unknown
                 token = single_token(text or " ", subject.tokenizer)
-                if token not in subject.tokenizer.all_special_ids:
+                if token < subject.d_vocab and token not in subject.tokenizer.all_special_ids:
                     weights[token] = weights.get(token, 0.0) + prob
         if not weights:
             return np.array([own]), np.array([1.0])

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformer_lens.model_bridge import TransformerBridge
 from transformers import PreTrainedTokenizerFast
 
 import interp
@@ -18,7 +19,7 @@ from interp.findings import Claim, findings
 from interp.findings.verdict import Comparison
 from interp.model.texts.tokenizer import check_tokenizer, start_ids, start_of_text, text_ids
 from interp.model.tokens import tokenise
-from probes import attribute, iterative_inference, logit_lens
+from probes import attribute, bigram_model, concept_neurons, iterative_inference, logit_lens
 from probes.characters._token_vectors import single_token_residuals
 
 TEXT = "the cat sat on the mat"
@@ -142,11 +143,36 @@ def test_a_token_added_beyond_the_vocabulary_is_refused_in_the_text_that_has_it(
             logit_lens(subject, ["w3", "w4 <new> w5"])
 
 
+def test_a_word_that_is_a_token_beyond_the_vocabulary_is_refused_or_left_out(small_model, word_level):
+    tokenizer = copy.deepcopy(word_level)
+    tokenizer.add_tokens(["<new>"])
+    subject = interp.load(small_model("gpt2"), tokenizer=tokenizer)
+    answered = pd.DataFrame({"text": ["w3 w4"], "expected": ["<new>"]})
+    for call, says in (
+        (lambda: logit_lens(subject, "w3 w4", targets="<new>"), r"target '<new>' \(id 61\) is outside the vocabulary"),
+        (lambda: attribute(subject, "w3 w4", target="<new>"), r"target '<new>' \(id 61\) is outside the vocabulary"),
+        (lambda: attribute(subject, "w3 w4", continuation="<new>"), r"holds the token '<new>' \(id 61\)"),
+        (lambda: iterative_inference(subject, answered), "continuation '<new>' begins with the token id 61"),
+        (lambda: bigram_model(subject, ["w3 <new>"]), "the corpus holds the token id 61"),
+        (lambda: subject.generate("w3 <new>", 2), r"holds the token '<new>' \(id 61\)"),
+    ):
+        with pytest.raises(InputError, match=says):
+            call()
+    found = concept_neurons(subject, ["<new>", "w3", "w4", "w5", "w6"], n=2, min_hits=1)
+    assert "<new>" in found.words.dropped
+
+
 def test_a_tokenizer_that_does_not_read_back_what_it_wrote_is_refused():
     broken = Tokenizer.from_str(GLM.backend_tokenizer.to_str())
     broken.decoder = decoders.WordPiece()
     with pytest.raises(InputError, match=f"the tokenizer given with 'm' reads '{TEXT}' back as 'the Ġcat"):
         check_tokenizer(PreTrainedTokenizerFast(tokenizer_object=broken), 300, "m")
+
+
+@pytest.mark.parametrize("wrong", [5, ["a"], GLM.backend_tokenizer, {"a": 1}])
+def test_what_is_not_a_tokenizer_is_refused(small_model, wrong):
+    with pytest.raises(InputError, match=rf"'GPT2LMHeadModel' is a {type(wrong).__name__}, not one of transformers"):
+        interp.load(small_model("gpt2", vocab_size=300), tokenizer=wrong)
 
 
 def test_a_tokenizer_that_draws_its_tokens_is_refused():
@@ -200,3 +226,12 @@ def test_a_skipped_claim_names_the_texts_that_are_too_long(small_subject):
     )  # fmt: skip
     (reason,) = findings(small_subject("llama", "bridge"), asked)["reason"]
     assert reason.startswith("of the claim's own (2): prompt 1 has 71 tokens, 7 more than the context of 64")
+
+
+def test_a_bridge_has_the_start_that_transformer_lens_gives_its_tokenizer(tmp_path, small_model):
+    tokenizer = byte_level(bos_token="<sop>")
+    small_model("gpt2", vocab_size=300).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    bridge = TransformerBridge.boot_transformers(str(tmp_path))
+    assert interp.load(tmp_path).tokens(TEXT).ids[0].tolist() == BARE
+    assert interp.load(bridge).tokens(TEXT).ids[0].tolist() == bridge.to_tokens(TEXT)[0].tolist() == [1, *BARE]
