@@ -40,7 +40,7 @@ class Claim:
             raise `NotApplicable`, with the reason as its message.
         comparison: what the effect is compared with.
         bounds: the least and the largest value the statistic can have for a unit, (0, 1) for a share; None if it has no
-            bounds. Without bounds, units that are all equal decide nothing, see `interp.findings.judge`.
+            bounds. Units that all lie at a bound are hits and misses, see `interp.findings.judge`.
         unit: what is resampled: "prompts", "letters", ...; units must be roughly independent of each other.
         texts: name of a shipped dataset, or the texts; None for a probe that reads weights only.
         n_texts: how many texts of a dataset to take, from its start; None takes all.
