@@ -148,7 +148,8 @@ def _settings(module: nn.Module) -> dict[str, Any]:
     private = "_" if hasattr(module, "config") and hasattr(type(module), "from_pretrained") else "_is_hf_initialized"
     found = {}
     for key, value in vars(module).items():
-        ignored = key in _OF_EVERY_MODULE or key in _NOT_NUMBERS or key.startswith(private) or "drop" in key
+        method = callable(value) and hasattr(type(module), key)  # see `_replaced_methods`
+        ignored = key in _OF_EVERY_MODULE or key in _NOT_NUMBERS or key.startswith(private) or "drop" in key or method
         if not ignored and (plain := _plain(value)) is not None:
             found[key] = plain[0]
     return found | {key: digest_of(tensor) for key, tensor in _of_quantised(module).items()}

@@ -16,7 +16,8 @@ def check_settings(device: str = "cpu") -> None:
     Raises:
         InputError: a setting is on; the message names it and its end.
     """
-    if any(torch.is_autocast_enabled(one) for one in {"cpu", device}):
+    # Weights that were moved elsewhere are on the device "meta", for which there is no such setting.
+    if any(torch.is_autocast_enabled(one) for one in {"cpu", device} - {"meta"}):
         raise InputError(
             "torch.autocast is on, under which a model computes other numbers than its own: leave its with block, and "
             "pass dtype='bfloat16' to interp.load to study the model in half precision."

@@ -404,7 +404,8 @@ def test_a_fresh_subject_is_verified_before_it_is_edited(small_model, word_level
     subject = interp.load(small_model("llama"), tokenizer=word_level, backend=any_backend)
     verified = []
     monkeypatch.setattr(
-        "interp.model.subject.verify", lambda backend, ids: (verified.append(len(subject.edits)), verify(backend, ids))
+        "interp.model.identity.guard.verify",
+        lambda backend, ids: (verified.append(len(subject.edits)), verify(backend, ids)),
     )
     with NeuronSet.of(subject, CHOSEN, WORDS).steering(subject, 50.0):
         subject.logits(TEXTS)

@@ -6,8 +6,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import accelerate
+import peft
 import pytest
 import torch
+from conftest import build_model
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -100,6 +103,32 @@ def test_what_no_config_and_no_weight_tells_is_in_the_fingerprint(small_model, a
     first, second = (interp.load(model, backend=any_backend) for model in models)
     assert first.fingerprint == second.fingerprint != usual
     assert first.unknown_code == ()
+
+
+def lora(scaling: int) -> PreTrainedModel:
+    torch.manual_seed(0)
+    model = build_model("llama")
+    model.add_adapter(peft.LoraConfig(r=2, lora_alpha=scaling, target_modules=["q_proj"], init_lora_weights=False))
+    return model.eval()
+
+
+def test_adapters_are_in_the_fingerprint_with_their_scale_and_whether_they_are_on():
+    off = lora(16)
+    off.disable_adapters()
+    for backend in ("bridge", "nnsight"):
+        known = {fingerprint(lora(16), backend=backend), fingerprint(lora(16), backend=backend)}
+        others = {fingerprint(lora(32), backend=backend), fingerprint(off, backend=backend)}
+        assert len(known) == 1 and len(known | others) == 3
+        assert interp.load(lora(16), backend=backend).unknown_code == ()
+    assert fingerprint(off) == fingerprint(off, backend="nnsight")
+
+
+def test_accelerates_own_hooks_are_none_of_the_users(small_model, any_backend):
+    usual = fingerprint(small_model("llama"), backend=any_backend)
+    model = accelerate.dispatch_model(small_model("llama"), {"": "cpu"}, force_hooks=True)
+    subject = interp.load(model, backend=any_backend)
+    assert (subject.fingerprint, subject.unknown_code) == (usual, ())
+    logit_lens(subject, torch.tensor([[3, 4, 5]]))
 
 
 def double(module: nn.Module, args: Any, output: Any) -> Any:
