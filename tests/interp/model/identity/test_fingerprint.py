@@ -10,7 +10,6 @@ import accelerate
 import peft
 import pytest
 import torch
-from conftest import build_model
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
@@ -105,22 +104,20 @@ def test_what_no_config_and_no_weight_tells_is_in_the_fingerprint(small_model, a
     assert first.unknown_code == ()
 
 
-def lora(scaling: int) -> PreTrainedModel:
+def lora(model: PreTrainedModel, scaling: int) -> PreTrainedModel:
     torch.manual_seed(0)
-    model = build_model("llama")
     model.add_adapter(peft.LoraConfig(r=2, lora_alpha=scaling, target_modules=["q_proj"], init_lora_weights=False))
     return model.eval()
 
 
-def test_adapters_are_in_the_fingerprint_with_their_scale_and_whether_they_are_on():
-    off = lora(16)
+def test_adapters_are_in_the_fingerprint_with_their_scale_and_whether_they_are_on(small_model):
+    off = lora(small_model("llama"), 16)
     off.disable_adapters()
-    for backend in ("bridge", "nnsight"):
-        known = {fingerprint(lora(16), backend=backend), fingerprint(lora(16), backend=backend)}
-        others = {fingerprint(lora(32), backend=backend), fingerprint(off, backend=backend)}
-        assert len(known) == 1 and len(known | others) == 3
-        assert interp.load(lora(16), backend=backend).unknown_code == ()
-    assert fingerprint(off) == fingerprint(off, backend="nnsight")
+    models = [lora(small_model("llama"), 16), lora(small_model("llama"), 16), lora(small_model("llama"), 32), off]
+    known = [[fingerprint(model, backend=backend) for model in models] for backend in ("bridge", "nnsight")]
+    assert known[0] == known[1]
+    assert known[0][0] == known[0][1] and len(set(known[0])) == 3
+    assert interp.load(models[0]).unknown_code == ()
 
 
 def test_accelerates_own_hooks_are_none_of_the_users(small_model, any_backend):
