@@ -4,6 +4,7 @@ Methods that replay, mask or unembed take more from `interp.model.tape`, `schedu
 `readout`. Figures use `interp.display.plotting`, claims `interp.findings`, and statistics are in `interp.stats`.
 """
 
+from interp.checks import checked, shows_parameters_of
 from interp.data.shipped import dataset, dataset_or_text, shipped_path, text_dataset_names
 from interp.errors import InputError, InterpError, ModelError, NumericalError, TooLong, UnknownName
 from interp.frames.build import rows_of_block
@@ -26,7 +27,6 @@ from interp.model.texts.windows import context_windows
 from interp.model.tokens import Batch, Texts, Tokens
 from interp.options import options
 from interp.runs.accessor import concat
-from interp.runs.arguments import shows_parameters_of
 from interp.runs.code import code_digest
 from interp.runs.draws import content_keys, content_order, donor_prompts
 from interp.runs.examples import CONCEPT, at_most, running_text, with_concept
@@ -60,6 +60,7 @@ __all__ = [
     "UnknownName",
     "at_most",
     "check_positions",
+    "checked",
     "code_digest",
     "collect",
     "columns",

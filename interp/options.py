@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from interp.checks import check
+from interp.errors import InputError, UnknownName
 
 
 @dataclass
@@ -19,6 +22,21 @@ class Options:
     memory: int = 1 << 30
     progress: bool | None = None
 
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set a field.
+
+        Raises:
+            UnknownName: there is no such option.
+            InputError: the value is of another kind, or the memory is not above 0.
+        """
+        kinds = {"memory": int, "progress": bool | None}
+        if name not in kinds:
+            raise UnknownName("option", name, kinds)
+        check(name, value, kinds[name])
+        if name == "memory" and not value > 0:  # type: ignore[operator]
+            raise InputError(f"memory={value}: give a number of bytes above 0, such as 2**30.")
+        super().__setattr__(name, value)
+
     @contextmanager
     def local(self, **changes: int | bool | None) -> Iterator[Options]:
         """Change settings inside a `with` block.
@@ -29,12 +47,13 @@ class Options:
         >>> options.memory
         1073741824
         """
-        before = replace(self)
+        before = dict(self.__dict__)
         try:
-            self.__dict__.update(replace(self, **changes).__dict__)  # type: ignore[arg-type]
+            for name, value in changes.items():
+                setattr(self, name, value)
             yield self
         finally:
-            self.__dict__.update(before.__dict__)
+            self.__dict__.update(before)
 
 
 options = Options()

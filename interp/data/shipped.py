@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from interp.checks import checked
 from interp.data import text_files
 from interp.errors import InputError, UnknownName
 
@@ -28,6 +29,7 @@ def shipped_names() -> list[str]:
     return sorted(path.name for path in shipped_root().iterdir() if path.is_dir())
 
 
+@checked
 def shipped_path(name: str) -> Path:
     """Return the folder of a shipped dataset.
 
@@ -40,6 +42,7 @@ def shipped_path(name: str) -> Path:
     return path
 
 
+@checked
 def dataset(name: str) -> pd.DataFrame:
     """Read a shipped dataset of texts, to give to a probe as its texts.
 
@@ -86,6 +89,7 @@ def dataset_or_text(text: str) -> pd.DataFrame:
     return pd.DataFrame({"text": [text]})
 
 
+@checked
 def read_data(data: str) -> pd.DataFrame:
     """Read texts by the name of a shipped dataset or from a file: .txt (one text per line), .jsonl, .csv or .parquet.
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
+from interp.checks import checked
 from interp.errors import InputError, InterpError, UnknownName
 from interp.findings.comparison import Comparison
 from interp.findings.verdict import check_bounds
@@ -22,6 +23,7 @@ Measured: TypeAlias = "pd.Series | tuple[pd.Series, pd.Series]"
 """One number per unit, or that and the control's; both are indexed by unit."""
 
 
+@checked
 @dataclass(frozen=True)
 class Claim:
     """A sentence of a paper as a check on a probe's frame.
@@ -93,6 +95,7 @@ def names() -> list[str]:
     return sorted(_claims())
 
 
+@checked
 def get(id: str) -> Claim:
     """Return a claim by its id.
 

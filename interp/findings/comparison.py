@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from interp.checks import checked
 from interp.errors import InputError
 from interp.stats.units import ROUNDING, Mean
 
@@ -18,6 +19,7 @@ Bound: TypeAlias = "float | Literal['control']"
 _SIGNS = {"at_least": ">=", "at_most": "<=", "above": ">", "below": "<"}
 
 
+@checked
 @dataclass(frozen=True)
 class Comparison:
     """A comparison of an effect with a threshold, a range or a control: exactly one of the five.

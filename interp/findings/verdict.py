@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.checks import checked
 from interp.errors import InputError
 from interp.findings.comparison import Bound, Comparison, State
 from interp.stats import check_resampling
@@ -69,6 +70,7 @@ class Verdict:
         return f"{self.state}: {statement}{interval} {self.comparison} (n = {self.n}{skipped}{beside}{why})"
 
 
+@checked
 def judge(
     values: Any,
     *,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.checks import checked
 from interp.errors import InputError
 from interp.frames.schema import _DTYPES, Column, Schema
 
@@ -37,6 +38,7 @@ def broadcast(schema: Schema, part: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value if np.ndim(value) else _repeated(value, n_rows) for name, value in part.items()}
 
 
+@checked
 def rows_of_block(
     shape: tuple[int, ...],
     *,

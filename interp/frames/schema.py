@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from interp.checks import checked
 from interp.errors import InputError, UnknownName
 
 Kind = Literal["int", "float", "bool", "str", "id"]
@@ -17,6 +18,7 @@ Kind = Literal["int", "float", "bool", "str", "id"]
 _DTYPES: dict[Kind, str] = {"int": "int64", "float": "float64", "bool": "bool", "str": "str", "id": "Int64"}
 
 
+@checked
 @dataclass(frozen=True)
 class Column:
     """A column of a frame: its name, type, meaning, unit and allowed values."""
@@ -79,6 +81,7 @@ VOCABULARY = _vocabulary()
 """The columns that probes share: one name has one meaning in every frame."""
 
 
+@checked
 @dataclass(frozen=True)
 class Schema:
     """A description of a probe's frame: its columns, its rows and how it is summarised.
@@ -157,6 +160,7 @@ def _restored(column: pd.Series, dtype: str) -> pd.Series:
         return column
 
 
+@checked
 def columns(*chosen: str | Column) -> tuple[Column, ...]:
     """Return columns, by name from the vocabulary or as given.
 

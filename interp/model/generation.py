@@ -9,6 +9,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from interp.checks import checked
+from interp.errors import InputError
+from interp.model.positions import check_ids
+
 Step: TypeAlias = Callable[[Tensor, Any], tuple[Tensor, Any]]
 """(ids [batch, pos], cache) -> logits [batch, d_vocab] after the last of them, and the cache: `Backend.step`."""
 
@@ -24,6 +28,18 @@ class Generating:
 
     start: int
     prompt_lengths: Tensor
+
+
+def check_settings(
+    prompts: Sequence[Tensor], max_new_tokens: int, temperature: float, *, d_vocab: int, n_ctx: int
+) -> None:
+    """Raise InputError for a prompt, a number of tokens or a temperature that cannot be used."""
+    if temperature < 0 or max_new_tokens < 0:
+        raise InputError(f"temperature={temperature}, max_new_tokens={max_new_tokens}: give 0 or more of both.")
+    if not len(prompts):
+        raise InputError("no prompts were given; pass at least one.")
+    for prompt in prompts:
+        check_ids(prompt[None], d_vocab=d_vocab, n_ctx=n_ctx)
 
 
 def continue_prompts(
@@ -77,6 +93,7 @@ def continue_prompts(
     return [row[: max(stop, len(prompt))] for row, stop, prompt in zip(ids, stops, prompts, strict=True)]
 
 
+@checked
 def continuation(tokenizer: Any, prompt: Tensor, ids: Tensor) -> str:
     """Return the text that `ids` add to `prompt`.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 
+from interp.checks import checked
 from interp.errors import InputError, UnknownName
 from interp.model.backends.structure import require_causal
 from interp.model.identity.settings import check_settings
@@ -27,6 +28,7 @@ BackendName: TypeAlias = Literal["bridge", "nnsight"]
 _BACKENDS = ("bridge", "nnsight")
 
 
+@checked
 def load(
     source: Source,
     *,

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from interp.errors import InputError
+from interp.checks import checked
+from interp.errors import InputError, TooLong
 from interp.model.tokens import Batch, Tokens
 
 
@@ -31,12 +32,14 @@ def select_positions(batch: Batch, positions: int | Sequence[int] | None) -> tup
     return row, pos
 
 
+@checked
 def next_tokens(batch: Batch, row: Tensor, pos: Tensor) -> Tensor:
     """Return the token after each position, int64 [n, 1]; -1 at a prompt's last position, which has none."""
     following = batch.ids[row, (pos + 1).clamp(max=batch.ids.shape[1] - 1)]
     return torch.where(pos + 1 < batch.lengths[row], following, -1)[:, None]
 
 
+@checked
 def followed(batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """Return the rows and positions [n] that are followed by a token, and that token [n]."""
     row, pos = select_positions(batch, None)
@@ -45,6 +48,7 @@ def followed(batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
     return (row[known], pos[known]), following[known]
 
 
+@checked
 def require_two_tokens(tokens: Tokens) -> None:
     """Refuse a prompt of a single token, which has nothing before its position 0 and no next token.
 
@@ -64,6 +68,32 @@ def check_positions(positions: int | Sequence[int] | None, shortest: int) -> Non
                 f"position {position} is outside a prompt of {shortest} tokens; "
                 f"positions run from {-shortest} to {shortest - 1} there."
             )
+
+
+def check_ids(ids: Tensor, *, d_vocab: int, n_ctx: int) -> None:
+    """Refuse token ids that a model would read out of bounds, or as something else than token ids.
+
+    Raises:
+        InputError: they are not whole numbers [batch, pos], or outside the vocabulary.
+        TooLong: they are longer than the context.
+    """
+    if ids.ndim != 2 or ids.numel() == 0 or ids.dtype not in (torch.int64, torch.int32):
+        raise InputError(f"token ids are {ids.dtype} {list(ids.shape)}: give int64 [batch, pos].")
+    if ids.shape[1] > n_ctx:
+        raise TooLong(f"the ids have {ids.shape[1]} positions, more than the context of {n_ctx}; shorten them.")
+    least, largest = int(ids.min()), int(ids.max())
+    if least < 0 or largest >= d_vocab:
+        raise InputError(f"token ids run from {least} to {largest}; the vocabulary has {d_vocab}.")
+
+
+def check_ends(ends: Tensor, ids: Tensor) -> None:
+    """Raise InputError if `ends` is not one position of each row of ids [batch, pos]."""
+    if ends.shape != ids.shape[:1] or ends.dtype not in (torch.int64, torch.int32):
+        raise InputError(f"ends are {ends.dtype} {list(ends.shape)}: give int64 [{len(ids)}], one for each row of ids.")
+    if int(ends.min()) < 0 or int(ends.max()) >= ids.shape[1]:
+        raise InputError(
+            f"ends run from {int(ends.min())} to {int(ends.max())}; the positions of ids from 0 to {ids.shape[1] - 1}."
+        )
 
 
 def whole_numbers(given: int | Iterable[int], what: str) -> list[int]:

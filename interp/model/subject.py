@@ -6,17 +6,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from interp.checks import checked
 from interp.errors import InputError
 from interp.model.backends.base import Backend
 from interp.model.backends.branches import Branches
-from interp.model.generation import Generating, continuation, continue_prompts
+from interp.model.generation import Generating, check_settings, continuation, continue_prompts
 from interp.model.identity.guard import Guard
+from interp.model.positions import check_ends
 from interp.model.readout import Readout, reader
 from interp.model.sites import Edit, Site, SiteName, editing
 from interp.model.tape import Tape
@@ -29,6 +31,7 @@ T = TypeVar("T")
 Continued = TypeVar("Continued", str, list[str])
 
 
+@checked
 class Subject:
     """A causal language model to run probes on; made by `interp.load`, and never changed by a probe.
 
@@ -41,6 +44,8 @@ class Subject:
         exclusive: the model's lock, which every forward pass and every edit holds against other threads.
         generating: the position of the current forward pass in its texts during generation, else None.
     """
+
+    made_by: ClassVar[str] = "interp.load"
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -199,6 +204,7 @@ class Subject:
         >>> load("reference").next_token_logits(ids, ends, lambda logits: tuple(logits.shape))
         (2, 8192)
         """
+        check_ends(ends, ids)
         with self._guard.passing(ids):
             return self.backend.next_token_logits(ids, ends, program)
 
@@ -256,14 +262,12 @@ class Subject:
         self, prompts: Sequence[Tensor], max_new_tokens: int, *, temperature: float = 1.0, seed: int = 0
     ) -> list[Tensor]:
         """Continue token ids, int64 [pos] each, like `generate`; the end-of-text token is left out."""
-        if temperature < 0:
-            raise InputError(f"temperature is {temperature}; give 0 or more.")
-        end = self.tokenizer.eos_token_id if self.tokenizer is not None else None
+        check_settings(prompts, max_new_tokens, temperature, d_vocab=self.d_vocab, n_ctx=self.n_ctx)
         with self.exclusive:
             self._check(prompts[0][None])
             return continue_prompts(
-                self.backend.step, prompts, max_new_tokens, n_ctx=self.n_ctx, end=end,
-                temperature=temperature, seed=seed, entering=partial(setattr, self, "generating"),
+                self.backend.step, prompts, max_new_tokens, n_ctx=self.n_ctx, temperature=temperature, seed=seed,
+                end=getattr(self.tokenizer, "eos_token_id", None), entering=partial(setattr, self, "generating"),
             )  # fmt: skip
 
     @contextmanager
@@ -289,10 +293,9 @@ class Subject:
 
     def batch_tokens(self, states_per_layer: int = 1) -> int:
         """Return how many padded tokens fit half the memory budget: recorded residuals and one block's activations."""
-        recorded = self.n_layers * states_per_layer + 2
         working = 8 + 4 * self.d_mlp / self.d_model + 2 * self.n_heads * min(self.n_ctx, 2048) / self.d_model
-        bytes_per_token = (recorded + working) * self.d_model * torch.finfo(self.dtype).bits // 8
-        return max(1, int(options.memory // 2 / bytes_per_token))
+        width = (self.n_layers * states_per_layer + 2 + working) * self.d_model
+        return max(1, int(options.memory // 2 / (width * torch.finfo(self.dtype).bits // 8)))
 
     def _check(self, ids: Tensor) -> None:
         self._guard.check_pass(ids)

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from interp.checks import checked
 from interp.errors import InputError, TooLong
 from interp.model.texts.forms import Prompts, prompts, shown
 from interp.model.texts.tokenizer import chosen_start, text_ids
@@ -25,6 +26,7 @@ or lists of different lengths), a tokenizer's output without its padding, or the
 how texts are tokenised: `subject.tokens(texts, bos=False)`."""
 
 
+@checked
 @dataclass(frozen=True)
 class Batch:
     """Prompts of similar length, padded on the right.
@@ -40,6 +42,7 @@ class Batch:
     prompts: Tensor
 
 
+@checked
 @dataclass(frozen=True)
 class Tokens:
     """Token ids of every prompt.

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from interp.checks import checked
 from interp.data.writing import written
 from interp.errors import InputError
 from interp.frames.schema import Schema
@@ -28,6 +29,7 @@ def attach(frame: pd.DataFrame, provenance: dict[str, Any]) -> pd.DataFrame:
     return frame
 
 
+@checked
 def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Concatenate frames and keep the provenance of each, also of frames read from files.
 

@@ -1,18 +1,17 @@
-"""Parse the arguments of a probe from a shell command or notebook magic, and show those that it hands on."""
+"""Parse the arguments of a probe from a shell command or notebook magic."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from interp.errors import InputError, UnknownName
 
 _OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def parameters(function: Callable[..., Any], given: Iterable[tuple[str, str]]) -> dict[str, Any]:
@@ -77,32 +76,3 @@ def check_output(file: Path) -> None:
         raise InputError(f"{str(file)!r} is a folder; give the name of a file in it.")
     if not os.access(file if file.exists() else folder, os.W_OK):
         raise InputError(f"{str(file)!r} cannot be written; choose another place.")
-
-
-def shows_parameters_of(source: Callable[..., Any], *, but: Collection[str] = ()) -> Callable[[F], F]:
-    """Decorate a function so that its signature shows the parameters of another in place of `**arguments`.
-
-    Args:
-        source: the function that is given the arguments.
-        but: its parameters that are left out.
-
-    >>> def draw(size, *, colour="red", width=1): ...
-    >>> @shows_parameters_of(draw, but=["size"])
-    ... def draw_large(*, width=2, **arguments):
-    ...     draw(100, width=width, **arguments)
-    >>> str(inspect.signature(draw_large))
-    "(*, width=2, colour='red')"
-    """
-
-    def mark(function: F) -> F:
-        own = inspect.signature(function)
-        kept = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
-        theirs = [
-            one.replace(kind=one.KEYWORD_ONLY)
-            for one in inspect.signature(source).parameters.values()
-            if one.name not in {*own.parameters, *but}
-        ]
-        function.__dict__["__signature__"] = own.replace(parameters=[*kept, *theirs])
-        return function
-
-    return mark

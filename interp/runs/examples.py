@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.checks import checked
 from interp.data.shipped import dataset
 from interp.model.subject import Subject
 from interp.runs.registry import Example
@@ -20,6 +21,7 @@ CONCEPT = (
 _TOKENS_PER_DIM = 20  # the default of probes that fit maps of the whole residual stream
 
 
+@checked
 def running_text(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
     """Return shipped stories, enough to fit every dimension of the residual stream, if the texts are too few."""
     needed = 2 * _TOKENS_PER_DIM * subject.d_model
@@ -34,6 +36,7 @@ def _running_length(subject: Subject, texts: pd.DataFrame) -> np.ndarray:
     return np.cumsum([len(ids) for ids in subject.tokens(texts, truncate=True).ids])
 
 
+@checked
 def at_most(n: int) -> Example:
     """Return the example of a slow probe: the first `n` texts."""
 

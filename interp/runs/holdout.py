@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from interp.checks import checked
 from interp.errors import InputError
 from interp.model.tokens import Tokens
 from interp.runs.draws import content_order
 from interp.runs.run import Run
 
 
+@checked
 def require_fitted(run: Run, *, held_out: float, tokens_per_dim: float, seed: int) -> None:
     """Refuse a run in which too few tokens remain to fit once a share of the prompts is held out.
 
@@ -25,6 +27,7 @@ def require_fitted(run: Run, *, held_out: float, tokens_per_dim: float, seed: in
     require_enough(n_tokens, run.subject.d_model, tokens_per_dim)
 
 
+@checked
 def require_enough(n_tokens: int, d_model: int, tokens_per_dim: float) -> None:
     """Refuse a regression on so few tokens that it would fit anything.
 
@@ -39,6 +42,7 @@ def require_enough(n_tokens: int, d_model: int, tokens_per_dim: float) -> None:
         )
 
 
+@checked
 def held_out_prompts(prompts: Sequence[Tensor], share: float, seed: int) -> Tensor:
     """Choose the held-out prompts by their contents and the seed, bool [n_prompts]: at least one, never all."""
     count = min(max(1, round(share * len(prompts))), len(prompts) - 1)

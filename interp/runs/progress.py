@@ -7,9 +7,11 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from interp.checks import checked
 from interp.options import options
 
 
+@checked
 def progress_bar(total: int, unit: str, label: str = "", *, done: int = 0, n_steps: int | None = None) -> tqdm[Any]:
     """Create a progress bar on stderr; close it with `with`, advance it with `update`.
 

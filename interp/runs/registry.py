@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import pandas as pd
 
+from interp.checks import checked
 from interp.errors import InputError, InterpError, UnknownName
 from interp.frames.schema import Schema
 from interp.runs.plugins import offered
@@ -26,6 +27,7 @@ F = TypeVar("F", bound=Callable[..., pd.DataFrame])
 Example: TypeAlias = "Callable[[Subject, pd.DataFrame], Mapping[str, Any]]"
 
 
+@checked
 @dataclass(frozen=True)
 class Probe:
     """A probe: its function, schema, summary, figure and example.
@@ -61,6 +63,7 @@ class Probe:
 _marked: dict[str, dict[str, Probe]] = {}
 
 
+@checked
 def probe(
     schema: Schema,
     *,
@@ -69,7 +72,7 @@ def probe(
     example: Example | None = None,
     listed: bool = True,
 ) -> Callable[[F], F]:
-    """Mark a function as the probe of a schema and return it unchanged.
+    """Mark a function as the probe of a schema; its arguments are then checked at every call, see `interp.checks`.
 
     Args:
         schema: of its frame.
@@ -84,6 +87,7 @@ def probe(
         def default(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
             return summarise_by_prompt(schema, frame, **options)
 
+        function = checked(function)
         made = Probe(function, schema, summarise or default, plot, example, listed)
         function.probe = made  # type: ignore[attr-defined]
         by_origin = _marked.setdefault(made.name, {})
@@ -94,6 +98,7 @@ def probe(
     return mark
 
 
+@checked
 def summarise_by_prompt(schema: Schema, frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
     """Average over prompts, with bootstrap intervals, per model, run and `summary_by`; position 0 is left out.
 
@@ -121,6 +126,7 @@ def names() -> list[str]:
     return sorted(name for name, one in known.items() if one.listed)
 
 
+@checked
 def get(name: str) -> Probe:
     """Return a probe by name.
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.checks import checked
 from interp.errors import InputError
 from interp.frames.build import broadcast, build
 from interp.frames.schema import Schema
@@ -29,6 +30,7 @@ from interp.runs.progress import progress_bar
 from interp.runs.store import Store
 
 
+@checked
 class Run:
     """A run of a probe: create it first, and ask it for the frame at the end.
 
@@ -174,6 +176,7 @@ class Run:
         )
 
 
+@checked
 def run_id(
     schema: Schema, subject: Subject, tokens: Tokens | None, parameters: Mapping[str, Any], seed: int | None = None
 ) -> str:
@@ -231,6 +234,7 @@ def hash_of(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
+@checked
 def in_batches(tokens: Tokens, max_tokens: int, label: str, *, skip: Collection[int] = ()) -> Iterator[Batch]:
     """Yield batches of at most `max_tokens` padded tokens, with a progress bar if there is more than one."""
     batches = list(tokens.batches(max_tokens, skip))

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from interp.checks import checked
 from interp.data.writing import written
 from interp.errors import InputError
 
 
+@checked
 @dataclass(frozen=True)
 class Store:
     """A folder of Parquet files with the rows of one run, written atomically; files of another name are ignored.

@@ -14,6 +14,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from interp.checks import checked
 from interp.model.subject import Subject
 from interp.model.tape import Tape
 from interp.model.tokens import Batch
@@ -28,6 +29,7 @@ class Stream(Protocol):
         """Read one recorded batch; sums that `accumulate` adds to are complete after the batch."""
 
 
+@checked
 @contextmanager
 def one_core_each() -> Iterator[ThreadPoolExecutor]:
     """Yield a pool of as many threads as torch had, and let torch and BLAS use one core in each of its tasks."""
@@ -75,6 +77,7 @@ def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+@checked
 def collect(run: Run, streams: Sequence[Stream], model: Subject | None = None) -> None:
     """Feed every batch of a run to all streams, with one forward pass for all of them.
 
@@ -94,6 +97,7 @@ def collect(run: Run, streams: Sequence[Stream], model: Subject | None = None) -
         subject.run(batch.ids, partial(feed, batch=batch))
 
 
+@checked
 def whole_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame itself as the summary: a corpus is one sample, without intervals over prompts."""
     return frame.reset_index(drop=True)

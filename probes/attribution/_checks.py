@@ -21,9 +21,3 @@ def check_counts(**counts: int) -> None:
     for name, count in counts.items():
         if whole_numbers(count, name)[0] < 1:
             raise InputError(f"{name}={count}; give at least 1.")
-
-
-def check_seed(seed: int) -> None:
-    """Raise InputError if the seed is negative."""
-    if whole_numbers(seed, "seed")[0] < 0:
-        raise InputError(f"seed={seed}; give 0 or more.")

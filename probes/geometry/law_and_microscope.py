@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from interp.authoring import Source, Texts, collect, load
+from interp.authoring import Source, Texts, checked, collect, load
 from probes.geometry.microscope import MicroscopeSettings, MicroscopeStream, microscope_run
 from probes.geometry.next_token_law import LawSettings, LawStream, law_run
 
 
+@checked
 def law_and_microscope(
     subject: Source, texts: Texts, *, seed: int = 0, truncate: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -122,7 +122,7 @@ def layer_robustness(
         raise InputError(f"controls={tuple(controls)!r}: the control here is {CONTROL!r}; () leaves it out.")
     resampled = bool(controls) and len(run.tokens) > 1
     if controls and not resampled:
-        warnings.warn("no control: it needs a second text as a donor; pass at least two.", stacklevel=2)
+        warnings.warn("no control: it needs a second text as a donor; pass at least two.", stacklevel=3)
     chosen = variants(interventions, run.subject.n_layers, resampled=resampled)
     if not chosen:
         raise InputError("nothing to do: name at least one intervention, such as 'delete'.")

@@ -151,7 +151,7 @@ def _attempt(make: Callable[[], list[T]], what: str) -> list[T]:
     try:
         return make()
     except ModelError as error:
-        warnings.warn(f"no {what}: {error}", stacklevel=3)
+        warnings.warn(f"no {what}: {error}", stacklevel=4)
         return []
 
 

@@ -7,18 +7,19 @@ import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from interp.authoring import InputError, ModelError, Subject, shipped_path
+from interp.authoring import InputError, ModelError, Subject, checked, shipped_path
 from interp.data import tensor_file
 from interp.data.tensor_file import require_same_weights
 
 _FORMAT = "interp tuned lens 1"
 
 
+@checked
 @dataclass(frozen=True, eq=False)
 class TunedLens:
     """A tuned lens: maps h -> h + W h + b of the residuals entering each block, to be read by the model's own head.
@@ -30,6 +31,8 @@ class TunedLens:
         fingerprint: of that model, see `Subject.fingerprint`; None if the lens came without one.
         training: how it was trained, as far as known.
     """
+
+    made_by: ClassVar[str] = "tuned_lens"
 
     weight: Tensor
     bias: Tensor
@@ -88,6 +91,7 @@ def translate(residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return (wide + wide @ weight.T + bias).to(residual.dtype)
 
 
+@checked
 def load_tuned_lens(path: str | Path) -> TunedLens:
     """Read a tuned lens: a shipped one by its model's name, a file of `TunedLens.save`, or AlignmentResearch's folder.
 

@@ -21,6 +21,7 @@ from interp.authoring import (
     Texts,
     Tokens,
     UnknownName,
+    checked,
     code_digest,
     content_order,
     context_windows,
@@ -42,6 +43,7 @@ _RECIPES: dict[str, tuple[int, int, float, float]] = {
 _EVALUATIONS = 5  # of the held-out divergence per training; each reads 2,048 tokens and costs about two small steps
 
 
+@checked
 def tuned_lens(
     subject: Source,
     corpus: Texts,

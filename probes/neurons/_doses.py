@@ -57,6 +57,14 @@ class NeuronMoments:
     sd: Tensor
 
 
+def check_doses(alphas: Sequence[float], mode: Mode, alpha_unit: AlphaUnit) -> None:
+    """Raise InputError if there are no alphas, or for a scale in standard deviations."""
+    if mode == "scale" and alpha_unit == "sd":
+        raise InputError("mode='scale' multiplies, so alpha has no unit; leave alpha_unit='raw'.")
+    if not len(alphas):
+        raise InputError(f"alphas are {list(alphas)}; give at least one.")
+
+
 def doses_of(
     by_layer: Mapping[int, Tensor],
     alphas: Sequence[float],
@@ -65,7 +73,7 @@ def doses_of(
     alpha_unit: AlphaUnit = "raw",
     sd: Mapping[int, Tensor] | None = None,
 ) -> list[Dose]:
-    """Make one dose per alpha.
+    """Make one dose per alpha, for settings that `check_doses` accepts.
 
     Args:
         by_layer: neurons, int64 [n] per block.
@@ -73,19 +81,7 @@ def doses_of(
         mode: see `Mode`.
         alpha_unit: see `AlphaUnit`.
         sd: standard deviations, [n] per block, for alphas in them.
-
-    Raises:
-        UnknownName: there is no such mode or unit.
-        InputError: no alphas, one that is not finite, or a scale in standard deviations.
     """
-    if mode not in get_args(Mode):
-        raise UnknownName("mode", mode, get_args(Mode))
-    if alpha_unit not in get_args(AlphaUnit):
-        raise UnknownName("alpha_unit", alpha_unit, get_args(AlphaUnit))
-    if mode == "scale" and alpha_unit == "sd":
-        raise InputError("mode='scale' multiplies, so alpha has no unit; leave alpha_unit='raw'.")
-    if not len(alphas) or not torch.tensor(list(alphas), dtype=torch.float64).isfinite().all():
-        raise InputError(f"alphas are {list(alphas)}; give at least one, and finite numbers.")
     doses = []
     for alpha in alphas:
         unit = {layer: torch.ones(len(of)) if sd is None else sd[layer].cpu() for layer, of in by_layer.items()}

@@ -13,7 +13,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.authoring import Column, InputError, Run, Schema, Source, columns, load, probe, whole_numbers, with_concept
+from interp.authoring import (
+    Column,
+    InputError,
+    Run,
+    Schema,
+    Source,
+    checked,
+    columns,
+    load,
+    probe,
+    whole_numbers,
+    with_concept,
+)
 from probes import papers
 from probes.neurons._concept_words import ConceptWords, concept_words
 from probes.neurons._token_basis import Basis, TokenBasis, token_basis
@@ -106,6 +118,7 @@ def concept_scores(
     return run.frame([{name: table[name].to_numpy() for name in table}])
 
 
+@checked
 def concept_neurons(
     subject: Source,
     words: Sequence[str],
@@ -166,7 +179,7 @@ def concept_neurons(
         warnings.warn(
             f"fewer than {n} neurons of {model.name!r} have {MIN_HITS} of the tokens of {list(split.seeds)} among "
             f"their top {TOP}: min_hits was lowered to {hits}. More words would choose better.",
-            stacklevel=2,
+            stacklevel=3,
         )
     by_layer = {int(layer): tuple(of["neuron"]) for layer, of in chosen.groupby("layer")}
     return NeuronSet.of(model, by_layer, split, concept=concept or split.seeds[0], frame=frame)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.authoring import InputError, Subject, Texts, whole_numbers
+from interp.authoring import InputError, Subject, Texts, checked, whole_numbers
 from probes.neurons._concept_words import ConceptWords, concept_words
-from probes.neurons._doses import AlphaUnit, Mode, Positions, doses_of, moments, steered
+from probes.neurons._doses import AlphaUnit, Mode, Positions, check_doses, doses_of, moments, steered
 
 
+@checked
 @dataclass(frozen=True, eq=False, repr=False)
 class NeuronSet:
     """Neurons of a model under one name, made by `concept_neurons`, or by `NeuronSet.of` from neurons you chose.
@@ -27,6 +28,8 @@ class NeuronSet:
         by_layer: neurons of each block, int64 [n] each.
         frame: the candidates, with provenance; None if you chose the neurons.
     """
+
+    made_by: ClassVar[str] = "concept_neurons"
 
     concept: str
     words: ConceptWords
@@ -117,6 +120,7 @@ class NeuronSet:
         True
         """
         alphas = [float(one) for one in np.atleast_1d(alpha)]
+        check_doses(alphas, mode, alpha_unit)
         sd = None
         if alpha_unit == "sd":
             known = moments(subject, subject.tokens(reference, truncate=True), list(self.by_layer))

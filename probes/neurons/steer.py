@@ -26,7 +26,6 @@ from interp.authoring import (
     Subject,
     Texts,
     TooLong,
-    UnknownName,
     columns,
     probe,
     require_two_tokens,
@@ -37,7 +36,7 @@ from probes.neurons import plots
 from probes.neurons._continuations import texts_under
 from probes.neurons._controls import Control, conditions, need_moments
 from probes.neurons._dose_response import summarise_steering
-from probes.neurons._doses import AlphaUnit, Mode, Positions, moments
+from probes.neurons._doses import AlphaUnit, Mode, Positions, check_doses, moments
 from probes.neurons._effect import Effect, EffectRows, effect_of
 from probes.neurons.concept_neurons import concept_neurons
 from probes.neurons.neuron_set import NeuronSet
@@ -139,8 +138,9 @@ def steer(
     >>> frame[["control", "alpha"]].values.tolist()
     [['none', 0.0], ['none', 4.0], ['random', 0.0], ['random', 4.0]]
     """
-    if not isinstance(neurons, NeuronSet):
-        raise InputError(f"{neurons!r} is not a NeuronSet; make one with concept_neurons or NeuronSet.of.")
+    check_doses(alphas, mode, alpha_unit)
+    if temperature < 0:
+        raise InputError(f"temperature={temperature}: give 0 or more.")
     parameters = {
         "neurons": {layer: of.tolist() for layer, of in neurons.by_layer.items()},
         "held_out": neurons.words.held_out,
@@ -156,7 +156,7 @@ def steer(
     }
     run = Run(STEER, subject, texts, parameters=parameters, truncate=truncate, seed=seed)
     (generate,) = whole_numbers(generate, "generate")
-    _check(run, neurons, positions, through, generate)
+    _check(run, neurons, positions, generate)
     known = moments(run.subject, run.tokens, list(neurons.by_layer)) if need_moments(controls, alpha_unit) else {}
     doses, by_control = conditions(
         run.subject, neurons.by_layer, alphas, controls, known, mode=mode, alpha_unit=alpha_unit, seed=seed
@@ -201,9 +201,7 @@ def steer(
     )
 
 
-def _check(run: Run, neurons: NeuronSet, positions: str, through: str, generate: int) -> None:
-    if through not in ("output", "lens"):
-        raise UnknownName("through", through, ("output", "lens"))
+def _check(run: Run, neurons: NeuronSet, positions: str, generate: int) -> None:
     if generate < 0:
         raise InputError(f"generate={generate}: give 0 or more tokens.")
     if positions == "generated" and not generate:

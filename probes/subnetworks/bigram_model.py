@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from interp.authoring import InputError, ModelError, Source, Subject, load
+from interp.authoring import InputError, ModelError, Source, Subject, checked, load
 from interp.data.bigram_counts import BigramCounts, load_counts, tokens_sha256, vocabulary
 from interp.data.writing import written
 from probes.subnetworks._counting import counted_ids, counted_texts, texts_of
@@ -28,6 +28,7 @@ Corpus: TypeAlias = str | Path | Iterable[str] | Tensor
 """A corpus: "shipped", a file or folder of texts, an iterable of texts, or token ids [pos] or [prompt, pos]."""
 
 
+@checked
 @dataclass(frozen=True, eq=False, repr=False)
 class BigramModel:
     """Counts of adjacent tokens, and the distributions they give.
@@ -40,6 +41,8 @@ class BigramModel:
         corpus: name of the corpus.
         tokenizer_sha256: hash of the vocabulary that the counts are for; None if it is not known.
     """
+
+    made_by: ClassVar[str] = "bigram_model"
 
     pairs: sparse.csr_array
     unigram: NDArray[np.float64]
@@ -239,6 +242,7 @@ class BigramModel:
         return array.astype(np.int64)
 
 
+@checked
 def bigram_model(subject: Source, corpus: Corpus = "shipped") -> BigramModel:
     """Count a corpus with a model's tokenizer.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from interp.authoring import Source, Subject, load
+from interp.authoring import Source, Subject, checked, load
 
 
+@checked
 def random_model(subject: Source, *, seed: int = 0, keep_embeddings: bool = False) -> Subject:
     """Make an untrained model of the same architecture and size.
 

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.authoring import InputError, Subject
+from interp.authoring import InputError, Subject, checked
 from probes.subnetworks.subnetwork import Subnetwork
 
 
+@checked
 def released_subnetwork(subject: Subject, path: str | Path) -> Subnetwork:
     """Convert a released dictionary; fused queries, keys and values are split, head by head if they are stored so.
 

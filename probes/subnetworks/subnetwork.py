@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from interp.authoring import InputError, ModelError, Subject
+from interp.authoring import InputError, ModelError, Subject, checked
 from interp.data import tensor_file
 from interp.data.tensor_file import require_same_weights
 from interp.model.weights import COMPONENTS, Component, WeightMatrix, replaced
@@ -44,6 +44,7 @@ class Maskable:
     shape: tuple[int, int]
 
 
+@checked
 def maskable(subject: Subject) -> tuple[Maskable, ...]:
     """Return every weight matrix of attention and MLP, block by block; nothing else is ever masked.
 
@@ -57,6 +58,7 @@ def maskable(subject: Subject) -> tuple[Maskable, ...]:
     return tuple(Maskable(one.name, one.layer, one.component, one.shape) for one in subject.weight_matrices())
 
 
+@checked
 @dataclass(frozen=True, eq=False, repr=False)
 class Subnetwork:
     """One mask for every weight matrix of a model.
@@ -67,6 +69,8 @@ class Subnetwork:
         fingerprint: of that model, see `Subject.fingerprint`; None if the masks came without one.
         origin: how it was made, as JSON.
     """
+
+    made_by: ClassVar[str] = "find_subnetwork"
 
     masks: Mapping[str, Tensor]
     model: str

@@ -2,7 +2,7 @@
 
 import pytest
 
-from interp import options
+from interp import UnknownName, options
 
 
 def test_local_change_comes_back_after_an_error():
@@ -20,5 +20,5 @@ def test_local_change_comes_back_after_an_error():
 
 
 def test_unknown_setting_is_refused():
-    with pytest.raises(TypeError), options.local(memroy=5):
+    with pytest.raises(UnknownName, match="unknown option 'memroy'; did you mean 'memory'"), options.local(memroy=5):
         pass

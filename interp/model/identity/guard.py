@@ -15,6 +15,7 @@ from interp.model.identity.exclusive import lock_of
 from interp.model.identity.fingerprint import Fingerprint, fingerprint
 from interp.model.identity.settings import check_settings
 from interp.model.identity.unchanged import Unchanged
+from interp.model.positions import check_ids
 from interp.model.sites import edited_in
 from interp.model.verification import verify
 from interp.model.weights import replaced_in
@@ -37,12 +38,14 @@ class Guard:
         self.verified = False
 
     def check_pass(self, ids: Tensor) -> None:
-        """Check before every forward pass that the model is unchanged, and before the first, verify it.
+        """Check before every forward pass the ids and that the model is unchanged; before the first, verify it.
 
         Raises:
-            InputError: a setting of torch would change the numbers.
+            InputError: ids that the model cannot read, or a setting of torch that would change the numbers.
             ModelError, NumericalError: the model changed since it was loaded, or cannot be studied.
         """
+        facts = self._backend.facts
+        check_ids(ids, d_vocab=facts.d_vocab, n_ctx=facts.n_ctx)
         check_settings(self._backend.device.type)
         # A bridge holds copies of some weights: it would mix old and new ones if the live model was trained or edited.
         self._unchanged.check_pass()

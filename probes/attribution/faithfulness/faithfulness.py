@@ -33,7 +33,7 @@ from interp.authoring import (
 from interp.stats import holm, paired_bootstrap
 from probes import papers
 from probes.attribution import plots
-from probes.attribution._checks import check_counts, check_seed
+from probes.attribution._checks import check_counts
 from probes.attribution._replacements import unigram_source
 from probes.attribution._targets import TARGET_POS
 from probes.attribution.attribute import attribute
@@ -265,4 +265,3 @@ def _check(
             raise UnknownName(kind, str(name), known)
     if not len(fractions) or not all(0 < fraction <= 1 for fraction in fractions):
         raise InputError(f"fractions={list(fractions)}; give shares of the tokens above 0 and up to 1.")
-    check_seed(seed)

@@ -36,7 +36,7 @@ def explain(
             f"{short} of {len(cases)} targets follow at most keep={settings.keep} tokens that may be replaced: their "
             "stop test replaces nothing, so their probes stop at once and their scores are noise; lower keep, or give "
             "longer prompts.",
-            stacklevel=3,
+            stacklevel=4,
         )
     unlikely = int((ranks >= settings.tolerance).sum())
     if unlikely:
@@ -44,14 +44,14 @@ def explain(
             f"{unlikely} of {len(cases)} targets are not among the {settings.tolerance} likeliest tokens even after "
             f"the intact prompt: their probes may run for all {settings.max_steps} steps; raise tolerance, or lower "
             "max_steps.",
-            stacklevel=3,
+            stacklevel=4,
         )
     outcomes = settings.run(cases, reader_of(subject, targets), tokens_per_round=_tokens_per_round(subject))
     stuck = sum(not outcome.converged.any() for outcome in outcomes)
     if stuck and settings.implementation == "inseq":
         warnings.warn(
             f"no probe of {stuck} of {len(cases)} targets stopped; their scores are means over all probes.",
-            stacklevel=3,
+            stacklevel=4,
         )
     return cases, outcomes
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeAlias, TypedDict, get_args
 
 from interp.authoring import InputError, UnknownName
-from probes.attribution._checks import check_counts, check_seed
+from probes.attribution._checks import check_counts
 from probes.attribution._replacements import OwnSampler, SamplerName
 from probes.attribution._target_ids import Target
 from probes.attribution._targets import Continuation
@@ -57,7 +57,6 @@ class ReagentSettings(Recursion):
 
     def __post_init__(self) -> None:
         check_counts(keep=self.keep, tolerance=self.tolerance, max_steps=self.max_steps, n_probes=self.n_probes)
-        check_seed(self.seed)
         if not 0 < self.replace_ratio < 1:
             raise InputError(f"replace_ratio={self.replace_ratio}; give a share above 0 and below 1.")
         if self.implementation not in get_args(Implementation):

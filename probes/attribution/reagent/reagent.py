@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias, Unpack, overload
 
 import pandas as pd
 
-from interp.authoring import Run, Source, Subject, Texts, at_most, load, probe, shows_parameters_of
+from interp.authoring import Run, Source, Subject, Texts, at_most, checked, load, probe, shows_parameters_of
 from probes.attribution import plots
 from probes.attribution._replacements import OwnSampler, SamplerName, unigram_source
 from probes.attribution._target_ids import Target
@@ -50,6 +50,7 @@ def reagent(
 def reagent(
     subject: Source, texts: Texts, *, return_probes: Literal[False] = False, **arguments: Unpack[ReagentArguments]
 ) -> pd.DataFrame: ...
+@checked
 def reagent(
     subject: Source,
     texts: Texts,

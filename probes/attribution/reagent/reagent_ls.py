@@ -16,7 +16,7 @@ import pandas as pd
 from interp.authoring import VOCABULARY, InputError, Run, Schema, Source, Subject, Texts, at_most, load, probe
 from probes import papers
 from probes.attribution import plots
-from probes.attribution._checks import check_counts, check_seed
+from probes.attribution._checks import check_counts
 from probes.attribution._draws import generator_for
 from probes.attribution._replacements import OwnSampler, Replacements, SamplerName, unigram_source
 from probes.attribution._target_ids import Target
@@ -97,7 +97,8 @@ def reagent_ls(
     >>> frame.score.iloc[0], bool((frame.score_se.iloc[1:] > 0).all())
     (np.float64(0.0), True)
     """
-    check_seed(seed)
+    if n_masks is not None:
+        check_counts(n_masks=n_masks)
     parameters = {
         "target": target, "continuation": continuation, "target_pos": target_pos, "n_masks": n_masks,
         "sampler": sampler_name(sampler), "protect_bos": protect_bos,
@@ -123,7 +124,6 @@ def reagent_ls_scores(
     protect_bos: bool = True,
 ) -> Scores:
     """Score by `reagent_ls`, as a method of `attribute`."""
-    check_seed(seed)
     cases, _ = cases_of(subject, targets, sampler, protect_bos=protect_bos)
     pairs = [_n_pairs(n_masks, int(case.free.sum())) for case in cases]
     read = reader_of(subject, targets)

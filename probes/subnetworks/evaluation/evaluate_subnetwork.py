@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.authoring import Source, Stream, Texts, collect, held_out_prompts
+from interp.authoring import Source, Stream, Texts, checked, collect, held_out_prompts
 from probes.subnetworks.bigram_model import BigramModel
 from probes.subnetworks.evaluation._conditions import RandomModels, Subnetworks, by_sparsity
 from probes.subnetworks.evaluation._evidence import evidence
@@ -29,6 +29,7 @@ from probes.subnetworks.subnetwork import Subnetwork
 _N_DROPPED = 1  # directions, as `subnetwork_covariance` drops by default
 
 
+@checked
 @dataclass(frozen=True)
 class Evaluation:
     """The frames of an evaluation, each as its own probe returns it, with `.interp.summary()` and `.interp.plot()`.
@@ -63,6 +64,7 @@ class Evaluation:
         return float(near.loc[near["kept"].idxmin(), "sparsity"])
 
 
+@checked
 def evaluate_subnetwork(
     subject: Source,
     subnetwork: Subnetworks,

@@ -14,7 +14,13 @@ from probes.subnetworks.bigram_model import bigram_model
 from probes.subnetworks.search._frames import COMPONENTS, LOG, summarise_components, summarise_log
 from probes.subnetworks.search._parameters import MaskUnit
 from probes.subnetworks.search._targets import Distributions
-from probes.subnetworks.search.find_subnetwork import FoundSubnetworks, MaskRecipe, TargetName, find_subnetwork
+from probes.subnetworks.search.find_subnetwork import (
+    FoundSubnetworks,
+    MaskRecipe,
+    TargetName,
+    find_subnetwork,
+    settings_of,
+)
 
 
 class SearchSettings(TypedDict, total=False):
@@ -112,4 +118,5 @@ def _found(
     **settings: Unpack[SearchSettings],
 ) -> FoundSubnetworks:
     loaded = load(subject)
+    settings_of(loaded, sparsity, **settings)  # before the corpus is counted
     return find_subnetwork(loaded, bigram_model(loaded, corpus), sparsity=sparsity, **settings)

@@ -25,6 +25,7 @@ from interp.authoring import (
     Subject,
     Texts,
     UnknownName,
+    checked,
     context_windows,
     kept_as,
     load,
@@ -50,6 +51,7 @@ RECIPES: Mapping[MaskRecipe, MaskSchedule] = {
 }
 
 
+@checked
 @dataclass(frozen=True, eq=False, repr=False)
 class FoundSubnetworks(Mapping[float, Subnetwork]):
     """Subnetworks by sparsity: `found[10]`.
@@ -78,6 +80,7 @@ class FoundSubnetworks(Mapping[float, Subnetwork]):
         return f"FoundSubnetworks({{{', '.join(f'{key:g}: {value!r}' for key, value in self.subnetworks.items())}}})"
 
 
+@checked
 def find_subnetwork(
     subject: Source,
     bigrams: BigramModel,
@@ -144,10 +147,7 @@ def find_subnetwork(
     """
     loaded = load(subject)
     bigrams.check(loaded)
-    chosen = _sparsities(sparsity)
-    schedule = _schedule(loaded, recipe, steps, batch, length, lr)
-    if unit not in get_args(MaskUnit):
-        raise UnknownName("unit", str(unit), get_args(MaskUnit))
+    chosen, schedule = settings_of(loaded, sparsity, recipe=recipe, steps=steps, batch=batch, length=length, lr=lr)
     wanted, name = _target(loaded, bigrams, target)
     parameters = {"target": name, "unit": unit, "schedule": asdict(schedule), "bigrams": bigrams.digest}
     tokens = None if texts is None else context_windows(loaded, texts)
@@ -181,18 +181,25 @@ def find_subnetwork(
     return FoundSubnetworks(found, log, parts.frame(component_columns(found, name)))
 
 
-def _sparsities(given: float | Sequence[float]) -> list[float]:
-    several = [float(one) for one in np.atleast_1d(np.asarray(given, dtype=float))]
-    if not several or not all(0 <= one < float("inf") for one in several) or len(set(several)) < len(several):
-        raise InputError(f"sparsity={given!r}: give one number of 0 or more, or several different ones.")
-    return several
+def settings_of(
+    subject: Subject,
+    sparsity: float | Sequence[float],
+    *,
+    recipe: MaskRecipe = "fast",
+    steps: int | None = None,
+    batch: int | None = None,
+    length: int | None = None,
+    lr: float | None = None,
+    **others: Any,
+) -> tuple[list[float], MaskSchedule]:
+    """Return the sparsities and the schedule that the arguments of `find_subnetwork` ask for.
 
-
-def _schedule(
-    subject: Subject, recipe: MaskRecipe, steps: int | None, batch: int | None, length: int | None, lr: float | None
-) -> MaskSchedule:
-    if recipe not in RECIPES:
-        raise UnknownName("recipe", str(recipe), RECIPES)
+    Raises:
+        InputError: a number is out of range, or a sparsity is given twice.
+    """
+    several = [float(one) for one in np.atleast_1d(np.asarray(sparsity, dtype=float))]
+    if not several or min(several) < 0 or len(set(several)) < len(several):
+        raise InputError(f"sparsity={sparsity!r}: give one number of 0 or more, or several different ones.")
     schedule = RECIPES[recipe]
     given = {"steps": steps, "batch": batch, "length": length, "lr": lr}
     for name, value in given.items():
@@ -202,7 +209,7 @@ def _schedule(
         raise InputError(f"length={length}: give at most the context, {subject.n_ctx}.")
     if steps is not None:
         schedule = schedule.within(steps)
-    return replace(
+    return several, replace(
         schedule,
         batch=batch or schedule.batch,
         length=length or min(schedule.length, subject.n_ctx),

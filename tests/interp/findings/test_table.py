@@ -201,7 +201,7 @@ def test_a_verdict_in_one_line():
         ({"above": float("nan")}, "finite number"),
         ({"above": "control"}, r"no control="),
         ({"between": (2.0, 1.0)}, "smaller"),
-        ({"between": 3.0}, "must be two finite numbers"),
+        ({"between": 3.0}, "between=3.0: give a list of 2 finite numbers or None"),
         ({"above": 0.0, "bounds": (0, 1)}, r"a value of 2 lies outside bounds=\(0, 1\)"),
         ({"above": 0.0, "bounds": (1, 0)}, "must be two finite numbers"),
         ({"above": 0.0, "level": 95}, "level=95, n_resamples=9999: give a level between 0 and 1"),

@@ -72,5 +72,5 @@ def test_generation_that_cannot_be_is_refused(small_subject: Callable[[str, str]
     subject = small_subject("gpt2", "bridge")
     with pytest.raises(InputError, match="no texts were given"):
         subject.generate([], 3)
-    with pytest.raises(InputError, match="temperature is -1"):
+    with pytest.raises(InputError, match="temperature=-1"):
         subject.generate(["w3"], 3, temperature=-1)

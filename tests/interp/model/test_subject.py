@@ -381,7 +381,7 @@ def test_a_character_of_several_tokens_comes_out_whole():
 
 
 def test_a_negative_temperature_is_refused(small_subject):
-    with pytest.raises(InputError, match="temperature is -1"):
+    with pytest.raises(InputError, match="temperature=-1"):
         small_subject("gpt2", "bridge").generate("w3", 1, temperature=-1)
 
 

@@ -139,7 +139,7 @@ def test_a_prompt_alone_is_as_in_company(subject):
         np.testing.assert_allclose(rows["score"], alone["score"], **CLOSE)
 
 
-@pytest.mark.parametrize("memory", [0, 1 << 16])
+@pytest.mark.parametrize("memory", [1, 1 << 16])
 def test_batches_and_chunks_change_nothing(subject, memory):
     arguments = {"target": [list(range(VOCAB))] * 4, "centre": "log_prob", "layer": [1, 3]}
     whole = normxlogit(subject, texts_of(RAGGED), **arguments)
@@ -238,7 +238,11 @@ def test_scores_do_not_add_up_to_anything(subject):
         ({"centre": "mean"}, UnknownName, "unknown centre 'mean'"),
         ({"layer": 4}, InputError, "layer 4 is not in 'GPT2LMHeadModel': layers run from 0 to 3"),
         ({"layer": -1}, InputError, "layer -1 is not"),
-        ({"layer": "last"}, InputError, "layer='last'; give a number, several, 'all', or None for the last"),
+        (
+            {"layer": "last"},
+            InputError,
+            "unknown layer 'last'; known: 'all'. Or give a whole number, a list",
+        ),
         ({"target": "w1 w2"}, InputError, "is 2 tokens"),
         ({"target_pos": 3}, InputError, "position 3 is outside a prompt of 2 tokens"),
     ],

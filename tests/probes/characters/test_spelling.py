@@ -130,7 +130,7 @@ def test_summary_is_over_words(frame):
         (["cat", "cat"], {}, "each once"),
         (["Cat"], {}, "'Cat' is not a lower-case ASCII word"),
         (["a"], {}, "two letters or more"),
-        (["cat"], {"tasks": "spelling"}, "give a list of 'spelling' and 'membership'"),
+        (["cat"], {"tasks": "spelling"}, "tasks='spelling': give a list of texts, such as"),
         (["cat"], {"tasks": ["count"]}, "give a list of"),
         (["cat"], {"n_wrong": 0}, "n_wrong=0, shots=4: give 1 to 10"),
         (["cat"], {"shots": 99}, "0 to 8 examples"),

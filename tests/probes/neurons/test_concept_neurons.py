@@ -152,7 +152,7 @@ def test_bad_input(planted):
     for arguments, message in (
         ({"words": WORDS, "n": 0}, "n=0: ask for at least 1 neuron"),
         ({"words": [], "n": 1}, r"words=\[\] is not a list of words"),
-        ({"words": "w10", "n": 1}, "words='w10' is not a list of words"),
+        ({"words": "w10", "n": 1}, "words='w10': give a list of texts, such as"),
         ({"words": ["w10", "nonsense"], "n": 1}, r"only \['w10'\] are single tokens"),
         ({"words": WORDS, "n": 1, "held_out": 2}, "held_out=2: give the share"),
         ({"words": WORDS, "n": 1, "min_hits": 3}, "min_hits is 3; give 1 to 2"),

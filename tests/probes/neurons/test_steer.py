@@ -520,7 +520,7 @@ def test_bad_input(subject, neurons):
     for name, value in (("mode", "replace"), ("alpha_unit", "z"), ("through", "head"), ("controls", ["placebo"])):
         with pytest.raises(UnknownName, match="unknown"):
             steer(subject, TEXTS, neurons, alphas=[1], **{name: value})
-    with pytest.raises(InputError, match=r"\['w10'\] is not a NeuronSet; make one with concept_neurons"):
+    with pytest.raises(InputError, match=r"\['w10'\]: give a NeuronSet .made by concept_neurons"):
         steer(subject, TEXTS, ["w10"], alphas=[1])
     with pytest.raises(InputError, match="circular"):
         steer(subject, TEXTS, circular, alphas=[1])

@@ -406,7 +406,7 @@ def test_samplers_without_what_they_need_say_so(small_subject):
         ({"replace_ratio": 0.0}, "replace_ratio=0.0"),
         ({"keep": 0}, "keep=0; give at least 1"),
         ({"n_probes": 0}, "n_probes=0"),
-        ({"max_steps": 1.5}, "max_steps are whole numbers"),
+        ({"max_steps": 1.5}, "max_steps=1.5: give a whole number"),
         ({"seed": -1}, "seed=-1"),
         ({"implementation": "mine"}, "unknown implementation 'mine'"),
         ({"target": "w3 w4"}, "is 2 tokens"),

@@ -452,9 +452,7 @@ def test_bad_input(small, planted):
     subject, found, ids, bigrams = small
     with pytest.raises(InputError, match="prompt 0 has a single token; give it two or more"):
         subnetwork_surprisal(subject, found, ids[:, :1], bigrams=bigrams)
-    with pytest.raises(
-        InputError, match="'all of it' is not a subnetwork; give a Subnetwork, a result of find_subnetwork, or a dict"
-    ):
+    with pytest.raises(InputError, match=r"'all of it': give a Subnetwork \(made by find_subnetwork\) or a dictionary"):
         subnetwork_surprisal(subject, "all of it", ids, bigrams=bigrams)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no subnetworks were given"):
         subnetwork_surprisal(subject, {}, ids, bigrams=bigrams)
@@ -472,7 +470,7 @@ def test_bad_input(small, planted):
         subnetwork_rotation(subject, found, ids)
     with pytest.raises(InputError, match="n_dropped=32 of 32 dimensions"):
         subnetwork_covariance(subject, found, ids, n_dropped=32)
-    with pytest.raises(InputError, match=r"other=\{.* is not a Subnetwork; pick one from a result"):
+    with pytest.raises(InputError, match=r"other=\{.*: give a Subnetwork \(made by find_subnetwork\)"):
         subnetwork_overlap(subject, found, found)  # type: ignore[arg-type]
     with pytest.raises(UnknownName, match="unknown unit 'layer'"):
         kept_weights(subject, found, by="layer")  # type: ignore[arg-type]
