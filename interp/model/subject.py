@@ -204,8 +204,8 @@ class Subject:
         >>> load("reference").next_token_logits(ids, ends, lambda logits: tuple(logits.shape))
         (2, 8192)
         """
-        check_ends(ends, ids)
         with self._guard.passing(ids):
+            check_ends(ends, ids)
             return self.backend.next_token_logits(ids, ends, program)
 
     def reader(self, *, final_norm: bool = True, **wanted: Any) -> Callable[[Tape, Sequence[Tensor], Tensor], Readout]:
@@ -231,7 +231,7 @@ class Subject:
         out: list[Tensor] = [torch.empty(0)] * len(tokens)
         for batch in tokens.batches(self.batch_tokens()):
             with self.exclusive:
-                self._check(batch.ids)
+                self._guard.check_pass(batch.ids)
                 logits = self.backend.logits(batch.ids).cpu()
             for index, row, length in zip(batch.prompts.tolist(), logits, batch.lengths.tolist(), strict=True):
                 out[index] = row[:length]
@@ -264,7 +264,7 @@ class Subject:
         """Continue token ids, int64 [pos] each, like `generate`; the end-of-text token is left out."""
         check_settings(prompts, max_new_tokens, temperature, d_vocab=self.d_vocab, n_ctx=self.n_ctx)
         with self.exclusive:
-            self._check(prompts[0][None])
+            self._guard.check_pass(prompts[0][None])
             return continue_prompts(
                 self.backend.step, prompts, max_new_tokens, n_ctx=self.n_ctx, temperature=temperature, seed=seed,
                 end=getattr(self.tokenizer, "eos_token_id", None), entering=partial(setattr, self, "generating"),
@@ -284,7 +284,7 @@ class Subject:
         """
         with self.exclusive, ExitStack() as active:
             if not self._guard.verified:  # verify before the edit: an edited model would fail the replay check
-                self._check(torch.arange(min(8, self.n_ctx)).remainder(self.d_vocab).expand(2, -1))
+                self._guard.check_pass(torch.arange(min(8, self.n_ctx)).remainder(self.d_vocab).expand(2, -1))
             self.edits.append(dict(note))
             active.callback(self.edits.pop)
             for site, edit in edits:
@@ -296,6 +296,3 @@ class Subject:
         working = 8 + 4 * self.d_mlp / self.d_model + 2 * self.n_heads * min(self.n_ctx, 2048) / self.d_model
         width = (self.n_layers * states_per_layer + 2 + working) * self.d_model
         return max(1, int(options.memory // 2 / (width * torch.finfo(self.dtype).bits // 8)))
-
-    def _check(self, ids: Tensor) -> None:
-        self._guard.check_pass(ids)
