@@ -115,13 +115,14 @@ class Subject:
     def value_vectors(self, layer: int) -> Tensor:
         """Return the output vector of each neuron of block `layer`, [d_mlp, d_model].
 
-        If the model normalises the MLP output (Gemma 2/3, OLMo-2), these are the vectors before that norm.
+        If the model normalises the MLP output (Gemma 2/3, OLMo-2), these are the vectors before that norm; if it
+        multiplies it by a number (Granite), they are multiplied too.
 
         Raises:
             InputError: there is no such block.
             ModelError: the block has no single MLP.
         """
-        return self.backend.value_vectors(self.check_layer(layer, self.n_layers - 1))
+        return self._branches.added(self.backend.value_vectors(self.check_layer(layer, self.n_layers - 1)), layer)
 
     def weight_matrices(self) -> list[WeightMatrix]:
         """Return every weight matrix of attention and MLP, block by block; see `interp.model.weights`.

@@ -65,8 +65,13 @@ class Branches:
             # A program may run inside a trace, where no other pass can start.
             self._faults = self._tried(tape) if tape is not None and tape.calls else self._run(mids=False)
         if self._faults[layer]:
-            raise ModelError(self._faults[layer])
+            raise ModelError(self._faults[layer] + ("." if self._running.get() is not None else self._instead(layer)))
         return site
+
+    def added(self, vectors: Tensor, layer: int) -> Tensor:
+        """Return what a block adds to the residual stream for vectors that its MLP's last matrix writes."""
+        site = self._site("mlp_out", layer)
+        return vectors if site is None or site.scale == 1.0 else vectors * site.scale
 
     def _require_mids(self) -> None:
         if self._backend.remote:  # where no site can be read
@@ -91,7 +96,7 @@ class Branches:
             difference = _off(left, entered, *parts.values())
             found.append(
                 f"{self._block(layer)} is not its input + attn_out + mlp_out: it is off by {difference:.2g} where it "
-                f"adds {_largest(left - entered):.2g}, so neither can be read or changed there."
+                f"adds {_largest(left - entered):.2g}, so neither can be read or changed there"
                 if difference
                 else ""
             )
@@ -129,9 +134,33 @@ class Branches:
         except ModelError:
             return None
 
+    def _instead(self, layer: int) -> str:
+        """Return the end of a refusal: the other backend, if the block adds up there."""
+        own = self._backend
+        if own.original is own.running:  # the owner's bridge or nnsight model, which nothing else can run
+            return "."
+        try:
+            other = _other(own)
+            shown = [other.site(name, layer) for name in BRANCHES]  # both, or an error
+            holds = bool(shown) and not Branches(other)._run(mids=False)[layer]
+        except Exception:  # a library can raise anything on an architecture it does not know
+            return "."
+        return f"; use backend={other.kind!r}." if holds else "."
+
     def _block(self, layer: int) -> str:
         facts = self._backend.facts
         return f"block {layer} of {facts.name!r} ({facts.architecture}, {self._backend.kind} backend)"
+
+
+def _other(backend: Backend) -> Backend:
+    """Return the model of a backend in the other one."""
+    if backend.kind == "bridge":
+        from interp.model.backends.nnsight import NNsightBackend
+
+        return NNsightBackend.around(backend.original, backend.facts.name, None)
+    from interp.model.backends.bridge import BridgeBackend
+
+    return BridgeBackend.around(backend.original, backend.facts.name, None)
 
 
 def _off(whole: Tensor, *parts: Tensor) -> float:

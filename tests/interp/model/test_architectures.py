@@ -30,6 +30,9 @@ N_LAYERS, N_HEADS = 3, 4  # of every row
 # ten products of 32 to 48 terms per block, and a skipped block's successors magnify what came before.
 CLOSE = 5e-6
 
+# A norm stands between the neurons and what is added.
+NORMED_MLPS = {"gemma2", "gemma3_text", "vaultgemma", "olmo2", "olmo3", "flex_olmo", "glm4", "exaone4", "hyperclovax"}
+
 ROWS = [pytest.param(row, id=row.name, marks=[pytest.mark.slow] if row.slow else []) for row in architectures.TABLE]
 
 
@@ -88,6 +91,8 @@ def test_every_architecture_is_right_or_refused_by_name(row: Any, any_backend: s
     _assert_replays(subject, ids, lens, deleted)
     _assert_probes(subject, ids, lens, deleted)
     _assert_branches(subject, ids, row.branches)
+    if row.name not in NORMED_MLPS and not row.branches:
+        _assert_value_vectors(subject, ids)
 
 
 def _assert_replays(subject: interp.Subject, ids: Tensor, lens: list[Tensor], deleted: list[Tensor]) -> None:
@@ -177,6 +182,22 @@ def _assert_sum(subject: interp.Subject, ids: Tensor, layer: int, attention: Sit
     mids = _mids(subject, ids)
     if mids:
         assert_close(mids[layer], entered + attended)
+
+
+def _assert_value_vectors(subject: interp.Subject, ids: Tensor) -> None:
+    """What an MLP adds is its neurons times their value vectors, and a bias that is the same everywhere."""
+    for layer in range(N_LAYERS):
+        try:
+            vectors, neurons = subject.value_vectors(layer), subject.site("neurons", layer)
+        except ModelError as error:
+            if not re.search("no single MLP|shows no neurons", str(error)):
+                raise
+            continue
+        with recording([neurons, subject.site("mlp_out", layer)]) as seen:
+            subject.run(ids, lambda tape: tape.last)
+        activations, written = (value.reshape(*ids.shape, -1) for value in seen if value is not None)
+        bias = written - activations @ vectors
+        assert_close(written - bias[:1, :1], activations @ vectors)
 
 
 def _mids(subject: interp.Subject, ids: Tensor) -> list[Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 import torch
@@ -90,8 +91,14 @@ def test_both_backends_show_the_same_neurons(
     torch.testing.assert_close(seen[0], seen[1], rtol=0.0, atol=1e-4)  # the backends' attention kernels differ
 
 
-def test_neurons_write_their_value_vectors(small_subject: Callable[[str, str], interp.Subject], ids: Tensor) -> None:
-    subject = small_subject("llama", "bridge")
+def test_neurons_write_their_value_vectors(
+    small_model: Callable[..., nn.Module], small_subject: Callable[[str, str], interp.Subject], ids: Tensor
+) -> None:
+    for subject in (small_subject("llama", "bridge"), interp.load(small_model("granite", residual_multiplier=0.22))):
+        assert_neurons_write_their_value_vectors(subject, ids)
+
+
+def assert_neurons_write_their_value_vectors(subject: interp.Subject, ids: Tensor) -> None:
     with recording([subject.site("neurons", 1), subject.site("mlp_out", 1)]) as seen:
         subject.run(ids, lambda tape: tape.residual(0))
     neurons, written = seen
@@ -134,6 +141,22 @@ def test_edits_of_a_scaled_branch_leave_the_bits_of_what_they_do_not_change(
     edited, clean = subject.run(ids, program)
     torch.testing.assert_close(edited[:, :-1], clean[:, :-1], rtol=0.0, atol=0.0)
     torch.testing.assert_close(edited[:, -1], clean[:, -1] + 1.0, **EXACT)
+
+
+def test_the_refusal_of_a_branch_advises_the_backend_that_shows_it(
+    small_model: Callable[..., nn.Module], any_backend: str
+) -> None:
+    subject = interp.load(small_model("granite", residual_multiplier=0.22), backend=any_backend)
+    shown = subject.backend.site
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subject.backend, "site", lambda name, layer: replace(shown(name, layer), scale=1.0))
+        with pytest.raises(
+            ModelError, match=r"block 2 of .*GraniteForCausalLM.* is not its input \+ attn_out"
+        ) as caught:
+            subject.site("mlp_out", 2)
+    other = {"bridge": "nnsight", "nnsight": "bridge"}[any_backend]
+    assert f"{any_backend} backend" in str(caught.value)
+    assert str(caught.value).endswith(f"; use backend={other!r}.")
 
 
 @pytest.mark.parametrize("shape", ["falcon", "llama"])
