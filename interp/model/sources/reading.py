@@ -139,7 +139,12 @@ def read_weights(place: Place, config: Any, dtype: torch.dtype) -> Any:
         raise ModelError(
             f"{place.name!r} lacks {len(missing)} of its weights, {missing[0]!r} among them; save it again."
         )
-    if unexpected := sorted(report["unexpected_keys"]):
+    # Buffers such as causal masks, which follow from the config, were once saved too.
+    buffers = {name for name, _ in model.named_buffers()}
+    unexpected = sorted(
+        key for key in report["unexpected_keys"] if key not in buffers and not key.endswith(".masked_bias")
+    )
+    if unexpected:
         raise ModelError(
             f"{place.name!r} has {len(unexpected)} weights that its config has no place for, {unexpected[0]!r} among "
             "them; correct the config (a number of layers?) or save the model again."
