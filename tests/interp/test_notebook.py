@@ -102,7 +102,7 @@ def test_attributions_are_shown_as_tokens_alone(run):
 
 
 def test_a_cell_holds_a_text_a_line(run):
-    done = run("%%interp logit_lens --positions -1\nOnce upon a\u2028time\n\nThere was a king")
+    done = run("%%interp logit_lens --positions -1 --targets argmax\nOnce upon a\u2028time\n\nThere was a king")
     assert done.value["prompt_id"].unique().tolist() == [0, 1]
 
 

@@ -18,3 +18,10 @@ def test_a_constant_has_no_rank_correlation():
     rows = pd.DataFrame({"prompt_id": [0] * 3 + [1] * 3, "x": [1, 2, 3] * 2, "y": [5, 6, 9, 1, 1, 1]})
     found = rank_correlation(rows, "x", "y")
     assert found[0] == pytest.approx(1.0) and np.isnan(found[1])
+
+
+def test_rows_that_are_there_twice_change_nothing():
+    rows = pd.DataFrame({"prompt_id": [0] * 4 + [1] * 4, "pos": [0, 1, 2, 3] * 2, "x": [1, 2, 4, 3] * 2, "y": range(8)})
+    twice = pd.concat([rows, rows])
+    pd.testing.assert_series_equal(mean_of(twice, "x"), mean_of(rows, "x"))
+    pd.testing.assert_series_equal(rank_correlation(twice, "x", "y"), rank_correlation(rows, "x", "y"))
