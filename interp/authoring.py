@@ -6,7 +6,7 @@ Methods that replay, mask or unembed take more from `interp.model.tape`, `schedu
 
 from interp.checks import checked, shows_parameters_of
 from interp.data.shipped import dataset, dataset_or_text, shipped_path, text_dataset_names
-from interp.errors import InputError, InterpError, ModelError, NumericalError, TooLong, UnknownName
+from interp.errors import InputError, InterpError, ModelError, NumericalError, TooLong, UnknownName, warn
 from interp.frames.build import rows_of_block
 from interp.frames.schema import VOCABULARY, Column, Schema, columns
 from interp.model.generation import continuation
@@ -101,6 +101,7 @@ __all__ = [
     "text_dataset_names",
     "text_ids",
     "tokens_after",
+    "warn",
     "whole_frame",
     "whole_numbers",
     "with_concept",

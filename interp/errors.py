@@ -11,6 +11,8 @@ InterpError                     the base of all below
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -46,6 +48,14 @@ class ModelError(InterpError):
 
 class NumericalError(InterpError, ArithmeticError):
     """NaN or infinity where a number was needed."""
+
+
+def warn(message: str) -> None:
+    """Warn the user, at the line outside these packages that led here, however many calls there are in between."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("interp", "probes"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def _listed(names: list[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pandas as pd
 
 from interp.checks import checked
 from interp.data.writing import written
-from interp.errors import InputError
+from interp.errors import InputError, warn
 from interp.frames.schema import Schema
 from interp.runs import registry
 
@@ -145,9 +144,8 @@ def _each_row_once(frame: pd.DataFrame, schema: Schema, runs: Mapping[str, Mappi
         raise InputError(f"the runs {torn} are in this frame more than once, with different values; keep one of each.")
     if again.any():
         several = frame.loc[again, "run_id"].unique().tolist()
-        warnings.warn(
+        warn(
             f"the runs {several} are in this frame more than once (a cell run twice?): {int(again.sum()):,} repeated "
             "rows are left out.",
-            stacklevel=4,
         )
     return once

@@ -6,7 +6,6 @@ import hashlib
 import json
 import time
 import uuid
-import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from interp.checks import checked
-from interp.errors import InputError
+from interp.errors import InputError, warn
 from interp.frames.build import broadcast, build
 from interp.frames.schema import Schema
 from interp.model.identity.settings import check_settings
@@ -194,11 +193,9 @@ def kept_as(run_id: str, subject: Subject, schema: Schema) -> str:
         schema: of the probe.
     """
     if unknown := subject.unknown_code:
-        warnings.warn(
+        warn(
             f"code that interp cannot identify runs in {subject.name!r} (at {', '.join(unknown[:3])}), so "
             "what is kept in out= is not found again, and an interrupted run starts anew; load the model without it.",
-            UserWarning,
-            stacklevel=3,
         )
         return f"{run_id}-{uuid.uuid4().hex[:12]}"
     strings = hashlib.sha256("\0".join(subject.token_strings.tolist()).encode("utf-8", "surrogatepass")).hexdigest()

@@ -12,7 +12,6 @@ Each is a `Method` of `probes.attribution._targets`; `attribute` calls it by its
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Literal, TypeAlias, get_args
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.authoring import InputError, ModelError, Subject, UnknownName, in_batches
+from interp.authoring import InputError, ModelError, Subject, UnknownName, in_batches, warn
 from interp.model.sites import Edit, editing, recording
 from interp.model.tape import Tape
 from probes.attribution._targets import Scores, Targets
@@ -92,10 +91,9 @@ def integrated_gradients(
     scores = _by_embedding(subject, targets, "integrated_gradients", of, baseline, attribute)
     too_far = np.array(gaps) > max(0.01, 8 * torch.finfo(subject.dtype).eps)
     if too_far.any():
-        warnings.warn(
+        warn(
             f"integrated gradients of {too_far.sum()} of {len(gaps)} targets do not add up to the change in output, "
             f"by up to {max(gaps):.0%} of it: raise n_steps={n_steps}.",
-            stacklevel=2,
         )
     return scores
 

@@ -7,7 +7,6 @@ distinguishes a block that the model can lose from one that adds nothing specifi
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from interp.authoring import (
     donor_prompts,
     probe,
     select_positions,
+    warn,
 )
 from interp.model.schedules import Root
 from interp.model.tape import Tape
@@ -122,7 +122,7 @@ def layer_robustness(
         raise InputError(f"controls={tuple(controls)!r}: the control here is {CONTROL!r}; () leaves it out.")
     resampled = bool(controls) and len(run.tokens) > 1
     if controls and not resampled:
-        warnings.warn("no control: it needs a second text as a donor; pass at least two.", stacklevel=3)
+        warn("no control: it needs a second text as a donor; pass at least two.")
     chosen = variants(interventions, run.subject.n_layers, resampled=resampled)
     if not chosen:
         raise InputError("nothing to do: name at least one intervention, such as 'delete'.")

@@ -7,7 +7,6 @@ whether they show it, and in which blocks.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -32,6 +31,7 @@ from interp.authoring import (
     probe,
     require_two_tokens,
     select_positions,
+    warn,
 )
 from interp.model.readout import Readout
 from interp.model.sites import Site, SiteName, observing, recording
@@ -151,7 +151,7 @@ def _attempt(make: Callable[[], list[T]], what: str) -> list[T]:
     try:
         return make()
     except ModelError as error:
-        warnings.warn(f"no {what}: {error}", stacklevel=4)
+        warn(f"no {what}: {error}")
         return []
 
 

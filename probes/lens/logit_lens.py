@@ -6,7 +6,6 @@ at every layer; the last layer is the model's own output, which is checked, not 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -32,6 +31,7 @@ from interp.authoring import (
     select_positions,
     single_token,
     summarise_by_prompt,
+    warn,
     whole_numbers,
 )
 from interp.model.readout import Readout
@@ -177,10 +177,9 @@ def logit_lens(
         missing = scored < 0 if isinstance(scored, Tensor) else None
         parts.append(_lens_columns(run.token_columns(batch, row, pos), places, readout, missing))
     if chosen is None and all((part["target_id"] < 0).all() for part in parts):
-        warnings.warn(
+        warn(
             "no token follows the positions that were read, so log_prob, rank and target are missing everywhere; pass "
             "targets='argmax' or a token to score.",
-            stacklevel=2,
         )
     return run.frame(parts)
 

@@ -6,7 +6,6 @@ top ten tokens are the concept's, and candidates are ranked by the mean z-score 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -23,6 +22,7 @@ from interp.authoring import (
     columns,
     load,
     probe,
+    warn,
     whole_numbers,
     with_concept,
 )
@@ -176,10 +176,9 @@ def concept_neurons(
             f"give more words{', or lower min_hits' if hits > 1 else ''}."
         )
     if min_hits is None and hits < MIN_HITS:
-        warnings.warn(
+        warn(
             f"fewer than {n} neurons of {model.name!r} have {MIN_HITS} of the tokens of {list(split.seeds)} among "
             f"their top {TOP}: min_hits was lowered to {hits}. More words would choose better.",
-            stacklevel=3,
         )
     by_layer = {int(layer): tuple(of["neuron"]) for layer, of in chosen.groupby("layer")}
     return NeuronSet.of(model, by_layer, split, concept=concept or split.seeds[0], frame=frame)

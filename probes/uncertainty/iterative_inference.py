@@ -9,7 +9,6 @@ this one.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from interp.authoring import (
     probe,
     rows_of_block,
     select_positions,
+    warn,
 )
 from interp.model.tape import Tape
 from probes import papers
@@ -122,7 +122,7 @@ def iterative_inference(subject: Source, texts: Texts, *, truncate: bool = False
     frame = run.frame([_trajectories(run, batch, true[batch.prompts]) for batch in run.batches(2)])
     if left_out:
         frame.interp.runs[run.run_id]["left_out"] = said(left_out, len(known))
-        warnings.warn(f"{said(left_out, len(known))}.", stacklevel=2)
+        warn(f"{said(left_out, len(known))}.")
     return frame
 
 

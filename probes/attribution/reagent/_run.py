@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-
-from interp.authoring import Subject
+from interp.authoring import Subject, warn
 from probes.attribution._targets import Targets
 from probes.attribution.reagent._cases import cases_of, reader_of
 from probes.attribution.reagent._recursion import Case, ProbeOutcome
@@ -32,26 +30,23 @@ def explain(
     cases, ranks = cases_of(subject, targets, settings.sampler, protect_bos=settings.protect_bos)
     short = sum(int(case.free.sum()) <= settings.keep for case in cases)
     if short:
-        warnings.warn(
+        warn(
             f"{short} of {len(cases)} targets follow at most keep={settings.keep} tokens that may be replaced: their "
             "stop test replaces nothing, so their probes stop at once and their scores are noise; lower keep, or give "
             "longer prompts.",
-            stacklevel=4,
         )
     unlikely = int((ranks >= settings.tolerance).sum())
     if unlikely:
-        warnings.warn(
+        warn(
             f"{unlikely} of {len(cases)} targets are not among the {settings.tolerance} likeliest tokens even after "
             f"the intact prompt: their probes may run for all {settings.max_steps} steps; raise tolerance, or lower "
             "max_steps.",
-            stacklevel=4,
         )
     outcomes = settings.run(cases, reader_of(subject, targets), tokens_per_round=_tokens_per_round(subject))
     stuck = sum(not outcome.converged.any() for outcome in outcomes)
     if stuck and settings.implementation == "inseq":
-        warnings.warn(
+        warn(
             f"no probe of {stuck} of {len(cases)} targets stopped; their scores are means over all probes.",
-            stacklevel=4,
         )
     return cases, outcomes
 

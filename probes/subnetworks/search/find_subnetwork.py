@@ -7,7 +7,6 @@ little, because it is possible in a random network too: correlation is not evide
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -32,6 +31,7 @@ from interp.authoring import (
     progress_bar,
     run_id,
     start_ids,
+    warn,
 )
 from probes.subnetworks.bigram_model import BigramModel
 from probes.subnetworks.search._batches import Contexts, DrawnContexts, TextContexts
@@ -174,7 +174,7 @@ def find_subnetwork(
         origin = parameters | {"sparsity": one, "seed": seed, "data_sha256": None if tokens is None else tokens.digest}
         found[one] = _subnetwork(loaded, training, contexts(0), origin)
         if not found[one].n_kept:
-            warnings.warn(f"the subnetwork at sparsity {one:g} keeps no weight; lower sparsity= or lr=.", stacklevel=2)
+            warn(f"the subnetwork at sparsity {one:g} keeps no weight; lower sparsity= or lr=.")
         logs += log_rows(training.progress.log, one, name)
     log = run.frame(logs)
     parts = Run(COMPONENTS, loaded, tokens, parameters=run.parameters, seed=seed)

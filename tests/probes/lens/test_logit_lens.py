@@ -592,8 +592,9 @@ def test_a_frame_can_be_written_to(subject):
 
 def test_a_next_token_that_nowhere_exists_is_said(subject):
     """At the last position nothing follows, so the default targets leave only missing values."""
-    with pytest.warns(UserWarning, match="no token follows the positions .* targets='argmax' or a token"):
+    with pytest.warns(UserWarning, match="no token follows the positions .* targets='argmax' or a token") as caught:
         frame = logit_lens(subject, texts_of(RAGGED), positions=-1)
+    assert [one.filename for one in caught] == [__file__]  # the user's line, not one of ours
     assert frame["log_prob"].isna().all() and frame["entropy"].notna().all()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
