@@ -209,7 +209,10 @@ class LawStream:
             ModelError: the model's head is on another machine.
         """
         if tape.head.weight is None:
-            raise ModelError("next_token_law needs the final norm on this machine; load the model without remote=True.")
+            raise ModelError(
+                "next_token_law needs the unembedding as a matrix on this machine; load the model without remote=True, "
+                "and without quantising its unembedding."
+            )
         (row, pos), following = followed(batch)
         # Fitted rows first, so that each part is a slice; within a part, equal responses side by side.
         held_out = self._held_out[batch.prompts[row]].long()

@@ -19,12 +19,19 @@ from interp.model.backends import matrices, structure
 from interp.model.backends.alternative import nnsight_instead
 from interp.model.backends.arguments import Growth
 from interp.model.backends.bridge_facts import facts_of_bridge
-from interp.model.backends.effective import StoredForm, effective_bias, effective_weight, is_ordinary, require_drawable
+from interp.model.backends.effective import (
+    StoredForm,
+    effective_bias,
+    effective_weight,
+    is_exact,
+    is_ordinary,
+    require_drawable,
+)
 from interp.model.backends.sharing import shared_copy
 from interp.model.head import Head
 from interp.model.sites import Site, SiteName
 from interp.model.tape import Call, HeadReached, Tape, leaving
-from interp.model.weights import WeightMatrix, is_plain
+from interp.model.weights import WeightMatrix
 
 T = TypeVar("T")
 
@@ -269,7 +276,7 @@ class BridgeBackend(StoredForm):
             projected = bridge.project_out(normed) if hasattr(bridge, "project_out") else normed
             return transform(bridge.unembed(projected))
 
-        if not is_plain(bridge.unembed.original_component):
+        if not is_exact(bridge.unembed.original_component):
             return Head(whole)
         weight, bias = self.unembedding()
         return Head(whole, weight.T, bias, norm, transform)
@@ -281,7 +288,8 @@ class BridgeBackend(StoredForm):
         return self._unprojected() @ matrix
 
     def _unprojected(self) -> Tensor:
-        return self._matrix(self.bridge.unembed, "the unembedding", lambda: self.bridge.W_U.T)
+        head = self.bridge.unembed.original_component
+        return self.bridge.W_U.T.detach() if is_ordinary(head) else self.unembedding_of(head)
 
     def _require_mids(self, names: list[str]) -> None:
         missing = [name for name in names if name not in self.bridge.hook_dict]

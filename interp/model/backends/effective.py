@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.errors import ModelError
+from interp.model.backends.base import Facts
 from interp.model.backends.structure import evaluating
 from interp.model.weights import is_plain, is_transposed, matrix_shape, wrapped
 
@@ -58,6 +59,11 @@ def is_ordinary(module: nn.Module) -> bool:
     return is_plain(module) and (type(module) in (nn.Linear, nn.Embedding) or is_transposed(module))
 
 
+def is_exact(module: nn.Module) -> bool:
+    """Tell whether a module multiplies by its effective weight up to rounding; quantised ones may round inputs too."""
+    return is_ordinary(wrapped(module))
+
+
 def effective_bias(module: Any) -> Tensor | None:
     """Return the bias that a module adds, [out], or None."""
     if _is_adapter(module):
@@ -92,6 +98,8 @@ class StoredForm:
 
     trusted = False
     source: Any
+    facts: Facts
+    _unembedding: Tensor | None = None
 
     @property
     def form(self) -> dict[str, Any]:
@@ -106,6 +114,14 @@ class StoredForm:
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """See `Backend.named_weights`."""
         yield from stored_tensors(self.source)
+
+    def unembedding_of(self, head: nn.Module) -> Tensor:
+        """Return the unembedding [d_vocab, d] of a head; if it had to be made, it is kept, for every pass reads it."""
+        if is_ordinary(head):
+            return effective_weight(head, "")
+        if self._unembedding is None:
+            self._unembedding = effective_weight(head, f"the unembedding of {self.facts.name!r}").to(self.dtype)
+        return self._unembedding
 
 
 def require_settled(model: nn.Module, name: str) -> None:

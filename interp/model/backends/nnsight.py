@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from interp.errors import ModelError
 from interp.model.backends.arguments import Growth
-from interp.model.backends.effective import StoredForm, effective_bias, effective_weight, require_drawable
+from interp.model.backends.effective import StoredForm, effective_bias, effective_weight, is_exact, require_drawable
 from interp.model.backends.matrices import of_huggingface
 
 # Import by name: a module named in a program is pickled whole, with its loader, when the program is sent away.
@@ -41,7 +41,7 @@ from interp.model.backends.structure import (
 from interp.model.head import Head
 from interp.model.sites import Site, SiteName
 from interp.model.tape import Call, HeadReached, Tape, leaving
-from interp.model.weights import WeightMatrix, is_plain
+from interp.model.weights import WeightMatrix
 
 T = TypeVar("T")
 
@@ -197,7 +197,7 @@ class NNsightBackend(StoredForm):
         """See `Backend.unembedding`."""
         head = self._module.get_output_embeddings()
         bias = effective_bias(head)
-        weight = self._matrix(head, "the unembedding") if len(self._head) == 1 else self._projected_unembedding()
+        weight = self._here(self.unembedding_of(head)) if len(self._head) == 1 else self._projected_unembedding()
         return weight.T, None if bias is None else self._here(bias)
 
     def value_vectors(self, layer: int) -> Tensor:
@@ -229,14 +229,14 @@ class NNsightBackend(StoredForm):
 
     def _read_through(self, norm: Sequence[Callable[[Tensor], Tensor]]) -> Head:
         whole = _through([*norm, *self._head, self._transform])
-        if self.remote or not is_plain(self._module.get_output_embeddings()):
+        if self.remote or not is_exact(self._module.get_output_embeddings()):
             return Head(whole)
         weight, bias = self.unembedding()
         return Head(whole, weight.T, bias, _through(norm), self._transform)
 
     def _projected_unembedding(self) -> Tensor:
         if self._projected is None:  # not a `cached_property`: its lock cannot be sent away with the class
-            weight = self._matrix(self._module.get_output_embeddings(), "the unembedding")
+            weight = self._here(self.unembedding_of(self._module.get_output_embeddings()))
             self._projected = projected(weight, self._module, PROJECTIONS_OUT)
         return self._projected
 

@@ -231,6 +231,14 @@ def test_weights_under_an_adapter_are_those_of_the_merged_model(small_model, kin
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_an_adapted_unembedding_is_read_in_tiles_and_once(small_model, any_backend):
+    subject = interp.load(adapted(small_model("llama"), "lm_head"), backend=any_backend)
+    assert subject.W_U.data_ptr() == subject.W_U.data_ptr()  # kept, for it is read in every pass
+    weight, whole = subject.run(IDS, lambda tape: (tape.head.weight, tape.head(tape.last)))
+    torch.testing.assert_close(weight, subject.W_U.T)
+    torch.testing.assert_close(whole, torch.stack(subject.logits(IDS)), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("state", ["merged", "disabled", "two"])
 def test_the_adapters_that_act_are_counted(small_model, state, any_backend):
     wrapper = adapted(small_model("gpt2"), "c_proj")
