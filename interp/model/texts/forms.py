@@ -103,7 +103,8 @@ def _of_frame(frame: pd.DataFrame) -> Prompts:
     n = [str(name) for name in frame.columns].count("text")
     if n != 1 or "text" not in frame.columns:
         what = f"{n} columns" if n > 1 else "no column"
-        raise InputError(f"the frame has {what} 'text', only {list(frame.columns)}; rename the one with the texts.")
+        mend = "pass its 'input_ids' as a list" if "input_ids" in frame.columns else "rename the one with the texts"
+        raise InputError(f"the frame has {what} 'text', only {list(frame.columns)}; {mend}.")
     return _of_strings(frame["text"].tolist(), frame.drop(columns="text").reset_index(drop=True))
 
 

@@ -110,6 +110,7 @@ def test_ids_beyond_the_vocabulary_are_named(small_subject, given):
         ([{"text": "w3"}], "text 0 is dict, not str; pass the texts in it"),
         (b"w3", "texts are str, not bytes; decode them first"),
         (pd.DataFrame([["w3", "w4"]], columns=["text", "text"]), r"the frame has 2 columns 'text'"),
+        (pd.DataFrame({"input_ids": [[3]]}), r"only \['input_ids'\]; pass its 'input_ids' as a list"),
         (pd.DataFrame({"text": [3]}), "text 0 is int, not str"),
         (pd.DataFrame({"text": ["w3", None], "prompt_id": [40, 41]}), "text 41 is .*, not str"),
         (pd.DataFrame({"text": ["w3", ""], "prompt_id": [40, 41]}), "text 41 is empty"),
