@@ -72,6 +72,8 @@ def in_words(annotation: Any, *, several: bool = False, names: bool = True) -> s
 
     >>> in_words(int | list[int] | None)
     'a whole number, a list of whole numbers or None'
+    >>> in_words(Mapping[int, list[float]])
+    'a dictionary from whole numbers to lists of finite numbers'
     """
     kinds = [kind for kind in members(annotation) if names or get_origin(kind) is not Literal]
     return _either(list(dict.fromkeys(_in_words(kind, several) for kind in kinds)))
@@ -148,7 +150,8 @@ def _in_words(kind: Any, several: bool) -> str:
     if origin is Literal:
         return _either([repr(name) for name in inside])
     if origin is Mapping or origin is dict:
-        return "dictionaries" if several else "a dictionary"
+        of = "" if Any in inside else " from {} to {}".format(*(in_words(one, several=True) for one in inside))
+        return ("dictionaries" if several else "a dictionary") + of
     if origin is tuple and inside[-1:] != (...,):
         return f"{'lists' if several else 'a list'} of {len(inside)} {in_words(_of_elements(kind), several=True)}"
     if origin in _LISTS:

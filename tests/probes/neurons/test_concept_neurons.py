@@ -171,7 +171,7 @@ def test_chosen_neurons_are_checked(planted):
         ({1: [48]}, "neuron 48 is not in block 1: neurons run from 0 to 47"),
         ({1: [-1]}, "neuron -1"),
         ({1: [3, 3]}, "name one twice"),
-        ({1: [0.5]}, "neurons of block 1 are whole numbers"),
+        ({1: [0.5]}, "give a dictionary from whole numbers to lists of whole numbers"),
     ):
         with pytest.raises(InputError, match=message):
             NeuronSet.of(planted, neurons, WORDS)

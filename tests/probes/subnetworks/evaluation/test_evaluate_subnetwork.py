@@ -472,5 +472,5 @@ def test_bad_input(small, planted):
         subnetwork_covariance(subject, found, ids, n_dropped=32)
     with pytest.raises(InputError, match=r"other=\{.*: give a Subnetwork \(made by find_subnetwork\)"):
         subnetwork_overlap(subject, found, found)  # type: ignore[arg-type]
-    with pytest.raises(UnknownName, match="unknown unit 'layer'"):
+    with pytest.raises(UnknownName, match="unknown by 'layer'; known: 'component', 'head', 'neuron'"):
         kept_weights(subject, found, by="layer")  # type: ignore[arg-type]

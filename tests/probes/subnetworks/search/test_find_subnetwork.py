@@ -308,6 +308,13 @@ def test_texts_are_used_once_before_any_comes_again(small_subject, bigrams):
         ({"unit": "layer"}, UnknownName, "unknown unit 'layer'"),
         ({"recipe": "slow"}, UnknownName, "unknown recipe 'slow'"),
         ({"steps": 0}, InputError, "steps=0: give a number above 0"),
+        ({"steps": 1.5}, InputError, r"steps=1\.5: give a whole number"),
+        ({"batch": 2.5}, InputError, r"batch=2\.5: give a whole number"),
+        ({"lr": float("inf")}, InputError, "lr=inf: give a finite number"),
+        ({"lr": float("nan")}, InputError, "lr=nan: give a finite number"),
+        ({"lr": 0.0}, InputError, r"lr=0\.0: give a number above 0"),
+        ({"lr": -1.0}, InputError, r"lr=-1\.0: give a number above 0"),
+        ({"sparsity": float("nan")}, InputError, "sparsity=nan: give a finite number"),
         ({"length": 65}, InputError, "length=65: give at most the context, 64"),
         (
             {"target": lambda ids: torch.ones(3)},
