@@ -15,7 +15,8 @@ class Options:
     """A session's settings; assign to the fields of `interp.options`, or change them in `with options.local(...)`.
 
     Attributes:
-        memory: bytes a probe may use beyond the model itself (default 1 GiB); batches and chunks are sized to fit.
+        memory: bytes a probe may use beyond the model itself (default 1 GiB); batches and chunks are sized to fit, within
+            a quarter. Sums over a corpus, whose size a probe states under "Cost", come first, and batches get the rest.
         progress: show a progress bar with an estimate of the time left; None shows it on a terminal or in a notebook.
     """
 
@@ -54,6 +55,17 @@ class Options:
             yield self
         finally:
             self.__dict__.update(before)
+
+    @contextmanager
+    def reserving(self, n_bytes: int) -> Iterator[Options]:
+        """Take what a method holds throughout from the memory inside a `with` block; an eighth is left at least.
+
+        >>> with options.local(memory=1 << 28), options.reserving(1 << 27):
+        ...     options.memory
+        134217728
+        """
+        with self.local(memory=max(self.memory - n_bytes, self.memory // 8)):
+            yield self
 
 
 options = Options()

@@ -81,32 +81,40 @@ class Plan:
         ]
 
     def execute(
-        self, start: Callable[[Root], Tensor], run_block: Callable[[int, Tensor], Tensor], at_once: int = 64
+        self,
+        start: Callable[[Root], Tensor],
+        run_block: Callable[[int, Tensor], Tensor],
+        at_once: int = 64,
+        keep: Callable[[Tensor], Tensor] | None = None,
     ) -> list[Tensor]:
         """Run the plan.
 
         Args:
-            start: root -> residual [batch, pos, d_model].
+            start: root -> residual [batch, pos, d_model]; called once per root, when the first run leaves it.
             run_block: (block, residuals) -> residuals; the residuals of several runs are stacked along the batch.
             at_once: the most runs in one call.
+            keep: applied to the residual after each run, before the next is taken.
 
         Returns:
-            The residual after each run, [batch, pos, d_model], in the order of `runs`. A residual is freed as soon as
-            no run needs it any more.
+            The residual after each run, [batch, pos, d_model], or what `keep` made of it, in the order of `runs`. A
+            residual is freed as soon as no run needs it any more.
         """
         uses = Counter([_parent(node) for node in self._nodes] + list(self.runs))
-        states: dict[_Node, Tensor] = {(root, ()): start(root) for root, _ in self.runs}
+        states: dict[_Node, Tensor] = {}
 
         def take(node: _Node) -> Tensor:
             uses[node] -= 1
+            if node not in states and not node[1]:
+                states[node] = start(node[0])
             return states[node] if uses[node] else states.pop(node)
 
         for block, nodes in self.steps:
             for some in (nodes[first : first + at_once] for first in range(0, len(nodes), at_once)):
                 entering = [take(_parent(node)) for node in some]
-                leaving = run_block(block, torch.cat(entering) if len(entering) > 1 else entering[0])
+                leaving = run_block(block, torch.cat(entering) if len(entering) > 1 else entering.pop())
+                entering.clear()
                 states |= zip(some, leaving.chunk(len(some)) if len(some) > 1 else [leaving], strict=True)
-        return [take(node) for node in self.runs]
+        return [take(node) if keep is None else keep(take(node)) for node in self.runs]
 
 
 def plan(schedules: Mapping[str, Schedule] | Iterable[Schedule]) -> Plan:

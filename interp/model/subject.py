@@ -14,6 +14,7 @@ from torch import Tensor
 
 from interp.checks import checked
 from interp.errors import InputError
+from interp.model import memory
 from interp.model.backends.base import Backend
 from interp.model.backends.branches import Branches
 from interp.model.generation import Generating, check_settings, continuation, continue_prompts
@@ -292,8 +293,5 @@ class Subject:
                 active.enter_context(editing(site, edit))
             yield
 
-    def batch_tokens(self, states_per_layer: int = 1) -> int:
-        """Return how many padded tokens fit half the memory budget: recorded residuals and one block's activations."""
-        working = 8 + 4 * self.d_mlp / self.d_model + 2 * self.n_heads * min(self.n_ctx, 2048) / self.d_model
-        width = (self.n_layers * states_per_layer + 2 + working) * self.d_model
-        return max(1, int(options.memory // 2 / (width * torch.finfo(self.dtype).bits // 8)))
+    batch_tokens = memory.batch_tokens
+    block_tokens = memory.block_tokens

@@ -16,10 +16,8 @@ from torch import Tensor
 from interp.errors import InputError
 from interp.model.backends.arguments import Growth, repeated
 from interp.model.head import Head
+from interp.model.memory import MOST_TOKENS_AT_ONCE
 from interp.model.schedules import Plan, Root, Schedule, check_schedules, plan
-
-# Beyond this a larger batch is not faster, and a block's activations grow with it.
-_TOKENS_AT_ONCE = 4096
 
 
 class HeadReached(Exception):
@@ -132,11 +130,29 @@ class Tape:
         check_schedules(schedules, self.n_layers)
         return self.execute(plan(schedules), {})
 
-    def execute(self, plan: Plan, starts: Mapping[Root, Tensor]) -> list[Tensor]:
-        """Execute a plan whose roots are layers of this tape or names in `starts`, residuals [batch, pos, d_model]."""
+    def execute(
+        self,
+        plan: Plan,
+        starts: Mapping[Root, Callable[[], Tensor]],
+        *,
+        keep: Callable[[Tensor], Tensor] | None = None,
+        tokens_at_once: int = MOST_TOKENS_AT_ONCE,
+    ) -> list[Tensor]:
+        """Execute a plan whose roots are layers of this tape or names in `starts`.
+
+        Args:
+            plan: the runs.
+            starts: functions that return a residual [batch, pos, d_model], called when a run begins.
+            keep: applied to each residual before the next is taken, to keep less of it.
+            tokens_at_once: in one call of a block, but at least one run's; see `Subject.block_tokens`.
+
+        Returns:
+            The residual after each run, [batch, pos, d_model], or what `keep` made of it.
+        """
         tokens = max(1, self.last[..., 0].numel())
         return plan.execute(
-            lambda root: starts[root] if root in starts else self.residual(int(root)),  # type: ignore[call-overload]
+            lambda root: starts[root]() if root in starts else self.residual(int(root)),  # type: ignore[call-overload]
             self.run_block,
-            max(1, _TOKENS_AT_ONCE // tokens),
+            max(1, tokens_at_once // tokens),
+            keep,
         )

@@ -92,7 +92,7 @@ class Run:
             raise InputError(f"{self.schema.probe} was given no texts; pass at least one.")
         return self._tokens
 
-    def batches(self, states_per_layer: int = 1, variants: int = 1) -> Iterator[Batch]:
+    def batches(self, states_per_layer: float = 1, variants: int = 1) -> Iterator[Batch]:
         """Return batches within the memory budget, with a progress bar if there is more than one.
 
         Args:

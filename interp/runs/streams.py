@@ -18,12 +18,19 @@ from interp.checks import checked
 from interp.model.subject import Subject
 from interp.model.tape import Tape
 from interp.model.tokens import Batch
+from interp.options import options
 from interp.runs.run import Run
 from interp.stats.least_squares import Accumulate, add_products
 
+STATES = 2
+"""Residuals held per layer while streams read a batch: the tape's, and a few layers' in float64."""
+
 
 class Stream(Protocol):
-    """A consumer of recorded batches, such as sums for a regression."""
+    """A consumer of recorded batches, such as sums for a regression.
+
+    An attribute `n_bytes`, if it has one, says how much memory it holds throughout: batches get the rest of the budget.
+    """
 
     def add(self, tape: Tape, batch: Batch, accumulate: Accumulate) -> None:
         """Read one recorded batch; sums that `accumulate` adds to are complete after the batch."""
@@ -93,8 +100,9 @@ def collect(run: Run, streams: Sequence[Stream], model: Subject | None = None) -
             for stream in streams:
                 stream.add(tape, batch, accumulate)
 
-    for batch in run.batches():
-        subject.run(batch.ids, partial(feed, batch=batch))
+    with options.reserving(sum(getattr(stream, "n_bytes", 0) for stream in streams)):
+        for batch in run.batches(STATES):
+            subject.run(batch.ids, partial(feed, batch=batch))
 
 
 @checked

@@ -51,6 +51,11 @@ class Moments:
         pairs = zip(self._sums(), other._sums(), strict=True)
         return Moments(self.n + other.n, *(one + another for one, another in pairs))
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the sums."""
+        return sum(one.nbytes for one in self._sums())
+
     @classmethod
     def zeros(cls, p: int, q: int, device: torch.device | str = "cpu") -> Moments:
         """Return the moments of no rows."""

@@ -100,6 +100,11 @@ class StepMoments:
         self._steps = torch.zeros(2, n_states - 1, d, d, dtype=torch.float64, device=device)
 
     @property
+    def n_bytes(self) -> int:
+        """Memory of the sums."""
+        return self._steps.nbytes + sum(one.n_bytes for part in self._layers for one in part)
+
+    @property
     def first(self) -> list[Moments]:
         """Moments of position 0, [L + 1]; the last layer has no next layer, so its y has no columns."""
         return self._joined(0)
@@ -134,8 +139,11 @@ class StepMoments:
 def step_distances(tape: Tape, at: tuple[Tensor, Tensor], maps: Sequence[StepMap]) -> Tensor:
     """Return `StepMap.distances` of every step at (row, pos) [n], float64 [3, n, L]."""
     row, pos = (one.to(tape.last.device) for one in at)
-    states = [tape.residual(layer)[row, pos].double() for layer in range(len(maps) + 1)]
-    each = [one.distances(states[layer], states[layer + 1]) for layer, one in enumerate(maps)]
+    each, state = [], tape.residual(0)[row, pos].double()
+    for layer, one in enumerate(maps):
+        after = tape.residual(layer + 1)[row, pos].double()
+        each.append(one.distances(state, after))
+        state = after
     return torch.stack(each, dim=2)
 
 

@@ -152,6 +152,11 @@ class MicroscopeStream(StepMoments):
         shape = run.subject.n_layers + 1, len(drawn), run.subject.d_model
         self._drawn = torch.zeros(shape, dtype=run.subject.dtype)
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the sums and of the drawn states."""
+        return super().n_bytes + self._drawn.nbytes
+
     def add(self, tape: Tape, batch: Batch, accumulate: Accumulate) -> None:
         """Add a batch to the moments, and keep the states of its drawn tokens."""
         super().add(tape, batch, accumulate)

@@ -15,6 +15,7 @@ from interp.authoring import (
     Texts,
     collect,
     columns,
+    options,
     probe,
     require_enough,
     rows_of_block,
@@ -83,17 +84,19 @@ def microscope_tokens(
     gathered = StepMoments(run)
     collect(run, [gathered])
     maps = [StepMap.of(moments) for moments in gathered.inner[:-1]]
+    del gathered
     parts: list[dict[str, np.ndarray]] = []
-    for batch in run.batches():
-        row, pos = select_positions(batch, None)
-        distances = run.subject.run(batch.ids, partial(step_distances, at=(row, pos), maps=maps))
-        found = dict(zip(("nonlinearity", "update", "size"), distances.cpu().numpy(), strict=True))
-        parts.append(
-            rows_of_block(
-                (len(row), len(maps), 1),
-                by_row=run.token_columns(batch, row, pos),
-                by_place={"layer": np.arange(len(maps))},
-                full={name: values[:, :, None] for name, values in found.items()},
+    with options.reserving(sum(one.coefficients.nbytes for one in maps)):
+        for batch in run.batches(2):  # the tape, and a few layers in float64
+            row, pos = select_positions(batch, None)
+            distances = run.subject.run(batch.ids, partial(step_distances, at=(row, pos), maps=maps))
+            found = dict(zip(("nonlinearity", "update", "size"), distances.cpu().numpy(), strict=True))
+            parts.append(
+                rows_of_block(
+                    (len(row), len(maps), 1),
+                    by_row=run.token_columns(batch, row, pos),
+                    by_place={"layer": np.arange(len(maps))},
+                    full={name: values[:, :, None] for name, values in found.items()},
+                )
             )
-        )
     return run.frame(parts)

@@ -202,6 +202,11 @@ class LawStream:
             [Moments.zeros(subject.d_model, n_responses, subject.device) for _ in range(2)] for _ in layers
         ]
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the sums."""
+        return sum(one.n_bytes for layer in self._moments for one in layer)
+
     def add(self, tape: Tape, batch: Batch, accumulate: Accumulate) -> None:
         """Add a batch to the moments.
 

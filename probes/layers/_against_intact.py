@@ -69,11 +69,12 @@ def metrics(
     """Return the columns of a batch, for every chosen token and every run of the plan."""
     following = next_tokens(batch, row, pos)
     read = run.subject.reader(targets=following.clamp(min=0))
+    at_once = run.subject.block_tokens(batch.ids.shape[1])
 
     def program(tape: Tape) -> Readout:
         reference = tape.last[row, pos]
         # Keep and read only the chosen positions of each run.
-        states = [residual[row, pos] for residual in tape.execute(made, starts(tape))]
+        states = tape.execute(made, starts(tape), keep=lambda residual: residual[row, pos], tokens_at_once=at_once)
         return read(tape, [reference, *states], reference)
 
     readout = run.subject.run(batch.ids, program)
@@ -100,6 +101,6 @@ def metrics(
     )
 
 
-def states_per_layer(subject: Subject, n_runs: int) -> int:
+def states_per_layer(subject: Subject, n_runs: int, *, donors: bool = False) -> float:
     """Return how many residuals per layer are held at once: the tape, the donors' contributions, and the runs."""
-    return 2 + -(-2 * n_runs // subject.n_layers)
+    return 1 + donors + n_runs / subject.n_layers

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -51,9 +49,8 @@ def uniform(n_pos: int) -> Tensor:
     return (ones / ones.sum(dim=1, keepdim=True))[None, None]
 
 
-@dataclass(frozen=True)
 class CrossMoments:
-    """A sum of moments of each layer's residuals over rows, for the similarity of layers; add over batches.
+    """A sum of moments of each layer's residuals over rows, for the similarity of layers.
 
     Attributes:
         n: number of rows.
@@ -62,25 +59,35 @@ class CrossMoments:
         next: xᵀy of each layer and the one after it, float64 [layers - 1, d_model, d_model].
     """
 
-    n: int
-    totals: Tensor
-    own: Tensor
-    next: Tensor
+    def __init__(self, n_layers: int, d_model: int) -> None:
+        self.n = 0
+        self.totals = torch.zeros(n_layers, d_model, dtype=torch.float64)
+        self.own = torch.zeros(n_layers, d_model, d_model, dtype=torch.float64)
+        self.next = torch.zeros(n_layers - 1, d_model, d_model, dtype=torch.float64)
 
     @classmethod
     def of(cls, states: Sequence[Tensor]) -> CrossMoments:
-        """Compute the moments of residuals [rows, d_model], one per layer."""
-        wide = [state.double() for state in states]
-        own = torch.stack([one.T @ one for one in wide]).cpu()
-        following = torch.stack([one.T @ after for one, after in pairwise(wide)]).cpu()
-        return cls(len(wide[0]), torch.stack([one.sum(dim=0) for one in wide]).cpu(), own, following)
+        """Return the moments of residuals [rows, d_model], one per layer."""
+        moments = cls(len(states), states[0].shape[1])
+        moments.add(states)
+        return moments
 
-    def __add__(self, other: CrossMoments) -> CrossMoments:
-        """Add the moments of both batches, in place: `self` shares its tensors with the result; do not use it again."""
-        self.totals.add_(other.totals)
-        self.own.add_(other.own)
-        self.next.add_(other.next)
-        return CrossMoments(self.n + other.n, self.totals, self.own, self.next)
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the sums."""
+        return self.totals.nbytes + self.own.nbytes + self.next.nbytes
+
+    def add(self, states: Sequence[Tensor]) -> None:
+        """Add residuals [rows, d_model], one per layer."""
+        before: Tensor | None = None
+        for layer, state in enumerate(states):
+            wide = state.double()
+            self.totals[layer] += wide.sum(dim=0).cpu()
+            self.own[layer] += (wide.T @ wide).cpu()
+            if before is not None:
+                self.next[layer - 1] += (before.T @ wide).cpu()
+            before = wide
+        self.n += len(states[0])
 
     def cka_next(self) -> Tensor:
         """Return the linear CKA of each layer and the next, float64 [layers - 1]; NaN if a residual does not vary.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -69,8 +70,8 @@ def sites_to_silence(subject: Subject, chosen: Sequence[Variant]) -> dict[Root, 
 
 def starts_of(
     tape: Tape, chosen: Sequence[Variant], silenced: Mapping[Root, Site], contributions: Sequence[Tensor]
-) -> dict[Root, Tensor]:
-    """Return the residual after each edited block, [batch, pos, d_model], from which a variant continues.
+) -> dict[Root, Callable[[], Tensor]]:
+    """Return functions for the residual after each edited block, [batch, pos, d_model], which a variant starts from.
 
     Args:
         tape: of the intact pass.
@@ -78,14 +79,20 @@ def starts_of(
         silenced: see `sites_to_silence`.
         contributions: of each block on the donor prompts, [batch, pos, d_model] each; for the control.
     """
-    found: dict[Root, Tensor] = {}
+
+    def resampled(layer: int) -> Tensor:
+        return tape.residual(layer) + contributions[layer]
+
+    def without(layer: int, site: Site) -> Tensor:
+        with editing(site, torch.zeros_like):
+            return tape.run_block(layer, tape.residual(layer))
+
+    found: dict[Root, Callable[[], Tensor]] = {}
     for variant in chosen:
-        residual = tape.residual(variant.layer)
         if variant.control == CONTROL:
-            found[variant.root] = residual + contributions[variant.layer]
+            found[variant.root] = partial(resampled, variant.layer)
         elif variant.root in silenced:
-            with editing(silenced[variant.root], torch.zeros_like):
-                found[variant.root] = tape.run_block(variant.layer, residual)
+            found[variant.root] = partial(without, variant.layer, silenced[variant.root])
     return found
 
 

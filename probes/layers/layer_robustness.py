@@ -7,7 +7,7 @@ distinguishes a block that the model can lose from one that adds nothing specifi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +141,11 @@ def _robustness_rows(
         "layer": np.array([one.layer for one in chosen]),
         "control": np.array([one.control for one in chosen], dtype=object),
     }
-    for batch in run.batches(states_per_layer(run.subject, len(chosen))):
+    for batch in run.batches(states_per_layer(run.subject, len(chosen), donors=donor is not None)):
         row, pos = select_positions(batch, positions)
         written = [] if donor is None else _written_on_donors(run, batch, donor)
 
-        def starts(tape: Tape, written: Sequence[Tensor] = written) -> dict[Root, Tensor]:
+        def starts(tape: Tape, written: Sequence[Tensor] = written) -> dict[Root, Callable[[], Tensor]]:
             return starts_of(tape, chosen, silenced, written)
 
         rows = metrics(run, batch, row, pos, made, starts, by_variant)

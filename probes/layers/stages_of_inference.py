@@ -28,6 +28,7 @@ from interp.authoring import (
     Subject,
     Texts,
     columns,
+    options,
     probe,
     require_two_tokens,
     select_positions,
@@ -43,7 +44,7 @@ from probes.layers._stage_statistics import CrossMoments, locality, uniform
 from probes.neurons.neuron_kinds import TokenDirections, kinds
 
 T = TypeVar("T")
-_STATES = 3  # held per layer: the recorded residual, the rows selected from it, and these in float64
+_STATES = 2  # held per layer: the recorded residual, and the rows selected from it
 
 STATISTICS = {
     "prev5_entry": ("block", "0..1", "mean attention entry one to five tokens back"),
@@ -137,13 +138,11 @@ def stages_of_inference(subject: Source, texts: Texts, *, truncate: bool = False
     patterns = _attempt(lambda: _visible(run.subject, "pattern", first), "attention statistics")
     mlps = _attempt(lambda: _visible(run.subject, "mlp_out", first), "norms of MLP outputs")
     parts = _attempt(lambda: _neuron_counts(run.subject), "neuron counts")
-    total: CrossMoments | None = None
-    for batch in run.batches(_STATES):
-        rows, moments = _per_prompt(run, batch, patterns, mlps)
-        parts += rows
-        total = moments if total is None else total + moments
-    assert total is not None
-    return run.frame([*parts, _rows("cka_next", total.cka_next()[:, None])])
+    moments = CrossMoments(run.subject.n_layers + 1, run.subject.d_model)
+    with options.reserving(moments.n_bytes):
+        for batch in run.batches(_STATES):
+            parts += _per_prompt(run, batch, patterns, mlps, moments)
+    return run.frame([*parts, _rows("cka_next", moments.cka_next()[:, None])])
 
 
 def _attempt(make: Callable[[], list[T]], what: str) -> list[T]:
@@ -176,17 +175,17 @@ def _neuron_counts(subject: Subject) -> list[dict[str, np.ndarray]]:
 
 
 def _per_prompt(
-    run: Run, batch: Batch, patterns: Sequence[Site], mlps: Sequence[Site]
-) -> tuple[list[dict[str, np.ndarray]], CrossMoments]:
-    """Return a batch's rows, and the moments for CKA, from one pass that reduces each attention pattern at once."""
+    run: Run, batch: Batch, patterns: Sequence[Site], mlps: Sequence[Site], total: CrossMoments
+) -> list[dict[str, np.ndarray]]:
+    """Return a batch's rows, and add to the moments for CKA; one pass reduces each attention pattern at once."""
     row, pos = select_positions(batch, None)
     row, pos = row[pos > 0], pos[pos > 0]
     read = run.subject.reader()
 
-    def program(tape: Tape) -> tuple[Readout, CrossMoments, Tensor]:
+    def program(tape: Tape) -> tuple[Readout, list[Tensor], Tensor]:
         states = [tape.residual(layer)[row, pos] for layer in range(tape.n_layers + 1)]
         lengths = torch.stack([state.double().norm(dim=1) for state in states[:-1]]).cpu()
-        return read(tape, states, states[-1]), CrossMoments.of(states), lengths
+        return read(tape, states, states[-1]), states, lengths
 
     # Stored by layer, so that the last pass counts if a backend runs the model more than once.
     looked: dict[int, dict[str, Tensor]] = {}
@@ -204,7 +203,8 @@ def _per_prompt(
         for sites, function in ((patterns, look), (mlps, measure)):
             for layer, site in enumerate(sites):
                 hooks.enter_context(observing(site, partial(function, layer)))
-        readout, moments, lengths = run.subject.run(batch.ids, program)
+        readout, states, lengths = run.subject.run(batch.ids, program)
+    total.add(states)
     by_position = {
         "entropy": readout.entropy,
         "kl_to_final": readout.kl,
@@ -221,7 +221,7 @@ def _per_prompt(
             found = torch.stack([looked[layer][name] for layer in range(len(patterns))])
             rows.append(_rows(name, found.numpy(), prompts))
             rows.append(_rows(name, values.expand(len(patterns), -1).numpy(), prompts, control="uniform"))
-    return rows, moments
+    return rows
 
 
 def _mean_by_prompt(values: Tensor, row: Tensor, batch: Batch) -> np.ndarray:

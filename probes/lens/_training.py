@@ -133,10 +133,12 @@ class LensTrainer:
     def _over(self, prompts: Sequence[int], add: Callable[[Tensor, Tensor, Tape], None], label: str = "") -> None:
         """Run these prompts in batches; call `add` with the rows and positions of a batch's tokens, and the tape."""
         subset = Tokens([self._tokens.ids[index] for index in prompts], self._tokens.table, None, self._tokens.n_cut)
-        n_tokens = self._subject.batch_tokens(2)
-        for batch in in_batches(subset, n_tokens, label) if label else subset.batches(n_tokens):
-            row, pos = (one.to(self._subject.device) for one in select_positions(batch, None))
-            self._subject.run(batch.ids, partial(add, row, pos))
+        # Translators, those kept, gradients and Adam's two means, or the first two and least squares in float64.
+        with options.reserving(6 * self.parameters[0].nbytes):
+            n_tokens = self._subject.batch_tokens(2)
+            for batch in in_batches(subset, n_tokens, label) if label else subset.batches(n_tokens):
+                row, pos = (one.to(self._subject.device) for one in select_positions(batch, None))
+                self._subject.run(batch.ids, partial(add, row, pos))
 
     def _read(self, prompts: Sequence[int], layers: Sequence[int], share: float, *, gradients: bool) -> Tensor:
         """Return each layer's KL, summed over tokens times `share`, float64 [L]; or add its gradients, return 0s."""

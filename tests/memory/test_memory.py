@@ -1,0 +1,62 @@
+"""Probes keep `interp.options.memory`, measured as the operating system sees it, in a process of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import interp
+
+SCRIPT = Path(__file__).with_name("peak.py")
+MOST = 1.25  # of the budget: Python's objects, the frame and what the allocator holds come on top
+# Freed memory goes back at once: else the allocator's habits would be measured too.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+GPT2: dict[str, Any] = {}  # the config's own defaults are GPT-2 small's
+QUARTER = {"n_embd": 256, "n_head": 4, "vocab_size": 16384}
+
+
+def shares(shape: dict[str, Any], mebibytes: int, prompts: dict[str, int], length: int = 64) -> dict[str, float]:
+    """Peak over budget of each probe, on that many prompts."""
+    asked = {"shape": shape, "mebibytes": mebibytes, "length": length, "prompts": prompts}
+    packages = str(Path(interp.__file__).parents[1])
+    environment = os.environ | ALLOCATOR | {"OMP_NUM_THREADS": "1", "PYTHONPATH": packages}
+    command = [sys.executable, str(SCRIPT), json.dumps(asked)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr[-2000:]
+    return {name: peak / (mebibytes << 20) for name, peak in json.loads(done.stdout).items()}
+
+
+def test_the_probe_that_runs_most_variants_keeps_its_budget():
+    """35 variants of each prompt ride along; a batch of all of them at once would take 2.4 times the budget."""
+    (share,) = shares(QUARTER, 32, {"layer_robustness": 5}).values()
+    assert 0.3 < share < MOST  # the budget is used, so that the limit is one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mebibytes", [128, 256, 512])
+def test_every_probe_of_prompts_keeps_its_budget(mebibytes):
+    n = 3 * mebibytes // 128  # more than a batch holds
+    names = ("layer_robustness", "run_schedules", "stages_of_inference", "logit_lens", "top_tokens", "normxlogit")
+    found = shares(GPT2, mebibytes, dict.fromkeys(names, n) | {"neuron_tokens": 1, "neuron_kinds": 1})
+    assert max(found.values()) < MOST, found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mebibytes", [320, 512, 1024])
+def test_probes_that_sum_over_a_corpus_keep_a_budget_that_holds_their_sums(mebibytes):
+    """The sums of `next_token_law` take 234 MiB at this shape, as its "Cost" says; others, less."""
+    names = ("next_token_law", "microscope", "microscope_tokens", "tuned_lens")
+    found = shares(GPT2, mebibytes, dict.fromkeys(names, 14))
+    assert max(found.values()) < MOST, found
+
+
+@pytest.mark.slow
+def test_probes_of_many_passes_keep_their_budget():
+    found = shares(QUARTER, 32, {"attribute": 3, "reagent": 1, "reagent_ls": 2}, length=24)
+    assert max(found.values()) < MOST, found
