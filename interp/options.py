@@ -15,8 +15,9 @@ class Options:
     """A session's settings; assign to the fields of `interp.options`, or change them in `with options.local(...)`.
 
     Attributes:
-        memory: bytes a probe may use beyond the model itself (default 1 GiB); batches and chunks are sized to fit, within
-            a quarter. Sums over a corpus, whose size a probe states under "Cost", come first, and batches get the rest.
+        memory: bytes a probe may use beyond the model itself (default 1 GiB); batches and chunks are sized to fit,
+            within a quarter. Sums over a corpus, whose size a probe states under "Cost", come first, and batches get
+            the rest.
         progress: show a progress bar with an estimate of the time left; None shows it on a terminal or in a notebook.
     """
 
