@@ -65,7 +65,7 @@ class Options:
         ...     options.memory
         134217728
         """
-        with self.local(memory=max(self.memory - n_bytes, self.memory // 8)):
+        with self.local(memory=max(self.memory - n_bytes, self.memory // 8, 1)):
             yield self
 
 

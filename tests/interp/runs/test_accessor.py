@@ -158,7 +158,7 @@ def test_run_id_changes_with_whatever_changes_the_numbers(frame):
             top_tokens(LADDER, TEXTS),
             top_tokens(LADDER, TEXTS, k=3),
             logit_lens(LADDER, TEXTS, targets="argmax"),
-            logit_lens(LADDER, TEXTS, positions=-1),
+            logit_lens(LADDER, TEXTS, positions=-1, targets="argmax"),
             logit_lens(LADDER, TEXTS, layers=[0, 1]),
             logit_lens(LADDER, TEXTS, sublayers=True),
             logit_lens(LADDER, TEXTS, final_norm=False),

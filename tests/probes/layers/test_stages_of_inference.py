@@ -251,7 +251,7 @@ def made_up(run: pd.DataFrame, values: dict[str, list[float]], *, n_prompts: int
     frame = pd.concat(parts, ignore_index=True).astype({"prompt_id": "Int64"})
     frame["at"], frame["unit"] = (frame["statistic"].map(lambda name, k=k: STATISTICS[name][k]) for k in (0, 1))
     frame = frame.assign(model="made up", run_id=run["run_id"].iat[0], control="none")
-    frame.attrs = run.attrs
+    frame.attrs = {"interp": {key: facts | {"n_rows": len(frame)} for key, facts in run.attrs["interp"].items()}}
     return frame
 
 

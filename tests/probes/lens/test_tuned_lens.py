@@ -80,7 +80,7 @@ def test_it_reads_through_the_map_of_each_layer(small_subject, any_backend):
 
 
 def test_controls_are_always_beside_it(subject, trained):
-    frame = logit_lens(subject, corpus(2), lens=trained, layers=[2, 4], positions=-1)
+    frame = logit_lens(subject, corpus(2), lens=trained, layers=[2, 4], positions=-1, targets="argmax")
     found = frame.drop_duplicates(["layer", "lens"])[["lens", "layer"]].to_numpy().tolist()
     assert found == [["logit", 2], ["logit", 4], ["tuned", 0], ["tuned", 2], ["tuned", 4]]
     summary = logit_lens(subject, corpus(2), lens=trained).interp.summary()
