@@ -18,7 +18,7 @@ from interp.errors import ModelError
 from interp.model.backends import matrices, structure
 from interp.model.backends.alternative import nnsight_instead
 from interp.model.backends.arguments import Growth
-from interp.model.backends.bridge_facts import facts_of_bridge
+from interp.model.backends.bridge_facts import facts_of_bridge, final_norm
 from interp.model.backends.effective import (
     StoredForm,
     effective_bias,
@@ -261,12 +261,9 @@ class BridgeBackend(StoredForm):
             last=final[0],
             mids=[between[index] for index in range(len(blocks))] if mids else [],
             blocks=blocks,
-            head=self._head(self._norm),
+            head=self._head(final_norm(self.bridge)),
             raw_head=self._head(lambda residual: residual),
         )
-
-    def _norm(self, residual: Tensor) -> Tensor:
-        return self.bridge.ln_final(residual) if hasattr(self.bridge, "ln_final") else residual
 
     def _head(self, norm: Callable[[Tensor], Tensor]) -> Head:
         bridge, transform = self.bridge, self.bridge.adapter.apply_output_logits_transform

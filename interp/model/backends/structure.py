@@ -17,7 +17,8 @@ from interp.model.weights import version
 
 def context_length(config: Any) -> int:
     """Return the longest prompt in tokens; a million if positions need no table and the config sets no limit."""
-    return int(first(config.get_text_config(), N_CTX, 1 << 20))
+    length = int(first(config.get_text_config(), N_CTX, 0))
+    return length if length > 0 else 1 << 20  # XLNet says -1
 
 
 def deciding_config(config: Any) -> dict[str, Any]:

@@ -120,12 +120,7 @@ TABLE = (
         model_type="opt",
         branches=NOT_A_SUM,
     ),
-    _row(
-        "opt-projected",  # nobody's model; its bridge leaves the final norm out
-        _OPT | {"word_embed_proj_dim": 16},
-        model_type="opt",
-        refused={"bridge": "replaying 'OPTForCausalLM'"},
-    ),
+    _row("opt-projected", _OPT | {"word_embed_proj_dim": 16}, model_type="opt"),  # like it, with norms before
     _row("bloom", {"hidden_size": 32, "n_layer": 3, "n_head": 4}),
     _row(
         "bloom-post-layernorm-residual",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import interp
-from interp.errors import InputError, ModelError
+from interp.errors import InputError, ModelError, TooLong
 from interp.model.sites import Site, editing, recording
 from probes import layer_robustness, logit_lens
 
@@ -246,6 +246,15 @@ def test_a_fused_matrix_is_cut_into_queries_keys_and_values(row: Any, ids: Tenso
     with recording([subject.site("attn_out", 0)]) as seen:
         subject.run(ids, lambda tape: tape.last)
     assert_close(seen[0], seen[0][:1, :1].expand_as(seen[0]))
+
+
+def test_a_text_longer_than_the_biases_of_mpt_is_refused_before_it_runs(any_backend: str) -> None:
+    (row,) = (one for one in architectures.TABLE if one.name == "mpt")
+    subject = interp.load(build(row), backend=any_backend)
+    whole = torch.randint(3, architectures.VOCAB, (1, 64), generator=torch.Generator().manual_seed(1))
+    assert subject.logits(whole)[0].shape == (64, architectures.VOCAB)
+    with pytest.raises(TooLong, match="65"):
+        subject.logits(torch.cat([whole, whole[:, :1]], dim=1))
 
 
 def test_a_fused_matrix_of_another_layout_is_refused_by_name() -> None:
