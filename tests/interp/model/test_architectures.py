@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,22 @@ def test_a_fused_matrix_is_cut_into_queries_keys_and_values(row: Any, ids: Tenso
     with recording([subject.site("attn_out", 0)]) as seen:
         subject.run(ids, lambda tape: tape.last)
     assert_close(seen[0], seen[0][:1, :1].expand_as(seen[0]))
+
+
+@pytest.mark.parametrize("row", _named("mistral", "gemma3_text", "gpt_neo"))
+def test_masks_that_only_longer_texts_need_are_repeated_with_them(row: Any, any_backend: str) -> None:
+    # The window is longer than the texts on which the model is verified, and shorter than those that follow.
+    window = {name: 40 for name in ("sliding_window", "window_size") if name in row.config}
+    model = build(replace(row, config=row.config | window))
+    ids = torch.randint(3, architectures.VOCAB, (N_HEADS, 60), generator=torch.Generator().manual_seed(1))
+    deleted = [logits_without(model, ids, [block]) for block in range(N_LAYERS)]
+    subject = interp.load(model, backend=any_backend)
+    subject.run(ids[:2, :20], lambda tape: tape.last)
+    orders = [tuple(index for index in range(N_LAYERS) if index != block) for block in range(N_LAYERS)]
+    for batch in (1, 2, N_HEADS):
+        replayed = subject.run(ids[:batch], lambda tape: [tape.head(one) for one in tape.replay_all(orders)])
+        for ours, theirs in zip(replayed, deleted, strict=True):
+            assert_close(ours, theirs[:batch])
 
 
 def test_a_text_longer_than_the_biases_of_mpt_is_refused_before_it_runs(any_backend: str) -> None:
