@@ -436,7 +436,7 @@ def test_an_architecture_without_a_bridge(ids):
 
     shape = {"vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     model = BioGptForCausalLM(BioGptConfig(**shape, intermediate_size=48, max_position_embeddings=64)).eval()
-    with pytest.raises(ModelError, match=r"cannot build a bridge.*try backend='nnsight'") as caught:
+    with pytest.raises(ModelError, match=r"cannot build a bridge.*use backend='nnsight'") as caught:
         interp.load(model)
     assert one_sentence(caught.value)
     assert torch.equal(torch.stack(interp.load(model, backend="nnsight").logits(ids)), model(ids).logits.detach())
