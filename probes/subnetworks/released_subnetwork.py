@@ -31,9 +31,7 @@ def released_subnetwork(subject: Subject, path: str | Path) -> Subnetwork:
         InputError: the file holds something else or lacks a matrix, or the subject has other names for its weights.
     """
     if subject.backend.kind != "nnsight":
-        raise InputError(
-            f"{subject.name!r} is on a bridge, which renames weights; load it with backend='nnsight' here."
-        )
+        raise InputError(f"{subject.name!r} is on a bridge, which renames weights{subject.backend.alternative()}")
     try:
         released = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises many kinds of errors; none of the file's code has run

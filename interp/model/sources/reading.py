@@ -198,8 +198,8 @@ def _has_tokenizer(folder: Path) -> bool:
 def _refuse_code(place: Place, error: Exception, of: str) -> None:
     if "trust_remote_code" in str(error):
         raise InputError(
-            f"{of}{place.name!r} needs code of its own, which interp.load does not run; read that code, and pass "
-            "trust_remote_code=True if you trust it."
+            f"{of}{place.name!r} needs code of its own, which interp.load does not run; read that code, and call "
+            "interp.load with trust_remote_code=True if you trust it."
         ) from error
 
 

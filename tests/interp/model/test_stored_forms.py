@@ -17,7 +17,16 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 import interp
 from interp.errors import ModelError
 from interp.model.backends.effective import effective_weight, stored_tensors
-from probes import logit_lens, neuron_tokens
+from probes import (
+    attribute,
+    layer_robustness,
+    logit_lens,
+    neuron_tokens,
+    normxlogit,
+    run_schedules,
+    stages_of_inference,
+    top_tokens,
+)
 
 IDS = torch.tensor([[1, 3, 4, 5, 6, 30, 31], [1, 9, 8, 7, 12, 13, 14]])
 # 64 numbers share a scale in 4 bits, so every width is a multiple of it.
@@ -122,6 +131,21 @@ def test_a_quantised_unembedding_is_dequantised_and_read_as_the_model_reads_it(q
     last = frame[frame["layer"] == subject.n_layers]
     entropy = -(own.exp() * own).sum(-1).flatten()
     torch.testing.assert_close(torch.tensor(last["entropy"].to_numpy()), entropy, atol=1e-5, rtol=0, check_dtype=False)
+
+
+@pytest.mark.parametrize("form", ["8-bit", "4-bit"])
+def test_probes_that_read_activations_run_on_quantised_models(quantised, folder, word_level, form, any_backend):
+    subject, full = interp.load(quantised(form), backend=any_backend, tokenizer=word_level), interp.load(folder)
+    texts = ["w3 w4 w5 w6 w7", "w8 w9 w10"]
+    for probe in (layer_robustness, top_tokens, normxlogit, stages_of_inference, attribute):
+        own, theirs = probe(subject, texts), probe(full, texts)
+        assert own.shape == theirs.shape
+        numbers = own.select_dtypes("number")
+        assert (numbers.notna() == theirs[numbers.columns].notna()).all().all()
+    own, theirs = (run_schedules(one, texts, {"all": range(4), "skip": [0, 1, 3]}) for one in (subject, full))
+    final = own[own["schedule"] == "all"]
+    assert (final["kl"].abs() < 1e-6).all() and (own[own["schedule"] == "skip"]["kl"] > 1e-3).all()
+    assert subject.generate("w3 w4", 3, temperature=0).startswith("w3 w4")
 
 
 @pytest.mark.parametrize("form", ["8-bit", "4-bit"])
