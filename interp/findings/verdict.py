@@ -196,6 +196,8 @@ def _paired(values: Any, control: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _numbers(values: Any, name: str) -> np.ndarray:
+    if values is None or np.isscalar(values):
+        raise InputError(f"{name}={values!r} must be one number per prompt, [prompts]; give a Series or a list.")
     try:
         numbers: np.ndarray = pd.Series(values).astype("Float64").to_numpy(dtype="float64", na_value=np.nan)
     except (TypeError, ValueError) as error:

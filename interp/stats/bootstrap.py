@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import InputError, UnknownName
-from interp.stats.resampling import check_resampling, count_draws, draw_units, interval
+from interp.stats.resampling import check_resampling, count_draws, draw_units, interval, numbers
 
 Statistic = Literal["mean", "median"]
 
@@ -209,9 +209,7 @@ def paired_bootstrap(
     ([2.0, 0.0], [0.125, 1.0])
     """
     check_resampling(level, n_resamples)
-    table = np.asarray(differences, dtype=float)
-    if table.ndim != 2:
-        raise InputError(f"differences of shape {table.shape}: give a row per comparison and a column per prompt.")
+    table = numbers(differences, "differences", 2)
     draws = draw_units(table.shape[1], n_resamples, seed)
     mean, low, high = _interval(table, draws, "mean", level)
     with np.errstate(invalid="ignore"):

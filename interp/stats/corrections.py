@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from interp.errors import InputError
+from interp.stats.resampling import numbers
+
 
 def holm(p: np.ndarray) -> np.ndarray:
     """Adjust p-values [n] by Holm's step-down method, which bounds the chance of any false rejection; NaN stays NaN.
 
+    Raises:
+        InputError: these are not p-values, or not one row of them.
+
     >>> holm(np.array([0.01, 0.04, 0.03])).round(4).tolist()
     [0.03, 0.06, 0.06]
     """
+    p = numbers(p, "p-values", 1)
+    if ((p < 0) | (p > 1)).any():
+        raise InputError(f"a p-value of {p[(p < 0) | (p > 1)][0]:g}: give values from 0 to 1.")
     adjusted = np.full(len(p), np.nan)
     known = np.flatnonzero(~np.isnan(p))
     order = known[np.argsort(p[known], kind="stable")]

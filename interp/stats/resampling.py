@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,21 @@ def check_resampling(level: float, n_resamples: int, least: int = 1) -> None:
         raise InputError(f"level={level!r}, n_resamples={n_resamples!r}: give a level between 0 and 1, and {some}.")
 
 
+def numbers(values: Any, what: str, n_dims: int) -> np.ndarray:
+    """Convert values to float64 with so many dimensions.
+
+    Raises:
+        InputError: they are not numbers, or of another number of dimensions.
+    """
+    try:
+        found: np.ndarray = np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the {what} are not numbers: {error}.") from error
+    if found.ndim != n_dims:
+        raise InputError(f"{what} of shape {list(found.shape)}: give {n_dims} dimension{'s' * (n_dims > 1)}.")
+    return found
+
+
 def check_seed(seed: int) -> None:
     """Refuse a seed that is not a whole number of 0 or more; None would give other draws each time.
 
@@ -37,9 +53,11 @@ def draw_units(n_units: int, n_resamples: int, seed: int) -> np.ndarray:
     """Draw units with replacement, int64 [n_resamples, n_units].
 
     Raises:
-        InputError: the seed is not a whole number of 0 or more.
+        InputError: the seed is not a whole number of 0 or more, or there are no units.
     """
     check_seed(seed)
+    if n_units < 1:
+        raise InputError(f"n_units={n_units}: there must be a unit to draw; give 1 or more.")
     return np.random.default_rng(seed).integers(0, n_units, size=(n_resamples, n_units))
 
 
@@ -82,7 +100,11 @@ def interval(resampled: np.ndarray, n_units: np.ndarray | int, level: float = 0.
     Returns:
         Low and high, float64 [rows]. NaN if there is no interval: fewer than two units, half of the draws without a
         value, or all draws with the same value, which gives no information about unseen units.
+
+    Raises:
+        InputError: the resampled values are not numbers [rows, n_resamples].
     """
+    resampled = numbers(resampled, "resampled values", 2)
     units = np.broadcast_to(np.asarray(n_units), len(resampled))
     ordered, known = np.sort(resampled, axis=1), (~np.isnan(resampled)).sum(axis=1)  # NaN comes last
     tail = np.where(units > 1, tail_share(level, np.maximum(units, 2)), 0.5)

@@ -216,6 +216,9 @@ def test_bad_arguments(arguments, message):
 def test_bad_values():
     with pytest.raises(InputError, match="one number per prompt"):
         judge(["a", "b"], above=0.0)
+    for values in (None, 3.0, "abc"):
+        with pytest.raises(InputError, match=rf"values={values!r} must be one number per prompt"):
+            judge(values, above=0.0)
     with pytest.raises(InputError, match="infinity"):
         judge([1.0, np.inf], above=0.0)
 

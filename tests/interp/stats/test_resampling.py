@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from interp.errors import InputError
-from interp.stats import check_resampling, count_draws, draw_units, interval
+from interp.stats import auc, check_resampling, count_draws, draw_units, holm, interval, paired_bootstrap
 from interp.stats.resampling import tail_share
 
 SAMPLES = 2000
@@ -87,3 +87,31 @@ def test_draws_are_whole_samples_and_depend_on_the_seed_alone():
 def test_bad_arguments_are_refused(level, n):
     with pytest.raises(InputError, match=rf"level={level}, n_resamples={n}: give a level between 0 and 1"):
         check_resampling(level, n)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: check_resampling("high", 99), "level='high', n_resamples=99: give a level"),
+        (lambda: check_resampling(0.9, True), "n_resamples=True"),
+        (lambda: draw_units(0, 9, 0), "n_units=0: there must be a unit to draw"),
+        (lambda: draw_units(5, 9, 1.5), "seed=1.5: give a whole number of 0 or more"),
+        (lambda: draw_units(5, 9, True), "seed=True: give"),
+        (lambda: interval(np.ones(3), 3), r"resampled values of shape \[3\]: give 2 dimensions"),
+        (lambda: paired_bootstrap(np.ones(3)), r"differences of shape \[3\]: give 2 dimensions"),
+        (lambda: paired_bootstrap("many"), "the differences are not numbers"),
+        (lambda: holm(np.ones((2, 2))), r"p-values of shape \[2, 2\]: give 1 dimension\."),
+        (lambda: holm(np.array([0.1, 1.5])), "a p-value of 1.5: give values from 0 to 1"),
+        (lambda: auc(np.ones(3), np.ones(4, bool)), r"3 scores, but bool \[4\] of kinds; give bool \[n\]"),
+        (lambda: auc(np.ones(3), np.ones(3)), r"3 scores, but float64 \[3\] of kinds"),
+        (lambda: auc("abc", [True]), "the scores are not numbers"),
+    ],
+)
+def test_what_statistics_cannot_use_is_refused_by_name(call, words):
+    with pytest.raises(InputError, match=words):
+        call()
+
+
+def test_lists_do_as_well_as_arrays():
+    assert holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
+    assert auc([0.1, 0.9, 0.9], [False, True, False]) == 0.75
