@@ -227,7 +227,7 @@ def test_released_dictionaries_are_converted(small_model, word_level, ids, tmp_p
     found = released_subnetwork(traced, tmp_path / "masks.pt")
     with found.applied(bridge):
         torch.testing.assert_close(torch.stack(bridge.logits(ids)), expected, atol=1e-4, rtol=1e-4)
-    with pytest.raises(InputError, match="load it with backend='nnsight'"):
+    with pytest.raises(InputError, match="renames weights; use backend='nnsight'"):
         released_subnetwork(bridge, tmp_path / "masks.pt")
 
 
