@@ -372,10 +372,13 @@ def test_layers_are_rows_of_their_own(bridged):
     assert labels == ["normxlogit at layer 0", "normxlogit at layer 4"]
 
 
-def test_figures_that_cannot_be_drawn(frame):
+def test_figures_that_cannot_be_drawn(bridged, frame):
     with pytest.raises(InputError, match="target 2 is not in the frame: this prompt has 2"):
         frame.interp.plot(target=2)
+    another = attribute(bridged, RAGGED, methods="normxlogit", target=["w7", ["w8", "w9"], 10], target_pos=[-1, 1])
     with pytest.raises(InputError, match="'normxlogit' more than once"):
+        interp.concat([frame, another]).interp.plot()
+    with pytest.warns(UserWarning, match="in this frame more than once"):  # the same run, which is drawn once
         interp.concat([frame, frame]).interp.plot()
 
 
