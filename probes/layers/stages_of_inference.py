@@ -123,7 +123,7 @@ def stages_of_inference(subject: Source, texts: Texts, *, truncate: bool = False
     CKA of fewer positions than d_model, or a few more, is biased towards 1: give it thousands.
 
     Cost: one forward pass with visible attention and L + 1 unembeddings per position, streamed; (2 L + 1) d_model²
-    float64 multiplications per position and memory for twice as many numbers for CKA; the cost of `neuron_kinds`.
+    float64 multiplications per position and memory for as many numbers for CKA; the cost of `neuron_kinds`.
 
     >>> frame = stages_of_inference("reference", ["Once upon a time there was a cat", "The cat sat on the mat"])
     >>> frame.query("statistic == 'agrees_final' and layer == 8").value.tolist()
