@@ -6,7 +6,7 @@ import math
 import operator
 import os
 import types
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, is_typeddict
@@ -48,7 +48,7 @@ def fits(value: Any, annotation: Any) -> bool:
 
 def misfit(value: Any, annotation: Any) -> tuple[Any, Any]:
     """Return the first element that makes a list unfit, and what it should be; the value itself if it is not a list."""
-    if isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping):
+    if _is_list(value):
         for kind in members(annotation):
             for one in _elements(value) if get_origin(kind) in _LISTS else ():
                 if not fits(one, _of_elements(kind)):
@@ -107,14 +107,19 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _fits_list(value: Any, kind: Any) -> bool:
-    if isinstance(value, str | bytes | Mapping):
-        return False
-    if not isinstance(value, Collection):
-        return get_origin(kind) is Iterable and isinstance(value, Iterable)
+    if not _is_list(value):
+        return get_origin(kind) is Iterable and isinstance(value, Iterator)
     elements, inside = _elements(value), get_args(kind)
     if get_origin(kind) is tuple and inside[-1:] != (...,):
         return len(elements) == len(inside) and all(map(fits, elements, inside))
     return all(fits(one, inside[0]) for one in elements)
+
+
+def _is_list(value: Any) -> bool:
+    """Tell whether a value is a list of elements; a text, a dictionary and a table are something else."""
+    return (
+        isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping) and not hasattr(value, "columns")
+    )
 
 
 def _elements(value: Any) -> list[Any]:

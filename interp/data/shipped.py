@@ -72,6 +72,7 @@ def dataset(name: str) -> pd.DataFrame:
     return text_files.read_jsonl(file)
 
 
+@checked
 def dataset_or_text(text: str) -> pd.DataFrame:
     """Read a lone string: the shipped dataset of that name, or a frame of that one text.
 
@@ -110,7 +111,7 @@ def read_data(data: str) -> pd.DataFrame:
     try:
         frame = text_files.READERS[kind](path)
     except (OSError, ValueError) as error:  # of pandas and pyarrow too: all their errors of parsing are ValueErrors
-        raise InputError(f"cannot read {data!r} as {kind}: {' '.join(str(error).split())}") from error
+        raise InputError(f"cannot read {data!r} as {kind}: {' '.join(str(error).split()).rstrip('.')}.") from error
     if "text" not in frame.columns:
         raise InputError(f"{data!r} has no column 'text', only {list(frame.columns)}; rename the one with the texts.")
     for row, text in enumerate(frame["text"]):

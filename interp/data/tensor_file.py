@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from interp.data.writing import written
-from interp.errors import InputError, ModelError
+from interp.errors import InputError, InterpError, ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +37,35 @@ def write(path: str | Path, what: str, tensors: Mapping[str, Tensor], about: Map
     return path
 
 
+@contextmanager
+def reading(path: str | Path, what: str, else_try: str = "") -> Iterator[None]:
+    """Raise InputError for whatever a missing, damaged or foreign file causes inside the `with` block.
+
+    A file that someone else wrote can be wrong in any way: it is read, taken apart and checked in here.
+
+    Args:
+        path: of the file.
+        what: the content, such as "tuned lens".
+        else_try: a sentence that ends the error message.
+
+    >>> with reading("lens.safetensors", "tuned lens", "Train it anew."):
+    ...     {}["weight"]
+    Traceback (most recent call last):
+    interp.errors.InputError: no tuned lens can be read from 'lens.safetensors': KeyError, 'weight'. Train it anew.
+    """
+    try:
+        yield
+    except InterpError:
+        raise
+    except Exception as error:  # libraries raise errors of many kinds, a bare Exception among them
+        text = str(error.strerror if isinstance(error, OSError) and error.strerror else error)
+        reason = (text.strip().splitlines() or [""])[0].rstrip(".")
+        kind = "" if isinstance(error, OSError) else f"{type(error).__name__}, "
+        raise InputError(
+            f"no {what} can be read from {str(path)!r}: {kind}{reason}.{else_try and ' ' + else_try}"
+        ) from error
+
+
 def read(path: str | Path, what: str, kind: str, else_try: str = "") -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the metadata and the tensors of a file.
 
@@ -48,15 +78,11 @@ def read(path: str | Path, what: str, kind: str, else_try: str = "") -> tuple[di
     Raises:
         InputError: there is no such file, or it holds something else.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(_KEY, "{}"))
-            if about.get("format") != kind:
-                raise InputError(f"{str(path)!r} holds no {what} of this project.")
-            return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (OSError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"no {what} can be read from {str(path)!r}: {reason}.{else_try and ' ' + else_try}") from error
+    with reading(path, what, else_try), safe_open(path, framework="pt") as file:
+        about = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+        if not isinstance(about, dict) or about.get("format") != kind:
+            raise InputError(f"{str(path)!r} holds no {what} of this project.")
+        return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
 
 
 def require_same_weights(what: str, made_for: tuple[str, str | None], given: tuple[str, str], mend: str) -> None:

@@ -60,6 +60,22 @@ def written(path: str | Path, what: str = "the file") -> Iterator[BinaryIO]:
         raise
 
 
+def check_target(path: str | Path, what: str = "the file") -> None:
+    """Refuse a path that `written` could not write to, before anything is computed; nothing is left behind.
+
+    Raises:
+        InputError: its folder does not exist or takes no new file, or it is a folder, a device or a pipe itself.
+    """
+    path = Path(path)
+    trial = path.with_name(f".{secrets.token_hex(16)}.unfinished")
+    try:
+        _mode(path)
+        os.close(os.open(trial, _NEW, 0o666))  # asking for the permission is not enough: root has it everywhere
+        trial.unlink()
+    except OSError as error:
+        raise InputError(f"{what} cannot be written to {str(path)!r}: {error.strerror or error}.") from error
+
+
 def _mode(path: Path) -> int | None:
     """Return the permissions of the regular file at `path`, None if there is none; refuse a folder or a device."""
     try:

@@ -147,7 +147,7 @@ class Schema:
         try:
             expected.validate(frame, lazy=False)
         except (pandera.errors.SchemaError, pandera.errors.SchemaErrors) as error:
-            raise InputError(f"this is not a frame of {self.probe!r}: {str(error).splitlines()[0]}") from error
+            raise InputError(f"this is not a frame of {self.probe!r}: {str(error).splitlines()[0].rstrip('.')}.") from error
         return frame
 
 
@@ -167,6 +167,9 @@ def columns(*chosen: str | Column) -> tuple[Column, ...]:
     >>> [column.name for column in columns("pos", Column("kappa", "float", "kurtosis"))]
     ['pos', 'kappa']
     """
+    for one in chosen:
+        if isinstance(one, str) and one not in VOCABULARY:
+            raise UnknownName("column", one, VOCABULARY)
     return tuple(VOCABULARY[one] if isinstance(one, str) else one for one in chosen)
 
 

@@ -204,7 +204,7 @@ def _require_device(device: str | torch.device | None) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
         reason = str(error).splitlines()[0]
-        raise InputError(f"device {str(device)!r} cannot be used here: {reason}") from error
+        raise InputError(f"device {str(device)!r} cannot be used here: {reason.rstrip('.')}.") from error
 
 
 def _refuse_given(what: str, **arguments: Any) -> None:

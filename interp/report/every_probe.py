@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.data.tensor_file import reading
 from interp.data.writing import written
 from interp.errors import InputError, InterpError
 from interp.model.loading import Source, load
@@ -72,7 +73,9 @@ def run_every_probe(
             bar.set_description(probe.name)
             file = folder / f"{probe.name}-{_key(probe, subject, texts, digest)}.parquet"
             if file.is_file():
-                yield ProbeResult(probe, pd.read_parquet(file), kept=True)
+                with reading(file, f"frame of {probe.name}", "Delete it to run the probe again."):
+                    kept = probe.schema.validate(pd.read_parquet(file))
+                yield ProbeResult(probe, kept, kept=True)
             else:
                 entry = _run(probe, subject, texts)
                 if entry.frame is not None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from interp.checks import checked
-from interp.data.writing import written
-from interp.errors import InputError, warn
+from interp.checks import check, checked
+from interp.data.writing import check_target, written
+from interp.errors import InputError, InterpError, UnknownName, warn
 from interp.frames.schema import Schema
 from interp.runs import registry
 
@@ -84,6 +85,8 @@ class InterpAccessor:
             InputError: runs of several probes are mixed.
         """
         probes = {run["probe"] for run in self.runs.values()}
+        if self._frame.empty:
+            raise InputError("the frame has no rows; keep at least one.")
         if len(probes) != 1:
             raise InputError(f"this frame mixes runs of {sorted(probes)}; select one with .query.")
         return registry.get(probes.pop()).schema
@@ -107,7 +110,8 @@ class InterpAccessor:
     def summary(self, **options: Any) -> pd.DataFrame:
         """Return the probe's own summary; by default prompt means after position 0, with 95 % bootstrap intervals."""
         schema = self.schema
-        return registry.get(schema.probe).summarise(self.rows, **options)
+        with self._naming_lost_columns(schema):
+            return registry.get(schema.probe).summarise(self.rows, **options)
 
     def plot(self, **options: Any) -> Any:
         """Draw the probe's figure, a matplotlib Figure; with `path=`, save it too."""
@@ -115,11 +119,27 @@ class InterpAccessor:
         probe = registry.get(self.schema.probe)
         if probe.plot is None:
             raise InputError(f"probe {probe.name!r} has no figure; plot its columns with pandas.")
-        figure = probe.plot(self.rows, **options)
+        if path is not None:
+            _check_figure_path(path)
+        with self._naming_lost_columns(probe.schema):
+            figure = probe.plot(self.rows, **options)
         if path is not None:
             with written(path, "the figure") as file:
                 figure.savefig(file, format=Path(path).suffix.removeprefix(".") or None)
         return figure
+
+    @contextmanager
+    def _naming_lost_columns(self, schema: Schema) -> Iterator[None]:
+        """Raise InputError for whatever goes wrong if the frame lacks columns of its probe; not all are needed."""
+        lost = [column.name for column in schema.columns if column.name not in self._frame.columns]
+        try:
+            yield
+        except InterpError:
+            raise
+        except Exception as error:
+            if not lost:
+                raise
+            raise InputError(f"the frame lacks the columns {lost} of {schema.probe!r}; keep what it needs.") from error
 
     def _repr_html_(self) -> str:
         """Return the HTML that a notebook shows for `frame.interp`; pandas shows the frame itself."""
@@ -149,3 +169,14 @@ def _each_row_once(frame: pd.DataFrame, schema: Schema, runs: Mapping[str, Mappi
             "rows are left out.",
         )
     return once
+
+
+def _check_figure_path(path: str | Path) -> None:
+    """Refuse a path that no figure can be saved to, before one is drawn."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    check("path", path, str | Path)
+    kind, known = Path(path).suffix.removeprefix("."), FigureCanvasBase.get_supported_filetypes()
+    if kind and kind not in known:
+        raise UnknownName("kind of figure", kind, known, "End the path in .png, .svg or .pdf.")
+    check_target(path, "the figure")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from interp.checks import example_call
+from interp.data.writing import check_target
 from interp.errors import InputError, UnknownName
 
 _OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -38,11 +40,21 @@ def parameters(function: Callable[..., Any], given: Iterable[tuple[str, str]]) -
             values[name] = text
     for name in known:
         if signature[name].default is inspect.Parameter.empty and name not in values:
-            raise InputError(
-                f"{function.__name__!r} needs a value for {name!r}: give one, or call the probe from Python if it "
-                "cannot be written as JSON."
-            )
+            raise InputError(f"{function.__name__!r} needs a value for {name!r}{_as_in_its_example(function, name)}.")
     return values
+
+
+def _as_in_its_example(function: Callable[..., Any], name: str) -> str:
+    """Return how the docstring's example gives an argument: as JSON, or as a call from Python."""
+    call = example_call(function)
+    if call is None:
+        return ": give one, or call the probe from Python if it cannot be written as JSON"
+    bound = inspect.signature(function).bind_partial(*call.args, **{str(one.arg): one.value for one in call.keywords})
+    try:
+        value = json.dumps(ast.literal_eval(bound.arguments[name]))
+    except (KeyError, ValueError, TypeError):  # left out there, or made before
+        return f", which cannot be written as JSON: call the probe from Python, as in {ast.unparse(call)}"
+    return f", such as {name}='{value}'"
 
 
 def takes_texts(function: Callable[..., Any]) -> bool:
@@ -74,5 +86,4 @@ def check_output(file: Path) -> None:
         raise InputError(f"the folder of {str(file)!r} does not exist; create it first.")
     if file.is_dir():
         raise InputError(f"{str(file)!r} is a folder; give the name of a file in it.")
-    if not os.access(file if file.exists() else folder, os.W_OK):
-        raise InputError(f"{str(file)!r} cannot be written; choose another place.")
+    check_target(file)

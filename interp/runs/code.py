@@ -13,12 +13,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from interp.checks import checked
 from interp.runs.registry import functions_of
 
 _PACKAGES = ("interp-probes", "torch", "transformers", "transformer-lens", "nnsight", "pandas")
 _SESSION = uuid.uuid4().hex
 
 
+@checked
 def code_digest(*functions: Callable[..., Any]) -> str:
     """Hash the source of `interp` and of the functions' packages, and the versions of the libraries.
 

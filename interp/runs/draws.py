@@ -8,7 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from interp.checks import checked
 
+
+@checked
 def content_keys(prompts: Sequence[Tensor], seed: int) -> np.ndarray:
     """Hash the token ids of each prompt together with the seed, uint64 [n]; equal prompts have equal keys.
 
@@ -21,6 +24,7 @@ def content_keys(prompts: Sequence[Tensor], seed: int) -> np.ndarray:
     return np.frombuffer(b"".join(hashes), dtype=np.uint64)
 
 
+@checked
 def content_order(prompts: Sequence[Tensor], seed: int) -> np.ndarray:
     """Return the prompts in a random order that their contents and the seed decide, int64 [n].
 
@@ -29,6 +33,7 @@ def content_order(prompts: Sequence[Tensor], seed: int) -> np.ndarray:
     return np.argsort(content_keys(prompts, seed), kind="stable")
 
 
+@checked
 def donor_prompts(prompts: Sequence[Tensor], seed: int) -> np.ndarray:
     """Draw a donor for each prompt among the others at least as long; the longest gets one of the longest others.
 

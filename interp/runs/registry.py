@@ -88,7 +88,7 @@ def probe(
             return summarise_by_prompt(schema, frame, **options)
 
         function = checked(function)
-        made = Probe(function, schema, summarise or default, plot, example, listed)
+        made = Probe(function, schema, checked(summarise or default), plot and checked(plot), example, listed)
         function.probe = made  # type: ignore[attr-defined]
         by_origin = _marked.setdefault(made.name, {})
         by_origin.pop(made.origin, None)

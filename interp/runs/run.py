@@ -128,7 +128,7 @@ class Run:
         if self._store is not None:
             for part in parts:
                 self._store.write(self._frame([part]))
-            frame = self._store.read()
+            frame = self.schema.validate(self._store.read())  # what is kept may have been damaged
         else:
             frame = self._frame(list(parts))
         # They are not kept with the rows: a call with other columns of one's own finds the same rows.
@@ -183,6 +183,7 @@ def run_id(
     return hash_of(identity_of(schema, subject, tokens, parameters, seed, subject.edits))
 
 
+@checked
 def kept_as(run_id: str, subject: Subject, schema: Schema) -> str:
     """Return the name under which results are kept: other code, versions or token strings give another name.
 
@@ -226,6 +227,7 @@ def identity_of(
     }
 
 
+@checked
 def hash_of(identity: Mapping[str, Any]) -> str:
     """Hash JSON into 12 hex digits; the order of its keys does not matter."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]

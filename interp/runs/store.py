@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from interp.checks import checked
-from interp.data.writing import written
+from interp.data.tensor_file import reading
+from interp.data.writing import check_target, written
 from interp.errors import InputError
 
 
@@ -28,9 +29,14 @@ class Store:
     key: str = "prompt_id"
 
     def __post_init__(self) -> None:
-        if self.folder.is_file() or not self.folder.resolve().parent.is_dir():
-            raise InputError(f"out={str(self.folder)!r} is not a folder and cannot be created; name a folder.")
-        self.folder.mkdir(exist_ok=True)
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(
+                f"out={str(self.folder)!r} is not a folder and cannot be created ({reason}); name a folder."
+            ) from error
+        check_target(self.folder / f"{self.name}-00000.parquet", "the rows of a run")
 
     def __bool__(self) -> bool:
         """Tell whether any rows are kept."""
@@ -38,8 +44,7 @@ class Store:
 
     def prompt_ids(self) -> frozenset[int]:
         """Return the prompts whose rows are kept."""
-        found = (pd.read_parquet(file, columns=["prompt_id"])["prompt_id"].unique() for file in self._files())
-        return frozenset(int(prompt) for prompts in found for prompt in prompts)
+        return frozenset(int(prompt) for frame in self._frames(["prompt_id"]) for prompt in frame["prompt_id"].unique())
 
     def write(self, frame: pd.DataFrame) -> None:
         """Keep the rows of some prompts (or keys) that are not kept yet."""
@@ -51,13 +56,21 @@ class Store:
         """Return all rows, in the order of prompts, or of `key`.
 
         Raises:
-            InputError: no rows are kept.
+            InputError: no rows are kept, or a file of them is damaged.
         """
-        files = self._files()
-        if not files:
+        frames = self._frames()
+        if not frames:
             raise InputError("this run produced no rows; check positions=, layers= and the texts.")
-        joined = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
-        return joined.sort_values(self.key, kind="stable", ignore_index=True)
+        return pd.concat(frames, ignore_index=True).sort_values(self.key, kind="stable", ignore_index=True)
+
+    def _frames(self, columns: list[str] | None = None) -> list[pd.DataFrame]:
+        """Return the frame of every file; refuse one without the key."""
+        frames = []
+        for file in self._files():
+            with reading(file, "finished rows", "Delete it to compute them again."):
+                frames.append(pd.read_parquet(file, columns=columns))
+                frames[-1][self.key]
+        return frames
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob(f"{self.name}-{5 * '[0-9]'}.parquet"))

@@ -9,12 +9,14 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from interp.checks import checked
 from interp.errors import InputError, UnknownName
 from interp.stats.resampling import check_resampling, count_draws, draw_units, interval, numbers
 
 Statistic = Literal["mean", "median"]
 
 
+@checked
 def bootstrap_over_prompts(
     frame: pd.DataFrame,
     by: Sequence[str],

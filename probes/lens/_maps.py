@@ -14,7 +14,7 @@ from torch import Tensor
 
 from interp.authoring import InputError, ModelError, Subject, checked, shipped_path
 from interp.data import tensor_file
-from interp.data.tensor_file import require_same_weights
+from interp.data.tensor_file import reading, require_same_weights
 
 _FORMAT = "interp tuned lens 1"
 
@@ -40,6 +40,16 @@ class TunedLens:
     fingerprint: str | None
     training: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        shapes = tuple(self.weight.shape), tuple(self.bias.shape)
+        n_layers, width = (*shapes[1], 0, 0)[:2]
+        floats = self.weight.dtype == self.bias.dtype == torch.float32
+        if not floats or shapes != ((n_layers, width, width), (n_layers, width)):
+            raise InputError(
+                f"weight {self.weight.dtype} {list(shapes[0])} and bias {self.bias.dtype} {list(shapes[1])} are not a "
+                "tuned lens; give float32 [L, d_model, d_model] and [L, d_model]."
+            )
+
     @property
     def digest(self) -> str:
         """Hash of the translators, 16 hex digits."""
@@ -54,7 +64,15 @@ class TunedLens:
         return len(self.weight)
 
     def translate(self, residual: Tensor, layer: int) -> Tensor:
-        """Map the residual [..., d_model] at `layer` to an estimate of the last residual; layer L maps to itself."""
+        """Map the residual [..., d_model] at `layer` to an estimate of the last residual; layer L maps to itself.
+
+        Raises:
+            InputError: there is no such layer, or the residual has another width.
+        """
+        if not 0 <= layer <= self.n_layers:
+            raise InputError(f"layer {layer} is not in this lens: layers run from 0 to {self.n_layers} here.")
+        if residual.shape[-1:] != self.bias.shape[1:]:
+            raise InputError(f"residual {list(residual.shape)}: give [..., {self.bias.shape[1]}], the lens's width.")
         if layer == self.n_layers:
             return residual
         return translate(residual, self.weight[layer].to(residual.device), self.bias[layer].to(residual.device))
@@ -116,7 +134,8 @@ def load_tuned_lens(path: str | Path) -> TunedLens:
     if path.is_dir():
         return _from_folder(path)
     about, tensors = tensor_file.read(path, "tuned lens", _FORMAT, f"Shipped: {', '.join(shipped)}.")
-    return TunedLens(**tensors, model=about["model"], fingerprint=about["fingerprint"], training=about["training"])
+    with reading(path, "tuned lens", "Save it again."):
+        return TunedLens(**tensors, model=about["model"], fingerprint=about["fingerprint"], training=about["training"])
 
 
 def _from_folder(folder: Path) -> TunedLens:
@@ -132,7 +151,7 @@ def _from_folder(folder: Path) -> TunedLens:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
             f"{str(folder)!r} holds no tuned lens in AlignmentResearch's format (config.json and params.pt, tensors "
-            f"only): {type(error).__name__}, {reason}"
+            f"only): {type(error).__name__}, {reason}."
         ) from error
     name = str(config.get("base_model_name_or_path", "unknown"))
     return TunedLens(weight, torch.stack(biases).float(), name, None, {"source": "AlignmentResearch/tuned-lens"})

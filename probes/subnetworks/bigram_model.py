@@ -21,6 +21,7 @@ from torch import Tensor
 
 from interp.authoring import InputError, ModelError, Source, Subject, checked, load
 from interp.data.bigram_counts import BigramCounts, load_counts, tokens_sha256, vocabulary
+from interp.data.tensor_file import reading
 from interp.data.writing import written
 from probes.subnetworks._counting import counted_ids, counted_texts, texts_of
 
@@ -143,9 +144,11 @@ class BigramModel:
         [2.0, inf]
 
         Raises:
-            InputError: an id outside the vocabulary.
+            InputError: an id outside the vocabulary, or other numbers of current and following tokens.
         """
         before, after = self._checked(current), self._checked(following)
+        if before.shape != after.shape:
+            raise InputError(f"current {list(before.shape)} and following {list(after.shape)} differ; give pairs.")
         wanted = before * self.d_vocab + after
         place = np.searchsorted(self._keys, wanted).clip(max=max(0, len(self._keys) - 1))
         found = self._keys[place] == wanted if len(self._keys) else np.zeros(wanted.shape, dtype=bool)
@@ -208,16 +211,12 @@ class BigramModel:
         Raises:
             InputError: the file is missing or holds something else.
         """
-        try:
-            with np.load(path, allow_pickle=False) as saved:
-                unigram, current = saved["unigram"], saved["current"]
-                shape = len(unigram), len(unigram)
-                pairs = sparse.csr_array((saved["data"], saved["indices"], saved["indptr"]), shape=shape)
-                pairs.check_format(full_check=True)
-                corpus, digest = str(saved["corpus"]), str(saved["tokenizer_sha256"])
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"no bigram model can be read from {str(path)!r}: {error}") from error
-        return cls(pairs, unigram, current, corpus, digest or None)
+        with reading(path, "bigram model", "Save it again."), np.load(path, allow_pickle=False) as saved:
+            unigram, current = saved["unigram"], saved["current"]
+            shape = len(unigram), len(unigram)
+            pairs = sparse.csr_array((saved["data"], saved["indices"], saved["indptr"]), shape=shape)
+            pairs.check_format(full_check=True)
+            return cls(pairs, unigram, current, str(saved["corpus"]), str(saved["tokenizer_sha256"]) or None)
 
     @cached_property
     def _kept(self) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ Biases, norms, embeddings and the unembedding are always kept, so an empty subne
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ from torch import Tensor, nn
 
 from interp.authoring import InputError, ModelError, Subject, checked
 from interp.data import tensor_file
-from interp.data.tensor_file import require_same_weights
+from interp.data.tensor_file import reading, require_same_weights
 from interp.model.weights import COMPONENTS, Component, WeightMatrix, replaced
 
+_NAME = re.compile(r"blocks\.\d+\.(attn\.[qkvo]|mlp\.(in|gate|out))\.weight")
 _FORMAT = "interp subnetwork 1"
 
 
@@ -78,7 +80,11 @@ class Subnetwork:
     origin: Mapping[str, Any]
 
     def __post_init__(self) -> None:
+        if not self.masks:
+            raise InputError("a subnetwork has a mask for every weight matrix, and none was given; see maskable.")
         for name, mask in self.masks.items():
+            if not _NAME.fullmatch(name):
+                raise InputError(f"{name!r} is not the name of a weight matrix; see maskable.")
             if mask.dtype != torch.bool or mask.ndim != 2:
                 raise InputError(f"the mask of {name} is {mask.dtype} {list(mask.shape)}; give bool [out, in].")
         object.__setattr__(self, "masks", MappingProxyType(dict(self.masks)))
@@ -233,8 +239,11 @@ class Subnetwork:
             InputError: the file is missing or holds something else.
         """
         about, packed = tensor_file.read(path, "subnetwork", _FORMAT)
-        masks = {name: _unpacked(packed[name], shape) for name, shape in about["shapes"].items()}
-        return cls(masks, about["model"], about["fingerprint"], about["origin"])
+        with reading(path, "subnetwork", "Save it again."):
+            if set(packed) != set(about["shapes"]):
+                raise InputError(f"{str(path)!r} has shapes of other masks than it holds; save the subnetwork again.")
+            masks = {name: _unpacked(name, packed[name], shape) for name, shape in about["shapes"].items()}
+            return cls(masks, about["model"], about["fingerprint"], about["origin"])
 
     def _made(self, how: str, change: Callable[[str, Tensor], Tensor], **note: Any) -> Subnetwork:
         masks = {name: change(name, mask) for name, mask in self.masks.items()}
@@ -270,7 +279,10 @@ def _packed(mask: Tensor) -> np.ndarray:
     return np.packbits(mask.flatten().numpy())
 
 
-def _unpacked(packed: Tensor, shape: tuple[int, int]) -> Tensor:
+def _unpacked(name: str, packed: Tensor, shape: tuple[int, int]) -> Tensor:
+    n_rows, n_columns = shape
+    if packed.dtype != torch.uint8 or packed.shape != (-(-n_rows * n_columns // 8),):  # before anything is allocated
+        raise InputError(f"the mask of {name} is claimed to be {list(shape)}, but {list(packed.shape)} bytes are kept.")
     bits = np.unpackbits(packed.numpy(), count=int(np.prod(shape)))
     return torch.from_numpy(bits.astype(bool)).view(*shape)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from interp.checks import checked
 from interp.errors import InputError
 from interp.model.texts.tokenizer import text_ids
 
@@ -21,6 +22,7 @@ from interp.model.texts.tokenizer import text_ids
 _BEFORE = ("(", '"', "\n", ",", "a", "e", "n", "x", "Q", "7")
 
 
+@checked
 def tokens_after(text: str, continuation: str, tokenizer: Any) -> list[int]:
     """Return the ids of a continuation after a text, without special tokens.
 
@@ -68,6 +70,7 @@ def _boundary(text: str, continuation: str) -> str:
     return "begin the continuation with a space if it is a new word."
 
 
+@checked
 def continuation_of_ids(ids: Tensor, continuation: str, tokenizer: Any) -> list[int]:
     """Return the ids of a continuation after token ids [pos]: `tokens_after` their text.
 
@@ -81,6 +84,7 @@ def continuation_of_ids(ids: Tensor, continuation: str, tokenizer: Any) -> list[
     return word_tokens(continuation, tokenizer) if text is None else tokens_after(text, continuation, tokenizer)
 
 
+@checked
 def word_tokens(word: str, tokenizer: Any) -> list[int]:
     """Return the ids of a word inside a text, with a space before it exactly if `word` begins with one.
 
@@ -111,6 +115,7 @@ def word_tokens(word: str, tokenizer: Any) -> list[int]:
     return fewest
 
 
+@checked
 def single_token(text: str, tokenizer: Any) -> int:
     """Return the id of a text that is exactly one token inside a text: " time" with its space, "time" without one.
 

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from interp.checks import checked
 from interp.data.shipped import dataset_or_text
 from interp.errors import InputError
 
@@ -75,6 +76,7 @@ def prompts(given: Any) -> Prompts:
     return _of_strings(several, pd.DataFrame(index=range(len(several))))
 
 
+@checked
 def frame_of_texts(given: Any) -> pd.DataFrame:
     """Return texts in any form as a frame with the columns `prompt_id` and `text` and those of the user's frame.
 

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+from interp.checks import checked
 from interp.errors import InputError
 from interp.model.texts.forms import shown
 
@@ -14,6 +15,7 @@ _WHOLE = {"padding": False, "truncation": False, "return_attention_mask": False,
 _ORDINARY = "the cat sat on the mat"
 
 
+@checked
 def text_ids(texts: list[str], tokenizer: Any) -> list[list[int]]:
     """Return the ids of whole texts, without special tokens.
 
@@ -30,6 +32,7 @@ def text_ids(texts: list[str], tokenizer: Any) -> list[list[int]]:
         raise InputError(f"the model's tokenizer cannot read {quoted}: {str(error).rstrip('.')}.") from error
 
 
+@checked
 def start_ids(tokenizer: Any) -> list[int]:
     """Return the ids with which the tokenizer begins every text by default, such as `[gMASK]<sop>`; often one or none.
 
@@ -49,6 +52,7 @@ def start_ids(tokenizer: Any) -> list[int]:
     return []
 
 
+@checked
 def start_of_text(tokenizer: Any) -> list[int]:
     """Return `start_ids`, or else the start-of-text token; empty if there is neither or no tokenizer."""
     start = start_ids(tokenizer)

@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from interp.checks import checked
 from interp.model.subject import Subject
 from interp.model.texts.tokenizer import start_of_text
 from interp.model.tokens import Texts, Tokens, tokenise
 
 
+@checked
 def context_windows(subject: Subject, texts: Texts, *, bos: bool | None = None) -> Tokens:
     """Tokenise texts, and cut those longer than the context into windows of the context.
 

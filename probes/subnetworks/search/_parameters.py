@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from interp.authoring import InputError
 from interp.model.weights import WeightMatrix, replaced
 from probes.subnetworks.search._groups import Counts, Group, Member
 
@@ -113,6 +114,8 @@ class MaskParameters:
         """Resume from a `state`."""
         for name, group in self._groups.items():
             for key, value in group.state().items():
+                if state[name][key].shape != value.shape:  # `copy_` would broadcast it
+                    raise InputError(f"{key} of {name} is {list(state[name][key].shape)}, not {list(value.shape)}.")
                 value.copy_(state[name][key])
         self._ready = None
 

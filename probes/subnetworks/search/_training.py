@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from interp.authoring import NumericalError, Subject
+from interp.data.tensor_file import reading
 from interp.data.writing import written
 from interp.model.tape import Tape
 from probes.subnetworks.search._batches import Contexts
@@ -207,9 +208,10 @@ class MaskTraining:
 
     def _resume(self) -> None:
         if self._checkpoint is not None and self._checkpoint.is_file():
-            saved = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
-            self.progress = Progress(**saved["progress"])
-            self.masks.restore(saved["masks"])
+            with reading(self._checkpoint, "checkpoint", "Delete it to start anew."):
+                saved = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
+                self.progress = Progress(**saved["progress"])
+                self.masks.restore(saved["masks"])
 
 
 def unstable(losses: list[float]) -> bool:

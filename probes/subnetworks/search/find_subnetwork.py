@@ -147,7 +147,9 @@ def find_subnetwork(
     """
     loaded = load(subject)
     bigrams.check(loaded)
-    chosen, schedule = settings_of(loaded, sparsity, recipe=recipe, steps=steps, batch=batch, length=length, lr=lr)
+    chosen, schedule = settings_of(
+        loaded, sparsity, recipe=recipe, steps=steps, batch=batch, length=length, lr=lr, out=out
+    )
     wanted, name = _target(loaded, bigrams, target)
     parameters = {"target": name, "unit": unit, "schedule": asdict(schedule), "bigrams": bigrams.digest}
     tokens = None if texts is None else context_windows(loaded, texts)
@@ -190,13 +192,16 @@ def settings_of(
     batch: int | None = None,
     length: int | None = None,
     lr: float | None = None,
+    out: str | Path | None = None,
     **others: Any,
 ) -> tuple[list[float], MaskSchedule]:
     """Return the sparsities and the schedule that the arguments of `find_subnetwork` ask for.
 
     Raises:
-        InputError: a number is out of range, or a sparsity is given twice.
+        InputError: a number is out of range, a sparsity is given twice, or `out` is not a folder to write to.
     """
+    if out is not None:
+        _checkpoint(out, "masks")
     several = [float(one) for one in np.atleast_1d(np.asarray(sparsity, dtype=float))]
     if not several or min(several) < 0 or len(set(several)) < len(several):
         raise InputError(f"sparsity={sparsity!r}: give one number of 0 or more, or several different ones.")
