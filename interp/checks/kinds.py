@@ -156,6 +156,7 @@ def _in_words(kind: Any, several: bool) -> str:
         return _either([repr(name) for name in inside])
     if origin is Mapping or origin is dict:
         of = "" if Any in inside else " from {} to {}".format(*(in_words(one, several=True) for one in inside))
+        of = "" if "ForwardRef" in of else of  # a name for type checkers only
         return ("dictionaries" if several else "a dictionary") + of
     if origin is tuple and inside[-1:] != (...,):
         return f"{'lists' if several else 'a list'} of {len(inside)} {in_words(_of_elements(kind), several=True)}"

@@ -147,7 +147,9 @@ class Schema:
         try:
             expected.validate(frame, lazy=False)
         except (pandera.errors.SchemaError, pandera.errors.SchemaErrors) as error:
-            raise InputError(f"this is not a frame of {self.probe!r}: {str(error).splitlines()[0].rstrip('.')}.") from error
+            raise InputError(
+                f"this is not a frame of {self.probe!r}: {str(error).splitlines()[0].rstrip('.')}."
+            ) from error
         return frame
 
 

@@ -64,6 +64,7 @@ UNASKED = {"InputError", "InterpError", "ModelError", "NumericalError", "TooLong
 UNASKED |= {
     "text_dataset_names",
     "checked",
+    "warn",
     "shows_parameters_of",
     "with_concept",
     "Example",

@@ -108,6 +108,8 @@ def covariance_run(
     """Check the arguments of `subnetwork_covariance` and start its run."""
     parameters = {"n_dropped": n_dropped, "subnetworks": digests(found)}
     run = Run(COVARIANCE, subject, texts, parameters=parameters, truncate=truncate, seed=seed)
+    for one in found.values():
+        one.check(run.subject)
     if not 0 <= n_dropped < run.subject.d_model:
         raise InputError(f"n_dropped={n_dropped} of {run.subject.d_model} dimensions; leave at least one.")
     return run

@@ -161,6 +161,8 @@ def rotation_run(
     """Start the run of `subnetwork_rotation`; refuses too few tokens."""
     parameters = asdict(settings) | {"subnetworks": digests(found)}
     run = Run(ROTATION, subject, texts, parameters=parameters, truncate=truncate, seed=seed)
+    for one in found.values():
+        one.check(run.subject)
     require_fitted(run, held_out=settings.held_out, tokens_per_dim=settings.tokens_per_dim, seed=seed)
     return run
 

@@ -206,6 +206,8 @@ def surprisal_run(
         "subnetworks": digests(found), "bigrams": counted, "random_models": others, "linear_steps": linear_steps
     }  # fmt: skip
     run = Run(SURPRISAL, subject, texts, parameters=parameters, truncate=truncate, seed=seed)
+    for one in found.values():
+        one.check(run.subject)
     if linear_steps < 1:
         raise InputError(f"linear_steps={linear_steps}: give at least 1.")
     require_two_tokens(run.tokens)

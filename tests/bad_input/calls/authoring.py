@@ -26,7 +26,7 @@ ROWS = [
     ("Run(SCHEMA, s, None, parameters={}).tokens", "logit_lens was given no texts"),
     ("Run(SCHEMA, s, T, parameters={}).frame([])", "this run produced no rows"),
     ("Run(SCHEMA, s, T, parameters={}).frame([{'pos': np.zeros(2), 'layer': np.zeros(3)}])", "different lengths"),
-    ("Run(SCHEMA, s, T, parameters={}).batches('a')", "states_per_layer='a': give a whole number"),
+    ("Run(SCHEMA, s, T, parameters={}).batches('a')", "states_per_layer='a': give a finite number"),
     ("Store(Path('file.txt'), 'a')", "is not a folder and cannot be created"),
     ("Store(Path('file.txt/x'), 'a')", "is not a folder and cannot be created"),
     ("Store(Path('/dev/full'), 'a')", "is not a folder and cannot be created"),
