@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
@@ -25,7 +26,7 @@ from interp.data.tensor_file import reading
 from interp.data.writing import written
 from probes.subnetworks._counting import counted_ids, counted_texts, texts_of
 
-Corpus: TypeAlias = str | Path | Iterable[str] | Tensor
+Corpus: TypeAlias = str | Path | Iterable[str] | pd.DataFrame | Tensor
 """A corpus: "shipped", a file or folder of texts, an iterable of texts, or token ids [pos] or [prompt, pos]."""
 
 

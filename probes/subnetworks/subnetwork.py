@@ -83,10 +83,10 @@ class Subnetwork:
         if not self.masks:
             raise InputError("a subnetwork has a mask for every weight matrix, and none was given; see maskable.")
         for name, mask in self.masks.items():
-            if not _NAME.fullmatch(name):
-                raise InputError(f"{name!r} is not the name of a weight matrix; see maskable.")
             if mask.dtype != torch.bool or mask.ndim != 2:
                 raise InputError(f"the mask of {name} is {mask.dtype} {list(mask.shape)}; give bool [out, in].")
+            if not _NAME.fullmatch(name):
+                raise InputError(f"{name!r} is not the name of a weight matrix; see maskable.")
         object.__setattr__(self, "masks", MappingProxyType(dict(self.masks)))
 
     @classmethod

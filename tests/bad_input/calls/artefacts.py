@@ -59,7 +59,7 @@ ROWS = [
     ("released_subnetwork(s, 'masks.pt')", "load it with backend='nnsight'"),
     ("released_subnetwork('reference', 'masks.pt')", "subject='reference': give a Subject (made by interp.load)"),
     ("Subnetwork({}, 'm', None, {})", "a subnetwork has a mask for every weight matrix"),
-    ("Subnetwork({'w': torch.ones(2, 2)}, 'm', None, {})", "'w' is not the name of a weight matrix"),
+    ("Subnetwork({'w': torch.ones(2, 2).bool()}, 'm', None, {})", "'w' is not the name of a weight matrix"),
     ("Subnetwork({'blocks.0.attn.q.weight': torch.ones(2, 2)}, 'm', None, {})", "give bool [out, in]"),
     ("Subnetwork({'blocks.0.attn.q.weight': [True]}, 'm', None, {})", "masks="),
     ("Subnetwork(3, 'm', None, {})", "masks=3: give a dictionary"),

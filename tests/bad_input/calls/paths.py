@@ -19,7 +19,7 @@ ROWS = [
     ("subnetwork_log(s, out='/dev/full')", "is not a folder and cannot be created"),
     ("tuned_lens(s, T, out=3)", "out=3: give a text, a path or None"),
     ("tuned_lens(s, T, out='')", "out='': give a path"),
-    ("bigram_model(s, 3)", "corpus=3: give a text, a path, a list of texts or a Tensor"),
+    ("bigram_model(s, 3)", "corpus=3: give a text, a path, a list of texts"),
     ("bigram_model(s, '')", "corpus='': give a path"),
     ("bigram_model(s, 'file.txt/x')", "unknown corpus 'file.txt/x'"),
     ("bigram_model(s, '/dev/full')", "unknown corpus '/dev/full'"),

@@ -58,7 +58,7 @@ ROWS = [
     ("single_token(3, s.tokenizer)", "text=3: give a text"),
     ("require_two_tokens(None)", "give a Tokens"),
     ("bigram_model(s, [])", "holds no two adjacent tokens"),
-    ("bigram_model(s, [3])", "corpus holds 3: give a text, a path, a list of texts or a Tensor"),
+    ("bigram_model(s, [3])", "corpus holds 3: give a text, a path, a list of texts"),
     ("bigram_model(s, ['unknown'])", "tokenizer cannot read"),
     ("bigram_model(s, torch.tensor([[61, 3]]))", "61"),
     ("bigram_model(s, 'nowhere')", "unknown corpus 'nowhere'"),
