@@ -43,12 +43,12 @@ ROWS = [
     ("NeuronSet.of(s, {0: [0]}, ['w3', 'w4'], concept=3)", "concept=3: give a text or None"),
     ("NeuronSet.of(s, {0: [0]}, ['w3', 'w4'], frame='a')", "frame='a': give a DataFrame or None"),
     ("NeuronSet.of(s, {0: [0]}, ['w3', 'w4'], frame=3)", "frame=3: give a DataFrame or None"),
-    ("findings.judge('a', at_least=0.4)", "values must be one number per prompt, [prompts]: Failed"),
+    ("findings.judge('a', at_least=0.4)", "values='a' must be one number per prompt"),
     (
         "findings.judge([0.5] * 9, at_least=0.4, control='a')",
-        "control must be one number per prompt, [prompts]: Failed",
+        "control='a' must be one number per prompt",
     ),
-    ("findings.judge([0.5] * 9, at_least=0.4, control=3)", "9 values, but 1 of the control; give one of each per"),
+    ("findings.judge([0.5] * 9, at_least=0.4, control=3)", "control=3 must be one number per prompt"),
     ("findings.judge([0.5] * 9, at_least=0.4, statement=3)", "statement=3: give a text"),
     ("findings.judge([0.5] * 9, at_least=0.4, statement=None)", "statement=None: give a text"),
 ]

@@ -125,7 +125,8 @@ def test_a_frame_and_a_mapping_are_not_counted_by_their_columns(small_subject):
     texts = ["w3 w4 w5", "w6 w3"]
     of_frame = bigram_model(subject, pd.DataFrame({"group": ["w7", "w8"], "text": texts}))
     assert of_frame.digest == bigram_model(subject, texts).digest
-    for unread, says in (
+    mapping = ({"text": texts}, "give a text, a path, a list of texts, a DataFrame")
+    for unread, says in (mapping, (set(texts), "a set of texts has no order")):
         ({"text": texts}, "give a text, a path, a list of texts, a DataFrame"),
         (set(texts), "a set of texts has no order"),
     ):
