@@ -56,7 +56,6 @@ ROWS = [
             "array.npy": "no bigram model can be read from 'array.npy'",
         }.items()
     ),
-    ("released_subnetwork(s, 'masks.pt')", "is on a bridge, which renames weights"),
     ("released_subnetwork('reference', 'masks.pt')", "subject='reference': give a Subject (made by interp.load)"),
     ("Subnetwork({}, 'm', None, {})", "a subnetwork has a mask for every weight matrix"),
     ("Subnetwork({'w': torch.ones(2, 2).bool()}, 'm', None, {})", "'w' is not the name of a weight matrix"),
