@@ -100,17 +100,17 @@ class Subject:
     @property
     def W_E(self) -> Tensor:
         """Token embedding, [d_vocab, d_model]."""
-        return self.backend.embedding()
+        return self._guard.unchanged.embedding()
 
     @property
     def W_U(self) -> Tensor:
         """Unembedding, [d_model, d_vocab]."""
-        return self.backend.unembedding()[0]
+        return self._guard.unchanged.unembedding()[0]
 
     @property
     def b_U(self) -> Tensor:
         """Bias of the unembedding, [d_vocab]; zeros if the model has none."""
-        weight, bias = self.backend.unembedding()
+        weight, bias = self._guard.unchanged.unembedding()
         return weight.new_zeros(self.d_vocab) if bias is None else bias
 
     def value_vectors(self, layer: int) -> Tensor:
@@ -121,9 +121,10 @@ class Subject:
 
         Raises:
             InputError: there is no such block.
-            ModelError: the block has no single MLP.
+            ModelError: the block has no single MLP, or the model changed since it was loaded.
         """
-        return self._branches.added(self.backend.value_vectors(self.check_layer(layer, self.n_layers - 1)), layer)
+        layer = self.check_layer(layer, self.n_layers - 1)
+        return self._branches.added(self._guard.unchanged.value_vectors(layer), layer)
 
     def weight_matrices(self) -> list[WeightMatrix]:
         """Return every weight matrix of attention and MLP, block by block; see `interp.model.weights`.
@@ -131,7 +132,7 @@ class Subject:
         Raises:
             ModelError: a block has no single MLP, or the weights are on another machine.
         """
-        return [matrix for layer in range(self.n_layers) for matrix in self.backend.weight_matrices(layer)]
+        return [matrix for layer in range(self.n_layers) for matrix in self._guard.unchanged.weight_matrices(layer)]
 
     def site(self, name: SiteName, layer: int = 0) -> Site:
         """Return the site of a value of block `layer`, to read or change it; see `interp.model.sites`.
@@ -147,7 +148,7 @@ class Subject:
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every parameter once, with the name the library gives it."""
-        return self.backend.named_weights()
+        return self._guard.unchanged.named_weights()
 
     @contextmanager
     def showing_patterns(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ from interp.checks import checked
 from interp.errors import InputError, warn
 from interp.frames.build import broadcast, build
 from interp.frames.schema import Schema
-from interp.model.identity.settings import check_settings
+from interp.model.identity.settings import check_settings, matmul_precision
 from interp.model.loading import Source, load
 from interp.model.subject import Subject
 from interp.model.tokens import Batch, Texts, Tokens
@@ -170,6 +170,8 @@ class Run:
                 **({"trust_remote_code": True} if self.subject.backend.trusted else {}),
                 "versions": dict(versions()),
                 "code_digest": code_digest_of_probe(self.schema.probe),
+                "float32_matmul_precision": matmul_precision(),
+                "unknown_code": list(self.subject.unknown_code),
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             }
         )
@@ -185,7 +187,7 @@ def run_id(
 
 @checked
 def kept_as(run_id: str, subject: Subject, schema: Schema) -> str:
-    """Return the name under which results are kept: other code, versions or token strings give another name.
+    """Return the name under which results are kept: other code, versions, precision or token strings give another.
 
     Args:
         run_id: of the run.
@@ -201,7 +203,7 @@ def kept_as(run_id: str, subject: Subject, schema: Schema) -> str:
         return f"{run_id}-{uuid.uuid4().hex[:12]}"
     strings = hashlib.sha256("\0".join(subject.token_strings.tolist()).encode("utf-8", "surrogatepass")).hexdigest()
     code = code_digest_of_probe(schema.probe)
-    return f"{run_id}-{hash_of({'code': code, 'token_strings': strings})}"
+    return f"{run_id}-{hash_of({'code': code, 'token_strings': strings, 'matmul': matmul_precision()})}"
 
 
 def identity_of(

@@ -56,6 +56,12 @@ class Guard:
             self._unchanged.excuse_running()
             self.verified = True
 
+    @property
+    def unchanged(self) -> Backend:
+        """The backend, to read weights from; ModelError if they changed since the model was loaded."""
+        self._unchanged.check_pass()
+        return self._backend
+
     @contextmanager
     def passing(self, ids: Tensor) -> Iterator[None]:
         """Hold the lock for one forward pass and what is computed on it, after `check_pass`.

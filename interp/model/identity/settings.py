@@ -37,3 +37,8 @@ def check_settings(device: str = "cpu") -> None:
             "torch.inference_mode() is on, under which no gradients can be taken: leave its with block; probes switch "
             "gradients off themselves where they need none."
         )
+
+
+def matmul_precision() -> str:
+    """Return how precisely torch multiplies float32 matrices where the processor offers less: "highest", "high", ..."""
+    return torch.get_float32_matmul_precision()

@@ -94,7 +94,7 @@ def test_kept_rows_get_the_columns_of_this_call(subject, tmp_path, computed):
     assert "group" not in without.columns and not computed
 
 
-@pytest.mark.parametrize("change", ["version", "code", "token strings"])
+@pytest.mark.parametrize("change", ["version", "code", "precision", "token strings"])
 def test_rows_of_other_code_are_not_found(subject, tmp_path, computed, monkeypatch, change):
     first = layer_robustness(subject, TEXTS, out=tmp_path)
     computed.clear()
@@ -105,6 +105,8 @@ def test_rows_of_other_code_are_not_found(subject, tmp_path, computed, monkeypat
         monkeypatch.setattr(code, "versions", lambda: {"python": "2.7"})
     elif change == "code":
         monkeypatch.setattr(code, "_tree_digest", lambda package: f"another {package}")
+    elif change == "precision":
+        monkeypatch.setattr("interp.runs.run.matmul_precision", lambda: "medium")
     else:
         other = copy.copy(subject)
         other.token_strings = np.array([f"x{index}" for index in range(subject.d_vocab)], dtype=object)
@@ -158,6 +160,7 @@ def test_rows_of_the_model_as_it_was_are_not_those_of_the_model_as_it_is(small_m
 def test_the_provenance_tells_the_code(subject):
     run = logit_lens(subject, ["w1 w2"]).interp.provenance
     assert run.loc["code_digest"].tolist() == [code_digest(logit_lens)]
+    assert run.loc["float32_matmul_precision"].tolist() == ["highest"] and run.loc["unknown_code"].tolist() == [[]]
 
 
 def test_code_of_no_package_is_that_of_this_session(monkeypatch):

@@ -119,7 +119,7 @@ def test_a_probe_refuses_a_changed_model(small_model, any_backend, change):
 
 
 @pytest.mark.parametrize("change", BEFORE_A_PASS)
-def test_so_does_every_forward_pass(small_model, any_backend, change):
+def test_so_does_every_forward_pass_and_every_reading_of_weights(small_model, any_backend, change):
     model = small_model("llama")
     subject = interp.load(model, backend=any_backend)
     subject.run(IDS, lambda tape: tape.last)
@@ -129,6 +129,9 @@ def test_so_does_every_forward_pass(small_model, any_backend, change):
         lambda: subject.next_token_logits(IDS, torch.tensor([4]), lambda logits: logits),
         lambda: subject.logits(IDS),
         lambda: subject.continue_ids([IDS[0]], 1),
+        lambda: subject.value_vectors(2),
+        lambda: subject.weight_matrices(),
+        lambda: subject.W_U,
     ):
         with pytest.raises(ModelError, match="changed since it was loaded"):
             call()
