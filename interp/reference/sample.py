@@ -174,7 +174,7 @@ def card(stories: list[PlantedPassage], weights: str) -> str:
 them. They read like the model's training text, novels and children's stories, and make as much sense as a model of this
 size can.
 
-One JSON object per line in `stories.jsonl`:
+`interp.dataset("stories")` reads them. One JSON object per line in `stories.jsonl`:
 
 | field | type | meaning |
 |---|---|---|

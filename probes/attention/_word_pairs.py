@@ -22,9 +22,9 @@ def word_pairs(tokens: Sequence[str]) -> pd.DataFrame:
         mean of what is expected at the same distances and positions: each pair within a word is interpolated from the
         nearest query before and the nearest after with a pair across words as many tokens back.
 
-    >>> pairs = word_pairs(["<s>", " the", " old", " un", "kind", " cat", " sat"])
+    >>> pairs = word_pairs(["<s>", " the", " big", " old", " un", "kind", " cat", " sat"])
     >>> pairs[["query", "key", "across", "weight"]].round(2).values.tolist()
-    [[4.0, 3.0, 0.0, 1.0], [2.0, 1.0, 1.0, 0.24], [5.0, 4.0, 1.0, 0.76]]
+    [[5.0, 4.0, 0.0, 1.0], [3.0, 2.0, 1.0, 0.26], [6.0, 5.0, 1.0, 0.74]]
     """
     letters = [token.lstrip().isalpha() for token in tokens]
     joins = [at > 0 and letters[at] and letters[at - 1] and not token[0].isspace() for at, token in enumerate(tokens)]

@@ -121,8 +121,8 @@ def evaluate_subnetwork(
     rotation = rotation_run(run.subject, found, run.tokens, settings, **common)
     covariance = covariance_run(run.subject, found, run.tokens, n_dropped=_N_DROPPED, **common)
     fresh = held_out_prompts(run.tokens.ids, settings.held_out, seed)
-    kept = kept_weights(run.subject, found)
-    overlap = None if optimal is None else subnetwork_overlap(run.subject, found, optimal)
+    kept = kept_weights(run.subject, subnetwork)
+    overlap = None if optimal is None else subnetwork_overlap(run.subject, subnetwork, optimal)
     parts: dict[str, list[dict[str, Any]]] = {"surprisal": [], "rotation": [], "covariance": []}
     for condition in surprisal_conditions(run.subject, found, random_models, seed):
         with condition.applied() as model:

@@ -331,8 +331,8 @@ def test_a_tokenizer_of_punctuation_only():
         ("w1 w2", r"'w1 w2' is 2 tokens \['w1', 'w2'\], not one"),
         ("", "is 0 tokens"),
         ("zebra", "cannot read .*zebra"),
-        (None, "not None"),
-        (1.5, r"not 1\.5"),
+        (None, "text=None: give a text"),
+        (1.5, r"text=1\.5: give a text"),
     ],
 )
 def test_a_target_is_one_token(text, message):

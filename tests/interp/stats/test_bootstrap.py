@@ -227,9 +227,9 @@ def test_the_frame_is_left_alone():
         ({"seed": -1}, "seed=-1: give a whole number of 0 or more"),
         ({"seed": None}, "seed=None: give"),
         ({"seed": "a"}, "seed='a': give"),
-        ({"by": "layer"}, r"by='layer': give a list of columns, \['layer'\]"),
-        ({"values": "loss"}, r"values='loss': give a list of columns, \['loss'\]"),
-        ({"frame": [1.0]}, "a list cannot be summed up; give a frame with a column 'prompt_id'"),
+        ({"by": "layer"}, r"by='layer': give a list of texts, such as \['layer'\]"),
+        ({"values": "loss"}, r"values='loss': give a list of texts, such as \['loss'\]"),
+        ({"frame": [1.0]}, r"frame=\[1\.0\]: give a DataFrame"),
         (
             {"frame": frame_of().assign(loss="much")},
             "column 'loss' holds .*; choose columns of numbers or truth values",
