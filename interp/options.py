@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from interp.checks import check
 from interp.errors import InputError, UnknownName
+
+_reserved = ContextVar("reserved", default=0)  # bytes, in this thread: another thread's method holds its own
 
 
 @dataclass
@@ -57,16 +60,26 @@ class Options:
         finally:
             self.__dict__.update(before)
 
+    @property
+    def available(self) -> int:
+        """Bytes for batches and chunks: the memory without what is reserved, an eighth of it at least."""
+        return max(self.memory - _reserved.get(), self.memory // 8, 1)
+
     @contextmanager
     def reserving(self, n_bytes: int) -> Iterator[Options]:
-        """Take what a method holds throughout from the memory inside a `with` block; an eighth is left at least.
+        """Take what a method holds throughout from the available memory inside a `with` block.
 
         >>> with options.local(memory=1 << 28), options.reserving(1 << 27):
-        ...     options.memory
+        ...     options.available
         134217728
+        >>> options.available == options.memory
+        True
         """
-        with self.local(memory=max(self.memory - n_bytes, self.memory // 8, 1)):
+        _reserved.set(_reserved.get() + n_bytes)
+        try:
             yield self
+        finally:
+            _reserved.set(_reserved.get() - n_bytes)
 
 
 options = Options()

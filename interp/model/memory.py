@@ -45,4 +45,4 @@ def _working(subject: Sizes, width: int) -> float:
 
 def _fitting(subject: Sizes, n_residuals: float) -> int:
     bytes_per_token = n_residuals * subject.d_model * torch.finfo(subject.dtype).bits // 8
-    return max(1, int(options.memory // 2 / bytes_per_token))
+    return max(1, int(options.available // 2 / bytes_per_token))

@@ -222,7 +222,7 @@ class Subject:
             (tape, states, reference) -> `Readout`. The function holds only numbers, so it can be sent with a program
             to the model's machine; a subject cannot.
         """
-        return reader(d_vocab=self.d_vocab, memory=options.memory // 2, final_norm=final_norm, **wanted)
+        return reader(d_vocab=self.d_vocab, memory=options.available // 2, final_norm=final_norm, **wanted)
 
     def read_out(self, tape: Tape, states: Sequence[Tensor], reference: Tensor, **wanted: Any) -> Readout:
         """Read residuals [rows, d_model] through the heads of a tape; see `reader`."""

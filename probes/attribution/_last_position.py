@@ -39,7 +39,7 @@ def read_last(
         batches within the memory budget.
     """
     order = lengths.argsort(descending=True, stable=True)
-    most = max(1, options.memory // (4 * _LIVE_COPIES * 4 * subject.d_vocab))
+    most = max(1, options.available // (4 * _LIVE_COPIES * 4 * subject.d_vocab))
     parts: list[Tensor] = []
     start = 0
     while start < len(order):

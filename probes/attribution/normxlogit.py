@@ -192,7 +192,7 @@ def _reader(
     subject: Subject, row: Tensor, pos: Tensor, ids: Tensor, layers: Sequence[int], centre: Centre
 ) -> Callable[[Tape], _Read]:
     """Return the program to run; target k is predicted at `row`, `pos` and has id `ids`, -1 for the argmax."""
-    W_U, b_U, memory = subject.W_U, subject.b_U, options.memory
+    W_U, b_U, memory = subject.W_U, subject.b_U, options.available
     slot = _places_within(row)  # the targets of one prompt, side by side
 
     def program(tape: Tape) -> _Read:
@@ -255,7 +255,7 @@ def _batch_tokens(subject: Subject, targets: Targets, n_layers: int) -> int:
     """Return the padded tokens per batch, lowered if the columns and logits of a prompt's targets fill memory."""
     lengths = [len(ids) for ids in targets.tokens.ids]
     per_target = 4 * (2 * subject.d_model + (n_layers + 2) * max(lengths))
-    fitting = options.memory // 2 // (int(targets.prompt.bincount().max()) * per_target)
+    fitting = options.available // 2 // (int(targets.prompt.bincount().max()) * per_target)
     return min(subject.batch_tokens(), max(1, fitting) * min(lengths))
 
 

@@ -35,7 +35,7 @@ def token_vectors(subject: Subject, ids: np.ndarray, where: Where, layers: list[
         yield -1, weights[torch.from_numpy(ids).to(weights.device)].float()
         return
     # As many layers per pass over the vocabulary as half the memory budget holds.
-    per_pass = max(1, options.memory // 2 // (4 * len(ids) * subject.d_model))
+    per_pass = max(1, options.available // 2 // (4 * len(ids) * subject.d_model))
     for start in range(0, len(layers), per_pass):
         together = layers[start : start + per_pass]
         for layer, matrix in zip(together, single_token_residuals(subject, ids, together), strict=True):

@@ -172,7 +172,7 @@ def character_content(
             conditions = Conditions(matrix, lengths, common, controls)
             for seed in numbers:
                 samples = draw_samples(asked, splits[seed], seed, cut=not label_bug)
-                fit = partial(score, seed=seed, training=training, memory=options.memory // 2)
+                fit = partial(score, seed=seed, training=training, memory=options.available // 2)
                 for one in fit(probe, conditions.of_seed(seed), asked, splits[seed], samples):
                     row = {"letter": asked.letters[one.letter], "layer": layer, "control": one.control, "seed": seed}
                     rows.append(row | _measures(one.n_train, one.answer, one.score))

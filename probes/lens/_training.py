@@ -160,7 +160,7 @@ class LensTrainer:
         # Logits, their softmax, the model's own and the gradient of the logits are in memory at once; tensors larger
         # than a CPU's cache cost more time than the products.
         most = 256 if row.device.type == "cpu" else 4096
-        n_rows = max(1, min(most, options.memory // 2 // (5 * 4 * self._subject.d_vocab)))
+        n_rows = max(1, min(most, options.available // 2 // (5 * 4 * self._subject.d_vocab)))
         for start in range(0, len(row), n_rows):
             where = row[start : start + n_rows], pos[start : start + n_rows]
             log_p = tape.head(tape.last[where]).float().log_softmax(-1)

@@ -140,7 +140,7 @@ def random_directions(vectors: Tensor, n: int, seed: int) -> tuple[Tensor, Tenso
 def readings(read: TokenBasis, prepared: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield centred logits of prepared vectors in chunks [rows, d_vocab]; each reuses the last one's memory."""
     d_vocab = len(read.tokens)
-    n_rows = max(1, min(len(prepared), min(options.memory // 4, _CHUNK_BYTES) // (4 * d_vocab)))
+    n_rows = max(1, min(len(prepared), min(options.available // 4, _CHUNK_BYTES) // (4 * d_vocab)))
     buffer = torch.empty(n_rows, d_vocab, device=prepared.device)
     for start in range(0, len(prepared), n_rows):
         rows = slice(start, min(start + n_rows, len(prepared)))

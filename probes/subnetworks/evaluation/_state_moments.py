@@ -135,7 +135,7 @@ class Reading:
             [state.float() for state in mapped["in"]],
             mapped["in"][0].float(),
             d_vocab=self._model.d_vocab,
-            memory=options.memory // 2,
+            memory=options.available // 2,
             targets=batch.ids[row, pos][:, None],
             **wanted,
         )

@@ -56,7 +56,7 @@ def states_surprisals(run: Run, facts: Mapping[str, Any], states: Tensor) -> Ite
         (row, pos), following = followed(batch)
         rows = states[batch.ids[row, pos].to(states.device)]
         found = read_out(
-            head, [rows], rows, d_vocab=run.subject.d_vocab, memory=options.memory // 2, targets=following[:, None],
+            head, [rows], rows, d_vocab=run.subject.d_vocab, memory=options.available // 2, targets=following[:, None],
             entropy=False, kl=False,
         )  # fmt: skip
         yield _columns(run, facts, batch, -_BITS * found.log_prob[0, :, 0].numpy())
