@@ -36,7 +36,7 @@ def imported(source: str) -> list[tuple[str, str]]:
 
 
 def there(module: str, name: str) -> bool:
-    """Whether a module can be imported and has a name; true where only torch is missing for it."""
+    """Tell whether a module can be imported and has a name; true where only torch is missing for it."""
     try:
         found = importlib.import_module(module)
         return not name or hasattr(found, name) or find_spec(f"{module}.{name}") is not None

@@ -1,4 +1,4 @@
-"""What the calls of the table are made of: a tiny model, texts, artefacts, frames and damaged files."""
+"""Make what the calls of the table name: a tiny model, texts, artefacts, frames and damaged files."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What makes a model the one that was loaded: how it computes, and that it still computes so."""
+"""Tell whether a model is the one that was loaded: how it computes, and that it still computes so."""

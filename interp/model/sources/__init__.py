@@ -1,1 +1,1 @@
-"""Where a model comes from: a folder, the hub, or an object that wraps one."""
+"""Find the model that a user means: in a folder, on the hub, or inside an object that wraps one."""

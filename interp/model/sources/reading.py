@@ -23,7 +23,7 @@ _UNREACHABLE = "It is not a folder here, and the hub does not have it or cannot 
 
 @dataclass(frozen=True)
 class Place:
-    """Where to read from.
+    """A place to read a model from.
 
     Attributes:
         location: a folder or a hub id.
@@ -39,7 +39,7 @@ class Place:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder on this machine."""
+        """Tell whether it is a folder on this machine."""
         return Path(self.location).is_dir()
 
     def read(self, read: Callable[..., T]) -> T:

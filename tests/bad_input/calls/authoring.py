@@ -1,4 +1,4 @@
-"""What a probe's author calls: columns, schemas, runs, stores and helpers; and findings."""
+"""Calls of a probe's author: columns, schemas, runs, stores and helpers; and findings."""
 
 ROWS = [
     ("Column(3, 'int', 'm')", "name=3: give a text"),

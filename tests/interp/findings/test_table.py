@@ -441,7 +441,7 @@ def test_holm_keeps_the_caveats(toy, subject):
 
 
 def test_cut_texts_are_counted_and_said(small_subject):
-    """Of texts three contexts long a model reads a third, and the verdict says so."""
+    """A model reads a third of texts three contexts long, and the verdict says so."""
     model = small_subject("gpt2", "bridge")
     words = [" ".join(model.token_strings[3 + one : 6 + one]) for one in range(6)]
     data = model.tokens(words)

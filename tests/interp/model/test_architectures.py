@@ -186,7 +186,7 @@ def _assert_sum(subject: interp.Subject, ids: Tensor, layer: int, attention: Sit
 
 
 def _assert_value_vectors(subject: interp.Subject, ids: Tensor) -> None:
-    """What an MLP adds is its neurons times their value vectors, and a bias that is the same everywhere."""
+    """An MLP adds its neurons times their value vectors, and a bias that is the same everywhere."""
     for layer in range(N_LAYERS):
         try:
             vectors, neurons = subject.value_vectors(layer), subject.site("neurons", layer)

@@ -1,4 +1,4 @@
-"""What comes with a model or around it: its own code, wrappers, too many weights, no tokenizer, no hub."""
+"""Models come with code of their own, wrappers, too many weights, no tokenizer or no hub."""
 
 from __future__ import annotations
 

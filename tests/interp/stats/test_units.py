@@ -68,7 +68,7 @@ def test_it_reaches_farther_to_the_side_of_the_long_tail():
 
 
 def test_the_cubic_removes_the_skewness_of_the_mean():
-    """Of exponential values, a test by the transformed t keeps its level, which Student's does not."""
+    """A test of exponential values by the transformed t keeps its level, which Student's does not."""
     random, n = np.random.default_rng(0), 40
     samples = random.exponential(size=(4000, n))
     plain = (samples.mean(axis=1) - 1) / samples.std(axis=1, ddof=1) * np.sqrt(n)

@@ -117,7 +117,7 @@ def by_distance(n: int, share: Callable[[Tensor], Tensor], sink: float = 0.0) ->
 
 @pytest.mark.parametrize("sink", [0.0, 0.6])
 def test_attention_that_depends_on_distance_alone_scores_nothing(sink: float) -> None:
-    """Where the queries of both conditions lie decides what is left of 1 / distance once attention adds up to 1."""
+    """The places of both conditions' queries decide what is left of 1 / distance once attention adds up to 1."""
     found, unmatched = [], []
     for seed in range(8):
         tokens = story(60, seed)
@@ -229,7 +229,7 @@ def test_the_summary_and_the_figure(
 def test_heads_are_counted_after_holm_and_from_the_least_score_on(
     small_model: Callable[..., torch.nn.Module], letters: PreTrainedTokenizerFast
 ) -> None:
-    """Of 16 heads three have smaller values of p, so that these four are multiplied by 13, 12, 11 and 1."""
+    """Three of 16 heads have smaller values of p, so that these four are multiplied by 13, 12, 11 and 1."""
     frame = subjoiner_heads(interp.load(small_model("gpt2"), tokenizer=letters), TEXTS)
     own = frame["control"] == "none"
     frame["p"], frame["score"] = 0.5, 0.1

@@ -129,7 +129,7 @@ def test_glitch_tokens_are_flagged():
 
 
 def test_a_character_level_model_has_words_of_one_letter(character_level):
-    """Which it was refused for, with the advice to choose another alphabet."""
+    """It was refused for that, with the advice to choose another alphabet."""
     frame = vocabulary(character_level)
     assert frame["kind"].value_counts().to_dict() == {"single_letter": 52, "other": 44}
     assert (

@@ -1,4 +1,4 @@
-"""What a fingerprint covers beside config and weights, and that ordinary models have nothing beside."""
+"""A fingerprint covers more than config and weights, and ordinary models have nothing more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a tokenizer adds, cuts or pads by its own settings, and which tokenizer is the model's."""
+"""A tokenizer adds, cuts or pads by its own settings, and must be the model's."""
 
 from __future__ import annotations
 
