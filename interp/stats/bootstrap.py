@@ -50,24 +50,20 @@ def bootstrap_over_prompts(
     >>> bootstrap_over_prompts(frame, ["layer"], ["loss"])[["layer", "n_prompts", "loss"]].values.tolist()
     [[0.0, 2.0, 2.0], [1.0, 2.0, 3.0]]
     """
-    _check(frame, by, values, statistic, level, n_resamples)
+    _check(frame, by, values, level, n_resamples)
     keys = list(by)
-    numeric = frame[[*keys, "prompt_id"]].copy()
-    for value in values:
-        numeric[value] = _numbers(frame, value)
-    per_prompt = numeric.groupby([*keys, "prompt_id"], observed=True, sort=True)[list(values)].mean()
-    tables = {value: per_prompt[value].unstack("prompt_id") if keys else per_prompt[[value]].T for value in values}
-    first = tables[values[0]]
+    per_prompt = _per_prompt(frame, keys, values)
+    tables = _tables(per_prompt, keys, values)
     sizes = per_prompt.groupby(keys, observed=True, sort=True).size().to_numpy() if keys else [len(per_prompt)]
-    draws = draw_units(first.shape[1], n_resamples, seed)
+    draws = draw_units(tables[0].shape[1], n_resamples, seed)
     columns: dict[str, Any] = {"n_prompts": sizes}
-    for value, table in tables.items():
+    for value, table in zip(values, tables, strict=True):
         centre, low, high = _interval(table.to_numpy(), draws, statistic, level)
         columns |= {value: centre, f"{value}_low": low, f"{value}_high": high}
-    summary = pd.DataFrame(columns, index=first.index if keys else None)
-    return summary.reset_index() if keys else summary
+    return _by_group(columns, tables[0].index, keys)
 
 
+@checked
 def ratio_over_prompts(
     frame: pd.DataFrame,
     by: Sequence[str],
@@ -106,39 +102,43 @@ def ratio_over_prompts(
     >>> ratio_over_prompts(frame, [], "right", "tried", "share")["share"].tolist()
     [0.5]
     """
-    _check(frame, by, [numerator, denominator], statistic, level, n_resamples)
+    _check(frame, by, [numerator, denominator], level, n_resamples)
     keys = list(by)
-    known = frame[[*keys, "prompt_id"]].copy()
-    for column, value in (("above", numerator), ("below", denominator)):
-        known[column] = _numbers(frame, value)
-    means = known.groupby([*keys, "prompt_id"], observed=True, sort=True)[["above", "below"]].mean()
-    means = means.where(means.notna().all(axis=1))
-    tables = [means[one].unstack("prompt_id") if keys else means[[one]].T for one in ("above", "below")]
+    per_prompt = _per_prompt(frame, keys, [numerator, denominator])
+    tables = _tables(per_prompt.where(per_prompt.notna().all(axis=1)), keys, [numerator, denominator])
     draws = draw_units(tables[0].shape[1], n_resamples, seed)
     with np.errstate(invalid="ignore", divide="ignore"):
         above, below = (_statistics(table.to_numpy(), draws, statistic) for table in tables)
         centre, resampled = above[0] / below[0], above[1] / below[1]
     low, high = interval(resampled, tables[0].notna().sum(axis=1).to_numpy(), level)
     columns = {name: np.where(np.isinf(centre), np.nan, centre), f"{name}_low": low, f"{name}_high": high}
-    summary = pd.DataFrame(columns, index=tables[0].index if keys else None)
+    return _by_group(columns, tables[0].index, keys)
+
+
+def _per_prompt(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
+    """Average the rows of each prompt in a group, float64, NaN where missing."""
+    numeric = frame[[*keys, "prompt_id"]].copy()
+    for value in values:
+        numeric[value] = _numbers(frame, value)
+    return numeric.groupby([*keys, "prompt_id"], observed=True, sort=True)[list(dict.fromkeys(values))].mean()
+
+
+def _tables(per_prompt: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> list[pd.DataFrame]:
+    """Return a table of groups by prompts for each value."""
+    return [per_prompt[value].unstack("prompt_id") if keys else per_prompt[[value]].T for value in values]
+
+
+def _by_group(columns: dict[str, Any], groups: pd.Index, keys: Sequence[str]) -> pd.DataFrame:
+    summary = pd.DataFrame(columns, index=groups if keys else None)
     return summary.reset_index() if keys else summary
 
 
-def _check(
-    frame: pd.DataFrame, by: Sequence[str], values: Sequence[str], statistic: str, level: float, n_resamples: int
-) -> None:
-    if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"a {type(frame).__name__} cannot be summed up; give a frame with a column 'prompt_id'.")
-    for name, columns in (("by", by), ("values", values)):
-        if isinstance(columns, str):
-            raise InputError(f"{name}={columns!r}: give a list of columns, [{columns!r}].")
+def _check(frame: pd.DataFrame, by: Sequence[str], values: Sequence[str], level: float, n_resamples: int) -> None:
     for column in (*by, "prompt_id", *values):
         if column not in frame.columns:
             raise UnknownName("column", column, map(str, frame.columns))
     if frame.empty or not values:
         raise InputError("there is nothing to sum up: no rows or no values are left (summaries leave position 0 out).")
-    if statistic not in ("mean", "median"):
-        raise UnknownName("statistic", statistic, ("mean", "median"))
     check_resampling(level, n_resamples)
 
 
