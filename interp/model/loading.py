@@ -25,7 +25,6 @@ Source: TypeAlias = "str | Path | Subject | PreTrainedModel | TransformerBridge 
 """A shipped model's name, a Hugging Face folder or hub id, a bridge, an nnsight model, a PreTrainedModel, a Subject."""
 
 BackendName: TypeAlias = Literal["bridge", "nnsight"]
-_BACKENDS = ("bridge", "nnsight")
 
 
 @checked
@@ -73,8 +72,6 @@ def load(
     check_settings()
     dtype = _dtype(dtype)
     _require_device(device)
-    if backend not in (None, *_BACKENDS):
-        raise UnknownName("backend", str(backend), _BACKENDS)
     if isinstance(source, Subject):
         given = {"backend": backend, "device": device, "dtype": dtype, "tokenizer": tokenizer, "revision": revision}
         _refuse_given("a Subject", **given, remote=remote or None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -150,7 +150,7 @@ def character_content(
         "epochs": epochs, "lr": lr, "batch": batch,
     }  # fmt: skip
     training = Training(epochs, lr, batch)
-    numbers = _check(where, probe, seeds, controls, training)
+    numbers = _check(seeds, controls, training)
     run = Run(CHARACTERS, subject, None, parameters=parameters)
     places = layers_to_read(run.subject, layers)
     chosen = alphabet(letters)
@@ -185,12 +185,7 @@ def character_content(
     return run.frame([part | same])
 
 
-def _check(
-    where: str, probe: str, seeds: int | Sequence[int], controls: Sequence[str], training: Training
-) -> list[int]:
-    for what, given, known in (("where", where, get_args(Where)), ("probe", probe, get_args(ProbeKind))):
-        if given not in known:
-            raise UnknownName(what, str(given), known)
+def _check(seeds: int | Sequence[int], controls: Sequence[str], training: Training) -> list[int]:
     if isinstance(controls, str):
         raise InputError(f"controls={controls!r}: give a list, such as [{controls!r}].")
     for control in controls:

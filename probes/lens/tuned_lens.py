@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,6 @@ from interp.authoring import (
     Subject,
     Texts,
     Tokens,
-    UnknownName,
     checked,
     code_digest,
     content_order,
@@ -100,8 +99,6 @@ def tuned_lens(
     """
     loaded = load(subject)
     tokens = loaded.tokens(corpus, truncate=True) if truncate else context_windows(loaded, corpus)
-    if recipe not in get_args(LensRecipe):
-        raise UnknownName("recipe", recipe, get_args(LensRecipe))
     n_steps, per_step, rate, decay = _RECIPES[recipe]
     n_steps = n_steps if steps is None else steps
     per_step = per_step if tokens_per_step is None else tokens_per_step

@@ -21,7 +21,6 @@ from probes.attribution._replacements import Replacements
 from probes.attribution.faithfulness._deletion import SetFunction
 
 Replacement: TypeAlias = Literal["unigram", "mask_embedding", "zero_embedding", "delete"]
-REPLACEMENTS = ("unigram", "mask_embedding", "zero_embedding", "delete")
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ A value means nothing alone: each row also has the value of the same scores shuf
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,6 @@ from interp.authoring import (
     Schema,
     Source,
     Subject,
-    UnknownName,
     columns,
     load,
     probe,
@@ -39,7 +38,7 @@ from probes.attribution._targets import TARGET_POS
 from probes.attribution.attribute import attribute
 from probes.attribution.faithfulness._attributions import Attribution, attributions, digest_of
 from probes.attribution.faithfulness._metrics import METRICS, Measured, Measurement, Metric, n_ties
-from probes.attribution.faithfulness._removal import REPLACEMENTS, Replacement
+from probes.attribution.faithfulness._removal import Replacement
 
 __all__ = ["faithfulness"]
 
@@ -195,7 +194,7 @@ def faithfulness(
     >>> scores[["metric", "fraction", "control"]].values.tolist()
     [['comprehensiveness', 0.5, 'none'], ['comprehensiveness', 0.5, 'permuted']]
     """
-    _check(metrics, replacement, fractions, normalise, unit, seed)
+    _check(metrics, fractions)
     check_counts(n_samples=n_samples)
     if min(n_random, n_draws) < 2:
         raise InputError(
@@ -250,18 +249,8 @@ def _columns(attribution: Attribution, intact: np.ndarray, rows: list[Measured])
     )
 
 
-def _check(
-    metrics: Sequence[str], replacement: str, fractions: Sequence[float], normalise: str, unit: str, seed: int
-) -> None:
-    choices = {
-        "replacement": (replacement, REPLACEMENTS),
-        "normaliser": (normalise, get_args(Normaliser)),
-        "unit": (unit, get_args(RemovalUnit)),
-    }
-    if isinstance(metrics, str) or not metrics:
+def _check(metrics: Sequence[str], fractions: Sequence[float]) -> None:
+    if not metrics:
         raise InputError(f"metrics={metrics!r}; give a list of one or more of {list(METRICS)}.")
-    for kind, (name, known) in [*choices.items(), *(("metric", (one, METRICS)) for one in metrics)]:
-        if name not in known:
-            raise UnknownName(kind, str(name), known)
     if not len(fractions) or not all(0 < fraction <= 1 for fraction in fractions):
         raise InputError(f"fractions={list(fractions)}; give shares of the tokens above 0 and up to 1.")

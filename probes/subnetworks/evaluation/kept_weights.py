@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from interp.authoring import Column, Run, Schema, Source, Subject, UnknownName, columns, probe
+from interp.authoring import Column, Run, Schema, Source, Subject, columns, probe
 from probes import papers
 from probes.subnetworks import plots
 from probes.subnetworks._examples import with_subnetwork
@@ -77,8 +77,6 @@ def kept_weights(subject: Source, subnetwork: Subnetworks, *, by: By = "componen
     >>> bool((frame.share_of_kept == frame.share_if_even).all()), len(kept_weights(subject, whole, by="head"))
     (True, 256)
     """
-    if by not in _UNITS:
-        raise UnknownName("unit", str(by), _UNITS)
     found = by_sparsity(subnetwork)
     run = Run(KEPT_WEIGHTS, subject, None, parameters={"subnetworks": digests(found), "by": by})
     for one in found.values():
