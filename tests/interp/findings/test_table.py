@@ -20,7 +20,7 @@ import interp
 from interp import findings as package
 from interp.cli import app
 from interp.errors import InputError, ModelError, UnknownName
-from interp.findings import FINDINGS, Claim, Comparison, NotApplicable, findings, judge
+from interp.findings import FINDINGS, Claim, Comparison, NotApplicable, findings, get, judge
 from interp.findings import table as table_module
 from interp.frames.schema import Column, Schema, columns
 from interp.stats.corrections import holm
@@ -464,7 +464,8 @@ def test_cut_texts_are_counted_and_said(small_subject):
 
 def test_the_digest_of_the_data_is_that_of_the_probes_run(subject):
     """And a claim about weights has none."""
-    frame = findings(subject, ["lens.late_agreement", "neurons.prediction"], n_resamples=99).set_index("claim")
+    few = replace(get("lens.late_agreement"), n_texts=6)
+    frame = findings(subject, [few, "neurons.prediction"], n_resamples=99).set_index("claim")
     run = frame.interp.runs if "run_id" in frame else {}
     assert run[frame["run_id"].iat[0]]["probe"] == "findings"
     probed = interp.runs.accessor._runs[frame.loc["lens.late_agreement", "probe_run_id"]]
