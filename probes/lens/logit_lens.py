@@ -37,11 +37,13 @@ from interp.authoring import (
 from interp.model.readout import Readout
 from probes import papers
 from probes.lens import plots
+from probes.lens._arrivals import arrivals, mean_arrivals
 from probes.lens._maps import TunedLens, load_tuned_lens
 from probes.lens._places import AT, STATES, Place, place_columns, places_of, read_places, sublayer_of
 
-Targets: TypeAlias = str | int | Sequence[str | int]
-"""Tokens to score: "next", "argmax", a token as text, an id, or a list of tokens and ids (one row each)."""
+Targets: TypeAlias = str | int | Sequence[str | int] | Sequence[Sequence[str | int]]
+"""Tokens to score: "next", "argmax", a token as text, an id, or a list of tokens and ids (one row each); or a list of
+such lists, one for each prompt."""
 
 LENS = Schema(
     probe="logit_lens",
@@ -66,39 +68,44 @@ LENS = Schema(
 )
 
 
-def summarise_lens(frame: pd.DataFrame, by: str = "layer", **options: Any) -> pd.DataFrame:
-    """Summarise a lens frame by layer or by position.
+def summarise_lens(frame: pd.DataFrame, by: str = "layer", kl_below: float = 0.1, **options: Any) -> pd.DataFrame:
+    """Summarise a lens frame by layer, by position or by run.
+
+    The layers in which an answer arises are the first of the layers read from which on, up to the last, a criterion
+    holds; missing if it does not hold at the last:
+    `target_layer`, the target has rank 0; `convergence_layer`, the argmax is the model's own; `kl_layer`, the
+    divergence of the model's output from the distribution there is below `kl_below`.
 
     Args:
         frame: of `logit_lens`.
         by: "layer": means over prompts with 95 % bootstrap intervals, without position 0; one row per layer and, if
-            several targets were scored, target. "position": one row per prompt and position with its convergence
-            layer: the first of the layers read from which on every argmax is the model's own; missing if the last
-            layer's is not.
+            several targets were scored, target. "position": the layers in which an answer arises, one row per prompt,
+            position and target. "run": their means over prompts with 95 % bootstrap intervals, each over the places
+            where it is not missing, and the share of places where the target arrives (`target_arrives`), without
+            position 0.
+        kl_below: nats.
         options: of `interp.stats.bootstrap_over_prompts`.
+
+    Raises:
+        InputError: `by` is none of these, or `kl_below` is not above 0.
+
+    >>> frame = logit_lens("reference", "The little girl was very", targets=" happy", positions=-1)
+    >>> frame.interp.summary(by="position")[["target", "target_layer", "convergence_layer", "kl_layer"]].values.tolist()
+    [[' happy', 3, 3, 7]]
     """
     if by == "position":
-        return _convergence(frame)
+        return arrivals(frame, kl_below)
+    several = bool(frame.duplicated(["run_id", "prompt_id", "pos", "layer", "sublayer", "lens"]).any())
+    if by == "run":
+        return mean_arrivals(frame, kl_below, several, **options)
     if by != "layer":
-        raise InputError(f"cannot sum a lens up by {by!r}; choose 'layer' or 'position'.")
-    several = frame.duplicated(["run_id", "prompt_id", "pos", "layer", "sublayer", "lens"]).any()
+        raise InputError(f"cannot sum a lens up by {by!r}; choose 'layer', 'position' or 'run'.")
     schema = replace(LENS, summary_by=(*LENS.summary_by, "target_id", "target")) if several else LENS
     summary = summarise_by_prompt(schema, frame, **options)
     depth = summary["sublayer"].map({"pre": 0, "mid": 1, "final": 0})
     return summary.iloc[
         np.lexsort((depth, summary["layer"], summary["lens"], summary["run_id"], summary["model"]))
     ].reset_index(drop=True)
-
-
-def _convergence(frame: pd.DataFrame) -> pd.DataFrame:
-    keys = ["model", "run_id", "prompt_id", "pos", "lens"]
-    at = frame[frame["sublayer"] != "mid"].drop_duplicates([*keys, "layer"])
-    at = at.sort_values([*keys, "layer"], ascending=[True] * len(keys) + [False])
-    # Scanning down from the last layer, agreement holds as long as the running product stays 1.
-    unbroken = at["agrees_final"].astype(int).groupby([at[key] for key in keys]).cumprod().astype(bool)
-    converged = at["layer"].astype("Int64").where(unbroken)
-    result = at.assign(convergence_layer=converged).groupby([*keys, "token"])["convergence_layer"].min()
-    return result.reset_index().sort_values(keys, ignore_index=True)
 
 
 @probe(LENS, plot=plots.lens, summarise=summarise_lens)
@@ -121,7 +128,8 @@ def logit_lens(
         texts: anything `Subject.tokens` takes.
         targets: what to score at every position: "next" (the actual next token; missing at a prompt's last position,
             with a warning if no other is read),
-            "argmax" (the model's own most probable token), a token as text, an id, or a list of tokens and ids.
+            "argmax" (the model's own most probable token), a token as text, an id, or a list of tokens and ids, which
+            are scored in every prompt. A list of lists gives each prompt its own: `[[" Paris"], [" Rome"]]`.
         positions: the position or positions to read in every prompt, negative ones from its end; None reads all.
         layers: the layer or layers to read, 0..L; None reads all.
         sublayers: also read the residual between attention and MLP of every block (rows with `sublayer` "mid").
@@ -147,6 +155,13 @@ def logit_lens(
     [0, 1, 2, 3, 4, 5, 6, 7, 8]
     >>> frame.kl_to_final.iloc[-1], bool(frame.agrees_final.iloc[-1])
     (np.float64(0.0), True)
+
+    In which layer does each prompt's answer arise? See `summarise_lens`.
+
+    >>> texts = ["Once upon a", "The little girl was very"]
+    >>> frame = logit_lens("reference", texts, targets=[[" time"], [" happy"]], positions=-1)
+    >>> frame.interp.summary(by="position")[["target", "target_layer", "kl_layer"]].values.tolist()
+    [[' time', 2, 6], [' happy', 3, 7]]
     """
     if isinstance(lens, str):
         lens = load_tuned_lens(lens)
@@ -159,7 +174,7 @@ def logit_lens(
         **({} if lens is None else {"lens": lens.digest}),
     }
     run = Run(LENS, subject, texts, parameters=parameters, truncate=truncate)
-    chosen = _chosen_targets(targets, run.subject)
+    chosen = _chosen_targets(targets, run.subject, len(run.tokens))
     places = places_of(run.subject, layers, sublayers)
     if lens is not None:
         lens.check(run.subject)
@@ -170,8 +185,8 @@ def logit_lens(
     for batch in run.batches(STATES * (1 + sublayers)):
         row, pos = select_positions(batch, positions)
         scored = next_tokens(batch, row, pos) if chosen is None else chosen
-        if isinstance(scored, Tensor):
-            scored = scored.expand(len(row), -1)
+        if isinstance(scored, Tensor) and chosen is not None:
+            scored = scored.expand(len(row), -1) if len(scored) == 1 else scored[batch.prompts[row]]
         given = scored.clamp(min=0) if isinstance(scored, Tensor) else scored
         readout = read_places(run.subject, batch, row, pos, places, lens=lens, final_norm=final_norm, targets=given)
         missing = scored < 0 if isinstance(scored, Tensor) else None
@@ -184,27 +199,42 @@ def logit_lens(
     return run.frame(parts)
 
 
-def _chosen_targets(targets: Targets, subject: Subject) -> Tensor | str | None:
-    """Return the ids [t] of the targets, or "argmax"; None for "next", which differs from batch to batch."""
+def _chosen_targets(targets: Targets, subject: Subject, n_prompts: int) -> Tensor | str | None:
+    """Return the ids of the targets, [1, t], or [n_prompts, t] if each prompt has its own; or "argmax".
+
+    None stands for "next", which differs from batch to batch.
+    """
     if isinstance(targets, str) and targets in ("next", "argmax"):
         return None if targets == "next" else "argmax"
     if isinstance(targets, Tensor | np.ndarray):
         targets = targets.tolist()
-    several = list(targets) if isinstance(targets, Iterable) and not isinstance(targets, str) else [targets]
+    given: Any = targets
+    several = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
     if not several:
         raise InputError("targets is empty; name at least one token, 'next' or 'argmax'.")
+    if not all(isinstance(one, Iterable) and not isinstance(one, str) for one in several):
+        return torch.tensor([list(dict.fromkeys(_target_ids(several, subject)))])
+    if len(several) != n_prompts:
+        raise InputError(f"targets holds {len(several)} lists for {n_prompts} prompts; give one list for each prompt.")
+    ids = [list(dict.fromkeys(_target_ids(one, subject))) for one in several]
+    sizes = sorted(set(map(len, ids)))
+    if len(sizes) > 1 or not sizes[0]:
+        raise InputError(f"targets gives prompts {sizes} tokens; give each prompt the same number, at least one.")
+    return torch.tensor(ids)
+
+
+def _target_ids(several: Iterable[str | int], subject: Subject) -> list[int]:
+    """Return the ids of tokens given as texts or ids."""
     ids = [
         single_token(one, subject.tokenizer) if isinstance(one, str) else whole_numbers(one, "target ids")[0]
         for one in several
     ]
     for one, index in zip(several, ids, strict=True):
         if not 0 <= index < subject.d_vocab:
-            name, last = (
-                f"target {one!r} (id {index})" if isinstance(one, str) else f"target id {index}",
-                subject.d_vocab - 1,
-            )
+            name = f"target {one!r} (id {index})" if isinstance(one, str) else f"target id {index}"
+            last = subject.d_vocab - 1
             raise InputError(f"{name} is outside the vocabulary of {last + 1}; ids run from 0 to {last}.")
-    return torch.tensor(list(dict.fromkeys(ids)))
+    return ids
 
 
 def _lens_columns(

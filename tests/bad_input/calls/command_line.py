@@ -51,7 +51,7 @@ ROWS = [
     ("run logit_lens --param lens=nowhere", "no tuned lens can be read from 'nowhere': No such file or"),
     ("run logit_lens --param lens=3", "lens=3: give a TunedLens (made by tuned_lens), a text or"),
     ("run logit_lens --param targets=[]", "targets is empty; name at least one token, 'next' or"),
-    ("run logit_lens --param targets=null", "targets=None: give a text, a whole number or a list of"),
+    ("run logit_lens --param targets=null", "targets=None: give a text, a whole number, a list of"),
     ("run logit_lens --param targets=99999", "target id 99999 is outside the vocabulary of 8192; ids"),
     ("run logit_lens --dtype float33", "unknown dtype 'float33'"),
     ("run logit_lens --dtype int8", "unknown dtype 'int8'"),

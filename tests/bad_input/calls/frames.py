@@ -16,6 +16,8 @@ ROWS = [
     ("interp.concat([LF, 3])", "frames holds 3: give a list of DataFrames"),
     ("concat(3)", "frames=3: give a list of DataFrames"),
     ("LF.interp.summary(by='head')", "cannot sum a lens up by 'head'"),
+    ("LF.interp.summary(by='position', kl_below=0)", "kl_below=0: give a number of nats above 0"),
+    ("LF.interp.summary(by='run', kl_below='a')", "kl_below='a': give a finite number"),
     ("LF.interp.summary(level=2)", "level=2"),
     ("LF.interp.summary(level='a')", "level='a'"),
     ("LF.interp.summary(n_resamples=0)", "n_resamples=0"),

@@ -17,6 +17,7 @@ import interp
 from interp.errors import InputError, NumericalError
 from interp.planted import Planted, bias_ladder, bigram, copying, two_step, word_tokenizer
 from probes import logit_lens, top_tokens
+from probes.lens._arrivals import LAYERS
 
 # Float32 models of logits up to ten: forward pass and statistics each round at 1e-6 or so.
 CLOSE = 2e-5
@@ -341,9 +342,13 @@ def test_targets_by_text_by_id_and_in_lists(subject):
         ([], "targets is empty"),
         (VOCAB, "target id 53 is outside the vocabulary of 53"),
         (-1, "target id -1 is outside"),
-        ([1, None], "targets holds None: give a text, a whole number or"),
-        (1.5, "targets=1.5: give a text, a whole number or"),
+        ([1, None], "targets holds None: give a text, a whole number, a list"),
+        (1.5, "targets=1.5: give a text, a whole number, a list"),
         (["next"], "cannot read .*next"),  # in a list, names of ways to choose are words like any other
+        ([["w1"], ["w2"]], "targets holds 2 lists for 1 prompts; give one list for each prompt"),
+        ([[]], r"targets gives prompts \[0\] tokens"),
+        ([["w1", "w2 w3"]], "is 2 tokens"),
+        ([["w1"], 3], "targets holds .*: give a text, a whole number, a list"),
     ],
 )
 def test_bad_targets(subject, targets, message):
@@ -475,7 +480,8 @@ def test_bad_k(subject, k, message):
 def test_convergence_is_that_of_a_loop(subject, sublayers):
     frame = logit_lens(subject, texts_of(RAGGED), sublayers=sublayers, targets=["w1", "w2"])
     result = frame.sample(frac=1, random_state=0).interp.summary(by="position")  # in any order of rows
-    assert result[["prompt_id", "pos"]].to_numpy().tolist() == [[n, p] for n in range(4) for p in range(len(RAGGED[n]))]
+    places = [[n, p, target] for n in range(4) for p in range(len(RAGGED[n])) for target in (1, 2)]
+    assert result[["prompt_id", "pos", "target_id"]].to_numpy().tolist() == places
     for row in result.itertuples():
         rows = frame[(frame["prompt_id"] == row.prompt_id) & (frame["pos"] == row.pos) & (frame["sublayer"] != "mid")]
         agrees = dict(zip(rows["layer"], rows["agrees_final"], strict=False))
@@ -501,6 +507,77 @@ def test_no_convergence_is_missing_and_not_left_out(subject):
     never = frame[frame["layer"] == 1].set_index(["prompt_id", "pos"])["agrees_final"]
     assert len(result) == sum(map(len, RAGGED)) and (~never).any()
     assert result["convergence_layer"].isna().tolist() == (~never).tolist()
+
+
+def settles(holds: list[bool]) -> int | None:
+    """The first layer from which on `holds` is true, None if the last is false."""
+    if not holds[-1]:
+        return None
+    return max((layer + 1 for layer, one in enumerate(holds) if not one), default=0)
+
+
+def test_where_an_answer_arises_equals_a_plain_loop(model, subject):
+    """From hidden states, norm and unembedding in plain PyTorch, with a target for each prompt."""
+    targets = [["w9"], ["w1"], ["w7"], ["w30"]]
+    frame = logit_lens(subject, texts_of(RAGGED), targets=targets)
+    found = frame.interp.summary(by="position", kl_below=0.5).set_index(["prompt_id", "pos"])
+    answers = []
+    for prompt, ((target,), ids) in enumerate(zip(targets, RAGGED, strict=True)):
+        token = int(target[1:])
+        with torch.no_grad():
+            states = model(torch.tensor([ids]), output_hidden_states=True).hidden_states
+            # The last of them has been through the final norm already.
+            logits = [model.lm_head(model.transformer.ln_f(state))[0] for state in states[:-1]]
+            logits.append(model.lm_head(states[-1])[0])
+        log_p = torch.stack(logits).double().log_softmax(-1)  # [layer, pos, token]
+        kl = (log_p[-1].exp() * (log_p[-1] - log_p)).sum(-1)
+        for pos in range(len(ids)):
+            first = log_p[:, pos].argmax(-1)
+            holds = first == token, first == first[-1], kl[:, pos] < 0.5
+            answers.append([settles(one.tolist()) for one in holds])
+            row = found.loc[(prompt, pos)]
+            assert row["target"].strip() == target
+            assert [None if pd.isna(row[name]) else row[name] for name in LAYERS] == answers[-1]
+    for column in zip(*answers, strict=True):
+        assert len(set(column)) > 1
+
+
+def test_the_layer_of_a_planted_answer_is_known():
+    """A ladder's target overtakes the current token, of logit 1, in the step that lifts it above 1; each step adds 0.4.
+
+    A step of noise after each of the first three planted blocks changes nothing.
+    """
+    ladder = bias_ladder(n_layers=5, a=2.0, target=3, noise_blocks=3)
+    planted = list(ladder.truth.layout.planted)
+    frame = logit_lens(ladder.model, ["w0 w1", "w0 w3"], targets="w3", positions=-1)
+    found = frame.interp.summary(by="position")
+    # The third planted block lifts it to 1.2; a token that is the target itself is on top from the embedding on.
+    assert found["target_layer"].tolist() == found["convergence_layer"].tolist() == [planted[2] + 1, 0]
+    kl = ladder.truth.kl_to_final(torch.tensor([[0, 1], [0, 3]]))[:, :, 1]
+    for bound in (0.1, 0.02):
+        nearest = [settles((kl[:, prompt] < bound).tolist()) for prompt in range(2)]
+        assert frame.interp.summary(by="position", kl_below=bound)["kl_layer"].tolist() == nearest
+    run = frame.interp.summary(by="run")
+    assert run["target_layer"].tolist() == [(planted[2] + 1) / 2] and run["target_arrives"].tolist() == [1.0]
+
+
+def test_two_steps_settle_after_their_second_block():
+    planted = two_step(noise_blocks=2)
+    _, second = planted.truth.layout.planted
+    targets = [[(last + 2) % planted.truth.vocab] for last in (4, 11)]
+    frame = logit_lens(planted.model, ["w0 w4", "w0 w11"], targets=targets, positions=-1)
+    found = frame.interp.summary(by="position")
+    assert found["target_id"].tolist() == [6, 1]
+    assert (found[list(LAYERS)] == second + 1).all(axis=None)
+
+
+def test_a_target_that_does_not_arrive_is_missing_and_counted():
+    ladder = bias_ladder(target=3)
+    frame = logit_lens(ladder.model, ["w0 w1", "w0 w2"], targets=[["w3"], ["w5"]], positions=-1)
+    assert frame.interp.summary(by="position")["target_layer"].isna().tolist() == [False, True]
+    run = frame.interp.summary(by="run").iloc[0]
+    assert run["target_arrives"] == 0.5
+    assert run["target_layer"] == frame.interp.summary(by="position")["target_layer"].iloc[0]
 
 
 def test_the_summary_by_layer_leaves_position_0_out(frame):
@@ -529,8 +606,11 @@ def test_several_targets_are_not_averaged_together(subject):
 
 
 def test_bad_summaries(frame):
-    with pytest.raises(InputError, match="cannot sum a lens up by 'token'; choose 'layer' or 'position'"):
+    with pytest.raises(InputError, match="cannot sum a lens up by 'token'; choose 'layer', 'position' or 'run'"):
         frame.interp.summary(by="token")
+    for by in ("position", "run"):
+        with pytest.raises(InputError, match="kl_below=0: give a number of nats above 0"):
+            frame.interp.summary(by=by, kl_below=0)
     with pytest.raises(InputError, match="summaries leave position 0 out"):
         frame[frame["pos"] == 0].interp.summary()
 
