@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from interp.reference.counts import count_bigrams
+from interp.data.pair_counts import counted_pairs
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def fit_baselines(ids: NDArray[np.int32], bos: int, vocab_size: int) -> Baseline
     The bigram model uses interpolated absolute discounting (Ney, Essen and Kneser, 1994): every pair count above 0
     loses `discount`, and the total that a row loses goes to the unigram model.
     """
-    pairs = count_bigrams(ids, bos, vocab_size)
+    pairs = counted_pairs([np.concatenate([[bos], ids])], vocab_size)
     unigram = (pairs.sum(axis=0) + 1) / (len(ids) + vocab_size)
     totals = pairs.sum(axis=1)
     discount = ney_discount(pairs.data)

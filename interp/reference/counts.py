@@ -15,20 +15,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from interp.data.bigram_counts import FILE_NAME, BigramCounts, tokens_sha256, vocabulary
+from interp.data.pair_counts import counted_pairs
 from interp.errors import InputError
 from interp.reference.corpus import END_OF_TEXT, encode, read_corpus
 from interp.reference.train import saved_tokenizer
 
 MAX_BYTES = 6_000_000
-
-
-def count_bigrams(ids: NDArray[np.int32], bos: int, vocab_size: int) -> sparse.csr_array:
-    """Count every adjacent pair of `[bos, *ids]`, int64 CSR [V, V]; the counts sum to `len(ids)`."""
-    before = np.concatenate([[bos], ids[:-1]])
-    ones = np.ones(len(ids), dtype=np.int64)
-    counts = sparse.csr_array(sparse.coo_array((ones, (before, ids)), shape=(vocab_size, vocab_size)))
-    counts.sum_duplicates()
-    return counts
 
 
 def frequent_counts(pairs: sparse.csr_array, tokenizer_sha256: str, max_bytes: int = MAX_BYTES) -> BigramCounts:
@@ -120,7 +112,7 @@ def main(
     tokenizer = saved_tokenizer(model)
     tokens = vocabulary(tokenizer)
     stream = encode(tokenizer, read_corpus(corpus).train)
-    pairs = count_bigrams(stream.ids, tokens.index(END_OF_TEXT), len(tokens))
+    pairs = counted_pairs([np.concatenate([[tokens.index(END_OF_TEXT)], stream.ids])], len(tokens))
     counts = frequent_counts(pairs, tokens_sha256(tokens))
     out.mkdir(parents=True, exist_ok=True)
     save_counts(counts, out / FILE_NAME)

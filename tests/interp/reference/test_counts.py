@@ -9,9 +9,10 @@ import pytest
 from scipy import sparse
 
 from interp.data.bigram_counts import BigramCounts, load_counts, tokens_sha256, vocabulary
+from interp.data.pair_counts import counted_pairs
 from interp.errors import InputError
 from interp.reference.corpus import encode, read_corpus
-from interp.reference.counts import count_bigrams, frequent_counts, main, save_counts
+from interp.reference.counts import frequent_counts, main, save_counts
 from interp.reference.train import saved_tokenizer
 
 BOS, V = 0, 200
@@ -25,7 +26,7 @@ def ids() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def pairs(ids: np.ndarray) -> sparse.csr_array:
-    return count_bigrams(ids, BOS, V)
+    return counted_pairs([np.concatenate([[BOS], ids])], V)
 
 
 def same(a: BigramCounts, b: BigramCounts) -> bool:

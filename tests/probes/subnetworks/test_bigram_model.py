@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections import Counter
+from contextlib import contextmanager
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,11 +23,14 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 import interp
-from interp.data.bigram_counts import load_counts
+from interp.data import pair_counts
+from interp.data.bigram_counts import BigramCounts, load_counts
 from interp.errors import InputError, ModelError, UnknownName
 from interp.planted import bigram
 from probes import BigramModel, bigram_model
 from probes.subnetworks import _counting as counting
+from probes.subnetworks.search._batches import DrawnContexts
+from probes.subnetworks.search._targets import BigramTarget
 
 V = 6
 
@@ -80,6 +86,41 @@ def test_entropy_is_the_planted_one():
     torch.testing.assert_close(model.probs(range(9)), truth.transition, atol=1e-12, rtol=0)
 
 
+@given(st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=30)
+def test_entropy_without_a_dense_row_is_that_of_dense_rows(seed):
+    """Complete rows, rows that back off in part or wholly, tokens never seen: the closed form is the dense sum."""
+    random = np.random.default_rng(seed)
+    pairs = random.integers(0, 5, (40, 40)) * (random.random((40, 40)) < 0.2) * (random.random((40, 1)) < 0.8)
+    dropped = random.integers(0, 30, 40) * (random.random(40) < 0.5)
+    model = model_of(pairs, unigram=pairs.sum(axis=0) + random.integers(0, 3, 40), current=pairs.sum(axis=1) + dropped)
+    dense = torch.special.entr(model.probs(range(40))).sum(dim=1)
+    # Sums of 40 terms below 1 in another order; entr(s + b u) - entr(b u) loses no more than a bit.
+    torch.testing.assert_close(model.entropy(), dense, atol=1e-13, rtol=0)
+
+
+def test_a_large_vocabulary_costs_no_more_than_its_pairs():
+    """A dense row of V = 262,144 is 2 MiB, all rows 512 GiB: counts, entropy and a training target take a few rows."""
+    d_vocab, random = 262_144, np.random.default_rng(0)
+    tracemalloc.start()
+    model = BigramModel.from_counts(counts_of(random.zipf(1.3, 20_000) % d_vocab, d_vocab), "large")
+    entropy = model.entropy()
+    target = BigramTarget(model, torch.device("cpu"))
+    DrawnContexts(model, (2, 8), start=(), seed=0).batch(0)
+    peak = tracemalloc.get_traced_memory()[1]  # of numpy; torch's own tensors are the copies that it makes of these
+    tracemalloc.stop()
+    assert peak < 24 * 8 * d_vocab  # vectors of V, against 8 V^2 for a dense matrix
+    some = model.pairs.indices[:50]
+    dense = torch.special.entr(model.probs(some)).sum(dim=1)
+    torch.testing.assert_close(entropy[some], dense, atol=1e-10, rtol=0)  # float64 sums of V terms
+    assert torch.equal(target.begin(torch.from_numpy(some)[None])(slice(None)).entropy(), entropy[some].float())
+
+
+def counts_of(ids, d_vocab):
+    pairs = pair_counts.counted_pairs([ids], d_vocab)
+    return BigramCounts(pairs, pairs.sum(axis=0), pairs.sum(axis=1), 1, "")
+
+
 def test_shipped_counts_of_the_reference_model():
     model, counts = bigram_model("reference"), load_counts()
     row = counts.pairs[[40]].toarray()[0] / counts.current[40]
@@ -97,7 +138,8 @@ def test_a_folder_is_read_piece_by_piece(tmp_path, small_subject, monkeypatch):
     (tmp_path / "sub" / "b.txt").write_text("w6 w3")
     whole = bigram_model(subject, tmp_path)
     monkeypatch.setattr(counting, "_PIECE", 5)
-    monkeypatch.setattr(counting, "_PENDING", 2)
+    monkeypatch.setattr(counting, "_AT_ONCE", 8)
+    monkeypatch.setattr(pair_counts, "_AT_ONCE", 2)
     pieces = bigram_model(subject, tmp_path)
     assert (pieces.pairs != whole.pairs).nnz == 0 and pieces.digest == whole.digest
     texts = bigram_model(subject, (path.read_text() for path in (tmp_path / "a.txt", tmp_path / "sub" / "b.txt")))
@@ -118,6 +160,26 @@ def test_a_document_is_counted_whole_behind_the_whole_start(tmp_path, small_mode
     counted = bigram_model(subject, tmp_path).pairs.tocoo()
     found = list(zip(counted.row.tolist(), counted.col.tolist(), strict=True))
     assert found == [(0, 1), (1, 5), (5, 6), (6, 7), (7, 8)]
+
+
+def test_counting_says_how_far_it_is(small_subject, monkeypatch):
+    """From the first group of texts on; without a known length, what was read alone."""
+    seen = []
+
+    @contextmanager
+    def bar(total, unit, label, *, n_steps):
+        shown = SimpleNamespace(n=0, total=total, steps=n_steps, label=label)
+        shown.update = lambda n: setattr(shown, "n", shown.n + n) or seen.append((shown.n, shown.total, shown.steps))
+        yield shown
+
+    monkeypatch.setattr(counting, "progress_bar", bar)
+    monkeypatch.setattr(counting, "_AT_ONCE", 3000)
+    subject, texts = small_subject("gpt2", "bridge"), ["w3 w4 " * 200] * 5  # of 1,200 characters
+    bigram_model(subject, texts)
+    assert seen == [(3, 6, 3), (6, 6, 3)]
+    seen.clear()
+    bigram_model(subject, iter(texts))
+    assert seen == [(3, 0, 2), (6, 0, 2)]
 
 
 def test_a_frame_and_a_mapping_are_not_counted_by_their_columns(small_subject):
