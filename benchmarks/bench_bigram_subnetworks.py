@@ -58,7 +58,7 @@ def main() -> None:
     )
     subject, other = (interp.load(GPT2LMHeadModel(config).eval()) for _ in range(2))
     shape = arguments.batch, arguments.length
-    contexts = DrawnContexts(bigrams, shape, first=None, seed=0)
+    contexts = DrawnContexts(bigrams, shape, start=(), seed=0)
     ids = contexts.batch(0)
     schedule = MaskSchedule(lr=1e-3, growth=1.0, steps=10**6, batch=shape[0], length=shape[1], retries=0)
     target = BigramTarget(bigrams, subject.device)

@@ -51,10 +51,11 @@ def documents_of(corpus: str | Path | Iterable[str]) -> Documents:
         InputError: the folder has no .txt file.
         UnknownName: the corpus is neither a path nor a shipped dataset.
     """
-    name = "texts"
-    if isinstance(corpus, str) and corpus in text_dataset_names():
-        corpus, name = dataset(corpus)["text"].tolist(), corpus
-    if isinstance(corpus, pd.DataFrame | Mapping | Set):  # which would be read by their columns, keys or in any order
+    shipped = isinstance(corpus, str) and corpus in text_dataset_names()
+    name = str(corpus) if shipped else "texts"
+    if shipped:
+        corpus = dataset(name)["text"].tolist()
+    elif isinstance(corpus, pd.DataFrame | Mapping | Set):  # which would be read by their columns, keys or in any order
         corpus = frame_of_texts(corpus)["text"].tolist()
     if not isinstance(corpus, str | Path):
         known = isinstance(corpus, Sequence)
@@ -103,7 +104,9 @@ def counted_texts(documents: Documents, subject: Subject) -> sparse.csr_array:
     with progress_bar(total, "kB", f"count pairs of tokens in {documents.name}", n_steps=n_steps) as bar:
         read = 0
         for pieces in _together(documents.pieces):
-            for (first, text), ids in zip(pieces, text_ids([text for _, text in pieces], subject.tokenizer), strict=True):
+            for (first, text), ids in zip(
+                pieces, text_ids([text for _, text in pieces], subject.tokenizer), strict=True
+            ):
                 joined = np.array([*(start if first else last.tolist()), *ids], dtype=np.int64)
                 counter.add(joined)
                 last = joined[-1:]
