@@ -33,7 +33,10 @@ Backend = Annotated[str, typer.Option(help="bridge or nnsight.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")]
 Texts = Annotated[
-    str, typer.Option(help="A shipped dataset, or a .txt (one text per line), .jsonl, .csv or .parquet file.")
+    str,
+    typer.Option(
+        help="A shipped dataset, or a .txt (one text per line), .jsonl, .csv or .parquet file; chats in .jsonl."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
@@ -167,9 +170,10 @@ def findings(
     """Test the papers' claims on a model, or on several for a matrix."""
     from interp.findings import findings as test_claims
     from interp.model.loading import load
+    from interp.model.texts.forms import frame_of_texts
 
     with _one_sentence():
-        texts = None if data is None else read_data(data)["text"].tolist()
+        texts = None if data is None else frame_of_texts(read_data(data))["text"].tolist()
         if out is not None:
             arguments.check_output(out)
             check_frame_file(out)

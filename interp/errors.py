@@ -6,6 +6,8 @@ InterpError                     the base of all below
 │   └── TooLong                 a text longer than the model's context
 ├── ModelError                  a model that cannot be studied here (encoder, unreadable head, replay that differs)
 └── NumericalError              NaN or infinity where a number was needed
+
+`WithoutTemplate` (UserWarning) is the category of the warning that a chat model's texts were read without its template.
 """
 
 from __future__ import annotations
@@ -50,12 +52,16 @@ class NumericalError(InterpError, ArithmeticError):
     """NaN or infinity where a number was needed."""
 
 
-def warn(message: str) -> None:
+class WithoutTemplate(UserWarning):
+    """Texts were read without the chat template of the model's tokenizer; the warning comes once per subject."""
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn the user, at the line outside these packages that led here, however many calls there are in between."""
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("interp", "probes"):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def _listed(names: list[str]) -> str:

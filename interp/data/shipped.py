@@ -94,11 +94,12 @@ def dataset_or_text(text: str) -> pd.DataFrame:
 def read_data(data: str) -> pd.DataFrame:
     """Read texts by the name of a shipped dataset or from a file: .txt (one text per line), .jsonl, .csv or .parquet.
 
-    Texts are taken as they are: "NA" and "007" stay words, and only a newline ends a line.
+    Texts are taken as they are: "NA" and "007" stay words, and only a newline ends a line. In place of texts a .jsonl
+    or .parquet file may hold chat messages, in a column `messages`.
 
     Raises:
         UnknownName: `data` is neither a shipped dataset nor a file.
-        InputError: the file is of another kind or cannot be read, or it has no column `text` or a gap in it.
+        InputError: the file is of another kind or cannot be read, or it has neither column or a gap in its texts.
     """
     if data in text_dataset_names():
         return dataset(data)
@@ -112,6 +113,8 @@ def read_data(data: str) -> pd.DataFrame:
         frame = text_files.READERS[kind](path)
     except (OSError, ValueError) as error:  # of pandas and pyarrow too: all their errors of parsing are ValueErrors
         raise InputError(f"cannot read {data!r} as {kind}: {' '.join(str(error).split()).rstrip('.')}.") from error
+    if "messages" in frame.columns and "text" not in frame.columns:
+        return frame  # checked where they are read
     if "text" not in frame.columns:
         raise InputError(f"{data!r} has no column 'text', only {list(frame.columns)}; rename the one with the texts.")
     for row, text in enumerate(frame["text"]):

@@ -8,6 +8,8 @@ import warnings
 from types import TracebackType
 from typing import Any
 
+from interp.errors import WithoutTemplate
+
 
 class Caveats:
     """A context that notes the user warnings raised within; at its end, each is shown as it would have been.
@@ -50,7 +52,9 @@ class Caveats:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._context.__exit__(kind, error, at)
-        said = [re.sub(r"\s+", " ", str(message)).strip() for message, *_ in self._caught]
+        # Of a chat template the first claim alone would tell, for it is said once.
+        told = [message for message, category, *_ in self._caught if not issubclass(category, WithoutTemplate)]
+        said = [re.sub(r"\s+", " ", str(message)).strip() for message in told]
         self.found = list(dict.fromkeys(said))
         for message, category, filename, lineno in self._caught:
             key = (str(message), category, filename, lineno)

@@ -42,6 +42,18 @@ def check_settings(
         check_ids(prompt[None], d_vocab=d_vocab, n_ctx=n_ctx)
 
 
+def texts_to_continue(given: str | list[str]) -> list[str]:
+    """Return a text or texts as a list, or raise InputError for token ids and chat messages, which are not texts."""
+    if isinstance(given, str):
+        return [given]
+    if isinstance(given, list | tuple) and any(not isinstance(one, str) for one in given):
+        raise InputError(
+            f"generate continues texts, not {type(next(one for one in given if not isinstance(one, str))).__name__}: "
+            "give Subject.continue_ids the ids of Subject.tokens(...), which takes token ids and chat messages."
+        )
+    return given
+
+
 def continue_prompts(
     step: Step,
     prompts: Sequence[Tensor],

@@ -17,14 +17,14 @@ from interp.errors import InputError
 from interp.model import memory
 from interp.model.backends.base import Backend
 from interp.model.backends.branches import Branches
-from interp.model.generation import Generating, check_settings, continuation, continue_prompts
+from interp.model.generation import Generating, check_settings, continuation, continue_prompts, texts_to_continue
 from interp.model.identity.guard import Guard
 from interp.model.positions import check_ends
 from interp.model.readout import Readout, reader
 from interp.model.sites import Edit, Site, SiteName, editing
 from interp.model.tape import Tape
 from interp.model.texts.tokenizer import check_tokenizer
-from interp.model.tokens import Texts, Tokens, token_strings, tokenise
+from interp.model.tokens import Texts, Tokens, token_strings, tokens_of
 from interp.model.weights import WeightMatrix
 from interp.options import options
 
@@ -39,8 +39,7 @@ class Subject:
     Attributes:
         name: the value of the `model` column of every frame.
         n_layers, n_heads, d_model, d_mlp, d_vocab, n_ctx: its shape; `n_ctx` is the longest prompt in tokens.
-        tokenizer: a Hugging Face tokenizer, or None.
-        backend: the library that runs it.
+        tokenizer, backend: a Hugging Face tokenizer or None, and the library that runs the model.
         edits: notes of the active edits, see `edited`; empty for the model as loaded.
         exclusive: the model's lock, which every forward pass and every edit holds against other threads.
         generating: the position of the current forward pass in its texts during generation, else None.
@@ -162,9 +161,12 @@ class Subject:
             raise InputError(f"layer {layer} is not in {self.name!r}: layers run from 0 to {last} here.")
         return layer
 
-    def tokens(self, texts: Texts, *, bos: bool | None = None, truncate: bool | None = False) -> Tokens:
-        """Tokenise texts for this model; see `interp.model.tokens.tokenise`."""
-        return tokenise(texts, self.tokenizer, n_ctx=self.n_ctx, d_vocab=self.d_vocab, bos=bos, truncate=truncate)
+    def tokens(
+        self, texts: Texts, *, bos: bool | None = None, truncate: bool | None = False,
+        add_generation_prompt: bool | None = None,
+    ) -> Tokens:  # fmt: skip
+        """Tokenise texts or chat messages for this model; see `interp.model.tokens.tokenise`."""
+        return tokens_of(self, texts, bos=bos, truncate=truncate, add_generation_prompt=add_generation_prompt)
 
     def run(self, ids: Tensor, program: Callable[[Tape], T], *, mids: bool = False, graph: bool = False) -> T:
         """Record one clean forward pass over ids [batch, pos] and run a program on the tape.
@@ -255,7 +257,7 @@ class Subject:
         Raises:
             InputError: a text cannot be used, or the temperature is below 0.
         """
-        texts = [text] if isinstance(text, str) else text
+        texts = texts_to_continue(text)
         prompts = self.tokens(texts, bos=bos, truncate=None).ids
         ids = self.continue_ids(prompts, max_new_tokens, temperature=temperature, seed=seed)
         whole = [one + continuation(self.tokenizer, *pair) for one, *pair in zip(texts, prompts, ids, strict=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,15 +15,26 @@ from torch import Tensor
 from interp.checks import checked
 from interp.errors import InputError, TooLong
 from interp.model.texts.forms import Prompts, prompts, shown
-from interp.model.texts.tokenizer import chosen_start, text_ids
+from interp.model.texts.template import chat_ids, warn_of_template
+from interp.model.texts.tokenizer import chosen_start, start_ids, text_ids
 
 Texts: TypeAlias = (
     "str | Sequence[str] | pd.DataFrame | Tensor | np.ndarray | Sequence[int] | Sequence[Sequence[int]] "
-    "| Mapping[str, Any] | Tokens"
+    "| Sequence[Mapping[str, Any]] | Sequence[Sequence[Mapping[str, Any]]] | Mapping[str, Any] | Tokens"
 )
-"""The input of every probe: a text, texts, a frame with a `text` column, a shipped dataset's name, token ids (an array,
-or lists of different lengths), a tokenizer's output without its padding, or the result of `Subject.tokens`, which sets
-how texts are tokenised: `subject.tokens(texts, bos=False)`."""
+"""The input of every probe: a text, texts, a shipped dataset's name, chat messages (one conversation or a list), token
+ids (an array, or lists of different lengths), a tokenizer's output without its padding, a frame or `datasets.Dataset`
+with a column `text`, `messages` or `input_ids`, or the result of `Subject.tokens`, which sets how texts are tokenised:
+`subject.tokens(texts, bos=False)`."""
+
+
+class Reading(Protocol):
+    """What reads texts; a `Subject` is one."""
+
+    name: str
+    tokenizer: Any
+    n_ctx: int
+    d_vocab: int
 
 
 @checked
@@ -52,12 +63,15 @@ class Tokens:
         table: one row per prompt: `prompt_id`, then the other columns of the user's frame except `text`.
         bos: True if texts begin with the tokenizer's start, mostly one start-of-text token; None if the user gave ids.
         n_cut: tokens cut off per prompt (`truncate=True`), int64 [n_prompts].
+        chat: of chat messages, the SHA-256 of the template that read them and `add_generation_prompt`, a list by prompt
+            where prompts differ; JSON.
     """
 
     ids: list[Tensor]
     table: pd.DataFrame
     bos: bool | None
     n_cut: np.ndarray
+    chat: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -88,7 +102,14 @@ class Tokens:
 
 
 def tokenise(
-    texts: Texts, tokenizer: Any, *, n_ctx: int, d_vocab: int, bos: bool | None = None, truncate: bool | None = False
+    texts: Texts,
+    tokenizer: Any,
+    *,
+    n_ctx: int,
+    d_vocab: int,
+    bos: bool | None = None,
+    truncate: bool | None = False,
+    add_generation_prompt: bool | None = None,
 ) -> Tokens:
     """Convert texts or token ids to `Tokens`.
 
@@ -107,21 +128,34 @@ def tokenise(
             tokens already.
         truncate: cut texts longer than the context instead of refusing them; the number of cut tokens is recorded.
             None refuses them too, and is for a caller without an argument `truncate`, which the error then leaves out.
+        add_generation_prompt: end chat messages with the words of the template after which the model answers. None
+            adds them exactly if the last message is not the model's own (of the role "assistant").
+
+    Chat messages are read through the tokenizer's template, which writes the start too: their ids are those of
+    `tokenizer.apply_chat_template`. For its other arguments, give what it returns.
 
     Raises:
-        InputError: no texts, an empty text, ids outside the vocabulary, no tokenizer or no start-of-text token.
+        InputError: no texts, an empty text, ids outside the vocabulary, no tokenizer or no start-of-text token,
+            messages without a role or content, no chat template or one that refuses them.
         TooLong: a prompt is longer than `n_ctx`.
     """
     if isinstance(texts, Tokens):
         if bos is not None and bos != texts.bos:
             raise InputError(f"bos={bos} cannot be applied to tokens; pass it to Subject.tokens, which makes them.")
-        ids, table, bos = texts.ids, texts.table, texts.bos
+        if add_generation_prompt is not None:
+            raise InputError(
+                "add_generation_prompt= cannot be applied to tokens; pass it to Subject.tokens, which makes them."
+            )
+        ids, table, bos, chat = texts.ids, texts.table, texts.bos, texts.chat
         _check_ids([one.tolist() for one in ids], Prompts(table), None, d_vocab)
     else:
         given = prompts(texts)
         table = given.table
-        rows = given.ids
-        if rows is None:
+        rows, chat = given.ids, None
+        _require_chat(given.chats, add_generation_prompt)
+        if given.chats is not None:
+            rows, bos, chat = _encode_chats(given, tokenizer, bos, add_generation_prompt)
+        elif rows is None:
             rows, bos = _encode(given, tokenizer, bos)
         elif bos is not None:
             raise InputError(
@@ -139,7 +173,23 @@ def tokenise(
     n_cut = np.array([max(0, len(prompt) - n_ctx) for prompt in ids], dtype=np.int64)
     if isinstance(texts, Tokens):
         n_cut += texts.n_cut
-    return Tokens([prompt[:n_ctx] for prompt in ids], table, bos, n_cut)
+    return Tokens([prompt[:n_ctx] for prompt in ids], table, bos, n_cut, chat)
+
+
+def tokens_of(subject: Reading, texts: Texts, *, n_ctx: int | None = None, **how: bool | None) -> Tokens:
+    """Tokenise texts for a model, and warn once if texts for a chat model are read without its template.
+
+    Args:
+        subject: the model; a `Subject` is one.
+        texts: see `Texts`.
+        n_ctx: the longest prompt, if not the model's.
+        how: see `tokenise`.
+    """
+    n_ctx = subject.n_ctx if n_ctx is None else n_ctx
+    tokens = tokenise(texts, subject.tokenizer, n_ctx=n_ctx, d_vocab=subject.d_vocab, **how)
+    if not isinstance(texts, Tokens) and tokens.bos is not None and tokens.chat is None:
+        warn_of_template(subject, tokens.ids)
+    return tokens
 
 
 def token_strings(tokenizer: Any, d_vocab: int) -> np.ndarray:
@@ -164,8 +214,7 @@ def token_strings(tokenizer: Any, d_vocab: int) -> np.ndarray:
 
 def _encode(given: Prompts, tokenizer: Any, bos: bool | None) -> tuple[list[list[int]], bool]:
     """Return the ids of texts, and whether they begin with a start."""
-    if tokenizer is None:
-        raise InputError("this model came without a tokenizer: pass token ids, or load it with tokenizer=.")
+    _require_tokenizer(tokenizer)
     texts = given.texts or []
     start = chosen_start(tokenizer, bos)
     # A text that already begins with the start does not get a second one.
@@ -174,6 +223,31 @@ def _encode(given: Prompts, tokenizer: Any, bos: bool | None) -> tuple[list[list
         if not ids:
             raise InputError(f"text {number}, {shown(text)}, has no tokens under this tokenizer; leave it out.")
     return rows, bool(start)
+
+
+def _encode_chats(
+    given: Prompts, tokenizer: Any, bos: bool | None, add_generation_prompt: bool | None
+) -> tuple[list[list[int]], bool, dict[str, Any]]:
+    """Return the ids of conversations, whether they begin with the tokenizer's start, and how they were made."""
+    _require_tokenizer(tokenizer)
+    if bos is not None:
+        raise InputError(f"bos={bos} has no meaning for chat messages, whose template writes the start; leave it out.")
+    rows, chat = chat_ids(given.chats or [], given.numbers, tokenizer, add_generation_prompt)
+    start = start_ids(tokenizer)
+    return rows, bool(start) and all(row[: len(start)] == start for row in rows), chat
+
+
+def _require_tokenizer(tokenizer: Any) -> None:
+    if tokenizer is None:
+        raise InputError("this model came without a tokenizer: pass token ids, or load it with tokenizer=.")
+
+
+def _require_chat(chat: Any, add_generation_prompt: bool | None) -> None:
+    if chat is None and add_generation_prompt is not None:
+        raise InputError(
+            f"add_generation_prompt={add_generation_prompt} is for chat messages, [[{{'role': 'user', 'content': '…'}}]"
+            "]; leave it out for texts and token ids."
+        )
 
 
 def _check_ids(rows: Sequence[Sequence[int]], given: Prompts, tokenizer: Any, d_vocab: int) -> None:

@@ -254,6 +254,7 @@ def _token_facts(tokens: Tokens | None) -> dict[str, Any]:
         "n_prompts": len(tokens),
         "n_tokens": sum(len(ids) for ids in tokens.ids),
         "n_tokens_cut": int(tokens.n_cut.sum()),
+        **({} if tokens.chat is None else {"chat": dict(tokens.chat)}),
     }
 
 

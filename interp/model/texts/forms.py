@@ -1,4 +1,4 @@
-"""The forms that texts may come in: strings, token ids, a frame, a tokenizer's output, the name of a dataset."""
+"""The forms that texts may come in: strings, chat messages, token ids, a frame, a dataset or its name."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from interp.checks import checked
 from interp.data.shipped import dataset_or_text
 from interp.errors import InputError
+from interp.model.texts.chats import Chat, check_chat, conversations
 
 _ID_DTYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -25,13 +26,15 @@ class Prompts:
 
     Attributes:
         table: one row per prompt: `prompt_id`, then the other columns of the user's frame except `text`.
-        texts: the texts; None if token ids were given.
-        ids: token ids of every prompt, not checked against a vocabulary; None if texts were given.
+        texts: the texts, if texts were given.
+        ids: token ids of every prompt, not checked against a vocabulary, if ids were given.
+        chats: conversations of at least one message, if chat messages were given.
     """
 
     table: pd.DataFrame
     texts: list[str] | None = None
     ids: list[list[int]] | None = None
+    chats: list[Chat] | None = None
 
     @property
     def numbers(self) -> list[int]:
@@ -53,6 +56,8 @@ def prompts(given: Any) -> Prompts:
     """
     if isinstance(given, str):
         given = dataset_or_text(given)
+    if type(given).__module__.partition(".")[0] == "datasets":
+        given = _of_datasets(given)
     if isinstance(given, pd.DataFrame):
         return _of_frame(given)
     if isinstance(given, Mapping):
@@ -65,11 +70,15 @@ def prompts(given: Any) -> Prompts:
         return _of_ids(_rows(given))
     if not isinstance(given, Iterable):
         raise InputError(
-            f"texts are a str, a list of them, a DataFrame or token ids, not {type(given).__name__}; give one of these."
+            "texts are a str, a list of them, a DataFrame, chat messages or token ids, not "
+            f"{type(given).__name__}; give one of these."
         )
     several = list(given)
     if several and all(map(_is_id, several)):
         return _of_ids([several])
+    chats = conversations(several)
+    if chats is not None:
+        return _of_chats(chats, pd.DataFrame(index=range(len(chats))))
     rows = [_ids(one) for one in several]
     if rows and all(row is not None for row in rows):
         return _of_ids([row for row in rows if row is not None])
@@ -84,11 +93,12 @@ def frame_of_texts(given: Any) -> pd.DataFrame:
     [[0, 'a'], [1, 'b']]
 
     Raises:
-        InputError: as `prompts`, or token ids were given.
+        InputError: as `prompts`, or token ids or chat messages were given.
     """
     found = prompts(given)
     if found.texts is None:
-        raise InputError("token ids were given where texts are needed; give the texts.")
+        what = "token ids" if found.chats is None else "chat messages"
+        raise InputError(f"{what} were given where texts are needed; give the texts.")
     return found.table.assign(text=found.texts)
 
 
@@ -102,12 +112,57 @@ def shown(text: str) -> str:
 
 
 def _of_frame(frame: pd.DataFrame) -> Prompts:
-    n = [str(name) for name in frame.columns].count("text")
-    if n != 1 or "text" not in frame.columns:
-        what = f"{n} columns" if n > 1 else "no column"
-        mend = "pass its 'input_ids' as a list" if "input_ids" in frame.columns else "rename the one with the texts"
-        raise InputError(f"the frame has {what} 'text', only {list(frame.columns)}; {mend}.")
-    return _of_strings(frame["text"].tolist(), frame.drop(columns="text").reset_index(drop=True))
+    names = [str(name) for name in frame.columns]
+    held = [name for name in ("text", "messages") if name in frame.columns]
+    if not held and names.count("text") == 0 and names.count("input_ids") == 1:
+        return _of_frame_of_ids(frame)
+    if len(held) != 1 or names.count(held[0]) > 1:
+        n = names.count("text")
+        what = f"{n} columns 'text'" if n > 1 else "no column 'text'"
+        mend = "rename the one with the texts, or name conversations 'messages'"
+        if len(held) == 2:
+            what, mend = "columns 'text' and 'messages'", "drop the one that is not meant"
+        raise InputError(f"the frame has {what}, only {list(frame.columns)}; {mend}.")
+    given, table = frame[held[0]].tolist(), frame.drop(columns=held[0]).reset_index(drop=True)
+    if held[0] == "text":
+        return _of_strings(given, table)
+    return _of_chats([_without_gaps(chat) for chat in given], table)
+
+
+def _of_frame_of_ids(frame: pd.DataFrame) -> Prompts:
+    """Read a frame as a dataset that was tokenised holds them: `input_ids`, and what is padding in `attention_mask`."""
+    ids = _of_mapping({name: frame[name].tolist() for name in ("input_ids", "attention_mask") if name in frame}).ids
+    names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in frame.columns]
+    return _of_ids(ids or [], frame.drop(columns=names).reset_index(drop=True))
+
+
+def _of_datasets(given: Any) -> Any:
+    """Return a `datasets.Dataset` as a frame, and what else is of that library, such as a column, as it is."""
+    names = {cls.__name__ for cls in type(given).__mro__}
+    if {"IterableDataset", "IterableColumn"} & names:
+        raise InputError(
+            f"a {type(given).__name__} of datasets may have no end: take some rows, as in "
+            "datasets.Dataset.from_list(list(d.take(100)))."
+        )
+    return pd.DataFrame(given.to_dict()) if "Dataset" in names else given
+
+
+def _of_chats(given: Sequence[Any], table: pd.DataFrame) -> Prompts:
+    if not given:
+        raise InputError("no texts were given; pass at least one.")
+    found = _numbered(table)
+    numbers = found["prompt_id"].tolist()
+    return Prompts(found, chats=[check_chat(number, one) for number, one in zip(numbers, given, strict=True)])
+
+
+def _without_gaps(chat: Any) -> Any:
+    """Leave out what a message of a table lacks: every message there has the keys of all."""
+    if not isinstance(chat, list | tuple | np.ndarray):
+        return chat
+    return [
+        {key: value for key, value in message.items() if value is not None} if isinstance(message, Mapping) else message
+        for message in chat
+    ]
 
 
 def _of_strings(several: list[Any], table: pd.DataFrame) -> Prompts:
@@ -123,8 +178,9 @@ def _of_strings(several: list[Any], table: pd.DataFrame) -> Prompts:
     return found
 
 
-def _of_ids(rows: Sequence[list[int]]) -> Prompts:
-    found = Prompts(_numbered(pd.DataFrame(index=range(len(rows)))), ids=list(rows))
+def _of_ids(rows: Sequence[list[int]], table: pd.DataFrame | None = None) -> Prompts:
+    table = pd.DataFrame(index=range(len(rows))) if table is None else table
+    found = Prompts(_numbered(table), ids=list(rows))
     for number, row in zip(found.numbers, rows, strict=True):
         if not row:
             raise InputError(f"prompt {number} has no token ids; give it at least one, or leave it out.")
@@ -134,6 +190,8 @@ def _of_ids(rows: Sequence[list[int]]) -> Prompts:
 def _of_mapping(given: Mapping[Any, Any]) -> Prompts:
     """Read what a tokenizer returns, without its padding."""
     if "input_ids" not in given:
+        if "role" in given or "content" in given:
+            raise InputError("a single message was given; put it in a list, which is a conversation.")
         key = "text" if "text" in given else next(iter(given), "text")
         raise InputError(
             f"a mapping ({type(given).__name__}) is not a list of texts: pass d[{key!r}], or a DataFrame with a column "

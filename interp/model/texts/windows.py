@@ -11,7 +11,7 @@ import torch
 from interp.checks import checked
 from interp.model.subject import Subject
 from interp.model.texts.tokenizer import start_of_text
-from interp.model.tokens import Texts, Tokens, tokenise
+from interp.model.tokens import Texts, Tokens, tokens_of
 
 
 @checked
@@ -33,7 +33,7 @@ def context_windows(subject: Subject, texts: Texts, *, bos: bool | None = None) 
     >>> [len(ids) for ids in context_windows(load("reference"), ["cat " * 300, "a cat"]).ids]
     [256, 48, 3]
     """
-    whole = tokenise(texts, subject.tokenizer, n_ctx=sys.maxsize, d_vocab=subject.d_vocab, bos=bos)
+    whole = tokens_of(subject, texts, n_ctx=sys.maxsize, bos=bos)
     if all(len(ids) <= subject.n_ctx for ids in whole.ids):
         return whole
     n_start = len(start_of_text(subject.tokenizer)) if whole.bos else 0
@@ -43,4 +43,4 @@ def context_windows(subject: Subject, texts: Texts, *, bos: bool | None = None) 
         start, text = ids[:n], ids[n:]
         windows += [torch.cat([start, part]) for part in torch.split(text, max(1, subject.n_ctx - len(start)))]
     table = pd.DataFrame({"prompt_id": np.arange(len(windows))})
-    return Tokens(windows, table, whole.bos, np.zeros(len(windows), dtype=np.int64))
+    return Tokens(windows, table, whole.bos, np.zeros(len(windows), dtype=np.int64), whole.chat)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import BatchEncoding
 
+import datasets
 from interp.errors import InputError, UnknownName
 from interp.model.texts.forms import frame_of_texts, prompts
 from probes import logit_lens
@@ -93,6 +94,78 @@ def test_ids_beyond_the_vocabulary_are_named(small_subject, given):
         logit_lens(small_subject("llama", "bridge"), given)
 
 
+# -- datasets and frames ---------------------------------------------------------------------------------------------
+
+TEXTS = ["w3 w4 w5", "w6"]
+IDS = [[1, 3, 4, 5], [1, 6]]
+MASKED = {
+    "input_ids": [[1, 3, 4, 5], [0, 0, 1, 6]],
+    "attention_mask": [[1, 1, 1, 1], [0, 0, 1, 1]],
+    "token_type_ids": [[0, 0, 0, 0], [0, 0, 0, 0]],
+}
+
+
+@pytest.mark.parametrize("form", ["list", "torch", "numpy"])
+@pytest.mark.parametrize("columns", [{"text": TEXTS}, {"input_ids": IDS}, MASKED], ids=["text", "input_ids", "masked"])
+@pytest.mark.parametrize("kind", ["dataset", "frame"])
+def test_a_probe_measures_the_same_on_a_table(small_subject, any_backend, kind, columns, form):
+    subject = small_subject("llama", any_backend)
+    if kind == "dataset":
+        table = datasets.Dataset.from_dict(columns | {"group": ["a", "b"]})
+        table = table if form == "list" else table.with_format(form)
+    else:
+        convert = {"list": list, "torch": torch.tensor, "numpy": np.array}[form]
+        held = {name: [one if name == "text" else convert(one) for one in rows] for name, rows in columns.items()}
+        table = pd.DataFrame(held | {"group": ["a", "b"]}, index=[7, 9])
+    found = logit_lens(subject, table)
+    assert found.groupby("prompt_id")["group"].unique().str[0].tolist() == ["a", "b"]
+    pd.testing.assert_frame_equal(found.drop(columns="group"), logit_lens(subject, TEXTS), check_exact=True)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        IDS,
+        [np.array(row) for row in IDS],
+        [torch.tensor(row) for row in IDS],
+        np.array(IDS, dtype=object),
+        BatchEncoding({"input_ids": IDS}),
+        BatchEncoding({name: torch.tensor(rows) for name, rows in MASKED.items()}),
+    ],
+)
+def test_a_probe_measures_the_same_on_ids_of_different_lengths(small_subject, any_backend, given):
+    subject = small_subject("llama", any_backend)
+    pd.testing.assert_frame_equal(logit_lens(subject, given), logit_lens(subject, TEXTS), check_exact=True)
+
+
+def test_a_column_of_a_dataset():
+    assert prompts(datasets.Dataset.from_dict({"a": TEXTS})["a"]).texts == TEXTS
+    assert prompts(datasets.Dataset.from_dict({"a": IDS})["a"]).ids == IDS
+
+
+def test_the_messages_of_a_dataset():
+    chats = [[{"role": "user", "content": "w3"}], [{"role": "user", "content": "w4", "name": "x"}]]
+    table = datasets.Dataset.from_dict({"messages": chats, "prompt_id": [4, 2]})
+    found = prompts(table)  # the gap that the first message has in the table's type is left out
+    assert (found.chats, found.numbers, list(found.table.columns)) == (chats, [4, 2], ["prompt_id"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (datasets.DatasetDict({"train": datasets.Dataset.from_dict({"text": TEXTS})}), r"pass d\['train'\]"),
+        (datasets.Dataset.from_dict({"text": TEXTS}).to_iterable_dataset(), r"IterableDataset.*list\(d.take\(100\)\)"),
+        (datasets.Dataset.from_dict({"body": TEXTS}), r"no column 'text', only \['body'\]; rename"),
+        (datasets.Dataset.from_dict({"text": []}), "no texts were given"),
+        (datasets.Dataset.from_dict({"input_ids": []}), "no texts were given"),
+    ],
+)
+def test_what_of_datasets_cannot_be_read(given, message):
+    with pytest.raises(InputError, match=message) as caught:
+        prompts(given)
+    assert "\n" not in str(caught.value)
+
+
 # -- what has no texts or no order -----------------------------------------------------------------------------------
 
 
@@ -110,7 +183,8 @@ def test_ids_beyond_the_vocabulary_are_named(small_subject, given):
         ([{"text": "w3"}], "text 0 is dict, not str; pass the texts in it"),
         (b"w3", "texts are str, not bytes; decode them first"),
         (pd.DataFrame([["w3", "w4"]], columns=["text", "text"]), r"the frame has 2 columns 'text'"),
-        (pd.DataFrame({"input_ids": [[3]]}), r"only \['input_ids'\]; pass its 'input_ids' as a list"),
+        (pd.DataFrame({"ids": [[3]]}), r"only \['ids'\]; rename the one with the texts"),
+        (pd.DataFrame({"input_ids": ["w3"]}), "'input_ids' of the mapping are not whole numbers"),
         (pd.DataFrame({"text": [3]}), "text 0 is int, not str"),
         (pd.DataFrame({"text": ["w3", None], "prompt_id": [40, 41]}), "text 41 is .*, not str"),
         (pd.DataFrame({"text": ["w3", ""], "prompt_id": [40, 41]}), "text 41 is empty"),
