@@ -162,6 +162,12 @@ def findings(
         typer.Option(help="Write the frame here: .parquet, .csv or .json; an interrupted call resumes there."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap, and of probes that take one.")] = 0,
+    train: Annotated[
+        bool, typer.Option("--train", help="First make what claims need of the model, such as masks; kept and resumed.")
+    ] = False,
+    corpus: Annotated[
+        str | None, typer.Option(help="With --train: a .txt file or a folder of such, in place of the shipped texts.")
+    ] = None,
     backend: Backend = "bridge",
     device: Device = None,
     dtype: Dtype = None,
@@ -174,12 +180,14 @@ def findings(
 
     with _one_sentence():
         texts = None if data is None else frame_of_texts(read_data(data))["text"].tolist()
+        if corpus is not None and not train:
+            raise InputError(f"--corpus={corpus!r}: give --train with it; nothing else reads a corpus.")
         if out is not None:
             arguments.check_output(out)
             check_frame_file(out)
         subjects = [load(one, backend=backend, device=device, dtype=dtype) for one in model or ["reference"]]  # type: ignore[arg-type]
         parts = None if out is None else out.with_name(out.name + ".parts")
-        frame = test_claims(subjects, claim or None, texts=texts, seed=seed, out=parts)
+        frame = test_claims(subjects, claim or None, texts=texts, seed=seed, out=parts, train=corpus or train)
         if out is not None and parts is not None:
             write_frame(frame, out)
             _remove(parts)

@@ -37,7 +37,8 @@ class Claim:
         says: in our own words, what the paper reports, with which control, and what is known against it.
         probe: name of the probe that measures it.
         measure: called as `measure(subject, texts, **parameters)` in place of the probe, or `measure(subject, ...)` for
-            a claim without texts; needed if the probe takes something that must be made from the model first.
+            a claim without texts; needed if the probe takes something that must be made from the model first. One that
+            has a parameter `train` is given that of `findings`.
         statistic: frame -> one number per unit, a Series indexed by unit, or that and the control's Series. It may
             raise `NotApplicable`, with the reason as its message.
         comparison: what the effect is compared with.

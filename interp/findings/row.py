@@ -48,7 +48,7 @@ def rows_of(
     Args:
         subject: the model.
         claims: with the same probe, texts and parameters.
-        settings: `seed`, `level`, `n_resamples` and `texts`, as `findings` takes them.
+        settings: `seed`, `level`, `n_resamples`, `texts` and `train`, as `findings` takes them.
         shown: warnings that the user has seen; new ones are added.
     """
     data = _Data()
@@ -57,7 +57,7 @@ def rows_of(
         with caveats:
             texts, name = _texts(claims[0], settings["texts"])
             data = _data(subject, claims[0], texts, name)
-            frame = _measure(subject, claims[0], texts, settings["seed"])
+            frame = _measure(subject, claims[0], texts, settings)
     except (Exception, SystemExit) as error:  # anyone's claim may raise anything, and the other claims go on
         return [(claim, _untested(claim, settings["level"], data, caveats.found, error)) for claim in claims]
     return [(claim, _judged(claim, frame, data, settings, caveats.found, shown)) for claim in claims]
@@ -86,7 +86,7 @@ def _data(subject: Subject, claim: Claim, texts: pd.DataFrame | None, name: str)
     if texts is None:
         return _Data()
     with suppress(InterpError):  # the probe says better why it cannot read them
-        tokens = subject.tokens(texts[["prompt_id", "text"]], truncate="truncate" in _parameters_of(claim))
+        tokens = subject.tokens(texts[["prompt_id", "text"]], truncate="truncate" in parameters_of(claim))
         n_cut = int(tokens.n_cut.sum())
         share = n_cut / max(1, n_cut + sum(map(len, tokens.ids)))
         caveat = f"{share:.0%} of the tokens were cut for a context of {subject.n_ctx}" if n_cut else ""
@@ -94,11 +94,11 @@ def _data(subject: Subject, claim: Claim, texts: pd.DataFrame | None, name: str)
     return _Data(name, len(texts))
 
 
-def _measure(subject: Subject, claim: Claim, texts: pd.DataFrame | None, seed: int) -> pd.DataFrame:
+def _measure(subject: Subject, claim: Claim, texts: pd.DataFrame | None, settings: Mapping[str, Any]) -> pd.DataFrame:
     function = claim.measure or registry.get(claim.probe).function
-    known = _parameters_of(claim)
+    known = parameters_of(claim)
     parameters = dict(claim.parameters)
-    for name, value in (("seed", seed), ("truncate", True)):
+    for name, value in (("seed", settings["seed"]), ("truncate", True), ("train", settings["train"])):
         if name in known:
             parameters.setdefault(name, value)
     frame = function(subject, **parameters) if texts is None else function(subject, texts, **parameters)
@@ -107,7 +107,8 @@ def _measure(subject: Subject, claim: Claim, texts: pd.DataFrame | None, seed: i
     return frame
 
 
-def _parameters_of(claim: Claim) -> Mapping[str, inspect.Parameter]:
+def parameters_of(claim: Claim) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of what measures a claim."""
     return inspect.signature(claim.measure or registry.get(claim.probe).function).parameters
 
 

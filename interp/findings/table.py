@@ -15,7 +15,7 @@ from interp.errors import InputError, UnknownName
 from interp.findings import claim as installed
 from interp.findings import plot
 from interp.findings.claim import Claim
-from interp.findings.row import rows_of
+from interp.findings.row import parameters_of, rows_of
 from interp.frames.schema import Column, Schema, columns
 from interp.model.loading import Source
 from interp.model.texts.forms import frame_of_texts
@@ -99,6 +99,7 @@ def findings(
     level: float = 0.95,
     n_resamples: int = 9999,
     out: str | Path | None = None,
+    train: bool | str | Path = False,
 ) -> pd.DataFrame:
     """Test claims on models.
 
@@ -117,12 +118,16 @@ def findings(
         level: of the intervals.
         n_resamples: bootstrap draws.
         out: a folder where verdicts are kept as they are reached; an interrupted call resumes there.
+        train: make what claims need of a model first, such as masks, which takes minutes; claims that need it are
+            skipped otherwise. It is kept by the model's fingerprint in the user's cache (`INTERP_CACHE`), where an
+            interrupted training resumes. A file or folder of .txt files trains on these in place of the shipped texts.
 
     Returns:
         One row per model and claim. `.interp.summary()` is the matrix of claims by models.
 
     Raises:
-        InputError: there are no models or claims, two claims have one id, or an argument is out of range.
+        InputError: there are no models or claims, two claims have one id, an argument is out of range, or there are
+            no texts to train on.
         UnknownName: there is no such claim.
 
     >>> frame = findings("reference", "neurons.prediction")
@@ -134,10 +139,12 @@ def findings(
     if not sources:
         raise InputError("no models were given; pass at least one.")
     check_resampling(level, n_resamples, least=99)
+    if not isinstance(train, bool) and not Path(train).exists():
+        raise InputError(f"train={str(train)!r}: there is no such file; give one, a folder of .txt files, or True.")
     own_texts = None if texts is None else frame_of_texts(texts)["text"].tolist()
     settings = {"seed": seed, "level": level, "n_resamples": n_resamples, "texts": own_texts}
     shown: set[Any] = set()  # warnings that the user has seen in this call
-    return concat([_of_model(source, chosen, settings, out, shown) for source in sources])
+    return concat([_of_model(source, chosen, settings, out, shown, train) for source in sources])
 
 
 def _chosen(claims: str | Claim | Sequence[str | Claim] | None) -> list[Claim]:
@@ -167,11 +174,14 @@ def _of_model(
     settings: Mapping[str, Any],
     out: str | Path | None,
     shown: set[Any],
+    train: bool | str | Path,
 ) -> pd.DataFrame:
     parameters = {"claims": {claim.id: claim.digest() for claim in chosen}} | dict(settings)
+    if train is not False:
+        parameters["train"] = str(train)
     run = Run(FINDINGS, source, None, parameters=parameters, seed=settings["seed"])
     store = None if out is None else Store(Path(out), _kept_as(run, settings), key="claim")
-    keys = {} if store is None else {claim.id: f"{claim.digest()}-{_code_of(claim)}" for claim in chosen}
+    keys = {} if store is None else {claim.id: _key_of(claim, train) for claim in chosen}
     rows: dict[str, dict[str, Any]] = {}
     if store:
         kept = {row["digest"]: row for row in store.read().to_dict("records")}
@@ -183,7 +193,7 @@ def _of_model(
     with progress_bar(len(runs), "run", run.subject.name) as bar:
         for sharing in runs.values():
             bar.set_postfix_str(sharing[0].probe)
-            for claim, row in rows_of(run.subject, sharing, settings, shown):
+            for claim, row in rows_of(run.subject, sharing, {**settings, "train": train}, shown):
                 rows[claim.id] = row
                 # A claim that was not tested is not kept: the cause may be fixed before the next call.
                 if store is not None and row["state"] not in ("skipped", "error"):
@@ -196,6 +206,14 @@ def _kept_as(run: Run, settings: Mapping[str, Any]) -> str:
     """Hash what all verdicts of a call share; each verdict's own key holds the rest."""
     identity = {name: run.identity[name] for name in ("fingerprint", "dtype", "backend", "device", "edits")}
     return kept_as(hash_of(identity | dict(settings)), run.subject, FINDINGS)
+
+
+def _key_of(claim: Claim, train: bool | str | Path) -> str:
+    """Return what a claim's verdict is kept by; what was trained on counts only for claims that train."""
+    trained = ""
+    with suppress(UnknownName):
+        trained = f"-{train}" if train is not False and "train" in parameters_of(claim) else ""
+    return f"{claim.digest()}-{_code_of(claim)}{trained}"
 
 
 def _code_of(claim: Claim) -> str:

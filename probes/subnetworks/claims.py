@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from interp.findings.per_prompt import STORIES, mean_of
 from interp.stats import pseudo_values
 from probes import papers
 from probes.subnetworks._examples import shipped_subnetwork
+from probes.subnetworks._trained import trained_for
 from probes.subnetworks.evaluation._correlation import finite
 from probes.subnetworks.evaluation.subnetwork_surprisal import subnetwork_surprisal
 from probes.subnetworks.random_model import random_model
@@ -23,26 +25,35 @@ UNTRAINED = "random_blocks"
 """Name of a control of `subnetwork_surprisal`: masks found in untrained blocks with the trained embeddings."""
 
 
-def surprisals(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:
-    """Run `subnetwork_surprisal` with the shipped subnetwork, which refuses all models but the one it belongs to.
+def surprisals(
+    subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool, train: bool | str | Path = False
+) -> pd.DataFrame:
+    """Run `subnetwork_surprisal` with the shipped subnetwork, or with the model's own if it may be trained.
 
     Raises:
-        NotApplicable: the model is another one; the message says how to find and test its own subnetwork.
+        NotApplicable: the model is another than the shipped one, and `train` is False; the message says how to train.
     """
+    chosen = texts[["prompt_id", "text"]]
+    bigrams = None
     try:
         found = shipped_subnetwork(subject)
+        untrained = random_model(subject, keep_embeddings=True)
+        control = shipped_subnetwork(untrained, kind="untrained")
     except ModelError:
-        raise NotApplicable(_HOW_TO) from None
-    untrained = random_model(subject, keep_embeddings=True)
-    control = {UNTRAINED: (untrained, shipped_subnetwork(untrained, kind="untrained"))}
-    chosen = texts[["prompt_id", "text"]]
-    return subnetwork_surprisal(subject, found, chosen, random_models=control, seed=seed, truncate=truncate)
+        if train is False:
+            raise NotApplicable(_HOW_TO) from None
+        own = trained_for(subject, None if train is True else train, _N_TEXTS)
+        bigrams, found, untrained, control = own.bigrams, own.found, own.untrained, own.control
+    others = {UNTRAINED: (untrained, control)}
+    return subnetwork_surprisal(
+        subject, found, chosen, bigrams=bigrams, random_models=others, seed=seed, truncate=truncate
+    )
 
 
 _HOW_TO = (
-    "the shipped subnetwork is of the model 'reference'; for yours, count a corpus by bigrams = "
-    "probes.bigram_model(model, corpus), find found = probes.find_subnetwork(model, bigrams, sparsity=10), and call "
-    "probes.subnetwork_surprisal(model, found, texts, bigrams=bigrams), whose frame holds what this claim compares."
+    "the shipped subnetwork is of the model 'reference'; to find yours first and test it, run interp findings --model "
+    "MODEL --claim 'bigrams.*' --train, or findings(model, 'bigrams.*', train=True), with a folder of texts in place "
+    "of True (--corpus FOLDER) for better bigrams than those of the shipped stories."
 )
 
 
@@ -73,7 +84,8 @@ def lost_without(frame: pd.DataFrame, control: str) -> tuple[pd.Series, pd.Serie
 _NOTE = (
     "The shipped subnetwork has 1.2 % of the weights. It comes from one seed and 171 training steps, the untrained "
     "model's from 152. The paper trains for up to 15,000 steps, which its control needs to come as near. The texts are "
-    "the model's own stories, the bigrams its training corpus's; pairs never seen get the largest finite surprisal."
+    "the model's own stories, the bigrams its training corpus's; pairs never seen get the largest finite surprisal. "
+    "Other models' masks are found with train=True, over neurons and heads."
 )
 
 

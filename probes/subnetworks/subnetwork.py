@@ -24,9 +24,11 @@ from interp.authoring import InputError, ModelError, Subject, checked
 from interp.data import tensor_file
 from interp.data.tensor_file import reading, require_same_weights
 from interp.model.weights import COMPONENTS, Component, WeightMatrix, replaced
+from probes.subnetworks._bits import bits_of, mask_of
 
 _NAME = re.compile(r"blocks\.\d+\.(attn\.[qkvo]|mlp\.(in|gate|out))\.weight")
 _FORMAT = "interp subnetwork 1"
+_SAME = 0.01  # nats of cross-entropy that are no difference
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,19 @@ class Subnetwork:
         return cls(masks, subject.name, subject.fingerprint, {"made": "empty"})
 
     def __repr__(self) -> str:
-        return f"Subnetwork({self.model!r}, {self.n_kept:,} of {self.n_total:,} weights, {self.kept_fraction:.2%})"
+        worse = f", {self.worse_by:.3f} nats worse than the full model" if self.worse_by > 0 else ""
+        return (
+            f"Subnetwork({self.model!r}, {self.n_kept:,} of {self.n_total:,} weights, {self.kept_fraction:.2%}{worse})"
+        )
+
+    @property
+    def worse_by(self) -> float:
+        """Nats by which it predicts its target worse than the full model; 0 if not so, or if that is the target."""
+        told = self.origin.get("held_out_nats")
+        if told is None or self.origin.get("target") == "model":
+            return 0.0
+        excess = float(told["xent"] - told["xent_full_model"])
+        return excess if excess > _SAME else 0.0
 
     @cached_property
     def n_kept(self) -> int:
@@ -124,7 +138,7 @@ class Subnetwork:
         """Hash of the masks, 16 hex digits."""
         digest = hashlib.blake2b(digest_size=8)
         for name, mask in sorted(self.masks.items()):
-            digest.update(f"{name} {tuple(mask.shape)}".encode() + _packed(mask).tobytes())
+            digest.update(f"{name} {tuple(mask.shape)}".encode() + bits_of(mask).tobytes())
         return digest.hexdigest()
 
     def counts(self) -> pd.DataFrame:
@@ -221,7 +235,7 @@ class Subnetwork:
         Raises:
             InputError: the file cannot be written.
         """
-        tensors = {name: torch.from_numpy(_packed(mask)) for name, mask in self.masks.items()}
+        tensors = {name: torch.from_numpy(bits_of(mask)) for name, mask in self.masks.items()}
         about = {
             "format": _FORMAT,
             "model": self.model,
@@ -242,7 +256,7 @@ class Subnetwork:
         with reading(path, "subnetwork", "Save it again."):
             if set(packed) != set(about["shapes"]):
                 raise InputError(f"{str(path)!r} has shapes of other masks than it holds; save the subnetwork again.")
-            masks = {name: _unpacked(name, packed[name], shape) for name, shape in about["shapes"].items()}
+            masks = {name: mask_of(name, packed[name], shape) for name, shape in about["shapes"].items()}
             return cls(masks, about["model"], about["fingerprint"], about["origin"])
 
     def _made(self, how: str, change: Callable[[str, Tensor], Tensor], **note: Any) -> Subnetwork:
@@ -273,18 +287,6 @@ def _place(name: str) -> tuple[int, Component]:
     _, layer, part, which, _ = name.split(".")
     component = which if part == "attn" else f"mlp_{which}"
     return int(layer), COMPONENTS[COMPONENTS.index(component)]  # type: ignore[arg-type]
-
-
-def _packed(mask: Tensor) -> np.ndarray:
-    return np.packbits(mask.flatten().numpy())
-
-
-def _unpacked(name: str, packed: Tensor, shape: tuple[int, int]) -> Tensor:
-    n_rows, n_columns = shape
-    if packed.dtype != torch.uint8 or packed.shape != (-(-n_rows * n_columns // 8),):  # before anything is allocated
-        raise InputError(f"the mask of {name} is claimed to be {list(shape)}, but {list(packed.shape)} bytes are kept.")
-    bits = np.unpackbits(packed.numpy(), count=int(np.prod(shape)))
-    return torch.from_numpy(bits.astype(bool)).view(*shape)
 
 
 def shares(subnetwork: Subnetwork, kept: np.ndarray, total: np.ndarray | int) -> dict[str, Any]:

@@ -177,6 +177,17 @@ class MaskParameters:
         group.stepped()
 
 
+def n_parameters(matrices: Sequence[WeightMatrix], unit: MaskUnit, n_heads: int) -> int:
+    """Return the number of mask parameters, before any is made."""
+    n_groups = _n_groups_of_heads(matrices, n_heads)
+    places = {
+        name: (matrix.weight.numel() if axis is None else n_units)
+        for matrix in matrices
+        for name, axis, n_units in [_place(matrix, unit, n_groups)]
+    }
+    return sum(places.values())
+
+
 def _in_memory_order(weights: Tensor) -> list[int]:
     """Return the dimensions from slowest to fastest, so that passes over m and weights read memory in order."""
     strides: tuple[int, ...] = weights.stride()

@@ -27,7 +27,7 @@ class SearchSettings(TypedDict, total=False):
     """The types of the arguments that are handed on to `find_subnetwork`."""
 
     target: TargetName | Distributions
-    unit: MaskUnit
+    unit: MaskUnit | None
     recipe: MaskRecipe
     steps: int | None
     batch: int | None

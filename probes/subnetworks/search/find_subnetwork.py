@@ -7,9 +7,9 @@ little, because it is possible in a random network too: correlation is not evide
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -28,25 +28,26 @@ from interp.authoring import (
     context_windows,
     kept_as,
     load,
-    progress_bar,
     run_id,
     start_ids,
     warn,
 )
 from probes.subnetworks.bigram_model import BigramModel
 from probes.subnetworks.search._batches import Contexts, DrawnContexts, TextContexts
+from probes.subnetworks.search._forecast import Forecast
 from probes.subnetworks.search._frames import COMPONENTS, LOG, component_columns, log_rows
 from probes.subnetworks.search._parameters import MaskUnit
 from probes.subnetworks.search._targets import BigramTarget, Distributions, GivenTarget, MaskTarget, ModelTarget
-from probes.subnetworks.search._training import Logged, MaskSchedule, MaskTraining
+from probes.subnetworks.search._training import MaskSchedule, MaskTraining
 from probes.subnetworks.subnetwork import Subnetwork
 
-MaskRecipe: TypeAlias = Literal["fast", "paper", "pilot"]
+MaskRecipe: TypeAlias = Literal["fast", "paper", "cpu", "pilot"]
 TargetName: TypeAlias = Literal["bigram", "unigram", "model"]
 
 RECIPES: Mapping[MaskRecipe, MaskSchedule] = {
     "fast": MaskSchedule(lr=3e-3, growth=1.01, steps=800, batch=4, length=128, retries=0),
     "paper": MaskSchedule(lr=5e-5, growth=1.001, steps=15_000, batch=32, length=128, retries=3),
+    "cpu": MaskSchedule(lr=1.3e-2, growth=1.0186, steps=450, batch=4, length=32, retries=0),
     "pilot": MaskSchedule(lr=1e-1, growth=1.15, steps=60, batch=4, length=64, retries=0),
 }
 
@@ -87,7 +88,7 @@ def find_subnetwork(
     *,
     sparsity: float | Sequence[float] = (1, 10, 100),
     target: TargetName | Distributions = "bigram",
-    unit: MaskUnit = "weight",
+    unit: MaskUnit | None = None,
     recipe: MaskRecipe = "fast",
     steps: int | None = None,
     batch: int | None = None,
@@ -112,10 +113,12 @@ def find_subnetwork(
         target: "bigram": the row of the current token; "unigram"; "model": the full model's prediction (the paper's
             "optimal" subnetworks); or a function from ids [batch, pos] to probabilities [batch, pos, V].
         unit: the weights kept or dropped together. "weight": each alone (the paper's); "row": the weights into an
-            output of a matrix; "neuron": MLP neurons and attention heads; "head": attention heads and whole MLPs.
+            output of a matrix; "neuron": MLP neurons and attention heads; "head": attention heads and whole MLPs. None
+            takes the recipe's: "neuron" for "cpu", otherwise "weight".
         recipe: "fast" (ours, for a laptop): AdamW at 3e-3, T times 1.01 in each of at most 800 steps with 4 sequences
             of 128 tokens. "paper": 5e-5, 1.001, 15,000, 32 and 128; an unstable training is repeated up to three times.
-            "pilot" (ours, for a first look at coarse units): 1e-1, 1.15, 60, 4 and 64.
+            "cpu" (ours, for real models without a GPU; over neurons and heads): 1.3e-2, 1.0186, 450, 4 and 32. "pilot"
+            (ours, for a first look at coarse units): 1e-1, 1.15, 60, 4 and 64.
         steps: replaces the recipe's, for an earlier answer: the same annealing in fewer steps, with learning rate and
             growth of T larger in proportion.
         batch: sequences per step; replaces the recipe's.
@@ -128,7 +131,8 @@ def find_subnetwork(
 
     Returns:
         `FoundSubnetworks`: `found[10]` is a `Subnetwork`, `found.log` and `found.components` are frames. A subnetwork
-        that keeps no weight comes with a warning.
+        that keeps no weight, or predicts the target worse than the full model, comes with a warning, and the latter
+        also shows it. Of the target "model" every subnetwork does; then it does not.
 
     Raises:
         InputError: an argument cannot be used.
@@ -136,8 +140,10 @@ def find_subnetwork(
         ModelError: the bigrams are of another tokenizer, or the model's weight matrices cannot be identified.
         NumericalError: the loss is no longer finite.
 
-    Cost: a forward and a backward pass per step and sparsity; memory for four float32 copies of the masked weights,
-    beyond the model and these passes. A "fast" step of the shipped model takes a quarter second on two idle cores.
+    Cost: a forward and a backward pass per step and sparsity; beyond the model and these passes, memory for the masked
+    weights and three float32 copies of the masks. Memory is told before the first step and the time of all after the
+    third; a search of over an hour warns. A "fast" step of the shipped model takes a quarter second on two idle cores,
+    a "cpu" step of a model of 135 million weights 1.5 processor seconds.
 
     >>> from probes import bigram_model
     >>> bigrams = bigram_model("reference")
@@ -150,6 +156,7 @@ def find_subnetwork(
     chosen, schedule = settings_of(
         loaded, sparsity, recipe=recipe, steps=steps, batch=batch, length=length, lr=lr, out=out
     )
+    unit = unit or ("neuron" if recipe == "cpu" else "weight")
     wanted, name = _target(loaded, bigrams, target)
     parameters = {"target": name, "unit": unit, "schedule": asdict(schedule), "bigrams": bigrams.digest}
     tokens = None if texts is None else context_windows(loaded, texts)
@@ -162,25 +169,37 @@ def find_subnetwork(
         return DrawnContexts(bigrams, shape, start=_start(loaded, bigrams), seed=seed + attempt)
 
     contexts(0)  # refuses texts that are too short before anything is trained
+    forecast = Forecast(loaded, unit, schedule, len(chosen))
     found: dict[float, Subnetwork] = {}
     logs = []
     for one in chosen:
         # Keyed by what decides this training alone, so that a call with more sparsities finds the finished ones.
         key = run_id(LOG, loaded, tokens, parameters | {"sparsity": one}, seed)
         checkpoint = None if out is None else _checkpoint(out, kept_as(key, loaded, LOG))
-        training = MaskTraining(
-            loaded, wanted, contexts, sparsity=one, unit=unit, schedule=schedule, checkpoint=checkpoint
+        start = partial(
+            MaskTraining, loaded, wanted, contexts, sparsity=one, unit=unit, schedule=schedule, checkpoint=checkpoint
         )
-        with _bar(one, schedule, training) as report:
+        with forecast.bar(one, start) as (training, report):
             training.run(report)
         origin = parameters | {"sparsity": one, "seed": seed, "data_sha256": None if tokens is None else tokens.digest}
         found[one] = _subnetwork(loaded, training, contexts(0), origin)
-        if not found[one].n_kept:
-            warn(f"the subnetwork at sparsity {one:g} keeps no weight; lower sparsity= or lr=.")
+        _doubt(found[one], one)
         logs += log_rows(training.progress.log, one, name)
     log = run.frame(logs)
     parts = Run(COMPONENTS, loaded, tokens, parameters=run.parameters, seed=seed)
     return FoundSubnetworks(found, log, parts.frame(component_columns(found, name)))
+
+
+def _doubt(found: Subnetwork, sparsity: float) -> None:
+    """Warn of a subnetwork that is not what was searched for."""
+    name, told = f"the subnetwork at sparsity {sparsity:g}", found.origin["held_out_nats"]
+    if not found.n_kept:
+        warn(f"{name} keeps no weight; lower sparsity= or lr=.")
+    elif found.worse_by > 0:
+        warn(
+            f"{name} predicts its target worse than the full model, with a cross-entropy of {told['xent']:.3f} nats "
+            f"against {told['xent_full_model']:.3f}; give it more steps=, or another lr= or sparsity=."
+        )
 
 
 def settings_of(
@@ -238,21 +257,6 @@ def _start(subject: Subject, bigrams: BigramModel) -> list[int]:
 
 def _checkpoint(out: str | Path, name: str) -> Path:
     return Store(Path(out), name).folder / f"{name}.masks.pt"
-
-
-@contextmanager
-def _bar(sparsity: float, schedule: MaskSchedule, training: MaskTraining) -> Iterator[Callable[[Logged], None]]:
-    """Show a progress bar with loss, kept fraction and time left; it ends early if the masks are decided."""
-    label = f"find_subnetwork, sparsity {sparsity:g}"
-    with progress_bar(schedule.steps, "step", label, done=training.progress.step) as bar:
-
-        def report(logged: Logged) -> None:
-            if logged.step < bar.n:  # another attempt
-                bar.reset()
-            bar.set_postfix(xent=f"{logged.xent:.3f}", bound=f"{logged.entropy:.3f}", kept=f"{logged.soft_kept:.3%}")
-            bar.update()
-
-        yield report
 
 
 def _subnetwork(

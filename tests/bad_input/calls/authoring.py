@@ -85,6 +85,12 @@ ROWS = [
     ("findings.findings(3)", "cannot study a int"),
     ("findings.findings(s, 'lens.*', texts=[])", "no texts were given"),
     ("findings.findings(s, 'lens.*', level=2)", "level=2"),
+    (
+        "findings.findings(s, 'bigrams.*', train='nowhere')",
+        "train='nowhere': there is no such file; give one, a folder",
+    ),
+    ("findings.findings(s, 'bigrams.*', train=3)", "train=3: give True or False, a text or a path"),
+    ("findings.findings(s, 'bigrams.*', train=None)", "train=None: give True or False, a text or a path"),
     ("findings.findings(s, 'lens.*', n_resamples=3)", "n_resamples=3"),
     ("findings.judge([1, 2, 3])", "give exactly one of at_least=, at_most="),
     ("findings.judge([1, 2], at_least=0, at_most=1)", "give exactly one of"),

@@ -110,6 +110,8 @@ ROWS = [
     ("findings --model refrence", "unknown model 'refrence'"),
     ("findings --data columns.csv", "'columns.csv' has no column 'text', only ['a', 'b'];"),
     ("findings --data rows.csv", "no texts were given; pass at least one"),
+    ("findings --corpus folder", "--corpus='folder': give --train with it"),
+    ("findings --train --corpus nowhere", "train='nowhere': there is no such file"),
     ("findings --data promts", "unknown dataset 'promts'"),
     ("findings --out folder", "'folder' is a folder; give the name of a file in it"),
     ("findings --out nowhere/x.parquet", "the folder of 'nowhere/x.parquet' does not exist; create"),

@@ -8,8 +8,14 @@ import pytest
 
 import interp
 from interp import planted
-from interp.findings import findings, get, judge
-from probes.subnetworks import claims
+from interp.findings import findings, get, judge, table
+from probes import BigramModel
+from probes.subnetworks import _trained, claims
+from probes.subnetworks.search import _training as training
+from probes.subnetworks.search._training import MaskSchedule, MaskTraining
+from probes.subnetworks.search.find_subnetwork import RECIPES
+
+BIGRAMS = BigramModel.from_transition(np.full((61, 61), 1 / 61))
 
 
 def surprisal_frame(n_prompts: int = 12) -> pd.DataFrame:
@@ -76,5 +82,61 @@ def test_what_is_lost_is_counted_from_the_intact_model():
 def test_the_shipped_subnetwork_is_of_one_model():
     frame = findings(interp.load(planted.bigram().model), "bigrams.*")
     assert frame["state"].eq("skipped").all() and frame["reason"].nunique() == 1
-    for call in ("probes.bigram_model(model,", "probes.find_subnetwork(model, bigrams", "bigrams=bigrams)"):
+    for call in (
+        "interp findings --model MODEL --claim 'bigrams.*' --train",
+        "findings(model, 'bigrams.*', train=True)",
+    ):
         assert call in frame["reason"].iat[0]
+
+
+@pytest.fixture
+def short(monkeypatch, tmp_path):
+    """Few steps, few texts, and a cache of its own."""
+    monkeypatch.setitem(RECIPES, "cpu", MaskSchedule(lr=0.1, growth=2.0, steps=3, batch=2, length=8, retries=0))
+    monkeypatch.setenv("INTERP_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.trained
+def test_a_models_own_masks_are_trained_once_and_kept(short, small_subject, tmp_path, monkeypatch):
+    """An interrupted training resumes, and a second call trains no step; the verdict says whose masks they are."""
+    subject, texts = small_subject("gpt2", "bridge"), [f"w{n} w{n + 1} w{n + 2} w{n + 7} w4" for n in range(3, 11)]
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(texts))
+    steps, advance = [], MaskTraining._advance
+
+    def counted(self, ids, report):
+        if len(steps) == 4:
+            steps.append("interrupted")
+            raise KeyboardInterrupt
+        steps.append(self.subject.name)
+        advance(self, ids, report)
+
+    monkeypatch.setattr(MaskTraining, "_advance", counted)
+    monkeypatch.setattr(training, "_CHECKPOINT_SECONDS", 0.0)
+    ids = ["bigrams.needed", "bigrams.beyond_untrained"]
+    with pytest.raises(KeyboardInterrupt):  # in the second training
+        findings(subject, ids, texts=texts, train=corpus)
+    frame = findings(subject, ids, texts=texts, train=corpus)
+    assert len(steps) == 7 and len(set(steps)) == 3  # three steps of the model, three of the untrained one
+    assert not frame["state"].isin(["skipped", "error"]).any(), frame["reason"].tolist()
+    assert frame["caveats"].str.contains("this model's own, found by the recipe 'cpu'").all()
+    assert (short / "subnetworks" / subject.fingerprint).is_dir()
+    again = findings(subject, ids, texts=texts, train=corpus)
+    assert len(steps) == 7 and again["effect"].equals(frame["effect"])
+
+
+@pytest.mark.trained
+def test_the_shipped_stories_train_where_no_corpus_is_given(short, small_subject, monkeypatch):
+    """Without those that the claims read."""
+    counted = []
+    monkeypatch.setattr(_trained, "bigram_model", lambda subject, corpus: counted.append(corpus) or BIGRAMS)
+    _trained.trained_for(small_subject("gpt2", "bridge"), None, 12)
+    assert counted == [interp.dataset("stories")["text"].tolist()[12:]]
+
+
+def test_verdicts_on_trained_masks_are_kept_apart(short, small_subject, tmp_path):
+    """By what was trained on, and only those of claims that train: the others serve calls with and without it."""
+    needed, other = get("bigrams.needed"), get("neurons.prediction")
+    assert table._key_of(needed, False) != table._key_of(needed, True) != table._key_of(needed, "corpus")
+    assert table._key_of(other, False) == table._key_of(other, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -11,11 +12,14 @@ import interp
 from interp.errors import InputError, ModelError, UnknownName
 from interp.planted import bigram
 from probes import BigramModel, Subnetwork, find_subnetwork, maskable
+from probes.subnetworks.search import _forecast
 from probes.subnetworks.search import _groups as _mask_groups
 from probes.subnetworks.search import _training as training
 from probes.subnetworks.search._batches import DrawnContexts
+from probes.subnetworks.search._forecast import Forecast
 from probes.subnetworks.search._parameters import NEVER, MaskParameters
 from probes.subnetworks.search._targets import BigramTarget, cross_entropy
+from probes.subnetworks.search.find_subnetwork import RECIPES
 
 pytestmark = pytest.mark.trained
 
@@ -333,6 +337,64 @@ def test_a_subnetwork_without_weights_is_said(small_subject, bigrams):
     with pytest.warns(UserWarning, match="the subnetwork at sparsity 1e\\+06 keeps no weight; lower sparsity= or lr="):
         found = quick(small_subject("gpt2", "bridge"), bigrams, sparsity=1e6, lr=10.0)
     assert found[1e6].n_kept == 0
+
+
+def test_a_subnetwork_worse_than_the_full_model_is_said(small_subject):
+    """Of a full model that predicts the target nearly as well as can be, no subnetwork of two steps comes near."""
+    planted = bigram(vocab=VOCAB, seed=1)
+    subject, bigrams = interp.load(planted.model), BigramModel.from_transition(planted.truth.transition)
+    says = r"the subnetwork at sparsity 10 predicts its target worse than the full model, with a cross-entropy of \d"
+    with pytest.warns(UserWarning, match=says):
+        found = quick(subject, bigrams, steps=2)
+    told = found[10].origin["held_out_nats"]
+    assert found[10].worse_by == told["xent"] - told["xent_full_model"] > 0.01
+    assert f"{found[10].worse_by:.3f} nats worse than the full model)" in repr(found)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        own = quick(subject, bigrams, steps=2, target="model")  # worse than the model at being the model: no news
+    assert own[10].worse_by == 0 and "worse" not in repr(own) and "worse" not in repr(found[10].complement())
+
+
+@pytest.mark.parametrize(("recipe", "unit"), [("cpu", "neuron"), ("fast", "weight"), ("pilot", "weight")])
+def test_a_recipe_has_its_unit(small_subject, bigrams, recipe, unit):
+    subject = small_subject("gpt2", "bridge")
+    own = quick(subject, bigrams, recipe=recipe)[10]
+    assert own.origin["unit"] == unit and own.digest == quick(subject, bigrams, recipe=recipe, unit=unit)[10].digest
+
+
+@pytest.mark.parametrize("unit", ["weight", "row", "neuron", "head"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_the_memory_that_is_told_is_what_masks_hold(small_subject, architecture, unit):
+    subject = small_subject(architecture, "bridge")
+    masks = MaskParameters(subject.weight_matrices(), unit=unit, n_heads=subject.n_heads, sparsity=1.0, lr=0.1)
+    told = Forecast(subject, unit, RECIPES["cpu"], 1)
+    assert told.held == masks.held_bytes() - 4 * len(masks.m)  # but for Adam's count of steps, one number a group
+    assert f"{sum(m.numel() for m in masks.m.values()):,} masks over {masks.n_weights:,} weights" in told.memory
+
+
+def test_memory_is_told_before_the_masks_are_made_and_time_after_three_steps(small_subject, bigrams, monkeypatch):
+    events = []
+    monkeypatch.setattr(_forecast, "_say", lambda bar, sentence: events.append(sentence))
+    make, advance = training.MaskTraining._new_masks, training.MaskTraining._advance
+    monkeypatch.setattr(training.MaskTraining, "_new_masks", lambda self: events.append("masks") or make(self))
+    monkeypatch.setattr(training.MaskTraining, "_advance", lambda *given: advance(*given) or events.append("step"))
+    quick(small_subject("gpt2", "bridge"), bigrams, sparsity=(1, 10))
+    memory, *rest = events
+    assert "beside the model" in memory and rest[:3] == ["masks", "step", "step"]
+    assert "a step takes" in rest[3] and "4 steps for each of 2 sparsities take" in rest[3]
+    assert sum(len(event) > 5 for event in events) == 2  # once, not for every sparsity
+
+
+def test_a_search_of_over_an_hour_warns_after_three_steps(small_subject, bigrams, monkeypatch):
+    monkeypatch.setattr(_forecast, "_LONG", 0.0)
+    with pytest.warns(UserWarning, match=r"a step takes .* recipe='cpu' masks neurons and heads in minutes"):
+        quick(small_subject("gpt2", "bridge"), bigrams)
+
+
+def test_time_is_that_of_all_steps(small_subject):
+    told = Forecast(small_subject("gpt2", "bridge"), "weight", RECIPES["fast"], 3)
+    total, sentence = told.time([2.0, 4.0, 90.0])  # the median: one slow step decides nothing
+    assert total == 4.0 * 800 * 3 and "take 2.7 hours, or less" in sentence
 
 
 def test_a_mixture_of_experts_and_another_vocabulary_are_refused(small_subject, bigrams):
