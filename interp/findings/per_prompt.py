@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pandas as pd
-from scipy.stats import spearmanr
 
 from interp.findings import NotApplicable
 
@@ -24,6 +23,8 @@ def mean_of(rows: pd.DataFrame, value: str) -> pd.Series:
 
 def rank_correlation(rows: pd.DataFrame, x: str, y: str) -> pd.Series:
     """Return Spearman's correlation of two columns within each prompt; missing where either is constant."""
+    from scipy.stats import spearmanr
+
     found = {
         prompt: spearmanr(of[x], of[y]).statistic if of[x].nunique() > 1 and of[y].nunique() > 1 else float("nan")
         for prompt, of in rows.groupby("prompt_id")

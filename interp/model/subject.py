@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,8 +22,9 @@ from interp.model.positions import check_ends
 from interp.model.readout import Readout, reader
 from interp.model.sites import Edit, Site, SiteName, editing
 from interp.model.tape import Tape
+from interp.model.texts.strings import TokenStrings
 from interp.model.texts.tokenizer import check_tokenizer
-from interp.model.tokens import Texts, Tokens, token_strings, tokens_of
+from interp.model.tokens import Texts, Tokens, tokens_of
 from interp.model.weights import WeightMatrix
 from interp.options import options
 
@@ -92,9 +92,9 @@ class Subject:
         return self._guard.unknown_code
 
     @cached_property
-    def token_strings(self) -> np.ndarray:
-        """The string of every token as it appears inside a text, object [d_vocab]."""
-        return token_strings(self.tokenizer, self.d_vocab)
+    def token_strings(self) -> TokenStrings:
+        """The string of every token as it appears inside a text, read as an array object [d_vocab]."""
+        return TokenStrings(self.tokenizer, self.d_vocab)
 
     @property
     def W_E(self) -> Tensor:

@@ -192,26 +192,6 @@ def tokens_of(subject: Reading, texts: Texts, *, n_ctx: int | None = None, **how
     return tokens
 
 
-def token_strings(tokenizer: Any, d_vocab: int) -> np.ndarray:
-    """Return every token as it appears inside a text, object [d_vocab]: leading spaces kept, `<id>` without a string.
-
-    Several ids can share a string (pieces of multi-byte characters all read '�'): only ids are unique.
-    """
-    strings = np.array([f"<{index}>" for index in range(d_vocab)], dtype=object)
-    if tokenizer is None:
-        return strings
-    known = sorted(index for index in set(tokenizer.get_vocab().values()) if index < d_vocab)
-    keep: dict[str, Any] = {"clean_up_tokenization_spaces": False, "skip_special_tokens": False}
-    # Decoded alone, a SentencePiece token loses its leading space; decoded after a plain letter or word it keeps it.
-    texts = tokenizer.batch_decode([[index] for index in known], **keep)
-    anchor = next((place for place, text in enumerate(texts) if text.isascii() and text.isalnum()), None)
-    if anchor is not None:
-        behind = tokenizer.batch_decode([[known[anchor], index] for index in known], **keep)
-        texts = [text.removeprefix(texts[anchor]) for text in behind]
-    strings[known] = texts
-    return strings
-
-
 def _encode(given: Prompts, tokenizer: Any, bos: bool | None) -> tuple[list[list[int]], bool]:
     """Return the ids of texts, and whether they begin with a start."""
     _require_tokenizer(tokenizer)

@@ -144,11 +144,17 @@ class Run:
             order = np.argsort(values["prompt_id"], kind="stable")
             values = {name: value[order] for name, value in values.items()}
         values |= {"model": self.subject.name, "run_id": self.run_id}
-        strings = pd.array(self.subject.token_strings, dtype="str")
         for column in self.schema.columns:
             if column.kind == "str" and column.name not in values and f"{column.name}_id" in values:
-                values[column.name] = strings.take(values[f"{column.name}_id"], allow_fill=True)
+                values[column.name] = self._strings(values[f"{column.name}_id"])
         return self.schema.validate(build(self.schema, values))
+
+    def _strings(self, ids: np.ndarray) -> Any:
+        """Return the strings of token ids [rows]; missing for those below 0."""
+        place, distinct = pd.factorize(ids)
+        known = distinct >= 0
+        strings = pd.array(self.subject.token_strings[distinct[known]], dtype="str")
+        return strings.take(np.where(known, np.cumsum(known) - 1, -1)[place], allow_fill=True)
 
     def _with_columns_of_texts(self, frame: pd.DataFrame) -> pd.DataFrame:
         if self._by_prompt and len(self.tokens.table.columns) > 1:

@@ -8,7 +8,6 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from interp.authoring import UnknownName
@@ -78,6 +77,8 @@ class Conditions:
     """
 
     def __init__(self, matrix: Tensor, lengths: np.ndarray, frequencies: np.ndarray, controls: Sequence[str]) -> None:
+        from scipy.stats import rankdata
+
         for control in controls:
             if control not in CONTROLS:
                 raise UnknownName("control", control, CONTROLS)

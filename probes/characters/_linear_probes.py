@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 PENALTIES = tuple(10.0**power for power in range(-4, 3))
@@ -122,6 +121,8 @@ def fit_logistic(x: Tensor, labels: np.ndarray, x_test: Tensor) -> np.ndarray:
         labels: bool [n_train].
         x_test: features [n_test, d].
     """
+    from sklearn.linear_model import LogisticRegression
+
     train, test = (one.double().cpu().numpy() for one in (x, x_test))
     scale = np.sqrt(np.mean(train**2)) or 1.0
     model = LogisticRegression(C=1.0, solver="newton-cholesky", tol=1e-6)

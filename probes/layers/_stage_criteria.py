@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from interp.stats import bootstrap_over_prompts, holm, paired_bootstrap
 
@@ -213,6 +212,8 @@ def _compared(differences: pd.DataFrame, options: dict[str, Any]) -> pd.DataFram
 
 def _neurons(frame: pd.DataFrame) -> pd.DataFrame:
     """Count both kinds per block; the `difference` of their shares, and `p` by the exact binomial test."""
+    from scipy.stats import binomtest
+
     rows = frame[frame["statistic"].isin(["n_prediction", "n_suppression"])]
     if rows.empty:
         return pd.DataFrame()

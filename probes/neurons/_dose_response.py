@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from interp.authoring import InputError
 from interp.stats import bootstrap_over_prompts, count_draws, draw_units, interval
@@ -121,6 +120,8 @@ def effect_at(kl: np.ndarray, effect: np.ndarray, target: float) -> float:
 
 def _spearman(alphas: np.ndarray, effect: np.ndarray) -> np.ndarray:
     """Compute Spearman's correlation of alpha and effect per prompt, [prompts]; NaN where either is constant."""
+    from scipy.stats import rankdata
+
     ranks, order = rankdata(effect, axis=1), rankdata(alphas)
     ranks, order = ranks - ranks.mean(axis=1, keepdims=True), order - order.mean()
     with np.errstate(invalid="ignore"):

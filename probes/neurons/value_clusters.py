@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from interp.authoring import Column, InputError, Run, Schema, Source, Subject, columns, probe, whole_numbers
@@ -94,6 +93,8 @@ def value_clusters(
     >>> frame.interp.summary()[["cluster", "n_neurons"]]["n_neurons"].is_monotonic_decreasing
     True
     """
+    from sklearn.cluster import KMeans
+
     run = Run(VALUE_CLUSTERS, subject, None, parameters={"k": k, "layers": layers, "basis": basis}, seed=seed)
     chosen = chosen_layers(run.subject, layers)
     values = torch.cat([run.subject.value_vectors(layer).float() for layer in chosen])

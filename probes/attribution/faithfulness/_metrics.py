@@ -9,7 +9,6 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from interp.authoring import InputError, Subject
@@ -207,6 +206,8 @@ def n_ties(scores: np.ndarray) -> int:
 
 def _ranks(attribution: Attribution) -> list[np.ndarray]:
     """Replace scores by their ranks, spread evenly over 0..1; ties get their mean rank."""
+    from scipy.stats import rankdata
+
     return [min_max(rankdata(one.scores)) for one in attribution.scored]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 
-from scipy import stats
 from torch import Tensor
 
 
@@ -26,7 +25,9 @@ class Chance:
 
     def p(self, observed: int) -> float:
         """Return the upper tail of the normal distribution with this mean and variance; NaN if the variance is 0."""
-        return float(stats.norm.sf(self.z(observed)))
+        from scipy.stats import norm
+
+        return float(norm.sf(self.z(observed)))
 
 
 def scattered(one: Tensor, other: Tensor) -> Chance:

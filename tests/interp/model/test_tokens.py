@@ -15,8 +15,9 @@ from interp.data.shipped import dataset
 from interp.errors import InputError, TooLong
 from interp.model.positions import check_positions, select_positions
 from interp.model.texts.continuation import single_token
+from interp.model.texts.strings import TokenStrings
 from interp.model.texts.tokenizer import start_ids
-from interp.model.tokens import Batch, Tokens, token_strings, tokenise
+from interp.model.tokens import Batch, Tokens, tokenise
 from interp.planted import word_tokenizer
 from probes import logit_lens
 
@@ -282,7 +283,7 @@ def test_the_start_token_counts_towards_the_context():
 
 
 def test_byte_level_tokens_keep_their_leading_space():
-    strings = token_strings(PLAIN, 310)
+    strings = TokenStrings(PLAIN, 310)
     ids = PLAIN("the cat sat on the mat")["input_ids"]
     assert "".join(strings[ids]) == "the cat sat on the mat"
     assert strings[single_token(" the", PLAIN)] == " the"
@@ -296,33 +297,65 @@ def test_byte_level_tokens_keep_their_leading_space():
 @pytest.mark.parametrize("kind", [{}, {"prepend": "first"}, {"prepend": "never"}, {"legacy": True}])
 def test_sentencepiece_tokens_keep_their_leading_space(kind):
     tokenizer = sentencepiece(**kind)
-    strings = token_strings(tokenizer, 14)
+    strings = TokenStrings(tokenizer, 14)
     known = ["<unk>", "<s>", "</s>", " ", " the", " cat", "s", " a", "a", "t", "h", "e", "c"]
     assert strings.tolist() == [*known, "<13>"]
 
 
 def test_words_read_as_words_behind_a_space():
-    assert token_strings(WORDS, 8).tolist() == [" w0", " w1", " w2", " w3", " w4", " w5", "<6>", "<7>"]
+    assert TokenStrings(WORDS, 8).tolist() == [" w0", " w1", " w2", " w3", " w4", " w5", "<6>", "<7>"]
     for index in range(6):  # so that what a frame shows can be typed in again
         assert single_token(f" w{index}", WORDS) == index
 
 
 def test_ids_that_a_tokenizer_leaves_out():
     gaps = words({"a": 0, "b": 2, "c": 7}, unk_token="a")
-    assert token_strings(gaps, 9).tolist() == [" a", "<1>", " b", "<3>", "<4>", "<5>", "<6>", " c", "<8>"]
+    assert TokenStrings(gaps, 9).tolist() == [" a", "<1>", " b", "<3>", "<4>", "<5>", "<6>", " c", "<8>"]
 
 
 def test_a_head_smaller_than_the_tokenizer():
-    assert token_strings(WORDS, 2).tolist() == [" w0", " w1"]
+    assert TokenStrings(WORDS, 2).tolist() == [" w0", " w1"]
 
 
 def test_no_tokenizer_shows_ids():
-    assert token_strings(None, 3).tolist() == ["<0>", "<1>", "<2>"]
+    assert TokenStrings(None, 3).tolist() == ["<0>", "<1>", "<2>"]
 
 
 def test_a_tokenizer_of_punctuation_only():
     marks = words({"!": 0, "?": 1}, unk_token="?")
-    assert token_strings(marks, 2).tolist() == ["!", "?"]
+    assert TokenStrings(marks, 2).tolist() == ["!", "?"]
+
+
+@pytest.mark.parametrize("tokenizer", [PLAIN, WORDS, sentencepiece(), None], ids=["bytes", "words", "pieces", "none"])
+def test_strings_are_the_same_whichever_are_asked_for_first(tokenizer):
+    at_once = TokenStrings(tokenizer, 310)[:]
+    few = TokenStrings(tokenizer, 310)
+    assert few[7] == at_once[7]
+    nested, some = np.array([[5, 7], [9, 11]]), np.arange(310) % 99 == 1
+    for chosen in ([3, 309, 3], nested, torch.tensor([1, 2]), slice(20, 25), some):
+        assert (few[chosen] == at_once[chosen]).all() and few[chosen].shape == at_once[chosen].shape
+    assert list(few) == few.tolist() == at_once.tolist() == np.array(few).tolist() and len(few) == 310
+    with pytest.raises(IndexError):
+        few[310]
+
+
+def test_only_the_strings_asked_for_are_decoded():
+    class Counting:
+        n_read = 0
+
+        def __getattr__(self, name):
+            return getattr(WORDS, name)
+
+        def batch_decode(self, ids, **keep):
+            self.n_read += len(ids)
+            return WORDS.batch_decode(ids, **keep)
+
+    tokenizer = Counting()
+    strings = TokenStrings(tokenizer, 6)
+    assert strings[[2, 4, 2]].tolist() == [" w2", " w4", " w2"]
+    asked = tokenizer.n_read
+    assert asked == 2 + 6  # those two, and the first 64 of the vocabulary, in search of a plain word
+    assert strings[[2, 3]].tolist() == [" w2", " w3"] and tokenizer.n_read == asked + 1
 
 
 @pytest.mark.parametrize(

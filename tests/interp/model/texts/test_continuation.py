@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 from interp.errors import InputError
 from interp.model.texts.continuation import continuation_of_ids, single_token, tokens_after, word_tokens
+from interp.model.texts.strings import TokenStrings
 from interp.model.texts.tokenizer import text_ids
-from interp.model.tokens import token_strings
 from interp.planted import word_tokenizer
 
 CORPUS = ["the time of the cat", "a time, (the cat) sat", 'at a "time" there sat the cats; the time came', "catime"] * 5
@@ -101,7 +101,7 @@ SPACED = [name for name in EVERY if name not in ("characters", "across spaces")]
 
 
 def strings(ids: list[int], tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    return token_strings(tokenizer, len(tokenizer))[ids].tolist()
+    return TokenStrings(tokenizer, len(tokenizer))[ids].tolist()
 
 
 # -- after a text ----------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def test_ids_that_no_text_has_are_continued_as_inside_a_text():
 def test_what_a_frame_shows_can_be_typed_in(name):
     """A token's text is either that token (or one of the same text) or refused; never a token of another text."""
     tokenizer = EVERY[name]
-    known = token_strings(tokenizer, len(tokenizer))
+    known = TokenStrings(tokenizer, len(tokenizer))
     found = 0
     for text in known:
         try:
