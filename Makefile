@@ -11,7 +11,7 @@ export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 
-.PHONY: demo test test-all across notebooks docs readme check format bench setup clean
+.PHONY: demo test test-all across notebooks docs readme check format bench bench-real setup clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -63,7 +63,11 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 bench: $(READY)
-	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/bench_real.py,$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$script || exit 1; done
+
+# Every probe with its defaults on SmolLM2: seconds beside bare forward passes, memory. Goes on where it was interrupted.
+bench-real: $(READY)
+	$(BIN)/python benchmarks/bench_real.py
 
 setup: $(READY)
 

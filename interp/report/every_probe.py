@@ -103,7 +103,7 @@ def some_texts(texts: Texts, n: int) -> pd.DataFrame:
 
 def _run(probe: Probe, subject: Subject, texts: pd.DataFrame) -> ProbeResult:
     try:
-        arguments = _arguments(probe, subject, texts)
+        arguments = arguments_of(probe, subject, texts)
         return ProbeResult(probe, probe.function(subject, **arguments))
     except InterpError as error:
         return ProbeResult(probe, absent=str(error))
@@ -111,7 +111,7 @@ def _run(probe: Probe, subject: Subject, texts: pd.DataFrame) -> ProbeResult:
         return ProbeResult(probe, absent=f"{type(error).__name__}: {error}", failed=True)
 
 
-def _arguments(probe: Probe, subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
+def arguments_of(probe: Probe, subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
     """Collect the arguments the probe is called with, besides the subject."""
     known = list(inspect.signature(probe.function).parameters.values())[1:]
     names = {one.name for one in known}

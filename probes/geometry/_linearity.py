@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from interp.authoring import Batch, Run, select_positions
 from interp.model.tape import Tape
 from interp.stats.least_squares import Accumulate, Moments, Scatter
+
+_FEW = 64  # dimensions up to which all eigenvalues are as quick as one
 
 
 def linearity(step: Scatter) -> dict[str, float]:
@@ -46,7 +49,21 @@ def anisotropy(scatter: Tensor) -> float:
     0.25
     """
     total = float(scatter.trace())
-    return min(float(torch.linalg.eigvalsh(scatter)[-1]) / total, 1.0) if total else float("nan")
+    return min(_largest_eigenvalue(scatter) / total, 1.0) if total else float("nan")
+
+
+def _largest_eigenvalue(scatter: Tensor) -> float:
+    """Return the largest eigenvalue of a symmetric matrix [d, d], to the rounding of float64."""
+    if len(scatter) < _FEW:
+        return float(torch.linalg.eigvalsh(scatter)[-1])
+    from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+
+    start = np.random.default_rng(0).standard_normal(len(scatter))  # the same at every call
+    try:
+        (largest,) = eigsh(scatter.cpu().numpy(), 1, which="LA", v0=start, return_eigenvectors=False)
+    except ArpackNoConvergence:
+        return float(torch.linalg.eigvalsh(scatter)[-1])
+    return float(largest)
 
 
 def massive_dimensions(layers: Sequence[Moments], ratio: float) -> Tensor:

@@ -24,7 +24,7 @@ from interp import planted
 from interp.cli import app
 from interp.errors import InputError, UnknownName
 from interp.frames.schema import Schema, columns
-from interp.report.every_probe import _arguments, some_texts
+from interp.report.every_probe import arguments_of, some_texts
 from interp.report.page import report
 from interp.runs import registry
 from interp.runs.registry import GROUP
@@ -127,7 +127,7 @@ def test_every_probe_has_a_section_or_a_reason(page):
 @pytest.mark.parametrize("name", registry.names())
 def test_every_probe_can_be_shown_on_the_shipped_model(name):
     """What it needs beside texts comes with it."""
-    assert _arguments(registry.get(name), interp.load("reference"), some_texts("prompts", 6)) is not None
+    assert arguments_of(registry.get(name), interp.load("reference"), some_texts("prompts", 6)) is not None
 
 
 def test_a_probe_of_what_ships_for_one_model_is_absent_on_another(tmp_path):

@@ -26,6 +26,20 @@ def test_a_direction_without_variance_is_left_out(normal, moments):
     assert fit.rank == 7 and torch.isfinite(fit.coefficients).all()
 
 
+@pytest.mark.parametrize(("smallest", "quick"), [(1.0, True), (1e-3, True), (1e-5, False), (1e-9, False)])
+def test_both_decompositions_give_one_fit(normal, moments, smallest, quick):
+    """Dimensions that are nearly the same differ by `smallest`; its square is the least variance, about."""
+    x = normal(400, 6)
+    x = torch.cat([x, x[:, :1] + smallest * normal(400, 1, seed=1)], dim=1) * torch.logspace(-3, 3, 7, dtype=x.dtype)
+    step = moments(x, normal(400, 3, seed=2) + x[:, :1]).centred()
+    assert (step._full_path() is not None) is quick
+    fit, path = step.fit(), step.path()
+    assert fit.rank == len(path.variances) == (7 if smallest > 1e-7 else 6)
+    # Roundings grow with the condition of the correlations, 4e6 at 1e-3.
+    torch.testing.assert_close(fit.explained, path.loadings.square().sum(0), rtol=1e-8, atol=EXACT)
+    torch.testing.assert_close(fit.coefficients, path.coefficients(0.0), rtol=1e-6, atol=1e-8)
+
+
 def test_unrelated_states_leave_one_minus_d_over_n_minus_one(normal, moments):
     n, d, draws = 400, 50, 400
     x = normal(n, d)

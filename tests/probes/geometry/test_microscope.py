@@ -87,6 +87,16 @@ def test_anisotropy_and_massive_dimensions_of_known_clouds(normal, moments):
     assert massive_dimensions([moments(round_cloud, round_cloud)], 10).nonzero().flatten().tolist() == [3]
 
 
+@pytest.mark.parametrize("n_dims", [63, 64, 200])
+def test_anisotropy_is_that_of_all_eigenvalues(normal, n_dims):
+    states = normal(300, n_dims) * torch.logspace(0, 2, n_dims, dtype=torch.float64)
+    apart = torch.block_diag(torch.eye(n_dims - 2), torch.tensor([[0.9, 0.8], [0.8, 0.9]])).double()
+    for scatter in (states.T @ states, apart, torch.eye(n_dims, dtype=torch.float64)):
+        values = torch.linalg.eigvalsh(scatter)
+        # Both are right to the rounding of float64, that of a sum of up to 200 products.
+        assert anisotropy(scatter) == pytest.approx(float(values[-1] / values.sum()), rel=1e-12)
+
+
 def test_the_microscope_equals_direct_computation(texts, residuals, left_directly, small_subject, any_backend):
     subject = small_subject("llama", any_backend)
     ids = texts()

@@ -1,0 +1,166 @@
+"""Run every registered probe with its defaults on a real model: seconds beside bare forward passes, and memory.
+
+    python benchmarks/bench_real.py [--model smollm2] [--prompts 24] [--only NAME ...] [--out results/bench_real.json]
+
+Each probe runs in a process of its own, on shipped stories of 64 tokens, with the arguments of its `example`
+(`interp.report.every_probe`); a probe that says it needs running text gets as much as it asks for. What was measured
+is kept in --out, one entry per probe, so that an interrupted table goes on where it stopped. Before it starts, it says
+what the whole will cost by the seconds of an earlier table, if it knows them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+LENGTH = 64  # tokens a prompt
+COLUMNS = ("seconds", "forward", "ratio", "MiB", "tokens", "rows")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="smollm2", help="anything interp.load takes")
+    parser.add_argument("--prompts", type=int, default=24)
+    parser.add_argument("--only", action="append", metavar="NAME", help="of a probe; may be repeated")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds of one probe")
+    parser.add_argument("--out", type=Path, default=Path("results/bench_real.json"))
+    parser.add_argument("--measure", help=argparse.SUPPRESS)  # a probe: how this script calls itself
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(measure(arguments.model, arguments.measure, arguments.prompts)))
+        return
+
+    from interp.runs import registry
+    from interp.runs.progress import progress_bar
+
+    if not is_here(arguments.model):
+        print(f"{arguments.model!r} is not on this machine: fetch it, or name another with --model.")
+        return
+    names = arguments.only or registry.names()
+    unknown = sorted(set(names) - set(registry.names()))
+    if unknown:
+        raise SystemExit(f"--only {unknown[0]!r} is not a registered probe; known: {', '.join(registry.names())}.")
+    kept: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
+    done = kept.setdefault(f"{arguments.model}, {arguments.prompts} prompts", {})
+    left = [name for name in names if name not in done]
+    print(f"{len(names)} probes, {len(names) - len(left)} of them kept in {str(arguments.out)!r}; {cost(kept, left)}")
+    with progress_bar(len(left), "probe", "bench_real") as bar:
+        for name in left:
+            bar.set_description(name)
+            done[name] = in_a_process(arguments, name)
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+            arguments.out.write_text(json.dumps(kept, indent=1))
+            bar.update()
+    print(f"{arguments.model}, {arguments.prompts} prompts of {LENGTH} tokens, {threads()} thread(s)")
+    print(f"  {'':24s}" + "".join(f"{column:>9s}" for column in COLUMNS))
+    for name in names:
+        found = done[name]
+        shown = (
+            "".join(f"{found[column]:9,.1f}" for column in COLUMNS) if "seconds" in found else f"  {found['absent']}"
+        )
+        print(f"  {name:24s}{shown}")
+    total = sum(done[name].get("seconds", 0.0) for name in names)
+    print(f"  all: {total:.0f} s (target 300 on two cores), at most {most_memory(done, names):,.0f} MiB (target 3,072)")
+
+
+def is_here(model: str) -> bool:
+    """Tell whether the model loads without a network."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import interp
+
+    try:
+        interp.load(model)
+    except interp.InterpError:
+        return False
+    return True
+
+
+def cost(kept: dict[str, Any], left: list[str]) -> str:
+    """Say how long the probes that are left will take, by what other tables in the file say about a prompt."""
+    known: dict[str, float] = {}
+    for of_table in kept.values():
+        known |= {name: one["seconds"] for name, one in of_table.items() if "seconds" in one}
+    unknown = sum(name not in known for name in left)
+    seconds = sum(known.get(name, 0.0) for name in left)
+    more = f", and {unknown} of which that is not known, up to the time limit each" if unknown else ""
+    return (
+        f"about {seconds / 60:.1f} minutes for those measured before{more}." if left else "nothing is left to measure."
+    )
+
+
+def most_memory(done: dict[str, Any], names: list[str]) -> float:
+    """Return the most memory of a probe, MiB."""
+    return max((done[name].get("MiB", 0.0) for name in names), default=0.0)
+
+
+def threads() -> str:
+    """Return the number of threads of the processes."""
+    return os.environ.get("OMP_NUM_THREADS", str(os.cpu_count()))
+
+
+def in_a_process(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Measure a probe in a process of its own; on failure, its last words."""
+    command = [sys.executable, __file__, "--model", arguments.model, "--prompts", str(arguments.prompts)]
+    try:
+        done = subprocess.run(
+            [*command, "--measure", name], capture_output=True, text=True, check=False, timeout=arguments.timeout
+        )
+    except subprocess.TimeoutExpired:
+        return {"absent": f"not finished in {arguments.timeout:.0f} s"}
+    if done.returncode:
+        return {"absent": (done.stderr.strip().splitlines() or ["no reason given"])[-1]}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure(model: str, name: str, n_prompts: int) -> dict[str, Any]:
+    """Run a probe once on a warm model; and then only its forward passes, over the tokens that it was given."""
+    from _timing import extra_memory
+
+    import interp
+    from interp.report.every_probe import arguments_of
+    from interp.runs import registry
+
+    interp.options.progress = False
+    subject = interp.load(model)
+    texts = prompts(subject, n_prompts)
+    subject.logits(texts["text"].iloc[:1].tolist())  # verifies the model
+    _ = subject.fingerprint
+    probe = registry.get(name)
+    frames: list[Any] = []
+    try:
+        given = arguments_of(probe, subject, texts)
+        start = time.perf_counter()
+        memory = extra_memory(lambda: frames.append(probe.function(subject, **given)))
+        seconds = time.perf_counter() - start
+    except interp.InterpError as error:
+        return {"absent": str(error)}
+    found = {"seconds": seconds, "MiB": (memory or 0) / 2**20, "rows": float(len(frames[0]))}
+    read = given.get("texts", texts)
+    tokens = subject.tokens(read, truncate=True)
+    start = time.perf_counter()
+    for batch in tokens.batches(subject.batch_tokens(1)):
+        subject.run(batch.ids, lambda tape: None)
+    forward = time.perf_counter() - start
+    return found | {"forward": forward, "ratio": seconds / forward, "tokens": float(sum(map(len, tokens.ids)))}
+
+
+def prompts(subject: Any, n_prompts: int) -> Any:
+    """Return shipped stories cut to `LENGTH` tokens, as texts, at even distances."""
+    from interp.data.shipped import dataset
+    from interp.report.every_probe import some_texts
+
+    chosen = some_texts(dataset("stories"), n_prompts)
+    ids = subject.tokens(chosen, bos=False, truncate=True).ids
+    texts = [subject.tokenizer.decode(one[: LENGTH - 1], skip_special_tokens=True) for one in ids]
+    return chosen.assign(text=texts)
+
+
+if __name__ == "__main__":
+    main()
