@@ -31,6 +31,7 @@ from interp.authoring import (
     content_order,
     one_core_each,
     probe,
+    progress_bar,
     require_enough,
     running_text,
     select_positions,
@@ -172,9 +173,13 @@ class MicroscopeStream(StepMoments):
         """Return the frame's rows: layer by layer, and within a layer control by control."""
         usual = ~massive_dimensions(self.inner, self._massive)
         pairs = zip(self.first, self.inner, strict=True)
-        with one_core_each() as pool:
-            layers = pool.map(partial(self._layer, usual), range(len(self._drawn)), pairs)
-            return [row for layer in layers for row in layer]
+        n_layers = len(self._drawn)
+        rows: list[dict[str, Any]] = []
+        with one_core_each() as pool, progress_bar(n_layers, "layer", "microscope, fits and dimensions") as bar:
+            for of_layer in pool.map(partial(self._layer, usual), range(n_layers), pairs):
+                rows += of_layer
+                bar.update()
+        return rows
 
     def _layer(self, usual: Tensor, layer: int, moments: tuple[Moments, Moments]) -> list[dict[str, Any]]:
         """Return the rows of a layer, one for each control."""

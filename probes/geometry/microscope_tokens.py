@@ -15,6 +15,7 @@ from interp.authoring import (
     Texts,
     collect,
     columns,
+    one_core_each,
     options,
     probe,
     require_enough,
@@ -83,7 +84,8 @@ def microscope_tokens(
     require_enough(inner_tokens(run), run.subject.d_model, tokens_per_dim)
     gathered = StepMoments(run)
     collect(run, [gathered])
-    maps = [StepMap.of(moments) for moments in gathered.inner[:-1]]
+    with one_core_each() as pool:
+        maps = list(pool.map(StepMap.of, gathered.inner[:-1]))
     del gathered
     parts: list[dict[str, np.ndarray]] = []
     with options.reserving(sum(one.coefficients.nbytes for one in maps)):

@@ -29,7 +29,9 @@ from interp.authoring import (
     content_order,
     followed,
     held_out_prompts,
+    one_core_each,
     probe,
+    progress_bar,
     require_fitted,
     running_text,
 )
@@ -237,7 +239,12 @@ class LawStream:
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return the frame's columns, layer by layer."""
-        parts = [self._layer(layer) for layer in range(len(self._moments))]
+        n_layers = len(self._moments)
+        parts = []
+        with one_core_each() as pool, progress_bar(n_layers, "layer", "next_token_law, fits") as bar:
+            for part in pool.map(self._layer, range(n_layers)):
+                parts.append(part)
+                bar.update()
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _numbers(self, batch: Batch, row: Tensor, pos: Tensor, following: Tensor) -> Tensor:
