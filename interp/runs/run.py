@@ -174,6 +174,7 @@ class Run:
                 "weights": self.subject.backend.weights,
                 **({"form": dict(self.subject.backend.form)} if self.subject.backend.form else {}),
                 **({"trust_remote_code": True} if self.subject.backend.trusted else {}),
+                **({"origin": dict(self.subject.backend.origin)} if self.subject.backend.origin else {}),
                 "versions": dict(versions()),
                 "code_digest": code_digest_of_probe(self.schema.probe),
                 "float32_matmul_precision": matmul_precision(),

@@ -45,6 +45,8 @@ class Backend(Protocol):
     remote: bool
     trusted: bool
     """Whether code that came with the model may run, by the user's own word."""
+    origin: Mapping[str, Any]
+    """What the weights were made from, as JSON: a GGUF file; empty for weights that were read as they are."""
     growth: Sequence[Growth]
     """How the arguments of each block grow with the batch; empty until `interp.model.verification` learned it."""
     original: nn.Module

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -97,6 +98,7 @@ class StoredForm:
     """What a backend tells of how the model's own modules store their weights; see `interp.model.backends.base`."""
 
     trusted = False
+    origin: Mapping[str, Any] = MappingProxyType({})
     source: Any
     facts: Facts
     _unembedding: Tensor | None = None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,9 +13,12 @@ import torch
 
 from interp.data.shipped import shipped_path
 from interp.errors import InputError, ModelError, UnknownName
+from interp.model.sources import gguf
+from interp.model.sources.known import KNOWN_MODELS, require_here
 
 T = TypeVar("T")
 SHIPPED_MODELS = ("reference",)
+_NAMES = (*SHIPPED_MODELS, *KNOWN_MODELS)
 # Seconds for the one question whether the hub has a model; downloads have their own.
 _PATIENCE = 1.5
 _UNREACHABLE = "It is not a folder here, and the hub does not have it or cannot be reached."
@@ -30,12 +33,25 @@ class Place:
         name: of the model.
         revision: of a hub id.
         trusted: whether code that comes with the model may run.
+        gguf: name of a GGUF file in the folder, which holds the model.
+        origin: what the file holds, see `interp.model.sources.gguf.check_file`; empty without one.
     """
 
     location: str
     name: str
     revision: str | None = None
     trusted: bool = False
+    gguf: str | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_gguf(cls, path: Path, name: str, trusted: bool) -> Place:
+        """Return the place of a GGUF file, which is checked.
+
+        Raises:
+            InputError: see `interp.model.sources.gguf.check_file`.
+        """
+        return cls(str(path.parent), name, trusted=trusted, gguf=path.name, origin=gguf.check_file(path))
 
     @property
     def is_folder(self) -> bool:
@@ -50,7 +66,9 @@ class Place:
             UnknownName: it is not in the cache, and the hub does not have the model or cannot be reached.
         """
         options: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trusted}
-        with _quietly():
+        if self.gguf is not None:
+            options["gguf_file"] = self.gguf
+        with _quietly(), gguf.reading() if self.gguf is not None else nullcontext():
             if self.is_folder:
                 return read(self.location, **options)
             try:
@@ -70,28 +88,41 @@ class Place:
         except EntryNotFoundError:
             raise InputError(f"{self.name!r} on the hub has no config.json{_adapter_advice('it')}.") from None
         except Exception as error:  # no such model or revision, a name that is none, no network, no permission
-            raise UnknownName("model", self.name, SHIPPED_MODELS, _UNREACHABLE) from error
+            raise UnknownName("model", self.name, _NAMES, _UNREACHABLE) from error
 
 
 def locate(source: str, revision: str | None, trusted: bool) -> Place:
-    """Return where a shipped model's name, a folder or a hub id leads.
+    """Return where the name of a shipped or a known model, a GGUF file, a folder or a hub id leads.
 
     Raises:
         UnknownName: it is none of these.
-        InputError: the folder has no config.
+        InputError: the known model was not fetched, the GGUF file cannot be read, or the folder holds no model.
     """
     if source in SHIPPED_MODELS:
         return Place(str(shipped_path(source)), source)
+    if source in KNOWN_MODELS:
+        place = Place.of_gguf(require_here(source), source, trusted)
+        if place.origin["sha256"] != KNOWN_MODELS[source].sha256:
+            raise InputError(
+                f"the file of {source!r} was changed since it was fetched; run `interp fetch {source}` again."
+            )
+        return place
     folder = Path(source)
+    if folder.suffix.lower() == ".gguf" and not folder.is_dir():
+        if not folder.is_file():
+            raise InputError(f"there is no file {source!r}; give the path of a GGUF file.")
+        return Place.of_gguf(folder, folder.stem, trusted)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
+            if (file := gguf.only_file(folder)) is not None:
+                return Place.of_gguf(file, folder.resolve().name, trusted)
             if (folder / "adapter_config.json").is_file():
                 raise InputError(f"the folder {source!r} holds an adapter and no model{_adapter_advice(repr(source))}.")
             raise InputError(f"the folder {source!r} has no config.json; save the model with save_pretrained first.")
         return Place(source, folder.resolve().name, revision, trusted)
     looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1
-    if looks_local or difflib.get_close_matches(source, SHIPPED_MODELS, cutoff=0.75):
-        raise UnknownName("model", source, SHIPPED_MODELS, "Give a shipped model, a folder or a hub id.")
+    if looks_local or ("/" not in source and difflib.get_close_matches(source, _NAMES, cutoff=0.75)):
+        raise UnknownName("model", source, _NAMES, "Give a shipped or a fetched model, a folder or a hub id.")
     return Place(source, source, revision, trusted)
 
 
@@ -110,6 +141,11 @@ def read_config(place: Place) -> Any:
         raise
     except Exception as error:  # a config may hold anything
         _refuse_code(place, error, "")
+        if place.gguf is not None and "not supported" in str(error):
+            raise InputError(
+                f"transformers cannot read {place.name!r}: {_reason(error)}; load the model's Hugging Face folder "
+                "instead."
+            ) from error
         raise InputError(f"the config of {place.name!r} cannot be read: {_reason(error)}") from error
 
 
@@ -120,9 +156,11 @@ def read_weights(place: Place, config: Any, dtype: torch.dtype) -> Any:
         InputError: the weights cannot be read.
         ModelError: some are missing, or are left over.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GgufConfig
 
     def read(location: str, **options: Any) -> Any:
+        if place.gguf is not None:
+            options["quantization_config"] = GgufConfig(dequantize=True)
         return AutoModelForCausalLM.from_pretrained(
             location, config=config, dtype=dtype, output_loading_info=True, **options
         )
@@ -149,6 +187,9 @@ def read_weights(place: Place, config: Any, dtype: torch.dtype) -> Any:
             f"{place.name!r} has {len(unexpected)} weights that its config has no place for, {unexpected[0]!r} among "
             "them; correct the config (a number of layers?) or save the model again."
         )
+    if place.gguf is not None:
+        gguf.require_whole(Path(place.location, place.gguf), model, place.name)
+        return gguf.make_float(model)
     return model
 
 
@@ -161,12 +202,14 @@ def read_tokenizer(place: Place) -> Any:
     from transformers import AutoTokenizer
 
     def read(location: str, **options: Any) -> Any:
+        if place.gguf is not None:
+            return gguf.read_tokenizer(Path(location, place.gguf))
         found = AutoTokenizer.from_pretrained(location, **options)
         if _is_made_up(found):
             raise OSError("there are no tokenizer files")
         return found
 
-    if place.is_folder and not _has_tokenizer(Path(place.location)):
+    if place.gguf is None and place.is_folder and not _has_tokenizer(Path(place.location)):
         return None
     try:
         return place.read(read)

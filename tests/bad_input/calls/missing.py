@@ -26,6 +26,8 @@ ROWS = [
     ("vocabulary()", "vocabulary needs a value for 'subject'"),
     ("law_and_microscope(s)", "law_and_microscope needs a value for 'texts'"),
     ("load()", "load needs a value for 'source'"),
+    ("interp.fetch()", "fetch needs a value for 'name'"),
+    ("interp.fetch('smollm2', again=True)", "unknown argument of fetch 'again'"),
     ("load_tuned_lens()", "load_tuned_lens needs a value for 'path'"),
     ("Subnetwork()", "Subnetwork needs a value for 'masks'"),
     ("BigramModel()", "BigramModel needs a value for 'pairs'"),
