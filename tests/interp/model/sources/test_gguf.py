@@ -73,7 +73,10 @@ def test_weights_are_the_dequantised_ones(write_gguf, tmp_path, kind, tied):
         assert torch.equal(weights[name], weight), name
     assert weights.keys() == dict(plain.named_parameters()).keys()
     with torch.no_grad():
-        assert torch.equal(subject.logits(IDS)[0], plain(IDS).logits[0])
+        wanted = plain(IDS).logits[0]
+    torch.testing.assert_close(
+        subject.logits(IDS)[0], wanted, atol=1e-4, rtol=0
+    )  # a bridge's attention rounds otherwise
     assert subject.name == "model"
     assert subject.backend.form == {}
 
@@ -163,7 +166,7 @@ def test_what_transformers_does_not_read_is_refused(write_gguf, tmp_path, option
 
 
 def test_other_files_are_refused(tmp_path):
-    with pytest.raises(InputError, match="there is no file 'nowhere.gguf'"):
+    with pytest.raises(InputError, match=r"there is no file 'nowhere\.gguf'"):
         interp.load("nowhere.gguf")
     (tmp_path / "text.gguf").write_text("GPT, but not GGUF")
     with pytest.raises(InputError, match="is not a GGUF file, for it does not begin with the letters GGUF"):
@@ -214,8 +217,10 @@ def test_transformers_is_left_as_it_was(tiny_gguf):
 
     held = lambda: (gguf.GGUFReader, gguf.get_tensor_name_map, theirs.tqdm)  # noqa: E731
     before = held()
-    with pytest.raises(ZeroDivisionError), reading():
+    with reading():
         assert gguf.GGUFReader is _QuickReader
+    assert held() == before
+    with pytest.raises(ZeroDivisionError), reading():
         raise ZeroDivisionError
     assert held() == before
     interp.load(tiny_gguf)
