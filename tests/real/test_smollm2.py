@@ -15,6 +15,7 @@ from interp.report.every_probe import run_every_probe
 from interp.runs import registry
 from probes import layer_robustness, logit_lens
 
+pytestmark = pytest.mark.filterwarnings("ignore::interp.errors.WithoutTemplate")
 FRANCE = "The capital of France is"
 TEXTS = pd.DataFrame(
     {

@@ -19,6 +19,7 @@ from interp.errors import InputError, ModelError
 from interp.model.sources.gguf import _QuickReader, reading
 from probes import logit_lens
 
+pytestmark = pytest.mark.filterwarnings("ignore::interp.errors.WithoutTemplate")
 IDS = torch.tensor([[1, 30, 40, 50, 260, 7]])
 TEXTS = ["the cat, the hat", " then\n\n  the <think>9</think>", "", "größer — 猫</s>the"]
 NAMES = {
