@@ -19,13 +19,12 @@ CONCEPT = (
 """Words of one concept, common enough for a small model."""
 
 _TOKENS_PER_DIM = 20  # the default of probes that fit maps of the whole residual stream
-_HELD_OUT_TOO = 1.5  # times as many tokens: some probes hold out a fifth of the prompts, which may be the longer ones
 
 
 @checked
 def running_text(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
     """Return shipped stories, enough to fit every dimension of the residual stream, if the texts are too few."""
-    needed = _HELD_OUT_TOO * _TOKENS_PER_DIM * subject.d_model
+    needed = 2 * _TOKENS_PER_DIM * subject.d_model
     if _running_length(subject, texts)[-1] >= needed:
         return {}
     stories = dataset("stories")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import interp
-from interp.report.every_probe import _arguments, some_texts
+from interp.report.every_probe import arguments_of, some_texts
 from interp.runs import registry
 from probes import attribute
 
@@ -24,7 +24,7 @@ KNOWN: dict[str, list[str]] = json.loads(IDS.read_text("utf-8"))
 def run_ids(name: str) -> list[str]:
     """Run a probe as `interp report` does, on six prompts; its run ids, in order."""
     probe, subject, texts = registry.get(name), interp.load("reference"), some_texts("prompts", 6)
-    arguments = _arguments(probe, subject, texts)
+    arguments = arguments_of(probe, subject, texts)
     if name == "faithfulness":  # its id hashes the scores, and no arithmetic made these
         arguments = {"frame": attribute(subject, texts, methods=("random",))}
     frame = probe.function(subject, **arguments)
