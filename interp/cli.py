@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +51,23 @@ def _one_sentence() -> Iterator[None]:
     except InterpError as error:
         typer.echo(f"interp: {error}", err=True)
         raise typer.Exit(2) from None
+
+
+@contextmanager
+def _told(logger_name: str) -> Iterator[None]:
+    """Print what a logger is told as lines on standard error, above the progress bars."""
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    logger, handler = logging.getLogger(logger_name), logging.StreamHandler(sys.stderr)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with logging_redirect_tqdm([logger]):
+            yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 @app.command()
@@ -210,7 +229,8 @@ def findings(
             check_frame_file(out)
         subjects = [load(one, backend=backend, device=device, dtype=dtype) for one in model or ["reference"]]  # type: ignore[arg-type]
         parts = None if out is None else out.with_name(out.name + ".parts")
-        frame = test_claims(subjects, claim or None, texts=texts, seed=seed, out=parts, train=corpus or train)
+        with _told("interp.findings"):
+            frame = test_claims(subjects, claim or None, texts=texts, seed=seed, out=parts, train=corpus or train)
         if out is not None and parts is not None:
             write_frame(frame, out)
             _remove(parts)

@@ -47,6 +47,8 @@ class Claim:
         unit: what is resampled: "prompts", "letters", ...; units must be roughly independent of each other.
         texts: name of a shipped dataset, or the texts; None for a probe that reads weights only.
         n_texts: how many texts of a dataset to take, from its start; None takes all.
+        n_positions: how many tokens of each text to read, from its start and with the model's start; None reads all. With
+            a number, the probe or `measure` is given `Tokens` in place of a frame of texts.
         parameters: of the probe.
         note: how the check differs from the paper, and other cautions; may be empty.
     """
@@ -62,6 +64,7 @@ class Claim:
     unit: str = "prompts"
     texts: str | Sequence[str] | None = None
     n_texts: int | None = None
+    n_positions: int | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
     measure: Callable[..., pd.DataFrame] | None = None
@@ -70,8 +73,10 @@ class Claim:
         for name in ("id", "statement", "paper", "says", "probe", "unit"):
             if not str(getattr(self, name)).strip():
                 raise InputError(f"claim {self.id!r} has no {name}; a reader needs it to judge the verdict.")
-        if self.n_texts is not None and self.n_texts < 1:
-            raise InputError(f"claim {self.id!r} takes n_texts={self.n_texts}; give 1 or more, or None for all.")
+        for name in ("n_texts", "n_positions"):
+            n = getattr(self, name)
+            if n is not None and n < 1:
+                raise InputError(f"claim {self.id!r} takes {name}={n}; give 1 or more, or None for all.")
         check_bounds(self.bounds)
 
     def digest(self) -> str:
@@ -84,7 +89,7 @@ class Claim:
         texts = self.texts if isinstance(self.texts, str | None) else repr(list(self.texts))
         parameters = sorted(self.parameters.items())
         measure = "" if self.measure is None else _source(self.measure)
-        return repr((self.probe, measure, texts, self.n_texts, parameters))
+        return repr((self.probe, measure, texts, self.n_texts, self.n_positions, parameters))
 
 
 class NotApplicable(InterpError):

@@ -7,8 +7,8 @@ import pandas as pd
 from interp.findings import NotApplicable
 
 STORIES = "stories"
-N_STORIES = 24
-"""Shipped stories that a claim reads: intervals of about 0.02 on shares, in about a minute per probe."""
+N_STORIES, N_POSITIONS = 24, 48
+"""Shipped stories that a claim reads, and tokens of each: intervals of about 0.03 on shares."""
 
 SHARE = (0.0, 1.0)
 CORRELATION = (-1.0, 1.0)

@@ -7,10 +7,11 @@ import re
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from interp.data.shipped import dataset
@@ -19,6 +20,7 @@ from interp.findings.caveats import Caveats
 from interp.findings.claim import Claim
 from interp.findings.verdict import judge
 from interp.model.subject import Subject
+from interp.model.tokens import Tokens
 from interp.runs import registry
 
 _NUMBERS = (
@@ -56,8 +58,9 @@ def rows_of(
     try:
         with caveats:
             texts, name = _texts(claims[0], settings["texts"])
-            data = _data(subject, claims[0], texts, name)
-            frame = _measure(subject, claims[0], texts, settings)
+            given = _first_positions(subject, claims[0], texts)
+            data = _data(subject, claims[0], given, name)
+            frame = _measure(subject, claims[0], given, settings)
     except (Exception, SystemExit) as error:  # anyone's claim may raise anything, and the other claims go on
         return [(claim, _untested(claim, settings["level"], data, caveats.found, error)) for claim in claims]
     return [(claim, _judged(claim, frame, data, settings, caveats.found, shown)) for claim in claims]
@@ -75,18 +78,30 @@ def _texts(claim: Claim, own: list[str] | None) -> tuple[pd.DataFrame | None, st
         name, table = "the claim's own", _numbered(claim.texts)
     table = table[[column for column in ("prompt_id", "text", "expected") if column in table.columns]]
     table = table.head(claim.n_texts) if claim.n_texts is not None else table
-    return table, f"{name} ({len(table)})"
+    each = "" if claim.n_positions is None else f" of up to {claim.n_positions} tokens"
+    return table, f"{name} ({len(table)}{each})"
 
 
 def _numbered(texts: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({"prompt_id": range(len(texts)), "text": list(texts)})
 
 
-def _data(subject: Subject, claim: Claim, texts: pd.DataFrame | None, name: str) -> _Data:
+def _first_positions(subject: Subject, claim: Claim, texts: pd.DataFrame | None) -> pd.DataFrame | Tokens | None:
+    """Return the texts, or the first `claim.n_positions` tokens of each if the claim sets that number."""
+    if texts is None or claim.n_positions is None:
+        return texts
+    whole = subject.tokens(texts, truncate=True)
+    wanted = np.minimum([*map(len, whole.ids)] + whole.n_cut, claim.n_positions)
+    ids = [ids[:n] for ids, n in zip(whole.ids, wanted, strict=True)]
+    return replace(whole, ids=ids, n_cut=wanted - [*map(len, ids)])
+
+
+def _data(subject: Subject, claim: Claim, texts: pd.DataFrame | Tokens | None, name: str) -> _Data:
     if texts is None:
         return _Data()
     with suppress(InterpError):  # the probe says better why it cannot read them
-        tokens = subject.tokens(texts[["prompt_id", "text"]], truncate="truncate" in parameters_of(claim))
+        given = texts if isinstance(texts, Tokens) else texts[["prompt_id", "text"]]
+        tokens = subject.tokens(given, truncate="truncate" in parameters_of(claim))
         n_cut = int(tokens.n_cut.sum())
         share = n_cut / max(1, n_cut + sum(map(len, tokens.ids)))
         caveat = f"{share:.0%} of the tokens were cut for a context of {subject.n_ctx}" if n_cut else ""
@@ -94,7 +109,9 @@ def _data(subject: Subject, claim: Claim, texts: pd.DataFrame | None, name: str)
     return _Data(name, len(texts))
 
 
-def _measure(subject: Subject, claim: Claim, texts: pd.DataFrame | None, settings: Mapping[str, Any]) -> pd.DataFrame:
+def _measure(
+    subject: Subject, claim: Claim, texts: pd.DataFrame | Tokens | None, settings: Mapping[str, Any]
+) -> pd.DataFrame:
     function = claim.measure or registry.get(claim.probe).function
     known = parameters_of(claim)
     parameters = dict(claim.parameters)

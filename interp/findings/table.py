@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+import logging
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +30,8 @@ from interp.runs.registry import probe
 from interp.runs.run import Run, hash_of, kept_as
 from interp.runs.store import Store
 from interp.stats import check_resampling, holm
+
+_LOG = logging.getLogger("interp.findings")
 
 FINDINGS = Schema(
     probe="findings",
@@ -107,7 +111,8 @@ def findings(
     p-value survives Holm's correction across the claims tested on the model in this call. Claims on the same probe,
     texts and parameters share one run. A claim that cannot be tested on a model (no tokenizer, no MLP neurons, too
     short a context) is "skipped", with the reason; one whose own code fails is an "error", and the others go on. What a
-    probe warns of is shown once and is part of the verdict's reason.
+    probe warns of is shown once and is part of the verdict's reason. The logger "interp.findings" is told of each run as
+    it begins and of each verdict.
 
     Args:
         models: anything `interp.load` takes, or a list of such.
@@ -190,16 +195,25 @@ def _of_model(
     for claim in chosen:
         if claim.id not in rows:
             runs.setdefault(claim.run_key(), []).append(claim)
+    kept_before = f", {len(rows)} of them kept from an earlier call" if rows else ""
+    _LOG.info("%s: %d claims in %d runs%s", run.subject.name, len(chosen), len(runs), kept_before)
+    started = time.monotonic()
     with progress_bar(len(runs), "run", run.subject.name) as bar:
-        for sharing in runs.values():
+        for n_done, sharing in enumerate(runs.values()):
             bar.set_postfix_str(sharing[0].probe)
+            _LOG.info("run %d of %d: %s for %s", n_done + 1, len(runs), sharing[0].probe, _ids_of(sharing))
             for claim, row in rows_of(run.subject, sharing, {**settings, "train": train}, shown):
                 rows[claim.id] = row
                 # A claim that was not tested is not kept: the cause may be fixed before the next call.
                 if store is not None and row["state"] not in ("skipped", "error"):
                     store.write(pd.DataFrame([row | {"digest": keys[claim.id]}]))
+                _LOG.info("  %s %s after %.0f s", claim.id, row["state"], time.monotonic() - started)
             bar.update()
     return run.frame([_after_holm([rows[claim.id] for claim in chosen], settings["level"])])
+
+
+def _ids_of(claims: Sequence[Claim]) -> str:
+    return ", ".join(claim.id for claim in claims)
 
 
 def _kept_as(run: Run, settings: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from interp.findings import Claim, Comparison, NotApplicable
-from interp.findings.per_prompt import N_STORIES, SHARE, STORIES, mean_of, middle, n_blocks
+from interp.findings.per_prompt import N_POSITIONS, N_STORIES, SHARE, STORIES, mean_of, middle, n_blocks
 from interp.stats import pseudo_values
 from probes import papers
 
@@ -123,6 +123,7 @@ def _claim(
         parameters={"interventions": ("delete", "swap")},
         texts=STORIES,
         n_texts=N_STORIES,
+        n_positions=N_POSITIONS,
         statistic=statistic,
         comparison=Comparison(**comparison),
         bounds=bounds,
@@ -141,6 +142,7 @@ def _stage(
         probe="stages_of_inference",
         texts=STORIES,
         n_texts=N_STORIES,
+        n_positions=N_POSITIONS,
         statistic=statistic,
         comparison=Comparison(**comparison),
         bounds=bounds,
