@@ -47,8 +47,8 @@ class Claim:
         unit: what is resampled: "prompts", "letters", ...; units must be roughly independent of each other.
         texts: name of a shipped dataset, or the texts; None for a probe that reads weights only.
         n_texts: how many texts of a dataset to take, from its start; None takes all.
-        n_positions: how many tokens of each text to read, from its start and with the model's start; None reads all. With
-            a number, the probe or `measure` is given `Tokens` in place of a frame of texts.
+        n_positions: how many tokens of each text to read, the model's start included; None reads all. With a number,
+            the probe or `measure` is given `Tokens` in place of a frame of texts.
         parameters: of the probe.
         note: how the check differs from the paper, and other cautions; may be empty.
     """

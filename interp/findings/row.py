@@ -91,9 +91,10 @@ def _first_positions(subject: Subject, claim: Claim, texts: pd.DataFrame | None)
     if texts is None or claim.n_positions is None:
         return texts
     whole = subject.tokens(texts, truncate=True)
-    wanted = np.minimum([*map(len, whole.ids)] + whole.n_cut, claim.n_positions)
-    ids = [ids[:n] for ids, n in zip(whole.ids, wanted, strict=True)]
-    return replace(whole, ids=ids, n_cut=wanted - [*map(len, ids)])
+    ids = [one[: claim.n_positions] for one in whole.ids]
+    lengths, left = np.array([*map(len, whole.ids)]), np.array([*map(len, ids)])
+    wanted = np.minimum(lengths + whole.n_cut, claim.n_positions)
+    return replace(whole, ids=ids, n_cut=wanted - left)
 
 
 def _data(subject: Subject, claim: Claim, texts: pd.DataFrame | Tokens | None, name: str) -> _Data:

@@ -111,8 +111,8 @@ def findings(
     p-value survives Holm's correction across the claims tested on the model in this call. Claims on the same probe,
     texts and parameters share one run. A claim that cannot be tested on a model (no tokenizer, no MLP neurons, too
     short a context) is "skipped", with the reason; one whose own code fails is an "error", and the others go on. What a
-    probe warns of is shown once and is part of the verdict's reason. The logger "interp.findings" is told of each run as
-    it begins and of each verdict.
+    probe warns of is shown once and is part of the verdict's reason. The logger "interp.findings" is told of each run
+    as it begins, and of each verdict.
 
     Args:
         models: anything `interp.load` takes, or a list of such.

@@ -26,7 +26,7 @@ _METHODS = {
 }
 METRICS: tuple[Metric, ...] = ("comprehensiveness", "sufficiency", "soft_ns", "soft_nc")
 FRACTIONS = (0.1, 0.3, 0.5)
-_N_PROMPTS = 60  # of 120, which are ten kinds of twelve: half of each kind
+_N_PROMPTS = 40  # of 120, which are ten kinds of twelve: four of each kind
 
 
 def attributions(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:

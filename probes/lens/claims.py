@@ -106,9 +106,9 @@ def _tuned(id: str, statement: str, says: str, statistic: Any, **comparison: Any
         n_positions=N_POSITIONS,
         statistic=statistic,
         comparison=Comparison(**comparison),
-        note=f"The shipped model has its shipped lens, 40 steps of 512 tokens from least squares; for another model, one "
-        f"is fitted by least squares to the last {_TRAINED_ON} shipped stories and trained for {_TRAINING['steps']} steps "
-        f"of {_TRAINING['tokens_per_step']} tokens. The paper takes 250 steps on the Pile.",
+        note="The shipped model has its shipped lens, 40 steps of 512 tokens from least squares; for another model, "
+        f"one is fitted by least squares to the last {_TRAINED_ON} shipped stories and trained for "
+        f"{_TRAINING['steps']} steps of {_TRAINING['tokens_per_step']} tokens. The paper takes 250 steps on the Pile.",
     )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import re
+import sys
 import warnings
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +21,7 @@ from scipy.stats import binomtest, ttest_1samp
 from typer.testing import CliRunner
 
 import interp
+from interp import cli
 from interp import findings as package
 from interp.cli import app
 from interp.errors import InputError, ModelError, UnknownName
@@ -462,6 +467,38 @@ def test_cut_texts_are_counted_and_said(small_subject):
     assert (short["n_tokens_cut"], short["caveats"], short["data_sha256"]) == (0, "", data.digest)
 
 
+@pytest.mark.parametrize("n_positions", [2, 5])
+def test_a_claim_reads_as_many_positions_as_it_says(small_subject, n_positions):
+    """Neither the probe nor the count of cut tokens sees what lies behind, whether or not it fits the context."""
+    model = small_subject("gpt2", "bridge")
+    words = [" ".join(model.token_strings[3 + one : 3 + 2 * one]) for one in range(3, 9)]
+    long = [" ".join([text] * (3 * model.n_ctx)) for text in words]
+
+    def lengths(subject, texts, *, truncate):
+        kept = subject.tokens(texts, truncate=truncate)
+        return pd.DataFrame({"prompt_id": kept.table["prompt_id"], "x": [float(len(ids)) for ids in kept.ids]})
+
+    asked = Claim(
+        "few", "s", "p", "s", "toy", by_prompt, Comparison(above=0.0), texts=words, measure=lengths,
+        n_positions=n_positions,
+    )  # fmt: skip
+    frame = findings(model, [asked, replace(asked, id="of.long", texts=long)]).set_index("claim")
+    whole = model.tokens(words).ids
+    assert frame.loc["few", "effect"] == np.mean([min(n_positions, len(ids)) for ids in whole])
+    assert frame.loc["few", "data_sha256"] == model.tokens([ids[:n_positions] for ids in whole]).digest
+    assert frame.loc["of.long", "effect"] == n_positions and frame["n"].tolist() == [6, 6]
+    assert frame["data"].eq(f"the claim's own (6 of up to {n_positions} tokens)").all()
+    assert frame["n_tokens_cut"].tolist() == [0, 0] and frame["caveats"].eq("").all()
+    wider = findings(model, replace(asked, texts=long, n_positions=model.n_ctx + 2))
+    assert wider["effect"].tolist() == [model.n_ctx] and wider["n_tokens_cut"].tolist() == [6 * 2]
+
+
+def test_claims_that_read_other_positions_do_not_share_a_run(toy):
+    one = replace(claim_of(toy, "a"), texts="stories", n_texts=3, n_positions=4)
+    other = replace(one, n_positions=5)
+    assert one.run_key() != other.run_key() and one.digest() != other.digest()
+
+
 def test_the_digest_of_the_data_is_that_of_the_probes_run(subject):
     """And a claim about weights has none."""
     few = replace(get("lens.late_agreement"), n_texts=6)
@@ -524,9 +561,10 @@ def test_bad_calls(toy, subject):
         findings(subject, [])
     with pytest.raises(InputError, match="has no paper"):
         Claim("a", "b", " ", "c", "toy", by_prompt, Comparison(above=0.0))
-    for n_texts in (0, -3):
-        with pytest.raises(InputError, match=f"claim 'a' takes n_texts={n_texts}; give 1 or more"):
-            replace(claim_of(toy, "a"), texts="stories", n_texts=n_texts)
+    for name in ("n_texts", "n_positions"):
+        for n in (0, -3):
+            with pytest.raises(InputError, match=f"claim 'a' takes {name}={n}; give 1 or more"):
+                replace(claim_of(toy, "a"), texts="stories", **{name: n})
 
 
 # The command ---------------------------------------------------------------------------------------------------------
@@ -547,6 +585,25 @@ def test_the_command_prints_writes_and_leaves_nothing_behind(offered, tmp_path):
     assert "a.one" in result.output and "holds" in result.output and "this model has no such part" in result.output
     assert pd.read_parquet(out)["state"].tolist() == ["holds", "skipped"]
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_the_command_tells_of_a_run_before_it_begins(offered, monkeypatch):
+    told = []
+    monkeypatch.setattr(table_module, "rows_of", lambda *_: told.append(sys.stderr.getvalue()) or ())
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    logger = logging.getLogger("interp.findings")
+    before = list(logger.handlers), logger.level
+    with cli._told("interp.findings"), suppress(KeyError):  # no run gives a row
+        findings("reference", list(offered.values()))
+    assert told[0].splitlines() == ["reference: 2 claims in 2 runs", "run 1 of 2: toy for a.one"]
+    assert told[1].splitlines()[2:] == ["run 2 of 2: toy for b.gone"]
+    assert (list(logger.handlers), logger.level) == before
+
+
+def test_the_command_prints_each_verdict_on_standard_error(offered):
+    result = CliRunner().invoke(app, ["findings", "--json"])
+    assert json.loads(result.stdout)[0]["claim"] == "a.one"
+    assert re.search(r"^  a\.one holds after \d+ s$", result.stderr, flags=re.MULTILINE), result.stderr
 
 
 def test_the_command_prints_json(offered):

@@ -1,0 +1,130 @@
+"""Write the matrix of findings, of all models whose findings are kept: `make findings-page`.
+
+`docs/findings/MODEL.csv` is kept as `interp findings --model MODEL --out docs/findings/MODEL.csv` wrote it. A claim
+that was not run on a model has no row there, and the page says so.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+from readme_table import ROOT
+
+import interp.findings
+from interp.display.text import short_citation
+
+KEPT = ROOT / "docs" / "findings"
+PAGE = ROOT / "docs" / "pages" / "models.md"
+MODELS = {
+    "reference": "reference",
+    "smollm2": "SmolLM2-135M-Instruct",
+    "gemma3-270m": "Gemma 3 270M",
+}
+"""The models of the page in its order: the name of each file, and what the page calls the model."""
+TELLING = (
+    "robustness.delete",
+    "robustness.swap_is_milder",
+    "lens.late_agreement",
+    "characters.level",
+    "law.line_needs_ids",
+    "bigrams.beyond_linear_map",
+)
+"""The claims of README.md."""
+BEGIN, END = "<!-- findings: written by `make findings-page` -->\n", "<!-- until here: findings -->\n"
+NOT_RUN = "not run"
+
+
+def kept() -> dict[str, pd.DataFrame]:
+    """Return the findings of each model of the page that are kept, by claim."""
+    files = {label: KEPT / f"{name}.csv" for name, label in MODELS.items()}
+    return {label: pd.read_csv(file).set_index("claim") for label, file in files.items() if file.is_file()}
+
+
+def matrix(found: dict[str, pd.DataFrame], claims: tuple[str, ...] | None = None) -> str:
+    """Return a row for each claim, with what it is held against and its verdict on each model."""
+    rows = [f"| claim | held against | {' | '.join(found)} |", "|---|---|" + "---|" * len(found)]
+    for id in interp.findings.names() if claims is None else claims:
+        claim = interp.findings.get(id)
+        cells = [_cell(frame, id) for frame in found.values()]
+        rows.append(f"| {claim.statement} | {claim.comparison} | {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def reasons(found: dict[str, pd.DataFrame]) -> str:
+    """Return for each model the reasons of its verdicts, claims with the same reason together."""
+    parts = []
+    for label, frame in found.items():
+        said = frame[frame["reason"].notna()]
+        lines = [
+            f"- *{state}*, {', '.join(f'`{id}`' for id in rows.index)}: {_plain(reason)}"
+            for (state, reason), rows in said.groupby(["state", "reason"], sort=False)
+        ]
+        missing = [id for id in interp.findings.names() if id not in frame.index]
+        if missing:
+            lines.append(f"- *{NOT_RUN} yet*: {', '.join(f'`{id}`' for id in missing)}")
+        parts.append(f"### {label}\n\n" + "\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def names() -> str:
+    """Return a row for each claim: its id, its statement, its paper, and the texts that it reads."""
+    rows = ["| id | claim | reads | paper |", "|---|---|---|---|"]
+    for id in interp.findings.names():
+        claim = interp.findings.get(id)
+        rows.append(f"| `{id}` | {claim.statement} | {_reads(claim)} | {short_citation(claim.paper)} |")
+    return "\n".join(rows) + "\n"
+
+
+def updated(text: str, table: str) -> str:
+    """Return a text with the table between its two marks made again."""
+    before, _, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"the page has no lines {BEGIN.strip()!r} and {END.strip()!r}; put them around the table.")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def page(text: str) -> str:
+    """Return the page with its tables made again."""
+    found = kept()
+    parts = (matrix(found), f"## Reasons\n\n{reasons(found)}", f"## The claims\n\n{names()}")
+    return updated(text, "\n".join(parts))
+
+
+def readme(text: str) -> str:
+    """Return README.md with the claims that say most made again."""
+    return updated(text, matrix(kept(), TELLING))
+
+
+def _reads(claim: interp.findings.Claim) -> str:
+    if claim.texts is None:
+        return "weights"
+    n = "all" if claim.n_texts is None else str(claim.n_texts)
+    each = "" if claim.n_positions is None else f" of up to {claim.n_positions} tokens"
+    return f"{n} {claim.texts}{each}"
+
+
+def _cell(frame: pd.DataFrame, id: str) -> str:
+    if id not in frame.index:
+        return NOT_RUN
+    row = frame.loc[id]
+    state = f"**{row['state']}**" if row["state"] in ("holds", "fails") else str(row["state"])
+    if pd.isna(row["effect"]):
+        return state
+    control = "" if pd.isna(row["control_effect"]) else f", control {row['control_effect']:.3g}"
+    numbers = f"{row['effect']:.3g} [{row['low']:.3g}, {row['high']:.3g}]{control}, {row['n']} {row['unit']}"
+    return f"{state}: {numbers}"
+
+
+def _plain(reason: str) -> str:
+    """Return a reason that Markdown shows as it is."""
+    return reason.replace("|", r"\|").replace("<", "&lt;").replace("*", r"\*").replace("_", r"\_")
+
+
+def main() -> None:
+    """Rewrite the page and README.md in place."""
+    for path, made in ((PAGE, page), (ROOT / "README.md", readme)):
+        path.write_text(made(path.read_text("utf-8")), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
