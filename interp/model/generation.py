@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from interp.checks import checked
-from interp.errors import InputError
+from interp.errors import InputError, ModelError
 from interp.model.positions import check_ids
 
 Step: TypeAlias = Callable[[Tensor, Any], tuple[Tensor, Any]]
@@ -60,6 +60,7 @@ def continue_prompts(
     max_new_tokens: int,
     *,
     n_ctx: int,
+    n_ids: int,
     end: int | None,
     temperature: float,
     seed: int,
@@ -75,6 +76,7 @@ def continue_prompts(
         prompts: int64 [pos] each, at least one token.
         max_new_tokens: per prompt; fewer if the context is full.
         n_ctx: the longest text in tokens.
+        n_ids: how many tokens the model can read; one that it predicts beyond these raises ModelError.
         end: the end-of-text token, which ends a continuation; None if the tokenizer has none.
         temperature: 0 takes the most probable token each time.
         seed: of each row's own generator, so that a row's draws do not depend on the other rows.
@@ -99,6 +101,11 @@ def continue_prompts(
                 chosen.append(0 if column >= stops[row] else _sample(one, temperature, generators[row]))
                 if chosen[-1] == end:
                     stops[row] = min(column, stops[row])
+            if max(chosen) >= n_ids:
+                raise ModelError(
+                    f"the model predicts the token id {max(chosen)} next and embeds {n_ids} tokens, so it cannot read "
+                    "its own answer; give a prompt with another answer."
+                )
             ids = torch.cat([ids, torch.tensor(chosen)[:, None]], dim=1)
     finally:
         entering(None)

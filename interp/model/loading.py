@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -16,6 +16,7 @@ from interp.errors import InputError, UnknownName
 from interp.model.backends.structure import require_causal
 from interp.model.identity.settings import check_settings
 from interp.model.sources.reading import Place, locate, read_config, read_tokenizer, read_weights
+from interp.model.sources.spreading import options_of_reading, settled
 from interp.model.sources.wrappers import kind_of, refuse_unknown, require_studiable, unwrapped
 from interp.model.subject import Subject
 
@@ -37,6 +38,10 @@ def load(
     backend: BackendName | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | str | None = None,
+    device_map: str | Mapping[str, Any] | None = None,
+    max_memory: Mapping[Any, Any] | None = None,
+    offload_folder: str | Path | None = None,
+    quantization_config: Any = None,
     tokenizer: Any = None,
     revision: str | None = None,
     remote: bool = False,
@@ -54,6 +59,11 @@ def load(
         backend: "bridge" (TransformerLens, the default) or "nnsight" (the default for nnsight's own objects).
         device: of the model; by default the model stays where it is, and a model read from disk goes to the CPU.
         dtype: of its weights, such as "bfloat16"; default float32 for a model read from disk.
+        device_map: for a model read from disk, "auto", or a dictionary from its modules to devices and "disk", as
+            transformers and accelerate take it. Weights on "disk" stay in their file and are read when needed.
+        max_memory: for "auto", bytes or a text such as "8GiB" for each device, such as {"cpu": "8GiB"}.
+        offload_folder: where weights for the disk are written if `dtype` is not that of their file: it must stay there.
+        quantization_config: one of transformers', such as BitsAndBytesConfig(load_in_8bit=True), or its dictionary.
         tokenizer: a Hugging Face tokenizer or its name, for a source without one.
         revision: of a hub id.
         remote: run on NDIF through nnsight; needs an API key and a deployed model.
@@ -76,9 +86,13 @@ def load(
     check_settings()
     dtype = _dtype(dtype)
     _require_device(device)
+    how = options_of_reading(
+        device=device, device_map=device_map, max_memory=max_memory, offload_folder=offload_folder,
+        quantization_config=quantization_config,
+    )  # fmt: skip
     if isinstance(source, Subject):
         given = {"backend": backend, "device": device, "dtype": dtype, "tokenizer": tokenizer, "revision": revision}
-        _refuse_given("a Subject", **given, remote=remote or None)
+        _refuse_given("a Subject", **given, **how, remote=remote or None)
         return source
     if isinstance(tokenizer, str | Path):
         named = tokenizer
@@ -89,11 +103,13 @@ def load(
         raise InputError("remote=True runs through nnsight; pass backend='nnsight' or leave backend out.")
     if isinstance(source, str | Path):
         place = locate(str(source), revision, trust_remote_code)
-        return _from_name(place, backend or ("nnsight" if remote else "bridge"), device, dtype, tokenizer, remote)
+        return _from_name(place, backend or ("nnsight" if remote else "bridge"), device, dtype, tokenizer, remote, how)
     source = unwrapped(source)
     kind = kind_of(source)
     if remote and kind != "nnsight":
         raise InputError("remote=True needs a model that NDIF has deployed: pass its hub id.")
+    if kind != "unknown":
+        _refuse_given("a model that is loaded already", **how)
     if kind == "nnsight":
         _refuse_given("an nnsight model", device=device, dtype=dtype, revision=revision)
         return _around_nnsight(source, backend, tokenizer, remote)
@@ -115,19 +131,24 @@ def _from_name(
     dtype: torch.dtype | None,
     tokenizer: Any,
     remote: bool,
+    how: Mapping[str, Any],
 ) -> Subject:
     with _collecting_later():
         config = read_config(place)
         require_causal(config, place.name)
         if remote:
-            _refuse_given("a model on NDIF", device=device, dtype=dtype)
+            _refuse_given("a model on NDIF", device=device, dtype=dtype, **how)
             return _remote(place, tokenizer)
-        model = read_weights(place, config, dtype or torch.float32)
+        if place.gguf is not None:
+            _refuse_given("a GGUF file", **how)
+        model = read_weights(place, config, dtype or torch.float32, how)
+        loaded_with = settled(model, place.name, how)
         if device is not None:
             model = model.to(device)
         require_studiable(model, place.name)
         subject = _wrap(model.eval(), place.name, backend, tokenizer or read_tokenizer(place))
         subject.backend.trusted, subject.backend.origin = place.trusted, place.origin
+        subject.backend.loaded_with = loaded_with
         return subject
 
 

@@ -38,7 +38,8 @@ class Subject:
 
     Attributes:
         name: the value of the `model` column of every frame.
-        n_layers, n_heads, d_model, d_mlp, d_vocab, n_ctx: its shape; `n_ctx` is the longest prompt in tokens.
+        n_layers, n_heads, d_model, d_mlp, n_ctx: its shape; `n_ctx` is the longest prompt in tokens.
+        d_vocab, d_embedding: how many tokens it predicts, and how many it embeds, which are mostly as many.
         tokenizer, backend: a Hugging Face tokenizer or None, and the library that runs the model.
         edits: notes of the active edits, see `edited`; empty for the model as loaded.
         exclusive: the model's lock, which every forward pass and every edit holds against other threads.
@@ -51,13 +52,12 @@ class Subject:
         self.backend = backend
         self.tokenizer = backend.tokenizer
         facts = backend.facts
-        self.name, self.architecture = facts.name, facts.architecture
+        self.name, self.architecture, self.d_embedding = facts.name, facts.architecture, facts.d_embedding
         self.n_layers, self.n_heads, self.n_ctx = facts.n_layers, facts.n_heads, facts.n_ctx
         self.d_model, self.d_mlp, self.d_vocab = facts.d_model, facts.d_mlp, facts.d_vocab
-        check_tokenizer(self.tokenizer, self.d_vocab, self.name)
-        self._guard = Guard(backend)
+        check_tokenizer(self.tokenizer, max(self.d_vocab, self.d_embedding), self.name)
+        self._guard, self._branches = Guard(backend), Branches(backend)
         self.exclusive = self._guard.exclusive
-        self._branches = Branches(backend)
         self.edits: list[dict[str, Any]] = []
         self.generating: Generating | None = None
 
@@ -98,7 +98,7 @@ class Subject:
 
     @property
     def W_E(self) -> Tensor:
-        """Token embedding, [d_vocab, d_model]."""
+        """Token embedding, [d_embedding, d_model]."""
         return self._guard.unchanged.embedding()
 
     @property
@@ -267,12 +267,13 @@ class Subject:
         self, prompts: Sequence[Tensor], max_new_tokens: int, *, temperature: float = 1.0, seed: int = 0
     ) -> list[Tensor]:
         """Continue token ids, int64 [pos] each, like `generate`; the end-of-text token is left out."""
-        check_settings(prompts, max_new_tokens, temperature, d_vocab=self.d_vocab, n_ctx=self.n_ctx)
+        check_settings(prompts, max_new_tokens, temperature, d_vocab=self.backend.facts.n_ids, n_ctx=self.n_ctx)
         with self.exclusive:
             self._guard.check_pass(prompts[0][None])
             return continue_prompts(
-                self.backend.step, prompts, max_new_tokens, n_ctx=self.n_ctx, temperature=temperature, seed=seed,
-                end=getattr(self.tokenizer, "eos_token_id", None), entering=partial(setattr, self, "generating"),
+                self.backend.step, prompts, max_new_tokens, n_ctx=self.n_ctx, n_ids=self.d_embedding,
+                temperature=temperature, seed=seed, end=getattr(self.tokenizer, "eos_token_id", None),
+                entering=partial(setattr, self, "generating"),
             )  # fmt: skip
 
     @contextmanager
@@ -288,8 +289,7 @@ class Subject:
             ModelError: the model cannot be studied, or no forward pass ran inside the block, so nothing was edited.
         """
         with self.exclusive, ExitStack() as active:
-            if not self._guard.verified:  # verify before the edit: an edited model would fail the replay check
-                self._guard.check_pass(torch.arange(min(8, self.n_ctx)).remainder(self.d_vocab).expand(2, -1))
+            self._guard.require_verified()  # before the edit: an edited model would fail the replay check
             self.edits.append(dict(note))
             active.callback(self.edits.pop)
             for site, edit in edits:

@@ -35,6 +35,7 @@ class Reading(Protocol):
     tokenizer: Any
     n_ctx: int
     d_vocab: int
+    d_embedding: int
 
 
 @checked
@@ -107,6 +108,7 @@ def tokenise(
     *,
     n_ctx: int,
     d_vocab: int,
+    d_embedding: int | None = None,
     bos: bool | None = None,
     truncate: bool | None = False,
     add_generation_prompt: bool | None = None,
@@ -121,6 +123,7 @@ def tokenise(
         tokenizer: a Hugging Face tokenizer, or None if `texts` are ids.
         n_ctx: the longest prompt the model takes, in tokens.
         d_vocab: size of the vocabulary; ids must be below it.
+        d_embedding: how many tokens the model embeds, if not as many; ids must be below that too.
         bos: None begins texts as the model's own tokenizer does: with its start-of-text token, with several tokens such
             as `[gMASK]<sop>`, or with none; TransformerLens makes the tokenizer of a bridge add a start-of-text token.
             True is the same, but puts the start-of-text token first if the tokenizer adds nothing by itself. False adds
@@ -147,7 +150,7 @@ def tokenise(
                 "add_generation_prompt= cannot be applied to tokens; pass it to Subject.tokens, which makes them."
             )
         ids, table, bos, chat = texts.ids, texts.table, texts.bos, texts.chat
-        _check_ids([one.tolist() for one in ids], Prompts(table), None, d_vocab)
+        _check_ids([one.tolist() for one in ids], Prompts(table), None, d_vocab, d_embedding)
     else:
         given = prompts(texts)
         table = given.table
@@ -161,7 +164,7 @@ def tokenise(
             raise InputError(
                 "bos= has no meaning for token ids: put the start-of-text token into them, or leave it out."
             )
-        _check_ids(rows, given, tokenizer, d_vocab)
+        _check_ids(rows, given, tokenizer, d_vocab, d_embedding)
         ids = [torch.tensor(row, dtype=torch.long) for row in rows]
     for number, prompt in zip(table["prompt_id"], ids, strict=True):
         if len(prompt) > n_ctx and not truncate:
@@ -186,7 +189,8 @@ def tokens_of(subject: Reading, texts: Texts, *, n_ctx: int | None = None, **how
         how: see `tokenise`.
     """
     n_ctx = subject.n_ctx if n_ctx is None else n_ctx
-    tokens = tokenise(texts, subject.tokenizer, n_ctx=n_ctx, d_vocab=subject.d_vocab, **how)
+    sizes = {"n_ctx": n_ctx, "d_vocab": subject.d_vocab, "d_embedding": subject.d_embedding}
+    tokens = tokenise(texts, subject.tokenizer, **sizes, **how)
     if not isinstance(texts, Tokens) and tokens.bos is not None and tokens.chat is None:
         warn_of_template(subject, tokens.ids)
     return tokens
@@ -230,8 +234,13 @@ def _require_chat(chat: Any, add_generation_prompt: bool | None) -> None:
         )
 
 
-def _check_ids(rows: Sequence[Sequence[int]], given: Prompts, tokenizer: Any, d_vocab: int) -> None:
+def _check_ids(
+    rows: Sequence[Sequence[int]], given: Prompts, tokenizer: Any, d_vocab: int, d_embedding: int | None
+) -> None:
     """Refuse a token that is not in the model's vocabulary; the message names it and where it is."""
+    size = f"vocabulary has {d_vocab}"
+    if d_embedding not in (None, d_vocab):
+        size, d_vocab = f"embedding has {d_embedding} tokens and its output {d_vocab}", min(d_vocab, d_embedding or 0)
     for place, (number, row) in enumerate(zip(given.numbers, rows, strict=True)):
         if min(row) >= 0 and max(row) < d_vocab:
             continue
@@ -241,4 +250,4 @@ def _check_ids(rows: Sequence[Sequence[int]], given: Prompts, tokenizer: Any, d_
             where = f"text {number}, {shown(given.texts[place])},"
             what = f"{tokenizer.decode([wrong])!r} (id {wrong})"
             mend = "leave it out, or load the model whose tokenizer this is"
-        raise InputError(f"{where} holds the token {what}, but this model's vocabulary has {d_vocab}; {mend}.")
+        raise InputError(f"{where} holds the token {what}, but this model's {size}; {mend}.")

@@ -31,7 +31,7 @@ def verify(backend: Backend, ids: Tensor) -> None:
     if ids.shape[1] == 1 and backend.facts.n_ctx > 1:
         ids = ids.expand(-1, 2)  # a single token has no later token to attend to
     changed = ids.clone()
-    changed[:, -1] = (changed[:, -1] + 1) % backend.facts.d_vocab
+    changed[:, -1] = (changed[:, -1] + 1) % backend.facts.n_ids
     rows = torch.arange(len(ids))
     ends = (ids.shape[1] - 1 - rows) % ids.shape[1]  # the last position of row 0, the one before it of row 1
     try:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+from interp.errors import ModelError
 
 Component: TypeAlias = Literal["q", "k", "v", "o", "mlp_in", "mlp_gate", "mlp_out"]
 COMPONENTS: tuple[Component, ...] = ("q", "k", "v", "o", "mlp_in", "mlp_gate", "mlp_out")
@@ -22,6 +24,14 @@ _PATHS: dict[Component, str] = {component: f"attn.{component}" for component in 
     "mlp_gate": "mlp.gate",
     "mlp_out": "mlp.out",
 }
+
+
+class Vocabularies(Protocol):
+    """A model with a name, and the numbers of tokens that it predicts and embeds."""
+
+    name: str
+    d_vocab: int
+    d_embedding: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,3 +140,20 @@ def replaced(weights: Mapping[nn.Module, nn.Parameter]) -> Iterator[None]:
             module._parameters["weight"] = parameter
         for module in first:
             del _set_aside[module]
+
+
+def require_one_vocabulary(model: Vocabularies, what: str) -> None:
+    """Refuse a model that embeds other tokens than it predicts, for a method that pairs the two.
+
+    Args:
+        model: a `Subject`, which is one.
+        what: the method's need, such as "basis='embedding'".
+
+    Raises:
+        ModelError: their numbers differ.
+    """
+    if model.d_vocab != model.d_embedding:
+        raise ModelError(
+            f"{model.name!r} embeds {model.d_embedding} tokens and predicts {model.d_vocab}, so that {what} has no row "
+            "for each token; use a method that reads one of the two."
+        )

@@ -173,6 +173,7 @@ class Run:
                 "paper": self.schema.paper,
                 "weights": self.subject.backend.weights,
                 **({"form": dict(self.subject.backend.form)} if self.subject.backend.form else {}),
+                **({"loaded_with": dict(loaded_with)} if (loaded_with := self.subject.backend.loaded_with) else {}),
                 **({"trust_remote_code": True} if self.subject.backend.trusted else {}),
                 **({"origin": dict(self.subject.backend.origin)} if self.subject.backend.origin else {}),
                 "versions": dict(versions()),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from interp.authoring import InputError, Subject, options, start_of_text, whole_numbers
 from interp.model.tape import Tape
+from interp.model.weights import require_one_vocabulary
 
 Where: TypeAlias = Literal["embedding", "unembedding"]
 Layers: TypeAlias = Literal["all"] | int | Sequence[int] | None
@@ -31,6 +32,8 @@ def layers_to_read(subject: Subject, layers: Layers) -> list[int]:
 def token_vectors(subject: Subject, ids: np.ndarray, where: Where, layers: list[int]) -> Iterator[tuple[int, Tensor]]:
     """Yield each layer with the words' vectors there, float32 [n, d_model]."""
     if layers == [-1]:
+        if where == "embedding":
+            require_one_vocabulary(subject, "where='embedding'")
         weights = subject.W_E if where == "embedding" else subject.W_U.T
         yield -1, weights[torch.from_numpy(ids).to(weights.device)].float()
         return

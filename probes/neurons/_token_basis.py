@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from interp.authoring import Subject, UnknownName
+from interp.model.weights import require_one_vocabulary
 from probes.neurons._final_gain import final_gain
 
 Basis: TypeAlias = Literal["unembedding", "normed_unembedding", "embedding"]
@@ -69,7 +70,7 @@ def token_basis(subject: Subject, basis: Basis = "unembedding") -> TokenBasis:
 
     Raises:
         UnknownName: there is no such basis.
-        ModelError: the weights are on another machine.
+        ModelError: the weights are on another machine, or the embedding has other tokens than the unembedding.
 
     >>> import interp
     >>> basis = token_basis(interp.load("reference"))
@@ -78,6 +79,8 @@ def token_basis(subject: Subject, basis: Basis = "unembedding") -> TokenBasis:
     """
     if basis not in get_args(Basis):
         raise UnknownName("basis", basis, get_args(Basis))
+    if basis == "embedding":
+        require_one_vocabulary(subject, "basis='embedding'")
     tokens = (subject.W_E if basis == "embedding" else subject.W_U.T).float()
     centred = False
     if basis == "normed_unembedding":

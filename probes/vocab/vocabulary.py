@@ -7,6 +7,7 @@ import pandas as pd
 
 from interp.authoring import Column, InputError, Run, Schema, Source, columns
 from interp.authoring import probe as mark_probe
+from interp.model.weights import require_one_vocabulary
 from probes import papers
 from probes.vocab._words import Letters, alphabet, kinds_of_tokens, outlying_norms
 
@@ -50,12 +51,14 @@ def vocabulary(subject: Source, *, letters: Letters = "ascii") -> pd.DataFrame:
 
     Raises:
         InputError: the alphabet is unknown or has no words and no letters here, or the model came without a tokenizer.
+        ModelError: the model embeds other tokens than it predicts.
 
     >>> frame = vocabulary("reference")
     >>> frame.interp.summary()[["kind", "n_tokens"]].values.tolist()
     [['other', 280], ['single_letter', 102], ['special', 1], ['word', 7809]]
     """
     run = Run(VOCABULARY_SCHEMA, subject, None, parameters={"letters": letters})
+    require_one_vocabulary(run.subject, "vocabulary")
     kind, words = kinds_of_tokens(run.subject, alphabet(letters).word)
     norms = run.subject.W_E.float().norm(dim=1).double().cpu().numpy()
     # A character-level model has words of one letter only.

@@ -19,7 +19,7 @@ def nnsight_instead(model: Any, name: str) -> str:
 
     try:
         backend = NNsightBackend.around(model, name, None)
-        verify(backend, torch.arange(min(8, backend.facts.n_ctx)).remainder(backend.facts.d_vocab).expand(2, -1))
+        verify(backend, torch.arange(min(8, backend.facts.n_ctx)).remainder(backend.facts.n_ids).expand(2, -1))
     except InterpError as error:
         return f", and nnsight cannot run it either: {error}"
     except Exception as error:  # libraries raise anything on a model that they do not know

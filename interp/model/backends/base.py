@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Facts:
-    """A model's name, architecture and shape."""
+    """A model's name, architecture and shape; it predicts `d_vocab` tokens, and embeds `d_embedding`."""
 
     name: str
     architecture: str
@@ -33,7 +33,13 @@ class Facts:
     d_model: int
     d_mlp: int
     d_vocab: int
+    d_embedding: int
     n_ctx: int
+
+    @property
+    def n_ids(self) -> int:
+        """Number of token ids that a text may hold: those that the model both embeds and predicts."""
+        return min(self.d_vocab, self.d_embedding)
 
 
 class Backend(Protocol):
@@ -47,6 +53,8 @@ class Backend(Protocol):
     """Whether code that came with the model may run, by the user's own word."""
     origin: Mapping[str, Any]
     """What the weights were made from, as JSON: a GGUF file; empty for weights that were read as they are."""
+    loaded_with: Mapping[str, Any]
+    """A device map and other options that the user loaded the model with, as JSON; empty for most."""
     growth: Sequence[Growth]
     """How the arguments of each block grow with the batch; empty until `interp.model.verification` learned it."""
     original: nn.Module

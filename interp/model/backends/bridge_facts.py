@@ -30,6 +30,7 @@ def facts_of_bridge(bridge: TransformerBridge, name: str) -> Facts:
         d_model=int(config.d_model),
         d_mlp=int(d_mlp),
         d_vocab=matrix_shape(bridge.unembed.original_component)[0],
+        d_embedding=matrix_shape(bridge.embed.original_component)[0],
         n_ctx=int(config.n_ctx) if isinstance(source, NativeModel) else structure.context_length(source.config),
     )
 

@@ -99,6 +99,7 @@ class StoredForm:
 
     trusted = False
     origin: Mapping[str, Any] = MappingProxyType({})
+    loaded_with: Mapping[str, Any] = MappingProxyType({})
     source: Any
     facts: Facts
     _unembedding: Tensor | None = None

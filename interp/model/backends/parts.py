@@ -48,6 +48,7 @@ def facts_of(model: Any, name: str) -> Facts:
         d_model=int(first(config, D_MODEL, matrix_shape(model.get_input_embeddings())[1])),
         d_mlp=d_mlp(model),
         d_vocab=matrix_shape(model.get_output_embeddings())[0],
+        d_embedding=matrix_shape(model.get_input_embeddings())[0],
         n_ctx=context_length(config),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from interp.errors import ModelError
@@ -45,7 +46,7 @@ class Guard:
             ModelError, NumericalError: the model changed since it was loaded, or cannot be studied.
         """
         facts = self._backend.facts
-        check_ids(ids, d_vocab=facts.d_vocab, n_ctx=facts.n_ctx)
+        check_ids(ids, d_vocab=facts.n_ids, n_ctx=facts.n_ctx)
         check_settings(self._backend.device.type)
         # A bridge holds copies of some weights: it would mix old and new ones if the live model was trained or edited.
         self._unchanged.check_pass()
@@ -55,6 +56,12 @@ class Guard:
             verify(self._backend, ids[:2, :64])
             self._unchanged.excuse_running()
             self.verified = True
+
+    def require_verified(self) -> None:
+        """Verify the model on a few tokens, unless a pass did."""
+        if not self.verified:
+            facts = self._backend.facts
+            self.check_pass(torch.arange(min(8, facts.n_ctx)).remainder(facts.n_ids).expand(2, -1))
 
     @property
     def unchanged(self) -> Backend:

@@ -6,7 +6,9 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from logging import ERROR, getLogger
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import torch
@@ -149,8 +151,14 @@ def read_config(place: Place) -> Any:
         raise InputError(f"the config of {place.name!r} cannot be read: {_reason(error)}") from error
 
 
-def read_weights(place: Place, config: Any, dtype: torch.dtype) -> Any:
+def read_weights(place: Place, config: Any, dtype: torch.dtype, how: Mapping[str, Any] = MappingProxyType({})) -> Any:
     """Read a model, whose weights must be exactly those that its config asks for.
+
+    Args:
+        place: where it is.
+        config: its own.
+        dtype: of the weights.
+        how: other options of transformers, see `interp.model.sources.spreading`.
 
     Raises:
         InputError: the weights cannot be read.
@@ -162,7 +170,7 @@ def read_weights(place: Place, config: Any, dtype: torch.dtype) -> Any:
         if place.gguf is not None:
             options["quantization_config"] = GgufConfig(dequantize=True)
         return AutoModelForCausalLM.from_pretrained(
-            location, config=config, dtype=dtype, output_loading_info=True, **options
+            location, config=config, dtype=dtype, output_loading_info=True, **how, **options
         )
 
     try:
@@ -263,11 +271,15 @@ def _quietly() -> Iterator[None]:
     from transformers.utils import logging
 
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    of_accelerate = getLogger("accelerate.big_modeling")  # says that weights are elsewhere, which `settled` mends
+    level_of_accelerate = of_accelerate.level
+    of_accelerate.setLevel(ERROR)
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        of_accelerate.setLevel(level_of_accelerate)
         if shown:
             logging.enable_progress_bar()

@@ -8,6 +8,7 @@ from torch import nn
 
 from interp.errors import InputError, ModelError
 from interp.model.backends.effective import require_settled
+from interp.model.sources.spreading import offloading
 
 # Attributes under which objects keep the model that they wrap.
 _INSIDE = ("module", "model", "pretrained_model", "base_model", "transformer")
@@ -75,6 +76,11 @@ def require_studiable(model: Any, name: str) -> None:
         ModelError: it cannot be studied as it is.
     """
     for path, module in model.named_modules():
+        if offloading(module) is not None:
+            raise ModelError(
+                f"{name!r} is offloaded by accelerate, which brings {path!r} for every pass; give its folder or hub id "
+                "to interp.load with device_map=, or load it without one."
+            )
         if "torch.OptimizedModule" in _names(module) or _is_compiled(module.forward):
             where = f"its {path!r}" if path else "its forward pass"
             raise ModelError(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from interp.authoring import Subject
+from interp.model.weights import require_one_vocabulary
 from probes.subnetworks.bigram_model import BigramModel
 
 N_STEPS = 200
@@ -32,6 +33,7 @@ def linear_states(subject: Subject, bigrams: BigramModel, seed: int, n_steps: in
     Returns:
         States of every token before the unembedding, float32 [tokens of `bigrams`, d_model].
     """
+    require_one_vocabulary(subject, "the linear bigram model")
     length = subject.W_U.float().norm(dim=0).square().mean().sqrt()
     # A model can have more tokens than the corpus's tokenizer; the others are never used.
     vocabulary = slice(bigrams.d_vocab)

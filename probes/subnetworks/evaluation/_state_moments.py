@@ -13,6 +13,7 @@ from interp.authoring import Batch, ModelError, Run, Subject, followed, in_batch
 from interp.model.head import Head
 from interp.model.readout import read_out
 from interp.model.tape import Tape
+from interp.model.weights import require_one_vocabulary
 from interp.stats.least_squares import Accumulate, Moments, add_products
 from probes.subnetworks.evaluation._ridge import RidgeMap, ridge_maps, unrelated_map
 
@@ -37,6 +38,7 @@ class StateMoments:
 
     def __init__(self, run: Run, held_out: Tensor) -> None:
         subject = run.subject
+        require_one_vocabulary(subject, "the angle between embedding and unembedding")
         d, self._embedding, self._is_held_out = subject.d_model, subject.W_E.double(), held_out
         if self._embedding.shape[1] != d:
             raise ModelError(
