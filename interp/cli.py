@@ -34,6 +34,7 @@ OneModel = Annotated[str, typer.Option("--model", help="A shipped model's name, 
 Backend = Annotated[str, typer.Option(help="bridge or nnsight.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps.")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")]
+DeviceMap = Annotated[str | None, typer.Option(help="auto shares a large model out to devices, memory and disk.")]
 Texts = Annotated[
     str,
     typer.Option(
@@ -145,6 +146,7 @@ def run(
     backend: Backend = "bridge",
     device: Device = None,
     dtype: Dtype = None,
+    device_map: DeviceMap = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a probe and print its summary."""
@@ -157,7 +159,7 @@ def run(
         if out is not None:
             arguments.check_output(out)
             check_frame_file(out)
-        subject = load(model, backend=backend, device=device, dtype=dtype)  # type: ignore[arg-type]
+        subject = load(model, backend=backend, device=device, dtype=dtype, device_map=device_map)  # type: ignore[arg-type]
         frame = found.function(subject, *texts, **parameters)
         if out is not None:
             write_frame(frame, out)
@@ -178,6 +180,7 @@ def report(
     backend: Backend = "bridge",
     device: Device = None,
     dtype: Dtype = None,
+    device_map: DeviceMap = None,
 ) -> None:
     """Run every probe and write one page: figures, tables, findings, provenance. Resumes if it was interrupted."""
     from interp.model.loading import load
@@ -185,7 +188,7 @@ def report(
 
     with _one_sentence():
         texts = read_data(data)
-        subject = load(model, backend=backend, device=device, dtype=dtype)  # type: ignore[arg-type]
+        subject = load(model, backend=backend, device=device, dtype=dtype, device_map=device_map)  # type: ignore[arg-type]
         page = write(subject, out, texts=texts, n_prompts=n_prompts, probes=probe, findings=findings)
     typer.echo(f"wrote {page}")
 
@@ -213,6 +216,7 @@ def findings(
     backend: Backend = "bridge",
     device: Device = None,
     dtype: Dtype = None,
+    device_map: DeviceMap = None,
     as_json: AsJson = False,
 ) -> None:
     """Test the papers' claims on a model, or on several for a matrix."""
@@ -227,7 +231,10 @@ def findings(
         if out is not None:
             arguments.check_output(out)
             check_frame_file(out)
-        subjects = [load(one, backend=backend, device=device, dtype=dtype) for one in model or ["reference"]]  # type: ignore[arg-type]
+        subjects = [
+            load(one, backend=backend, device=device, dtype=dtype, device_map=device_map)  # type: ignore[arg-type]
+            for one in model or ["reference"]
+        ]
         parts = None if out is None else out.with_name(out.name + ".parts")
         with _told("interp.findings"):
             frame = test_claims(subjects, claim or None, texts=texts, seed=seed, out=parts, train=corpus or train)

@@ -179,18 +179,33 @@ def tokenise(
     return Tokens([prompt[:n_ctx] for prompt in ids], table, bos, n_cut, chat)
 
 
-def tokens_of(subject: Reading, texts: Texts, *, n_ctx: int | None = None, **how: bool | None) -> Tokens:
+def tokens_of(
+    subject: Reading,
+    texts: Texts,
+    *,
+    n_ctx: int | None = None,
+    bos: bool | None = None,
+    truncate: bool | None = False,
+    add_generation_prompt: bool | None = None,
+) -> Tokens:
     """Tokenise texts for a model, and warn once if texts for a chat model are read without its template.
 
     Args:
         subject: the model; a `Subject` is one.
         texts: see `Texts`.
         n_ctx: the longest prompt, if not the model's.
-        how: see `tokenise`.
+        bos, truncate, add_generation_prompt: see `tokenise`.
     """
-    n_ctx = subject.n_ctx if n_ctx is None else n_ctx
-    sizes = {"n_ctx": n_ctx, "d_vocab": subject.d_vocab, "d_embedding": subject.d_embedding}
-    tokens = tokenise(texts, subject.tokenizer, **sizes, **how)
+    tokens = tokenise(
+        texts,
+        subject.tokenizer,
+        n_ctx=subject.n_ctx if n_ctx is None else n_ctx,
+        d_vocab=subject.d_vocab,
+        d_embedding=subject.d_embedding,
+        bos=bos,
+        truncate=truncate,
+        add_generation_prompt=add_generation_prompt,
+    )
     if not isinstance(texts, Tokens) and tokens.bos is not None and tokens.chat is None:
         warn_of_template(subject, tokens.ids)
     return tokens

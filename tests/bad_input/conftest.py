@@ -138,9 +138,10 @@ def in_folder(folder, monkeypatch) -> Path:
 def loaded_once(names, monkeypatch) -> None:
     """Give commands that ask for the shipped model the one that is loaded already."""
     reference, load = names["reference"], interp.load
+    usually = {"backend": "bridge", "device": None, "dtype": None, "device_map": None}
 
     def load_once(source: Any, **given: Any) -> interp.Subject:
-        usual = source == "reference" and given == {"backend": "bridge", "device": None, "dtype": None}
+        usual = source == "reference" and given == usually
         return reference if usual else load(source, **given)
 
     monkeypatch.setattr("interp.model.loading.load", load_once)

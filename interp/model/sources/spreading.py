@@ -81,7 +81,7 @@ def settled(model: nn.Module, name: str, options: Mapping[str, Any]) -> dict[str
             "that has room for the model (quantization_config=, dtype=)."
         )
     if offloaded:
-        from accelerate.hooks import remove_hook_from_submodules
+        from accelerate.hooks import remove_hook_from_submodules  # type: ignore[import-untyped]
 
         mapped = {
             path: _mapped(hook.weights_map, path, model.get_submodule(path), options.get("offload_folder"), name)
@@ -143,8 +143,7 @@ def _written(tensor: Tensor, dtype: torch.dtype, file: Path) -> Tensor:
     """Write a tensor into a file in another dtype, and return it mapped from there."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.unlink(missing_ok=True)  # another model may still be mapped from it
-    storage = torch.UntypedStorage.from_file(str(file), shared=True, nbytes=tensor.numel() * dtype.itemsize)
-    made = torch.empty(0, dtype=dtype).set_(storage).view(tensor.shape)  # type: ignore[call-overload]
+    made = torch.from_file(str(file), shared=True, size=tensor.numel(), dtype=dtype).view(tensor.shape)
     return made.copy_(tensor)
 
 

@@ -70,7 +70,7 @@ ROWS = [
     ("stages_of_inference(s, T, layers=1)", "unknown argument of stages_of_inference 'layers'"),
     ("subjoiner_heads(s, T, seed=0)", "unknown argument of subjoiner_heads 'seed'"),
     ("iterative_inference(s, E, seed=0)", "unknown argument of iterative_inference 'seed'"),
-    ("interp.load('reference', device_map='auto')", "unknown argument of load 'device_map'"),
+    ("interp.load('reference', device_maps='auto')", "unknown argument of load 'device_maps'"),
     ("s.generate('w3', 1, temprature=0)", "did you mean 'temperature'"),
     ("SCHEMA['layer'].with_(unitt='nats')", "did you mean 'unit'"),
     ("logit_lens(s, T, 'next')", "logit_lens takes 2 values by their place, not 3; name the others: targets,"),
