@@ -194,7 +194,9 @@ def tokens_of(
         subject: the model; a `Subject` is one.
         texts: see `Texts`.
         n_ctx: the longest prompt, if not the model's.
-        bos, truncate, add_generation_prompt: see `tokenise`.
+        bos: see `tokenise`.
+        truncate: see `tokenise`.
+        add_generation_prompt: see `tokenise`.
     """
     tokens = tokenise(
         texts,

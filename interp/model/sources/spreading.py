@@ -39,14 +39,16 @@ def options_of_reading(
     for name in ("max_memory", "offload_folder"):
         if given[name] is not None and device_map is None:
             raise InputError(f"{name}= has no meaning without a device map; add device_map='auto'.")
-    if isinstance(device_map, str) and device_map not in _SHARES:
-        try:
-            torch.empty(0, device=device_map)
-        except (RuntimeError, AssertionError):
+    if isinstance(device_map, str) and device_map not in _SHARES and not _is_device(device_map):
+        raise InputError(
+            f"device_map={device_map!r} cannot be used here; give {', '.join(map(repr, _SHARES))}, a device, or a "
+            "dictionary from modules to devices."
+        )
+    for path, place in device_map.items() if isinstance(device_map, Mapping) else ():
+        if place != "disk" and not _is_device(place):
             raise InputError(
-                f"device_map={device_map!r} cannot be used here; give {', '.join(map(repr, _SHARES))}, a device, or a "
-                "dictionary from modules to devices."
-            ) from None
+                f"device_map sends {path!r} to {place!r}, which is not a device here; give 'cpu', 'disk' or another."
+            )
     is_config = isinstance(quantization_config, Mapping) or hasattr(quantization_config, "quant_method")
     if quantization_config is not None and not is_config:
         raise InputError(
@@ -54,6 +56,13 @@ def options_of_reading(
             "as BitsAndBytesConfig(load_in_8bit=True)."
         )
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _is_device(place: Any) -> bool:
+    try:
+        return torch.empty(0, device=place).device.type != "meta"
+    except (RuntimeError, AssertionError, TypeError):  # torch asserts that it was built with CUDA
+        return False
 
 
 def settled(model: nn.Module, name: str, options: Mapping[str, Any]) -> dict[str, Any]:

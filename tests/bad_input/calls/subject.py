@@ -27,7 +27,7 @@ ROWS = [
     ("interp.load('reference', tokenizer='nowhere')", "nowhere"),
     ("interp.load('reference', device_map=3)", "device_map=3: give a text, a dictionary"),
     ("interp.load('reference', device_map='aut')", "device_map='aut' cannot be used here; give 'auto'"),
-    ("interp.load('reference', device_map={'': 'moon'})", "the weights of 'reference' cannot be read"),
+    ("interp.load('reference', device_map={'': 'moon'})", "device_map sends '' to 'moon'"),
     ("interp.load('reference', device_map='auto', device='cpu')", "device= and device_map= both say where"),
     ("interp.load('reference', max_memory={'cpu': 1})", "max_memory= has no meaning without a device map"),
     ("interp.load('reference', max_memory=3)", "max_memory=3: give a dictionary"),
