@@ -138,9 +138,12 @@ def _as_stored(weights: Any, key: str) -> Tensor:
     """Return a tensor in the dtype of its file, mapped from there."""
     from safetensors import safe_open
 
-    loader, whole = getattr(weights, "dataset", weights), getattr(weights, "prefix", "") + key
-    place = getattr(loader, "index", {}).get(whole, {})
-    if whole in getattr(loader, "state_dict", {}) or place.get("safetensors_file") is None:
+    try:
+        whole = weights.prefix + key
+        place = {} if whole in weights.dataset.state_dict else weights.dataset.index[whole]
+    except (AttributeError, KeyError):  # a plain dictionary of tensors
+        whole, place = key, {}
+    if place.get("safetensors_file") is None:
         tensor: Tensor = weights[key]
         return tensor
     with safe_open(place["safetensors_file"], framework="pt") as file:
