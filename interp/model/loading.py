@@ -133,14 +133,17 @@ def _from_name(
     remote: bool,
     how: Mapping[str, Any],
 ) -> Subject:
+    if how and place.gguf is not None:
+        raise InputError(
+            f"{', '.join(how)}= cannot be applied to the GGUF file of {place.name!r}, whose weights are made anew in "
+            "memory; give the model's Hugging Face folder or hub id."
+        )
     with _collecting_later():
         config = read_config(place)
         require_causal(config, place.name)
         if remote:
             _refuse_given("a model on NDIF", device=device, dtype=dtype, **how)
             return _remote(place, tokenizer)
-        if place.gguf is not None:
-            _refuse_given("a GGUF file", **how)
         model = read_weights(place, config, dtype or torch.float32, how)
         loaded_with = settled(model, place.name, how)
         if device is not None:

@@ -179,3 +179,8 @@ def test_a_live_model_that_is_offloaded_is_refused(small_model, any_backend):
     model = accelerate.cpu_offload(small_model("llama"))
     with pytest.raises(ModelError, match=r"is offloaded by accelerate, which brings .* with device_map="):
         interp.load(model, backend=any_backend)
+
+
+def test_a_gguf_file_is_not_spread(tiny_gguf):
+    with pytest.raises(InputError, match=r"device_map= cannot be applied to the GGUF file of .*; give the model's H"):
+        interp.load(tiny_gguf, device_map="auto")
