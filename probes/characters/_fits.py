@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from interp.authoring import UnknownName
-from probes.characters._batched_mlp import Examples, MLPFit, Training, fit_mlps
+from probes.characters._batched_mlp import Examples, MLPFit, Training, fit_mlps, n_steps_of
 from probes.characters._lemma_splits import Split, balanced
 from probes.characters._letters import Asked
 from probes.characters._linear_probes import fit_logistic, fit_ridge
@@ -22,6 +22,7 @@ CONTROLS: tuple[Control, ...] = get_args(Control)
 
 _RANDOM_STD = 0.01  # standard deviation of the paper's control
 _BINS = 16  # of length and frequency
+_BINNED = ("length_only", "frequency_only")
 
 
 @dataclass(frozen=True)
@@ -143,10 +144,15 @@ def score(
     seed: int,
     training: Training,
     memory: int,
+    advance: Callable[[int], object],
 ) -> Iterator[FitScores]:
-    """Fit the probe to every letter under every condition and score its test words."""
+    """Fit the probe to every letter under every condition and score its test words.
+
+    `advance` is called with what has been done in between, of `work` in all.
+    """
     if probe == "ridge":
         yield from _score_ridge(conditions, asked, split, samples, seed)
+        advance(1)
         return
     learnt = {
         (condition.control, letter): _labels(
@@ -162,6 +168,7 @@ def score(
                 labels = learnt[condition.control, letter]
                 train, test = condition.features(sample.train), condition.features(sample.test)
                 found[condition.control, letter] = fit_logistic(train, labels, test)
+                advance(1)
     else:
         for table in {id(condition.table): condition.table for condition in conditions}.values():
             jobs = {
@@ -171,11 +178,29 @@ def score(
                 for condition in conditions
                 if condition.table is table
             }
-            logits = fit_mlps(table, list(jobs.values()), training, memory=memory, seed=seed)
+            counted = advance if table is conditions[0].table else _ignored
+            logits = fit_mlps(table, list(jobs.values()), training, memory=memory, seed=seed, advance=counted)
             found |= dict(zip(jobs, logits, strict=True))
     for (control, letter), scores in found.items():
         sample = samples[letter]
         yield FitScores(control, letter, len(sample.train), asked.answer[letter, sample.test], scores)
+
+
+def work(probe: ProbeKind, controls: Sequence[str], samples: dict[int, Sample], training: Training) -> int:
+    """Return by how much `score` advances for one split: ridge by 1, others by fits, or by steps of an MLP's networks.
+
+    Networks on sixteen bins, of length or frequency, take no time beside those on vectors, and are not counted.
+    """
+    if probe == "ridge":
+        return 1
+    if probe == "logistic":
+        return (1 + len(controls)) * len(samples)
+    n_large = 1 + sum(control not in _BINNED for control in controls)
+    return n_large * sum(n_steps_of(len(sample.train), training) for sample in samples.values())
+
+
+def _ignored(done: int) -> None:
+    """Do nothing with a count."""
 
 
 def _fit(condition: ProbeCondition, sample: Sample, labels: np.ndarray, draw: int) -> MLPFit:

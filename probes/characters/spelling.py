@@ -8,14 +8,12 @@ the letters' frequency, the letters spelled so far and the word's length, not fr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from interp.authoring import (
     Column,
@@ -24,15 +22,14 @@ from interp.authoring import (
     Schema,
     Source,
     Subject,
-    TooLong,
     columns,
     probe,
     whole_numbers,
     with_concept,
     word_tokens,
 )
-from interp.model.tape import Tape
 from probes import papers
+from probes.characters._log_probs import log_probs
 from probes.vocab._words import alphabet, kinds_of_tokens
 
 SHOTS = ("house", "green", "music", "table", "river", "paper", "cloud", "stone")
@@ -110,7 +107,8 @@ def spelling(
         InputError: words or numbers cannot be used.
         TooLong: a prompt is longer than the context.
 
-    Cost: one pass per question and candidate.
+    Cost: one pass per word for its letters, and one per question of the control and of membership; where a letter after
+    a space is several tokens, one per candidate.
 
     >>> frame = spelling("reference", ["little"], tasks=["spelling"], shots=2)
     >>> frame[["letter", "letter_pos", "n_tokens"]].drop_duplicates().values.tolist()[:3]
@@ -122,7 +120,8 @@ def spelling(
     _check(words, tasks, n_wrong, shots)
     asker = _Asker(words, _partners(run.subject, words), n_wrong, shots, seed)
     questions = [question for task in tasks for question in asker.questions(task)]
-    scores = _score(run.subject, questions)  # [question, candidate]
+    texts = [[question.prompt + candidate for candidate in question.candidates] for question in questions]
+    scores = log_probs(run.subject, texts, SPELLING.probe)  # [question, candidate]
     pieces = [_pieces(run.subject, word) for word in words]
     own = [words[question.prompt_id] for question in questions]
     at = [pieces[question.prompt_id] for question in questions]
@@ -222,55 +221,6 @@ class _Asker:
             f"{example} has the letter {example[place % len(example)]}" for place, example in enumerate(self.examples)
         ]
         return "\n".join([*lines, f"{word} has the letter"])
-
-
-def _score(subject: Subject, questions: Sequence[_Question]) -> np.ndarray:
-    """Return the log-probability of each candidate after its prompt, float64 [question, candidate].
-
-    The whole text is tokenised, because a tokenizer may join the end of the prompt with the beginning of the letter;
-    the sum begins where the candidates' tokens first differ.
-    """
-    texts = [question.prompt + candidate for question in questions for candidate in question.candidates]
-    tokens = subject.tokens(texts, truncate=True)
-    if tokens.n_cut.any():
-        longest = max(len(ids) + cut for ids, cut in zip(tokens.ids, tokens.n_cut, strict=True))
-        raise TooLong(
-            f"a question has {longest} tokens with its examples, more than the context of {subject.n_ctx}; "
-            "give fewer shots, or shorter words."
-        )
-    n_candidates = len(questions[0].candidates)
-    starts = torch.tensor([
-        _shared(tokens.ids[place : place + n_candidates])
-        for place in range(0, len(texts), n_candidates)
-        for _ in range(n_candidates)
-    ])  # fmt: skip
-    found = torch.empty(len(texts), dtype=torch.float64)
-    for batch in tokens.batches(min(subject.batch_tokens(), 1 << 14)):
-        first = starts[batch.prompts]
-        found[batch.prompts] = subject.run(batch.ids, _summed(batch.ids, first, batch.lengths)).double().cpu()
-    return found.view(len(questions), n_candidates).numpy()
-
-
-def _shared(candidates: Sequence[Tensor]) -> int:
-    """Return the number of first tokens that all candidates share."""
-    shortest = min(map(len, candidates))
-    stacked = torch.stack([ids[:shortest] for ids in candidates])
-    return int((stacked == stacked[0]).all(dim=0).long().cumprod(dim=0).sum())
-
-
-def _summed(ids: Tensor, first: Tensor, lengths: Tensor) -> Callable[[Tape], Tensor]:
-    """Return a program: the log-probability of each prompt's tokens from `first` to its end, float32 [batch]."""
-    place = torch.arange(1, ids.shape[1])
-    row, pos = ((place >= first[:, None]) & (place < lengths[:, None])).nonzero(as_tuple=True)
-
-    def program(tape: Tape) -> Tensor:
-        at = row.to(tape.last.device), pos.to(tape.last.device)
-        logits = tape.head(tape.last[at]).float()
-        wanted = ids.to(at[0].device)[at[0], at[1] + 1]
-        each = logits.log_softmax(dim=-1).gather(1, wanted[:, None])[:, 0]
-        return torch.zeros(len(ids), device=each.device).index_add_(0, at[0], each)
-
-    return program
 
 
 def _pieces(subject: Subject, word: str) -> tuple[int, list[int]]:

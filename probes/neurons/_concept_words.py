@@ -12,6 +12,8 @@ from torch import Tensor
 
 from interp.authoring import InputError, Subject, single_token, word_tokens
 
+_AS_COMMON = 1000  # tokens nearest in the order of ids that count as equally common
+
 
 @dataclass(frozen=True)
 class ConceptWords:
@@ -22,13 +24,15 @@ class ConceptWords:
         held_out: words that measure the effect, and have no token in common with the seeds.
         dropped: words that are not a single token of this model inside a text, and repetitions. The space before a word
             belongs to the token, or is a token of its own, as in a character-level model.
+        choosing_ids: of each seed the token inside a sentence, int64 [len(seeds)].
         seed_ids: tokens of the seeds, in all spellings: with and without the space, small, capitalised; int64 [s].
-        held_out_ids: tokens of the held-out words, int64 [h].
+        held_out_ids: tokens of the held-out words, in all spellings, int64 [h].
     """
 
     seeds: tuple[str, ...]
     held_out: tuple[str, ...]
     dropped: tuple[str, ...]
+    choosing_ids: Tensor
     seed_ids: Tensor
     held_out_ids: Tensor
 
@@ -70,7 +74,9 @@ def concept_words(subject: Subject, words: Sequence[str], *, held_out: float = 0
     measuring = {usable[index] for index in order[:n_held]}
     seeds = tuple(word for word in usable if word not in measuring)
     kept = tuple(word for word in usable if word in measuring)
-    return ConceptWords(seeds, kept, dropped, _joined(tokens, seeds), _joined(tokens, kept))
+    # Averaged over all spellings, scores of a concept's neurons are lower, on words held out too.
+    choosing = torch.tensor([tokens[word][0] for word in seeds], dtype=torch.long)
+    return ConceptWords(seeds, kept, dropped, choosing, _joined(tokens, seeds), _joined(tokens, kept))
 
 
 def _tokens_of(subject: Subject, words: Sequence[str]) -> tuple[dict[str, list[int]], tuple[str, ...]]:
@@ -101,6 +107,43 @@ def _is_token(subject: Subject, word: str) -> bool:
         single_token(f" {word}", subject.tokenizer)
         return True
     return False
+
+
+def random_words(subject: Subject, words: ConceptWords, n: int, seed: int) -> Tensor:
+    """Draw sets of tokens that look like the words that chose the neurons, int64 [n, len(seeds)].
+
+    Each word gives way to one of the vocabulary that is not of the concept, written as it is (space before it, letters,
+    capitals) and about as common: among the nearest in the order of ids, which follows frequency in learned
+    vocabularies. A set holds no token twice.
+
+    Raises:
+        InputError: the vocabulary has too few other tokens.
+    """
+    taken = set(torch.cat([words.seed_ids, words.held_out_ids]).tolist())
+    forms = [_form(str(text)) for text in subject.token_strings]
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.empty(n, len(words.choosing_ids), dtype=torch.long)
+    for place, token in enumerate(words.choosing_ids.tolist()):
+        others = [index for index, form in enumerate(forms) if form == forms[token] and index not in taken]
+        if len(others) < len(words.choosing_ids):  # too few to draw from are written so: any will do
+            others = [index for index in range(len(forms)) if index not in taken]
+        if len(others) < len(words.choosing_ids):
+            raise InputError(
+                f"the vocabulary has {len(others)} tokens that are not of the concept, too few to draw random words "
+                "from; give n_random=0."
+            )
+        pool = torch.tensor(others)
+        near = pool[(pool - token).abs().argsort(stable=True)[:_AS_COMMON]]
+        keys = torch.rand(n, len(near), generator=generator)
+        keys[(near[None, :, None] == drawn[:, None, :place]).any(dim=2)] = -1.0
+        drawn[:, place] = near[keys.argmax(dim=1)]
+    return drawn
+
+
+def _form(text: str) -> tuple[bool, ...]:
+    """Return how a token is written, as far as random words should be written alike."""
+    core = text.strip()
+    return text.startswith(" "), core.isalpha(), core.isascii(), core.islower(), core.istitle(), not core
 
 
 def _joined(tokens: dict[str, list[int]], words: Sequence[str]) -> Tensor:

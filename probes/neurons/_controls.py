@@ -9,14 +9,15 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from interp.authoring import InputError, Subject, UnknownName
+from interp.authoring import InputError, Subject, UnknownName, warn
 from probes.neurons._doses import AlphaUnit, Dose, Mode, NeuronMoments, doses_of
 
-Control: TypeAlias = Literal["random", "norm_matched", "sign_flip", "direction", "mean"]
+Control: TypeAlias = Literal["random", "norm_matched", "sign_flip", "direction", "random_direction", "mean"]
 """What stands in for the neurons. "random": as many random neurons in each block. "norm_matched": neurons of similar
 value-vector norm and mean activation. "sign_flip": the neurons at minus alpha. "direction": the mean of their value
-vectors, scaled to the norm of their effect. "mean": the neurons at their own mean, which removes their information and
-has no alpha."""
+vectors, scaled to the norm of their effect; where one neuron is chosen in every block, this would be the neurons
+themselves, and it is left out. "random_direction": the same along a random direction of each block. "mean": the neurons
+at their own mean, which removes their information and has no alpha."""
 
 _NEAREST = 5  # a matched neuron is drawn from among so many nearest
 
@@ -59,7 +60,7 @@ def conditions(
         known: moments of the blocks' neurons if `need_moments`, else empty.
         mode: see `probes.neurons._doses.Mode`.
         alpha_unit: see `probes.neurons._doses.AlphaUnit`.
-        seed: of the random neurons.
+        seed: of the random neurons and directions.
 
     Raises:
         UnknownName: there is no such control.
@@ -90,12 +91,29 @@ def conditions(
             flipped = zip(alphas, found["none"], doses(by_layer, -1.0), strict=True)
             found[control] = [same if alpha == 0 else numbers([dose])[0] for alpha, same, dose in flipped]
         elif control == "direction":
-            found[control] = numbers([replace(dose, along=True) for dose in own])
+            alone = [layer for layer, of in by_layer.items() if len(of) == 1]
+            if alone:
+                warn(
+                    f"the control 'direction' is the neuron itself in blocks {', '.join(map(str, alone))}, where one "
+                    f"is chosen{', and is left out' if len(alone) == len(by_layer) else ''}: compare with "
+                    "'random_direction', or choose neurons in fewer blocks."
+                )
+            if len(alone) < len(by_layer) or not by_layer:
+                found[control] = numbers([replace(dose, along=True) for dose in own])
+        elif control == "random_direction":
+            instead = {layer: _random_direction(subject.d_model, seed, layer) for layer in by_layer}
+            found[control] = numbers([replace(dose, along=True, instead=instead) for dose in own])
         else:
             at_mean = {layer: known[layer].mean[of] for layer, of in by_layer.items()}
             nothing = {layer: torch.zeros(len(of)) for layer, of in by_layer.items()}
             found[control] = numbers([Dose(by_layer, nothing, at_mean)]) * len(alphas)
     return Conditions(all_doses, found)
+
+
+def _random_direction(d_model: int, seed: int, layer: int) -> Tensor:
+    """Draw a unit vector for a block, [d_model]."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + layer)
+    return torch.nn.functional.normalize(torch.randn(d_model, generator=generator), dim=0)
 
 
 def other_neurons(

@@ -41,12 +41,14 @@ class Dose:
         put: [n] per block.
         along: leave the neurons unchanged, and add to the MLP's output a vector along the mean of their value vectors,
             with the norm that the edit's effect would have: the concept as one direction.
+        instead: with `along`, unit vectors [d_model] per block that are added in place of the mean's direction.
     """
 
     by_layer: Mapping[int, Tensor]
     keep: Mapping[int, Tensor]
     put: Mapping[int, Tensor]
     along: bool = False
+    instead: Mapping[int, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,10 @@ class _Block:
         self.put = torch.stack([dose.put[layer] for dose in doses]).to(vectors)[:, None]
         self.along = torch.tensor([dose.along for dose in doses], device=device)
         self.values = vectors[self.neurons[self.along]]  # [doses along, n, d_model]
+        self.directions = torch.nn.functional.normalize(self.values.mean(dim=1), dim=1)  # [doses along, d_model]
+        for place, dose in enumerate(dose for dose in doses if dose.along):
+            if dose.instead is not None:
+                self.directions[place] = dose.instead[layer].to(self.directions)
         self.shift = vectors.new_zeros(0)  # what to add to what the MLP writes, [rows along, pos, d_model]
 
     def on_neurons(self, value: Tensor) -> Tensor:
@@ -140,7 +146,7 @@ class _Block:
         changed = torch.where(where, self.keep * own + self.put, own)
         if self.along.any():
             along = self.along.expand(len(value))
-            self.shift = along_mean(changed[along] - own[along], self.values)
+            self.shift = along_direction(changed[along] - own[along], self.values, self.directions)
             changed = torch.where(along[:, None, None], own, changed)
         return value.scatter(2, at, changed)
 
@@ -163,23 +169,29 @@ def written(dose: Dose, layer: int, activations: Tensor, edited: Tensor, vectors
     neurons = dose.by_layer[layer].to(vectors.device)
     own = activations[..., neurons]
     change = (dose.keep[layer].to(own) * own + dose.put[layer].to(own) - own) * edited[..., None]
-    return along_mean(change, vectors[neurons][None]) if dose.along else change @ vectors[neurons]
+    if not dose.along:
+        return change @ vectors[neurons]
+    values = vectors[neurons][None]
+    return along_direction(change, values, None if dose.instead is None else dose.instead[layer].to(values)[None])
 
 
-def along_mean(change: Tensor, values: Tensor) -> Tensor:
-    """Turn a change of neurons into a vector of the same norm and sign along the mean of their value vectors.
+def along_direction(change: Tensor, values: Tensor, directions: Tensor | None = None) -> Tensor:
+    """Turn a change of neurons into a vector of the same norm along the mean of their value vectors, or another one.
+
+    Its sign is that of the change along the mean, whatever the direction: another one has no say in it.
 
     Args:
         change: of the activations, [rows, pos, n].
         values: value vectors of the neurons of each row [rows, n, d_model], or of one for all [1, n, d_model].
+        directions: unit vectors to write along, [rows, d_model] or [1, d_model]; None is the mean's.
 
     Returns:
         [rows, pos, d_model].
     """
     written = change @ values.expand(len(change), -1, -1)
-    direction = torch.nn.functional.normalize(values.mean(dim=1, keepdim=True), dim=2)
-    sense = (written * direction).sum(dim=2, keepdim=True).sign()
-    return written.norm(dim=2, keepdim=True) * sense * direction
+    mean = torch.nn.functional.normalize(values.mean(dim=1, keepdim=True), dim=2)
+    sense = (written * mean).sum(dim=2, keepdim=True).sign()
+    return written.norm(dim=2, keepdim=True) * sense * (mean if directions is None else directions[:, None])
 
 
 def moments(subject: Subject, tokens: Tokens, layers: Sequence[int]) -> dict[int, NeuronMoments]:

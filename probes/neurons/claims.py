@@ -22,7 +22,7 @@ _ALPHAS = (1.0, 2.0, 4.0, 8.0)
 
 def steered(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:
     """Steer with up to twenty neurons that promote words of time, chosen by half of the words."""
-    neurons = concept_neurons(subject, WORDS.split(), n=20, min_hits=2, concept=CONCEPT, seed=seed)
+    neurons = concept_neurons(subject, WORDS.split(), n=20, concept=CONCEPT, seed=seed)
     return steer(
         subject, texts[["prompt_id", "text"]], neurons, alphas=_ALPHAS, alpha_unit="sd",
         controls=("random", "norm_matched", "direction"), seed=seed, truncate=truncate,

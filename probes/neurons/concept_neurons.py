@@ -1,13 +1,14 @@
 """Neurons whose value vectors promote the words of a concept (Häon et al., 2025, made reproducible).
 
-The paper picks neurons by hand out of lists of top tokens. Here a neuron is a candidate when at least `min_hits` of its
-top ten tokens are the concept's, and candidates are ranked by the mean z-score of the concept's tokens.
+The paper picks neurons by hand out of lists of top tokens. Here all neurons are ranked by the mean z-score of the
+concept's words, beside the best neurons of random words: among many neurons the best of them stands out by chance too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -27,52 +28,68 @@ from interp.authoring import (
     with_concept,
 )
 from probes import papers
-from probes.neurons._concept_words import ConceptWords, concept_words
-from probes.neurons._token_basis import Basis, TokenBasis, token_basis
+from probes.neurons._concept_words import ConceptWords, concept_words, random_words
+from probes.neurons._token_basis import TOP, Basis, TokenBasis, sieve, token_basis
 from probes.neurons.neuron_set import NeuronSet
 from probes.neurons.neuron_tokens import chosen_layers
 
-MIN_HITS = 3
-TOP = 10  # tokens of a neuron among which hits are counted
-_FIRST_COLUMNS = 256  # of the vocabulary, read for every neuron; ten seen above a token put it out of the top ten
+LISTED = 100
+N_RANDOM = 200
+LEVEL = 0.05  # a concept whose best neuron is beaten by that of more random words than this is warned of
 
 CONCEPT_SCORES = Schema(
     probe="concept_scores",
     paper=papers.VALUE_VECTORS,
-    rows="one per candidate neuron; for the control, per candidate for as many random tokens",
+    rows="one per listed neuron, best first; for the control, one per set of random words: its best neuron",
     columns=columns(
         "model",
         "run_id",
         Column("concept", "str", "name of the concept"),
         Column("layer", "int", "block of the neuron", low=0),
         "neuron",
-        Column("score", "float", "mean z-score of the seed words' tokens in the neuron's reading"),
-        Column("n_hits", "int", f"tokens of the seed words among the neuron's top {TOP}", low=0, high=TOP),
+        Column("score", "float", "mean over the seed words of the z-score of their token in the neuron's reading"),
+        Column("n_hits", "id", f"tokens of the seed words among the neuron's top {TOP}", low=0, high=TOP, missing=True),
         Column("value_norm", "float", "length of the value vector", low=0.0),
+        Column(
+            "p", "float", "share of random words whose best neuron scores as high or higher", "0..1", 0.0, 1.0, True
+        ),
         "control",
     ),
 )
 
 
 def summarise_scores(frame: pd.DataFrame) -> pd.DataFrame:
-    """Count the candidates per concept, control and layer, with their mean and best score."""
-    by = ["model", "run_id", "concept", "control", "layer"]
-    return frame.groupby(by, observed=True)["score"].agg(n_neurons="size", score="mean", score_max="max").reset_index()
+    """Set each concept's best score beside the best scores of random words.
+
+    `random_mean` and `random_95` are their mean and 95th percentile, `p` is the best neuron's, and `n_above` counts the
+    listed neurons above `random_95`.
+    """
+    rows = []
+    for key, one in frame.groupby(["model", "run_id", "concept"], observed=True):
+        own, random = (one.loc[one["control"] == name] for name in ("none", "random_words"))
+        level = random["score"].quantile(1 - LEVEL)
+        best = {"score": own["score"].max(), "random_mean": random["score"].mean(), "random_95": level}
+        counts = {"n_neurons": len(own), "n_above": int((own["score"] > level).sum())}
+        rows.append((*key, *best.values(), own["p"].min(), *counts.values(), len(random)))
+    names = ["model", "run_id", "concept", "score", "random_mean", "random_95", "p", "n_neurons", "n_above", "n_random"]
+    return pd.DataFrame(rows, columns=names)
 
 
-@probe(CONCEPT_SCORES, summarise=summarise_scores, example=with_concept(min_hits=2, concept="time"))
+@probe(CONCEPT_SCORES, summarise=summarise_scores, example=with_concept(concept="time"))
 def concept_scores(
     subject: Source,
     *,
     words: Sequence[str],
     layers: int | Sequence[int] | None = None,
-    min_hits: int = MIN_HITS,
+    n: int = LISTED,
+    min_hits: int = 0,
     held_out: float = 0.5,
     basis: Basis = "unembedding",
+    n_random: int = N_RANDOM,
     concept: str | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Score all neurons that promote the words of a concept, best first.
+    """Score all neurons by how much they promote the words of a concept, beside random words, and list the best.
 
     Arguments and errors are those of `concept_neurons`.
 
@@ -80,40 +97,44 @@ def concept_scores(
         subject: see `concept_neurons`.
         words: see `concept_neurons`.
         layers: see `concept_neurons`.
+        n: how many neurons to list.
         min_hits: see `concept_neurons`.
         held_out: see `concept_neurons`.
         basis: see `concept_neurons`.
+        n_random: see `concept_neurons`.
         concept: see `concept_neurons`.
         seed: see `concept_neurons`.
 
     Returns:
-        One row per neuron with at least `min_hits` seed tokens among its top ten, and rows with control "random_tokens"
-        for as many tokens drawn at random: how many candidates chance gives.
+        One row per listed neuron, best first, and with control "random_words" one per set of random words: the best of
+        all neurons by those words. `p` is the share of these, and of the concept's words themselves, that score as
+        high: it is corrected for all neurons, and with `min_hits` an upper bound.
 
-    Cost: a few hundred columns of the vocabulary for every neuron, then more columns for fewer neurons.
+    Cost: one pass over the value vectors, with d_model + n_random + 1 columns each instead of d_vocab; the covariance
+    of the vocabulary; and the listed neurons in full. With `min_hits`, some columns of the vocabulary for all neurons.
 
     >>> words = ["time", "day", "moment", "hour", "night", "week"]
-    >>> frame = concept_scores("reference", words=words, layers=[6, 7], min_hits=2)
-    >>> bool((frame.n_hits >= 2).all()), sorted(frame.control.unique())[0]
-    (True, 'none')
+    >>> frame = concept_scores("reference", words=words, layers=[6, 7], n=20)
+    >>> (frame.control == "none").sum().item(), bool(frame.score.head(20).is_monotonic_decreasing)
+    (20, True)
+    >>> frame.interp.summary().p.item() < 0.05
+    True
     """
     run = Run(
         CONCEPT_SCORES,
         subject,
         None,
-        parameters={"words": words, "layers": layers, "min_hits": min_hits, "held_out": held_out, "basis": basis}
-        | {"concept": concept},
+        parameters={"words": words, "layers": layers, "n": n, "min_hits": min_hits, "held_out": held_out}
+        | {"basis": basis, "n_random": n_random, "concept": concept},
         seed=seed,
     )
+    n, n_random = _checked_numbers(n, n_random)
     split = concept_words(run.subject, words, held_out=held_out, seed=seed)
     min_hits = _checked_hits(min_hits, split)
     values = {layer: run.subject.value_vectors(layer) for layer in chosen_layers(run.subject, layers)}
+    random = random_words(run.subject, split, n_random, seed)
     read = token_basis(run.subject, basis)
-    # One order of the vocabulary for all layers: any first columns rule most neurons out.
-    order, drawn = _permutations(run.subject.d_vocab, seed)
-    by_control = {"none": split.seed_ids, "random_tokens": drawn[: len(split.seed_ids)]}
-    tables = [_candidates(read, values, ids, order, min_hits).assign(control=name) for name, ids in by_control.items()]
-    table = pd.concat(tables)
+    table = _scored(read, values, split, random, n=n, min_hits=min_hits, seed=seed)
     table["concept"] = concept or split.seeds[0]
     return run.frame([{name: table[name].to_numpy() for name in table}])
 
@@ -125,128 +146,132 @@ def concept_neurons(
     *,
     n: int,
     layers: int | Sequence[int] | None = None,
-    min_hits: int | None = None,
+    min_hits: int = 0,
     held_out: float = 0.5,
     basis: Basis = "unembedding",
+    n_random: int = N_RANDOM,
     concept: str | None = None,
     seed: int = 0,
 ) -> NeuronSet:
     """Choose the `n` neurons that promote a concept's words most.
+
+    All neurons are ranked by the mean z-score of the seed words: how far the logit that a neuron's value vector gives a
+    word is above its mean over the vocabulary, in standard deviations. Words count as they stand inside a sentence,
+    with the space before them. The same is done for random words, as many and as common and written alike. A warning
+    says where the best neuron of more than 5 % of them scores as high as the concept's: then the neurons are what any
+    words would give.
 
     Args:
         subject: anything `interp.load` takes.
         words: of the concept, without spaces; those that are not single tokens are dropped, and the result says which.
         n: how many neurons; where fewer are candidates, those.
         layers: blocks to search, 0..L-1; None searches all.
-        min_hits: seed tokens (all spellings of the seed words) that must be among a neuron's top ten. None takes 3, and
-            with a warning fewer where fewer than `n` neurons have 3: a small model has few that clear a concept's.
+        min_hits: rank only neurons that have so many seed tokens (all spellings of the seed words) among their top ten.
+            This leaves out neurons that promote all of the words, and others more.
         held_out: share of the words kept out of the choice, on which `steer` measures the effect.
         basis: see `probes.neurons._token_basis.token_basis`.
+        n_random: sets of random words; 0 compares with none.
         concept: its name in frames; by default the first seed word.
-        seed: of the split and of the control.
+        seed: of the split and of the random words.
 
     Returns:
-        The neurons, with the frame of all candidates (`concept_scores`) and its provenance.
+        The neurons, with the frame of the best (`concept_scores`) and its provenance.
 
     Raises:
-        InputError: words, layers or numbers that cannot be used, or no neuron is a candidate.
+        InputError: words, layers or numbers that cannot be used, or no neuron has as many hits.
         UnknownName: there is no such basis.
         ModelError: a mixture of experts, which has no neurons of its own to read.
 
-    >>> neurons = concept_neurons("reference", ["time", "day", "moment", "hour", "night", "week"], n=5, min_hits=2)
-    >>> neurons
-    NeuronSet('time', 5 neurons in blocks ..., held out: ...)
+    >>> concept_neurons("reference", ["time", "day", "moment", "hour", "night", "week"], n=5)
+    NeuronSet('time', 5 neurons in blocks ..., held out: ..., best score ..., of random words ... (p = 0.005))
     """
     model = load(subject)
-    (n,) = whole_numbers(n, "n")
-    if n < 1:
-        raise InputError(f"n={n}: ask for at least 1 neuron.")
+    n, _ = _checked_numbers(n, n_random)
+    frame = concept_scores(
+        model, words=words, layers=layers, n=max(n, LISTED), min_hits=min_hits, held_out=held_out, basis=basis,
+        n_random=n_random, concept=concept, seed=seed,
+    )  # fmt: skip
     split = concept_words(model, words, held_out=held_out, seed=seed)
-    most = max(1, min(MIN_HITS, len(split.seed_ids)))
-    for hits in range(most, 0, -1) if min_hits is None else [min_hits]:
-        frame = concept_scores(
-            model, words=words, layers=layers, min_hits=hits, held_out=held_out, basis=basis, concept=concept, seed=seed
-        )
-        chosen = frame[frame["control"] == "none"].head(n)
-        if len(chosen) == n:
-            break
+    chosen = frame[frame["control"] == "none"].head(n)
     if chosen.empty:
         raise InputError(
-            f"no neuron of {model.name!r} has {hits} of the tokens of {list(split.seeds)} among its top {TOP}; "
-            f"give more words{', or lower min_hits' if hits > 1 else ''}."
-        )
-    if min_hits is None and hits < MIN_HITS:
-        warn(
-            f"fewer than {n} neurons of {model.name!r} have {MIN_HITS} of the tokens of {list(split.seeds)} among "
-            f"their top {TOP}: min_hits was lowered to {hits}. More words would choose better.",
+            f"no neuron of {model.name!r} has {min_hits} of the tokens of {list(split.seeds)} among its top {TOP}; "
+            "give more words, or lower min_hits."
         )
     by_layer = {int(layer): tuple(of["neuron"]) for layer, of in chosen.groupby("layer")}
-    return NeuronSet.of(model, by_layer, split, concept=concept or split.seeds[0], frame=frame)
+    found = NeuronSet.of(model, by_layer, split, concept=concept or split.seeds[0], frame=frame)
+    (best,) = summarise_scores(frame).itertuples()
+    if best.p > LEVEL:
+        warn(
+            f"the neuron of {model.name!r} that promotes {list(split.seeds)} most scores {best.score:.2f}, and the "
+            f"best for as many random words {best.random_mean:.2f} on average (p = {best.p:.2g}): these neurons may be "
+            "what any words would give. More words would choose better."
+        )
+    return found
 
 
-def sieve(tokens: Tensor, prepared: Tensor, ids: Tensor, order: Tensor, min_hits: int) -> tuple[Tensor, Tensor]:
-    """Find vectors with at least `min_hits` of some tokens in their top ten, without reading the whole vocabulary.
-
-    Columns of the vocabulary are read in a random order, in ever larger pieces. A token with ten others seen above it
-    is out of the top ten for certain; a vector with too few tokens left is dropped. The answer is exact: what is left
-    at the end has been read in full.
-
-    Args:
-        tokens: directions of all tokens, [d_vocab, d_model].
-        prepared: vectors, [n, d_model].
-        ids: the tokens asked for, int64 [i].
-        order: a permutation of the vocabulary, int64 [d_vocab].
-        min_hits: of `ids`.
-
-    Returns:
-        Vectors left, int64 [m], and how many of the tokens each has in its top ten, int64 [m].
-    """
-    left = torch.arange(len(prepared), device=prepared.device)
-    asked = prepared @ tokens[ids].T
-    # Among themselves from one product: another one may round a token above itself.
-    above = (asked[:, None, :] > asked[:, :, None]).sum(dim=2)
-    order = order[~torch.isin(order, ids)].to(prepared.device)
-    start, width = 0, _FIRST_COLUMNS
-    while start < len(order) and len(left):
-        logits = prepared[left] @ tokens[order[start : start + width]].T
-        above += torch.stack([(logits > one[:, None]).sum(dim=1) for one in asked.unbind(dim=1)], dim=1)
-        kept = (above < TOP).sum(dim=1) >= min_hits
-        left, asked, above = left[kept], asked[kept], above[kept]
-        start, width = start + width, 2 * width
-    kept = (above < TOP).sum(dim=1) >= min_hits
-    return left[kept], (above[kept] < TOP).sum(dim=1)
-
-
-def _candidates(
-    read: TokenBasis, values: Mapping[int, Tensor], ids: Tensor, order: Tensor, min_hits: int
+def _scored(
+    read: TokenBasis,
+    values: Mapping[int, Tensor],
+    split: ConceptWords,
+    random: Tensor,
+    *,
+    n: int,
+    min_hits: int,
+    seed: int,
 ) -> pd.DataFrame:
-    """List neurons with at least `min_hits` of the tokens among their top ten, best score first."""
-    found: dict[str, list[Tensor]] = {"layer": [], "neuron": [], "n_hits": [], "value_norm": []}
-    prepared = []
+    """List the `n` best neurons of the concept and the best one of each random set, in one pass over the neurons."""
+    # The mean z-score of some tokens is the reading of their mean direction: one product for the concept and all sets.
+    sets = torch.cat([split.choosing_ids[None], random]).to(read.tokens.device)
+    directions = torch.stack([read.tokens[ids].mean(dim=0) for ids in sets])
+    order = torch.randperm(len(read.tokens), generator=torch.Generator().manual_seed(seed))
+    own, best, kept = [], [], []
     for layer, vectors in values.items():
-        vectors = read.prepared(vectors)
-        neurons, n_hits = sieve(read.tokens, vectors, ids, order, min_hits)
-        prepared.append(vectors[neurons])
-        norms = values[layer][neurons].float().norm(dim=1).double()
-        for name, column in zip(found, (torch.full_like(neurons, layer), neurons, n_hits, norms), strict=True):
-            found[name].append(column)
-    candidates = torch.cat(prepared)
-    score = (candidates @ read.tokens[ids].T).mean(dim=1) / read.sd(candidates)
-    table = pd.DataFrame({name: torch.cat(columns).cpu().numpy() for name, columns in found.items()})
-    return table.assign(score=score.cpu().double().numpy()).sort_values("score", ascending=False, kind="stable")
+        prepared = read.prepared(vectors)
+        norms = vectors.float().norm(dim=1)
+        scores = (prepared @ directions.T).div_(read.sd(prepared)[:, None])
+        top = scores[:, 1:].max(dim=0)
+        best.append(_rows(layer, top.indices, top.values, norms))
+        left = torch.arange(len(prepared), device=prepared.device)
+        if min_hits:
+            left = sieve(read.tokens, prepared, split.seed_ids, order, min_hits)[0]
+        left = left[scores[left, 0].argsort(descending=True, stable=True)[:n]]
+        own.append(_rows(layer, left, scores[left, 0], norms))
+        kept.append(prepared[left])
+    listed = pd.concat(own, ignore_index=True).sort_values("score", ascending=False, kind="stable").head(n)
+    n_hits = sieve(read.tokens, torch.cat(kept)[listed.index.to_numpy(copy=True)], split.seed_ids, order, 0)[1]
+    listed = listed.assign(n_hits=n_hits.cpu().numpy(), control="none")
+    chance = pd.concat([one.assign(number=range(len(one))) for one in best])
+    chance = chance.sort_values("score", ascending=False, kind="stable").groupby("number", sort=True).head(1)
+    chance = chance.sort_values("number").drop(columns="number").assign(control="random_words", n_hits=-1, p=np.nan)
+    if len(chance):
+        as_high = (chance["score"].to_numpy() >= listed["score"].to_numpy()[:, None]).sum(axis=1)
+        listed["p"] = (1 + as_high) / (1 + len(chance))
+    return pd.concat([listed, chance])
+
+
+def _rows(layer: int, neurons: Tensor, scores: Tensor, norms: Tensor) -> pd.DataFrame:
+    columns = {"neuron": neurons, "score": scores.double(), "value_norm": norms[neurons].double()}
+    return pd.DataFrame({"layer": layer} | {name: column.cpu().numpy() for name, column in columns.items()})
+
+
+def _checked_numbers(n: int, n_random: int) -> tuple[int, int]:
+    (n,), (n_random,) = whole_numbers(n, "n"), whole_numbers(n_random, "n_random")
+    if n < 1:
+        raise InputError(f"n={n}: ask for at least 1 neuron.")
+    if n_random < 0:
+        raise InputError(f"n_random={n_random}: give 0 or more sets of random words.")
+    return n, n_random
 
 
 def _checked_hits(min_hits: int, split: ConceptWords) -> int:
     (min_hits,) = whole_numbers(min_hits, "min_hits")
+    if not len(split.seeds):
+        raise InputError("no words are left to choose neurons by; give held_out below 1.")
     most = min(TOP, len(split.seed_ids))
-    if not 1 <= min_hits <= most:
+    if not 0 <= min_hits <= most:
         raise InputError(
-            f"min_hits is {min_hits}; give 1 to {most}: the seed words {list(split.seeds)} are {len(split.seed_ids)} "
+            f"min_hits is {min_hits}; give 0 to {most}: the seed words {list(split.seeds)} are {len(split.seed_ids)} "
             f"tokens of this model, and {TOP} are looked at."
         )
     return min_hits
-
-
-def _permutations(d_vocab: int, seed: int) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randperm(d_vocab, generator=generator), torch.randperm(d_vocab, generator=generator)

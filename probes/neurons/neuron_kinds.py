@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.authoring import Column, Run, Schema, Source, Subject, columns, probe, whole_numbers
+from interp.authoring import Column, Run, Schema, Source, Subject, columns, probe, progress_bar, whole_numbers
 from probes import papers
 from probes.neurons import plots
 from probes.neurons._final_gain import final_gain
@@ -181,8 +181,14 @@ def neuron_kinds(subject: Source, *, layers: int | Sequence[int] | None = None, 
     directions = TokenDirections.of(run.subject)
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(n_neurons, run.subject.d_model, generator=generator).to(run.subject.device)
-    parts = [_rows(directions.moments(run.subject.value_vectors(block)), block, "none") for block in blocks]
-    return run.frame([*parts, _rows(directions.moments(drawn), -1, CONTROL)])
+    parts = []
+    with progress_bar(1 + len(blocks), "block", NEURON_KINDS.probe) as bar:
+        for block in blocks:
+            parts.append(_rows(directions.moments(run.subject.value_vectors(block)), block, "none"))
+            bar.update()
+        parts.append(_rows(directions.moments(drawn), -1, CONTROL))
+        bar.update()
+    return run.frame(parts)
 
 
 def _rows(moments: CosineMoments, layer: int, control: str) -> dict[str, Any]:

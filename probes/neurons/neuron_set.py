@@ -75,8 +75,15 @@ class NeuronSet:
         dropped = f", dropped: {', '.join(self.words.dropped)}" if self.words.dropped else ""
         return (
             f"NeuronSet({self.concept!r}, {len(self)} neurons in blocks {blocks}, "
-            f"held out: {', '.join(self.words.held_out) or 'none'}{dropped})"
+            f"held out: {', '.join(self.words.held_out) or 'none'}{dropped}{self._beside_random_words()})"
         )
+
+    def _beside_random_words(self) -> str:
+        """Say what the best neuron's score is worth, if `concept_neurons` chose."""
+        if self.frame is None or not (random := self.frame["control"] == "random_words").any():
+            return ""
+        own, chance = (self.frame.loc[of, "score"] for of in (~random, random))
+        return f", best score {own.max():.2f}, of random words {chance.mean():.2f} (p = {self.frame['p'].min():.2g})"
 
     @contextmanager
     def steering(
@@ -113,7 +120,7 @@ class NeuronSet:
         >>> import interp
         >>> from probes import concept_neurons
         >>> subject = interp.load("reference")
-        >>> neurons = concept_neurons(subject, ["time", "day", "moment", "hour", "night", "week"], n=5, min_hits=2)
+        >>> neurons = concept_neurons(subject, ["time", "day", "moment", "hour", "night", "week"], n=5)
         >>> with neurons.steering(subject, alpha=4):
         ...     text = subject.generate("Once upon a time", max_new_tokens=5)
         >>> text.startswith("Once upon a time")

@@ -14,7 +14,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.authoring import Column, InputError, Run, Schema, Source, Subject, columns, options, probe, whole_numbers
+from interp.authoring import (
+    Column,
+    InputError,
+    Run,
+    Schema,
+    Source,
+    Subject,
+    columns,
+    options,
+    probe,
+    progress_bar,
+    whole_numbers,
+)
 from probes import papers
 from probes.neurons import plots
 from probes.neurons._token_basis import Basis, TokenBasis, token_basis
@@ -105,11 +117,13 @@ def neuron_tokens(
     values = {layer: run.subject.value_vectors(layer) for layer in chosen}  # refuses a mixture of experts at once
     read = token_basis(run.subject, basis)
     parts = []
-    for layer, vectors in values.items():
-        parts.append(_rows(read, vectors, layer, np.arange(len(vectors)), "none", k, centre))
-        if n_random:
-            neurons, random = random_directions(vectors, n_random, seed + layer)
-            parts.append(_rows(read, random, layer, neurons.numpy(), "random", k, centre))
+    with progress_bar(len(values), "block", NEURON_TOKENS.probe) as bar:
+        for layer, vectors in values.items():
+            parts.append(_rows(read, vectors, layer, np.arange(len(vectors)), "none", k, centre))
+            if n_random:
+                neurons, random = random_directions(vectors, n_random, seed + layer)
+                parts.append(_rows(read, random, layer, neurons.numpy(), "random", k, centre))
+            bar.update()
     return run.frame([part | {"basis": basis} for part in parts])
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from interp.display.plotting import BLACK, BLUE, GREEN, GREY, PINK, RED, SKY, new_figure, new_grid, require_one
+from interp.display.plotting import BLACK, BLUE, GREEN, GREY, PINK, RED, SKY, YELLOW, new_figure, new_grid, require_one
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,6 +80,7 @@ _STYLES = {
     "norm_matched": (SKY, "^", "matched neurons"),
     "sign_flip": (RED, "v", "sign flipped"),
     "direction": (GREEN, "D", "mean direction"),
+    "random_direction": (YELLOW, "X", "random direction"),
     "mean": (PINK, "P", "own mean"),
 }
 

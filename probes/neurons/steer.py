@@ -41,7 +41,7 @@ from probes.neurons._effect import Effect, EffectRows, effect_of
 from probes.neurons.concept_neurons import concept_neurons
 from probes.neurons.neuron_set import NeuronSet
 
-CONTROLS: tuple[Control, ...] = ("random", "norm_matched", "sign_flip", "direction", "mean")
+CONTROLS: tuple[Control, ...] = ("random", "norm_matched", "sign_flip", "direction", "random_direction", "mean")
 
 STEER = Schema(
     probe="steer",
@@ -79,7 +79,7 @@ STEER = Schema(
 
 
 def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
-    neurons = concept_neurons(subject, CONCEPT, n=20, min_hits=2, concept="time")
+    neurons = concept_neurons(subject, CONCEPT, n=20, concept="time")
     return {"neurons": neurons, "alphas": (1.0, 2.0, 4.0)}
 
 
@@ -113,12 +113,13 @@ def steer(
         positions: where neurons are edited: "all"; "last": each prompt's last token, and generated tokens; "generated":
             generated tokens only.
         skip_bos: leave position 0, an attention sink, unchanged.
-        controls: see `probes.neurons._controls.Control`. "mean" has no alpha: it is run once and repeated at each.
+        controls: see `probes.neurons._controls.Control`. "mean" has no alpha: it is run once and repeated at each. A
+            warning names the blocks with one neuron, where "direction" is that neuron.
         through: "lens" also reads the residual at every layer after the first edited block through the model's own
             head, and compares it with the unsteered residual there.
         generate: number of tokens by which every prompt is continued under every condition.
         temperature: of the sampling.
-        seed: of the random neurons and the sampling.
+        seed: of the random neurons, the random directions and the sampling.
         truncate: cut texts that are longer than the context, instead of refusing them.
 
     Returns:
@@ -133,7 +134,7 @@ def steer(
     in standard deviations and the controls "norm_matched" and "mean" need another clean pass over all texts first.
 
     >>> from probes import concept_neurons
-    >>> neurons = concept_neurons("reference", ["time", "day", "moment", "hour", "night", "week"], n=5, min_hits=2)
+    >>> neurons = concept_neurons("reference", ["time", "day", "moment", "hour", "night", "week"], n=5)
     >>> frame = steer("reference", ["Once upon a time there was a"], neurons, alphas=(0, 4), controls=("random",))
     >>> frame[["control", "alpha"]].values.tolist()
     [['none', 0.0], ['none', 4.0], ['random', 0.0], ['random', 4.0]]

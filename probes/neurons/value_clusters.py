@@ -10,7 +10,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.authoring import Column, InputError, Run, Schema, Source, Subject, columns, probe, whole_numbers
+from interp.authoring import (
+    Column,
+    InputError,
+    Run,
+    Schema,
+    Source,
+    Subject,
+    columns,
+    probe,
+    progress_bar,
+    whole_numbers,
+)
 from probes import papers
 from probes.neurons._token_basis import Basis, token_basis
 from probes.neurons.neuron_tokens import chosen_layers, top_readings
@@ -109,7 +120,12 @@ def value_clusters(
     cluster = np.argsort(np.argsort(-sizes, kind="stable"))[found]  # renamed by size
     shuffled = np.random.default_rng(seed).permutation(cluster)
     read = token_basis(run.subject, basis)
-    top = top_readings(read, values, min(_TOP, run.subject.d_vocab))[1]
+    tops = []
+    with progress_bar(len(chosen), "block", VALUE_CLUSTERS.probe) as bar:
+        for vectors in values.split(run.subject.d_mlp):
+            tops.append(top_readings(read, vectors, min(_TOP, run.subject.d_vocab))[1])
+            bar.update()
+    top = torch.cat(tops)
     directions = (
         torch.nn.functional.normalize(read.tokens, dim=1)[top].mean(dim=1).cpu()
     )  # mean top token of each neuron

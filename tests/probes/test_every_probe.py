@@ -56,7 +56,7 @@ SEARCH = {"unit": "head", "target": "model", "steps": 4, "batch": 2, "length": 8
 ARGUMENTS: dict[str, Callable[[interp.Subject], dict[str, Any]]] = {
     "bigram_subnetwork": lambda subject: SEARCH,
     "character_content": lambda subject: {"letters": ["e", "s"], "probe": "ridge", "seeds": 1, "controls": ["random"]},
-    "concept_scores": lambda subject: {"words": CONCEPT, "min_hits": 1},
+    "concept_scores": lambda subject: {"words": CONCEPT},
     "faithfulness": lambda subject: {
         "frame": probes.attribute(subject, TEXTS.head(2), methods=("normxlogit", "random")),
         "n_draws": 4,

@@ -3,10 +3,6 @@
 ROWS = [
     ("character_content(s, language='a')", "no token of 'GPT2LMHeadModel' is a word or a letter of"),
     ("character_content(s, language=3)", "language=3: give a text or None"),
-    (
-        "concept_scores(s, words=['w3','w4','w5'], concept='a')",
-        "min_hits is 3; give 1 to 1: the seed words ['w4'] are 1",
-    ),
     ("concept_scores(s, words=['w3','w4','w5'], concept=3)", "concept=3: give a text or None"),
     ("bigram_subnetwork(s, corpus='a')", "unknown corpus 'a'"),
     ("bigram_subnetwork(s, corpus=3)", "corpus=3: give a text"),

@@ -63,8 +63,7 @@ ROWS = [
         "concept_scores(s, words=['w3','w4','w5'], layers=2**70)",
         "layers=1180591620717411303424: give a whole number, a",
     ),
-    ("concept_scores(s, words=['w3','w4','w5'], layers=-1)", "min_hits is 3; give 1 to 1: the seed words ['w4'] are 1"),
-    ("concept_scores(s, words=['w3','w4','w5'], layers=0)", "min_hits is 3; give 1 to 1: the seed words ['w4'] are 1"),
+    ("concept_scores(s, words=['w3','w4','w5'], layers=-1)", "layer -1 is not in 'GPT2LMHeadModel': layers run from 0"),
     (
         "concept_scores(s, words=['w3','w4','w5'], layers=[1.5])",
         "layers holds 1.5: give a whole number, a list of whole",
@@ -73,10 +72,13 @@ ROWS = [
         "concept_scores(s, words=['w3','w4','w5'], layers=['a'])",
         "layers holds 'a': give a whole number, a list of whole",
     ),
-    ("concept_scores(s, words=['w3','w4','w5'], layers=[])", "min_hits is 3; give 1 to 1: the seed words ['w4'] are 1"),
+    (
+        "concept_scores(s, words=['w3','w4','w5'], layers=[])",
+        "layers is empty; name at least one, or pass None for all",
+    ),
     (
         "concept_scores(s, words=['w3','w4','w5'], layers=[99])",
-        "min_hits is 3; give 1 to 1: the seed words ['w4'] are 1",
+        "layer 99 is not in 'GPT2LMHeadModel': layers run from 0",
     ),
     ("bigram_subnetwork(s, sparsity='3')", "sparsity='3': give a finite number or a list of finite"),
     ("bigram_subnetwork(s, sparsity=nan)", "sparsity=nan: give a finite number or a list of finite"),

@@ -235,10 +235,46 @@ def test_numbers_do_not_depend_on_company_or_memory(clear, probe):
 
 def test_the_same_call_gives_the_same_frame(clear):
     first, second = (
-        character_content(clear, letters=["e"], seeds=2, controls=["random"], epochs=1, language=None) for _ in range(2)
+        character_content(clear, letters=["e"], probe="mlp", seeds=2, controls=["random"], epochs=1, language=None)
+        for _ in range(2)
     )
     pd.testing.assert_frame_equal(first, second)
-    assert first["run_id"].iat[0] != character_content(clear, letters=["e"], seeds=1, probe="ridge")["run_id"].iat[0]
+    other = character_content(clear, letters=["e"], seeds=1)
+    assert (other["probe"] == "ridge").all(), "a network is trained where it is asked for"
+    assert first["run_id"].iat[0] != other["run_id"].iat[0]
+
+
+@pytest.mark.parametrize("probe", ["ridge", "logistic", "mlp"])
+def test_the_bar_moves_within_a_split_and_ends_full(clear, probe, monkeypatch):
+    moves: list[int] = []
+    totals: list[int] = []
+
+    class Bar:
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            """Close nothing."""
+
+        def update(self, n: int) -> None:
+            moves.append(n)
+
+    def bar(total: int, unit: str, label: str) -> Bar:
+        totals.append(total)
+        return Bar()
+
+    monkeypatch.setattr("probes.characters.character_content.progress_bar", bar)
+    controls = ["random", "length_only"]
+    options = {"letters": ["e", "s"], "seeds": 2, "controls": controls, "layers": [0, 1], "epochs": 2, "language": None}
+    frame = character_content(clear, probe=probe, **options)
+    assert sum(moves) == totals[0]
+    if probe == "ridge":
+        assert len(moves) == 2 * 2  # layers and seeds
+    elif probe == "logistic":
+        assert len(moves) == len(frame)
+    else:
+        steps = frame[frame["control"] != "length_only"]["n_train"].map(lambda n: 2 * math.ceil(n / 64))
+        assert totals[0] == steps.sum() and len(moves) > 100  # the networks of a split make each step together
 
 
 def test_letters_in_too_few_tokens_are_left_out(clear):

@@ -40,6 +40,6 @@ def _with_embedding(reference: interp.Subject, embedding: torch.Tensor) -> inter
 
 @pytest.mark.parametrize("id", ["characters.above_random", "characters.level", "characters.beyond_length"])
 def test_letters_that_are_there_are_found_and_others_not(state_of, lettered, unlettered, id):
-    parameters = get(id).parameters | {"probe": "ridge"}  # linear and closed form: seconds, not minutes
-    assert state_of(lettered, id, parameters=parameters) == "holds"
-    assert state_of(unlettered, id, parameters=parameters) != "holds"
+    assert "probe" not in get(id).parameters  # in closed form, so that this takes seconds and not minutes
+    assert state_of(lettered, id) == "holds"
+    assert state_of(unlettered, id) != "holds"

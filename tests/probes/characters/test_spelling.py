@@ -13,6 +13,7 @@ import interp
 from interp.data.shipped import shipped_path
 from interp.errors import InputError, TooLong
 from probes import spelling
+from probes.characters._log_probs import log_probs
 
 pytestmark = pytest.mark.trained
 
@@ -60,9 +61,11 @@ def test_scores_are_the_models_own(subject, monkeypatch):
     """Log-probability of each letter behind its prompt, from Hugging Face's model, text by text."""
     module = importlib.import_module("probes.characters.spelling")
     asked = []
-    score = module._score
+    questions = module._Asker.questions
     monkeypatch.setattr(
-        module, "_score", lambda subject, questions: asked.extend(questions) or score(subject, questions)
+        module._Asker,
+        "questions",
+        lambda self, task: [*map(lambda one: asked.append(one) or one, questions(self, task))],
     )
     frame = spelling(subject, ["cat", "mother"], shots=3)
     assert len(asked) == len(frame)
@@ -85,6 +88,24 @@ def test_scores_are_the_models_own(subject, monkeypatch):
         wrong = [candidate.strip() for candidate in question.candidates[1:]]
         assert not set(wrong) & set(row.word if row.task == "membership" else row.letter)
         assert question.prompt.splitlines()[-1].startswith(row.shown) and len(question.prompt.splitlines()) == 4
+
+
+def test_the_letters_of_a_word_are_asked_in_one_pass(subject, monkeypatch):
+    """Candidates of one token are read where the prompt ends, and prompts that begin a longer one are not run."""
+    ran: list[torch.Tensor] = []
+    run = interp.Subject.run
+    monkeypatch.setattr(
+        interp.Subject, "run", lambda self, ids, program: ran.extend(ids.unbind()) or run(self, ids, program)
+    )
+    frame = spelling(subject, ["mother"], tasks=["spelling"], shots=2, n_wrong=1)
+    # Letters of the shipped tokenizer that are one token after a space; others take a pass per candidate.
+    single = [len(subject.tokenizer(f" {letter}")["input_ids"]) == 1 for letter in frame["letter"]]
+    assert any(single) and len(ran) < 2 * len(frame)
+    own = frame[frame["control"] == "none"]
+    assert len(own) == 6 and len(log_probs(subject, [["a b c", "a b d"], ["a b", "a c"]], "")) == 2
+    ran.clear()
+    log_probs(subject, [["I like a", "I like I"], ["I like I a", "I like I I"]], "")
+    assert len(ran) == 1 and ran[0].tolist() == subject.tokenizer("I like I")["input_ids"]
 
 
 def test_the_order_of_words_decides_nothing(subject, frame):

@@ -20,7 +20,7 @@ from interp.planted import bigram
 from probes import NeuronSet, logit_lens, steer
 from probes.neurons._controls import conditions, other_neurons
 from probes.neurons._dose_response import effect_at
-from probes.neurons._doses import doses_of, moments
+from probes.neurons._doses import doses_of, moments, written
 from probes.neurons.steer import CONTROLS
 
 pytestmark = pytest.mark.trained
@@ -284,6 +284,59 @@ def test_adding_the_mean_direction_is_adding_the_neurons(subject):
     assert np.abs(own).min(axis=0).max() > 1e-3
 
 
+@pytest.fixture
+def one_neuron_writes_a_word(small_model, word_level, any_backend) -> interp.Subject:
+    """In block 2 one neuron writes the directions of the words, and in block 3 another."""
+    model = small_model("llama")
+    with torch.no_grad():
+        written = model.lm_head.weight[[10, 40, 41]].sum(dim=0)
+        for layer, neuron in ((2, 5), (3, 8)):
+            model.model.layers[layer].mlp.down_proj.weight[:, neuron] = 3.0 * written / written.norm()
+    return interp.load(model, tokenizer=word_level, backend=any_backend)
+
+
+def test_where_blocks_hold_one_neuron_the_mean_direction_is_left_out_and_a_random_one_does_less(
+    one_neuron_writes_a_word,
+):
+    """The mean direction of one neuron is the neuron; a random direction, as long, does not write the words."""
+    subject = one_neuron_writes_a_word
+    chosen = NeuronSet.of(subject, {2: [5], 3: [8]}, WORDS)
+    controls = ["direction", "random_direction"]
+    with pytest.warns(UserWarning, match="is the neuron itself in blocks 2, 3, where one is chosen, and is left out"):
+        frame = steer(subject, TEXTS, chosen, alphas=[1, 4], controls=controls)
+    assert frame["control"].unique().tolist() == ["none", "random_direction"]
+    effect = frame.groupby(["control", "alpha"])["delta_log_prob"].mean().unstack("alpha")
+    assert effect.loc["none", 4] > 1 and effect.loc["random_direction", 4] < 0.5 * effect.loc["none", 4]
+    mixed = NeuronSet.of(subject, {2: [5, 6], 3: [8]}, WORDS)
+    with pytest.warns(UserWarning, match="is the neuron itself in blocks 3, where one is chosen: compare with"):
+        frame = steer(subject, TEXTS, mixed, alphas=[1], controls=controls)
+    assert frame["control"].unique().tolist() == ["none", *controls]
+
+
+def test_a_random_direction_is_as_long_as_the_effect_of_the_neurons_and_as_often_of_either_sign(subject):
+    """What is added behind an MLP, by plain arithmetic on the clean run's activations."""
+    by_layer = {1: torch.tensor([3, 7, 30])}
+    doses, by_control = conditions(
+        subject, by_layer, (2.0,), ("direction", "random_direction"), {}, mode="override", alpha_unit="raw", seed=4
+    )
+    activations = 3 * torch.randn(2, 5, subject.d_mlp, generator=torch.Generator().manual_seed(0))
+    vectors = subject.value_vectors(1)
+    everywhere = torch.ones(2, 5, dtype=torch.bool)
+    own, mean, random = (
+        written(doses[by_control[name][0]], 1, activations, everywhere, vectors)
+        for name in ("none", "direction", "random_direction")
+    )
+    torch.testing.assert_close(own, (2.0 - activations[..., by_layer[1]]) @ vectors[by_layer[1]])
+    for along in (mean, random):
+        torch.testing.assert_close(along.norm(dim=2), own.norm(dim=2))
+        assert torch.linalg.matrix_rank(along.flatten(0, 1), rtol=1e-4) == 1
+    # The signs are the mean direction's, place by place: a random direction does not choose its own.
+    cosine = torch.nn.functional.cosine_similarity(mean.flatten(0, 1)[:, None], mean.flatten(0, 1)[None], dim=2)
+    same = torch.nn.functional.cosine_similarity(random.flatten(0, 1)[:, None], random.flatten(0, 1)[None], dim=2)
+    torch.testing.assert_close(cosine, same)
+    assert set(cosine.round().flatten().tolist()) == {-1.0, 1.0}
+
+
 def test_through_the_lens_the_last_layer_is_the_output(subject, neurons):
     lens = steer(subject, TEXTS, neurons, alphas=[2], controls=["random"], through="lens")
     output = steer(subject, TEXTS, neurons, alphas=[2], controls=["random"])
@@ -456,13 +509,15 @@ def test_conditions_share_the_doses_that_are_the_same(small_subject):
         "norm_matched": [6, 7, 8],
         "sign_flip": [9, 1, 10],  # minus nothing is nothing
         "direction": [11, 12, 13],
-        "mean": [14, 14, 14],  # which has no alpha
+        "random_direction": [14, 15, 16],
+        "mean": [17, 17, 17],  # which has no alpha
     }
-    assert len(doses) == 15
+    assert len(doses) == 18
     put = [dose.put[1].tolist() for dose in doses]
     assert put[0] == [-1.0] * 3 and put[9] == [1.0] * 3 and put[10] == [-2.0] * 3
-    assert put[14] == known[1].mean[CHOSEN[1]].tolist()
-    assert [dose.along for dose in doses] == [False] * 11 + [True] * 3 + [False]
+    assert put[17] == known[1].mean[CHOSEN[1]].tolist()
+    assert [dose.along for dose in doses] == [False] * 11 + [True] * 6 + [False]
+    assert [dose.instead is not None for dose in doses] == [False] * 14 + [True] * 3 + [False]
 
 
 def test_control_neurons_are_others_of_the_same_blocks(small_subject):
@@ -492,7 +547,7 @@ def test_effect_at_equal_damage_is_read_off_the_curve():
 def test_summaries_and_figures(subject, neurons):
     frame = steer(subject, TEXTS, neurons, alphas=[0, 1, 2], through="lens")
     summary = frame.interp.summary()
-    assert summary["control"].tolist() == ["none", "random", "norm_matched", "sign_flip", "direction", "mean"]
+    assert summary["control"].tolist() == ["none", *CONTROLS]
     assert (summary["n_prompts"] == 4).all() and (summary["alpha"] == 2).all()
     output = frame[(frame["layer"] == 4) & (frame["alpha"] == 2) & (frame["control"] == "none")]
     assert summary["effect"].iat[0] == pytest.approx(output["delta_log_prob"].mean())
