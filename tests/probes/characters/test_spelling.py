@@ -65,7 +65,7 @@ def test_scores_are_the_models_own(subject, monkeypatch):
     monkeypatch.setattr(
         module._Asker,
         "questions",
-        lambda self, task: [*map(lambda one: asked.append(one) or one, questions(self, task))],
+        lambda self, task: [asked.append(one) or one for one in questions(self, task)],
     )
     frame = spelling(subject, ["cat", "mother"], shots=3)
     assert len(asked) == len(frame)
@@ -99,7 +99,9 @@ def test_the_letters_of_a_word_are_asked_in_one_pass(subject, monkeypatch):
     )
     frame = spelling(subject, ["mother"], tasks=["spelling"], shots=2, n_wrong=1)
     # Letters of the shipped tokenizer that are one token after a space; others take a pass per candidate.
-    single = [len(subject.tokenizer(f" {letter}")["input_ids"]) == 1 for letter in frame["letter"]]
+    single = [
+        len(subject.tokenizer(f" {letter}", add_special_tokens=False)["input_ids"]) == 1 for letter in frame["letter"]
+    ]
     assert any(single) and len(ran) < 2 * len(frame)
     own = frame[frame["control"] == "none"]
     assert len(own) == 6 and len(log_probs(subject, [["a b c", "a b d"], ["a b", "a c"]], "")) == 2

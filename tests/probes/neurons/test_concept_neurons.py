@@ -17,7 +17,8 @@ import interp
 from interp.errors import InputError
 from probes import NeuronSet, concept_neurons, concept_scores
 from probes.neurons._concept_words import concept_words, random_words
-from probes.neurons._token_basis import TokenBasis, sieve
+from probes.neurons._token_basis import TokenBasis, sieve, token_basis
+from probes.neurons.concept_neurons import _scored
 
 pytestmark = pytest.mark.trained
 
@@ -147,11 +148,13 @@ def test_p_is_uniform_where_words_mean_nothing(small_model, word_level):
     generator = np.random.default_rng(0)
     known = [f"w{index}" for index in range(3, 60)]
     n_draws, n_random = 300, 19
+    read, values = token_basis(subject), {layer: subject.value_vectors(layer) for layer in range(subject.n_layers)}
     found = []
     for draw in range(n_draws):
-        words = generator.choice(known, 5, replace=False).tolist()
-        frame = concept_scores(subject, words=words, n=1, n_random=n_random, held_out=0, seed=draw)
-        found.append(round(frame["p"].iat[0] * (n_random + 1)))
+        split = concept_words(subject, generator.choice(known, 5, replace=False).tolist(), held_out=0)
+        random = random_words(subject, split, n_random, draw)
+        table = _scored(read, values, split, random, n=1, min_hits=0, seed=draw)
+        found.append(round(table["p"].iat[0] * (n_random + 1)))
     counts = np.bincount(found, minlength=n_random + 2)[1:]
     assert counts.sum() == n_draws and len(counts) == n_random + 1
     # 20 equally likely ranks: one in a thousand such tests would fail by chance, and this one has a fixed seed.

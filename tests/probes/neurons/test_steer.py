@@ -553,7 +553,7 @@ def test_summaries_and_figures(subject, neurons):
     assert summary["effect"].iat[0] == pytest.approx(output["delta_log_prob"].mean())
     assert np.isnan(summary["monotone"].iat[-1])  # its own mean, at every alpha
     by_alpha = frame.interp.summary(by="alpha")
-    assert len(by_alpha) == 6 * 3 and len(frame.interp.summary(by="layer")) == 6 * 3 * frame["layer"].nunique()
+    assert len(by_alpha) == 7 * 3 and len(frame.interp.summary(by="layer")) == 7 * 3 * frame["layer"].nunique()
     figure = frame.interp.plot()
     assert len(figure.axes) == 2 and "KL" in figure.axes[0].get_xlabel()
     with pytest.raises(InputError, match="by='prompt': choose"):
