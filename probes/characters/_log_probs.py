@@ -40,7 +40,8 @@ def log_probs(subject: Subject, questions: Sequence[Sequence[str]], label: str) 
     asked = [tokens.ids[place : place + n_candidates] for place in range(0, len(texts), n_candidates)]
     starts = [_shared(candidates) for candidates in asked]
     found = torch.empty(len(asked), n_candidates, dtype=torch.float64)
-    short, long = [], []  # questions whose candidates differ in their last token only, and others
+    short: list[int] = []  # questions whose candidates differ in their last token only
+    long: list[int] = []
     for place, (candidates, start) in enumerate(zip(asked, starts, strict=True)):
         (short if all(len(ids) == start + 1 for ids in candidates) else long).append(place)
     prompts = [tuple(asked[place][0][: starts[place]].tolist()) for place in short]
@@ -51,9 +52,9 @@ def log_probs(subject: Subject, questions: Sequence[Sequence[str]], label: str) 
             at = torch.tensor([row_of[prompt] for prompt in prompts]), torch.tensor(list(map(len, prompts))) - 1
             found[short] = _after(subject, runs, *at, last, bar.update)
         if long:
-            texts = [ids for place in long for ids in asked[place]]
+            whole = [ids for place in long for ids in asked[place]]
             first = torch.tensor([starts[place] for place in long]).repeat_interleave(n_candidates)
-            found[long] = _whole(subject, texts, first, bar.update).view(-1, n_candidates)
+            found[long] = _whole(subject, whole, first, bar.update).view(-1, n_candidates)
     return found.numpy()
 
 
