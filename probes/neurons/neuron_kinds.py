@@ -167,7 +167,8 @@ def neuron_kinds(subject: Source, *, layers: int | Sequence[int] | None = None, 
         ModelError: the blocks have no single MLP (a mixture of experts), or the weights are on another machine.
 
     Cost: neurons x d_vocab x d_model multiplications, in float32; memory is a block's value vectors, a stretch of the
-    vocabulary, and two d_model x d_model matrices, whatever the size of the vocabulary. No texts.
+    vocabulary, and two d_model x d_model matrices, whatever the size of the vocabulary. No texts. For SmolLM2-135M the
+    multiplications are 2.6 TFLOP, 29 s of matrix products on one core, of 40 s in all.
 
     >>> frame = neuron_kinds("reference", layers=7)
     >>> len(frame.query("control == 'none'")), frame.query("control == 'random'").kind.unique().tolist()
