@@ -191,7 +191,8 @@ class BridgeBackend(StoredForm):
         config = copy.deepcopy(self.bridge.cfg)
         config.seed = None  # a seed would draw the same weights again
         name = str(self.bridge.cfg.model_name)
-        fresh = TransformerBridge.boot_native(config, device=self.device, dtype=self.dtype, model_name=name).eval()
+        with structure.PortableDraws():
+            fresh = TransformerBridge.boot_native(config, device=self.device, dtype=self.dtype, model_name=name).eval()
         if keep_embeddings:
             pairs = [(one.original_model, one.unembed.original_component) for one in (self.bridge, fresh)]
             structure.copy_embeddings(*pairs)

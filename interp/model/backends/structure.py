@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.errors import ModelError
+from interp.model.backends.drawing import PortableDraws
 from interp.model.backends.names import N_CTX, NOT_NUMBERS
 from interp.model.weights import version
 
@@ -30,9 +31,11 @@ def deciding_config(config: Any) -> dict[str, Any]:
 def untrained(model: Any, keep_embeddings: bool) -> Any:
     """Return a model of the same class and config with weights initialised from torch's global generator.
 
-    With `keep_embeddings`, token and position embeddings and the unembedding are those of `model`.
+    They are the same on every processor, see `PortableDraws`. With `keep_embeddings`, token and position embeddings and
+    the unembedding are those of `model`.
     """
-    fresh = type(model)._from_config(copy.deepcopy(model.config), dtype=next(model.parameters()).dtype)
+    with PortableDraws():
+        fresh = type(model)._from_config(copy.deepcopy(model.config), dtype=next(model.parameters()).dtype)
     if keep_embeddings:
         copy_embeddings((model, model.get_output_embeddings()), (fresh, fresh.get_output_embeddings()))
     return fresh.to(next(model.parameters()).device).eval()
