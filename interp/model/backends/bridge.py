@@ -19,6 +19,7 @@ from interp.model.backends import matrices, structure
 from interp.model.backends.alternative import nnsight_instead
 from interp.model.backends.arguments import Growth
 from interp.model.backends.bridge_facts import facts_of_bridge, final_norm
+from interp.model.backends.drawing import portable_draws
 from interp.model.backends.effective import (
     StoredForm,
     effective_bias,
@@ -191,7 +192,7 @@ class BridgeBackend(StoredForm):
         config = copy.deepcopy(self.bridge.cfg)
         config.seed = None  # a seed would draw the same weights again
         name = str(self.bridge.cfg.model_name)
-        with structure.PortableDraws():
+        with portable_draws():
             fresh = TransformerBridge.boot_native(config, device=self.device, dtype=self.dtype, model_name=name).eval()
         if keep_embeddings:
             pairs = [(one.original_model, one.unembed.original_component) for one in (self.bridge, fresh)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,17 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class PortableDraws(TorchDispatchMode):
+def portable_draws() -> AbstractContextManager[Any]:
     """Let `normal_` take its draws from numpy inside the `with` block, with a seed from torch's global generator.
 
     torch's own normal draws depend on the vector unit: they differ in the last bits between processors, and so would
     the fingerprint of a model that is drawn by its seed. numpy draws number by number.
     """
+    mode: AbstractContextManager[Any] = _Portable()  # type: ignore[no-untyped-call]
+    return mode
 
+
+class _Portable(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

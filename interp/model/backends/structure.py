@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.errors import ModelError
-from interp.model.backends.drawing import PortableDraws
+from interp.model.backends.drawing import portable_draws
 from interp.model.backends.names import N_CTX, NOT_NUMBERS
 from interp.model.weights import version
 
@@ -31,10 +31,10 @@ def deciding_config(config: Any) -> dict[str, Any]:
 def untrained(model: Any, keep_embeddings: bool) -> Any:
     """Return a model of the same class and config with weights initialised from torch's global generator.
 
-    They are the same on every processor, see `PortableDraws`. With `keep_embeddings`, token and position embeddings and
+    They are the same on every processor, see `portable_draws`. With `keep_embeddings`, token and position embeddings and
     the unembedding are those of `model`.
     """
-    with PortableDraws():
+    with portable_draws():
         fresh = type(model)._from_config(copy.deepcopy(model.config), dtype=next(model.parameters()).dtype)
     if keep_embeddings:
         copy_embeddings((model, model.get_output_embeddings()), (fresh, fresh.get_output_embeddings()))
