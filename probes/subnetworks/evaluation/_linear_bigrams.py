@@ -8,6 +8,7 @@ from torch import Tensor
 from interp.authoring import Subject
 from interp.model.weights import require_one_vocabulary
 from probes.subnetworks.bigram_model import BigramModel
+from probes.subnetworks.search._targets import BigramTarget
 
 N_STEPS = 200
 BATCH = 512
@@ -45,12 +46,15 @@ def linear_states(subject: Subject, bigrams: BigramModel, seed: int, n_steps: in
     inputs = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], dim=1)
     first, second = torch.zeros_like(weights), torch.zeros_like(weights)
     generator = torch.Generator().manual_seed(seed)
+    rows = BigramTarget(bigrams, subject.device).begin
     for step in range(n_steps):
         drawn = torch.multinomial(frequency.cpu(), BATCH, replacement=True, generator=generator)
         ids, counts = torch.unique(drawn, return_counts=True)
         x, share = inputs[ids], (counts / BATCH).to(inputs)
-        predicted = (x @ weights @ unembedding + bias).softmax(dim=1)
-        error = (predicted - bigrams.probs(ids).to(predicted)) * share[:, None]
+        error = (x @ weights @ unembedding + bias).softmax(dim=1)
+        # The target is a few pairs of each row, and never [tokens, V] itself.
+        rows(ids[None].to(subject.device))(slice(None)).subtract_from(error)
+        error *= share[:, None]
         gradient = x.T @ (error @ unembedding.T)
         first.lerp_(gradient, 1 - _BETAS[0])
         second.lerp_(gradient.square(), 1 - _BETAS[1])
