@@ -31,8 +31,8 @@ def deciding_config(config: Any) -> dict[str, Any]:
 def untrained(model: Any, keep_embeddings: bool) -> Any:
     """Return a model of the same class and config with weights initialised from torch's global generator.
 
-    They are the same on every processor, see `portable_draws`. With `keep_embeddings`, token and position embeddings and
-    the unembedding are those of `model`.
+    They are the same on every processor, see `portable_draws`. With `keep_embeddings`, token and position embeddings
+    and the unembedding are those of `model`.
     """
     with portable_draws():
         fresh = type(model)._from_config(copy.deepcopy(model.config), dtype=next(model.parameters()).dtype)
