@@ -100,8 +100,7 @@ def describe(probe: Annotated[str, typer.Argument(help="Name of a probe.")], as_
 @app.command()
 def models(as_json: AsJson = False) -> None:
     """List the models known by name, and which are here; every command also takes a folder, a GGUF file or a hub id."""
-    from interp.model.sources.known import KNOWN_MODELS
-    from interp.model.sources.reading import SHIPPED_MODELS
+    from interp.model.sources.known import KNOWN_MODELS, SHIPPED_MODELS
 
     rows = []
     for name in SHIPPED_MODELS:

@@ -1,4 +1,4 @@
-"""Models of other makers that `interp fetch` knows by name: which packages hold them, and where they are kept."""
+"""Models known by name: the shipped one, and those of other makers that `interp fetch` brings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from interp.data.cache import cache_path
 from interp.errors import InputError
+
+SHIPPED_MODELS = ("reference",)
 
 
 @dataclass(frozen=True)

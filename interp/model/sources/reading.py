@@ -16,10 +16,9 @@ import torch
 from interp.data.shipped import shipped_path
 from interp.errors import InputError, ModelError, UnknownName
 from interp.model.sources import gguf
-from interp.model.sources.known import KNOWN_MODELS, require_here
+from interp.model.sources.known import KNOWN_MODELS, SHIPPED_MODELS, require_here
 
 T = TypeVar("T")
-SHIPPED_MODELS = ("reference",)
 _NAMES = (*SHIPPED_MODELS, *KNOWN_MODELS)
 # Seconds for the one question whether the hub has a model; downloads have their own.
 _PATIENCE = 1.5
