@@ -12,7 +12,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import interp
 from interp.model.sources.gguf import make_float, reading
 from interp.report.every_probe import run_every_probe
-from interp.runs import registry
 from probes import layer_robustness, logit_lens
 
 pytestmark = pytest.mark.filterwarnings("ignore::interp.errors.WithoutTemplate")
@@ -23,24 +22,8 @@ TEXTS = pd.DataFrame(
         "expected": [" Paris", " melts", " cold"],
     }
 )
-# They train, search or recurse for minutes on a model of this size, or need a mask that was trained.
-COSTLY = {
-    "bigram_subnetwork",
-    "character_content",
-    "faithfulness",
-    "kept_weights",
-    "reagent",
-    "reagent_ls",
-    "reagent_probes",
-    "spelling",
-    "steer",
-    "subnetwork_covariance",
-    "subnetwork_log",
-    "subnetwork_overlap",
-    "subnetwork_rotation",
-    "subnetwork_surprisal",
-    "value_clusters",
-}
+# Seconds each on three short texts. `make bench-real` runs and times all of them.
+CHEAP = ("iterative_inference", "logit_lens", "normxlogit", "run_schedules", "top_tokens", "vocabulary")
 
 
 @pytest.fixture(scope="module")
@@ -111,17 +94,9 @@ def test_without_its_first_block_it_says_nothing_of_its_own(smollm2):
     assert kept[12:24].mean() > kept[0] + 0.3
 
 
-CHEAP = [name for name in registry.names() if registry.get(name).function.__module__.startswith("probes.")]
-CHEAP = [name for name in CHEAP if name not in COSTLY]
-
-
 @pytest.mark.parametrize("name", CHEAP)
 def test_a_cheap_probe_runs(smollm2, tmp_path, name):
     (result,) = run_every_probe(smollm2, TEXTS, probes=[name], folder=tmp_path)
     assert not result.failed and result.frame is not None, result.absent
     assert len(result.frame) > 0
     assert (result.frame["model"] == "smollm2").all()
-
-
-def test_the_costly_ones_are_probes():
-    assert set(registry.names()) >= COSTLY
