@@ -124,7 +124,7 @@ def value_clusters(
     read = token_basis(run.subject, basis)
     tops = []
     with progress_bar(len(chosen), "block", VALUE_CLUSTERS.probe) as bar:
-        for vectors in values.split(run.subject.d_mlp):
+        for vectors in torch.split(values, run.subject.d_mlp):
             tops.append(top_readings(read, vectors, min(_TOP, run.subject.d_vocab))[1])
             bar.update()
     top = torch.cat(tops)
