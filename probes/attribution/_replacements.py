@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from interp.authoring import InputError, Subject, UnknownName
+from probes.attribution._unigram import checked_counts, counts_name, ordinary, unigram_weights
 
 SamplerName: TypeAlias = Literal["unigram", "uniform", "pos", "masked_lm", "self"]
 OwnSampler: TypeAlias = Callable[[np.ndarray, np.random.Generator], Any]
@@ -54,20 +54,22 @@ def replacements(sampler: SamplerName | Any, subject: Subject, contexts: Sequenc
     """Return a sampler's distributions for every sequence.
 
     Args:
-        sampler: a name in `SAMPLERS`, or an object with `table(subject, ids) -> Replacements`, such as a `MaskedLM`.
+        sampler: a name in `SAMPLERS`, counts [d_vocab], or an object with `table(subject, ids) -> Replacements`, such
+            as a `MaskedLM`.
         subject: the model that the tokens belong to.
         contexts: token ids [pos] each.
 
     Raises:
         UnknownName: there is no such sampler.
-        InputError: something that the sampler needs is missing.
+        InputError: something that the sampler needs is missing, or the counts cannot be used.
     """
+    if isinstance(sampler, np.ndarray | Tensor):
+        return _everywhere(checked_counts(sampler, subject), subject, contexts)
     if not isinstance(sampler, str):
         return [sampler.table(subject, ids) for ids in contexts]
     if sampler in ("unigram", "uniform"):
-        weights = unigram_weights(subject, contexts) if sampler == "unigram" else np.ones(subject.d_vocab)
-        same = _shared(_ordinary(weights, subject))
-        return [Replacements([same[0]] * len(ids), [same[1]] * len(ids)) for ids in contexts]
+        weights = unigram_weights(subject) if sampler == "unigram" else np.ones(subject.d_vocab)
+        return _everywhere(weights, subject, contexts)
     if sampler == "pos":
         return _by_part_of_speech(subject, contexts)
     if sampler == "self":
@@ -80,43 +82,23 @@ def replacements(sampler: SamplerName | Any, subject: Subject, contexts: Sequenc
     raise UnknownName("sampler", sampler, SAMPLERS)
 
 
-def unigram_weights(subject: Subject, contexts: Sequence[Tensor]) -> np.ndarray:
-    """Return token frequencies, float64 [d_vocab], from the shipped counts if they apply, else from the sequences."""
-    shipped = _shipped_counts(subject)
-    if shipped is not None:
-        return shipped
-    return np.bincount(torch.cat(list(contexts)).numpy(), minlength=subject.d_vocab).astype(float)
+def check_sampler(sampler: Any, subject: Subject) -> None:
+    """Refuse counts that cannot be used, before a model runs."""
+    if isinstance(sampler, np.ndarray | Tensor):
+        ordinary(checked_counts(sampler, subject), subject)
 
 
-def unigram_source(subject: Subject) -> str:
-    """Return the source of `unigram_weights`, for provenance."""
-    return "the given texts" if _shipped_counts(subject) is None else "datasets/bigrams"
+def sampler_name(sampler: Any) -> str:
+    """Return the name of a sampler for provenance; counts are named by their values."""
+    if isinstance(sampler, np.ndarray | Tensor):
+        return counts_name(sampler)
+    return sampler if isinstance(sampler, str) else str(getattr(sampler, "__name__", type(sampler).__name__))
 
 
-def _shipped_counts(subject: Subject) -> np.ndarray | None:
-    """Return the shipped counts if they were made with the subject's tokenizer, else None."""
-    from interp.data.bigram_counts import load_counts, tokens_sha256
-
-    if subject.tokenizer is None:
-        return None
-    ids = subject.tokenizer.get_vocab()
-    counts = load_counts()
-    same = len(ids) == len(counts.unigram) == subject.d_vocab
-    if not same or tokens_sha256(sorted(ids, key=ids.__getitem__)) != counts.tokenizer_sha256:
-        return None
-    return counts.unigram.astype(float)
-
-
-def _ordinary(weights: np.ndarray, subject: Subject) -> np.ndarray:
-    """Return the weights with 0 for special tokens, which are not words."""
-    special = [index for index in getattr(subject.tokenizer, "all_special_ids", ()) if index < len(weights)]
-    ordinary = weights.copy()
-    ordinary[special] = 0.0
-    if not ordinary.any():
-        raise InputError(
-            "the given texts hold special tokens only, nothing to replace tokens by; use sampler='uniform'."
-        )
-    return ordinary
+def _everywhere(weights: np.ndarray, subject: Subject, contexts: Sequence[Tensor]) -> list[Replacements]:
+    """Return the same distribution for every position."""
+    ids, cumulative = _shared(ordinary(weights, subject))
+    return [Replacements([ids] * len(one), [cumulative] * len(one)) for one in contexts]
 
 
 def _shared(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,10 +11,25 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from interp.authoring import InputError, Run, Schema, Source, Texts, UnknownName, at_most, probe, summarise_by_prompt
+from interp.authoring import (
+    InputError,
+    Run,
+    Schema,
+    Source,
+    Subject,
+    Texts,
+    UnknownName,
+    at_most,
+    load,
+    probe,
+    progress_bar,
+    summarise_by_prompt,
+)
 from probes.attribution import baselines, plots
+from probes.attribution._replacements import check_sampler, sampler_name
 from probes.attribution._target_ids import Target
 from probes.attribution._targets import ATTRIBUTION, Continuation, Method, attribution_columns, find_targets
+from probes.attribution._unigram import unigram_source
 from probes.attribution.normxlogit import normxlogit_scores
 from probes.attribution.reagent.reagent import reagent_scores
 from probes.attribution.reagent.reagent_ls import reagent_ls_scores
@@ -144,21 +159,33 @@ def attribute(
         UnknownName: there is no such method or option.
         ModelError: a method needs something that the architecture does not expose, such as attention patterns.
 
-    Cost: that of the methods, plus at most one forward pass (n for `continuation=n`) to find the targets.
+    Cost: that of the methods, plus at most one forward pass (n for `continuation=n`) to find the targets. Of a prompt
+    of n tokens, normxlogit, norm, logit and rollout take one pass, the other gradients one and a backward pass,
+    integrated gradients `n_steps` + 1 of both, occlusion n passes, reagent_ls 10 n, and reagent up to
+    2 `n_probes` `max_steps`.
 
     >>> frame = attribute("reference", "The cat sat on the", methods=("occlusion", "norm", "random"))
     >>> frame.method.unique().tolist(), frame.control.unique().tolist(), len(frame)
     (['occlusion', 'norm', 'random'], ['none', 'random'], 18)
     """
     chosen = _chosen_methods(methods)
-    parameters = {"methods": chosen, "target": target, "continuation": continuation, "target_pos": target_pos}
-    run = Run(ATTRIBUTE, subject, texts, parameters=parameters, truncate=truncate, seed=seed)
+    loaded = load(subject)
+    parameters = {
+        "methods": _named(chosen, loaded),
+        "target": target,
+        "continuation": continuation,
+        "target_pos": target_pos,
+    }
+    run = Run(ATTRIBUTE, loaded, texts, parameters=parameters, truncate=truncate, seed=seed)
     targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
     parts = []
-    for name, options in chosen.items():
-        scores = METHODS[name](run.subject, targets, seed=seed, **options)
-        control = "random" if name == "random" else "none"
-        parts.append(attribution_columns(targets, replace(scores, extra={}), method=name, control=control))
+    with progress_bar(len(chosen), "method") as bar:
+        for name, options in chosen.items():
+            bar.set_description(f"attribute: {name} of {len(targets)} targets")
+            scores = METHODS[name](run.subject, targets, seed=seed, **options)
+            control = "random" if name == "random" else "none"
+            parts.append(attribution_columns(targets, replace(scores, extra={}), method=name, control=control))
+            bar.update()
     return run.frame(parts)
 
 
@@ -179,3 +206,19 @@ def _chosen_methods(methods: Methods) -> dict[str, dict[str, Any]]:
             if option not in known:
                 raise UnknownName(f"option of {name!r}", option, known)
     return {name: dict(options) for name, options in named.items()}
+
+
+def _named(chosen: Mapping[str, Mapping[str, Any]], subject: Subject) -> dict[str, dict[str, Any]]:
+    """Return all options of each method as they are in force, defaults too, for provenance."""
+    found = {}
+    for name, given in chosen.items():
+        parameters = inspect.signature(METHODS[name]).parameters.values()
+        known = {one.name: one.default for one in parameters if one.name not in ("subject", "targets", "seed")}
+        found[name] = known | dict(given)
+        if "sampler" in known:
+            sampler = found[name]["sampler"]
+            check_sampler(sampler, subject)
+            found[name]["sampler"] = sampler_name(sampler)
+            if found[name]["sampler"] == "unigram":
+                found[name]["unigram"] = unigram_source(subject)
+    return found

@@ -8,7 +8,7 @@ that position has its highest score.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,11 +69,11 @@ def planted_scores(
     """
     if n_prompts < 1 or not 3 <= length < VOCAB:
         raise InputError(f"n_prompts={n_prompts}, length={length}; give at least 1 prompt of 3 to {VOCAB - 1} tokens.")
-    methods = tuple(METHODS) if methods is None else methods
+    chosen = _keeping_nothing(tuple(METHODS) if methods is None else methods)
     parts = []
     for name, build in CASES.items():
         case = build(np.random.default_rng(seed), n_prompts, length)
-        frame = attribute(case.model, case.ids, methods=methods, target=case.target, seed=seed)
+        frame = attribute(case.model, case.ids, methods=chosen, target=case.target, seed=seed)
         parts.append(_hits(frame, case).assign(planted=name))
     columns = ["planted", "method", "prompt_id", "cause_pos", "top_pos", "hit"]
     return pd.concat(parts, ignore_index=True)[columns]
@@ -83,6 +83,16 @@ def hit_rates(frame: pd.DataFrame) -> pd.DataFrame:
     """Return mean hits: one row per method, in the frame's order, one column per planted model."""
     rates = frame.pivot_table(index="method", columns="planted", values="hit", sort=False)
     return rates.reindex(columns=list(CASES))
+
+
+def _keeping_nothing(methods: Methods) -> dict[str, dict[str, Any]]:
+    """Return the options by method; integrated gradients score position 0 too, which is no sink of a planted model."""
+    if not isinstance(methods, Mapping):
+        methods = {name: {} for name in ((methods,) if isinstance(methods, str) else methods)}
+    chosen = {name: dict(options) for name, options in methods.items()}
+    if "integrated_gradients" in chosen:
+        chosen["integrated_gradients"].setdefault("keep", "none")
+    return chosen
 
 
 def _hits(frame: pd.DataFrame, case: PlantedCase) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from interp.authoring import InputError, Subject
-from probes.attribution._checks import free_positions
+from probes.attribution._checks import special_positions
 from probes.attribution._targets import ATTRIBUTION
 from probes.attribution.faithfulness._removal import Passage, words
 
@@ -124,7 +124,7 @@ def _tokens(rows: pd.DataFrame, prompt_id: int, target_pos: int) -> np.ndarray:
 
 def _units(subject: Subject, ids: np.ndarray, unit: str, protect_last: bool) -> np.ndarray:
     """Return the membership of tokens in removable units, bool [unit, pos]."""
-    free = free_positions(subject, ids, protect_bos=True)
+    free = ~special_positions(subject, ids, first=True)
     if protect_last:
         free[-1] = False
     label = np.arange(len(ids)) if unit == "token" else words([str(subject.token_strings[token]) for token in ids])

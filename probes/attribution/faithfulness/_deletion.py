@@ -15,7 +15,10 @@ from typing import TypeAlias
 import numpy as np
 
 SetFunction: TypeAlias = Callable[[np.ndarray], np.ndarray]
-"""Sets of intact units, bool [n, m] -> the target's probability (or log-odds) with only these intact, float [n]."""
+"""Sets of intact units, bool [n, m] -> the target's probability (or log-odds) with only these intact, float [n].
+
+A function that draws replacements returns the value of every draw, [n, draw].
+"""
 
 EXACT_UNITS = 10  # up to here the limits of the area evaluate all 2^m sets; for more units a beam search is used
 BEAM = 5
@@ -39,17 +42,21 @@ class Values:
 
     def __init__(self, function: SetFunction, n_units: int) -> None:
         self._function = function
-        self._known: dict[bytes, float] = {}
+        self._known: dict[bytes, np.ndarray] = {}
         self.n_units = n_units
 
     def __call__(self, sets: np.ndarray) -> np.ndarray:
-        """Return the values float64 [n] of sets bool [n, m]."""
+        """Return the values float64 [n] of sets bool [n, m], as means over draws."""
+        return self.draws(sets).mean(axis=1)
+
+    def draws(self, sets: np.ndarray) -> np.ndarray:
+        """Return the values of every draw, float64 [n, draw]; of one where nothing is drawn."""
         keys = [row.tobytes() for row in np.packbits(sets.astype(bool), axis=1)]
         new = {key: index for index, key in enumerate(keys) if key not in self._known}
         if new:
             found = self._function(sets[list(new.values())].astype(bool))
-            self._known |= dict(zip(new, found.tolist(), strict=True))
-        return np.array([self._known[key] for key in keys])
+            self._known |= dict(zip(new, np.asarray(found, dtype=float).reshape(len(new), -1), strict=True))
+        return np.stack([self._known[key] for key in keys])
 
     @property
     def full(self) -> float:
@@ -114,14 +121,20 @@ def sets_of(rankings: Sequence[Ranking], counts: Sequence[int]) -> np.ndarray:
     return np.unique(np.concatenate([firsts, ~firsts]), axis=0)
 
 
+def drops(values: Values, ranking: Ranking, counts: Sequence[int], *, kept: bool) -> np.ndarray:
+    """Return f(all) - f(all but the first k of the ranking), or f(only these) if `kept`, float64 [k, draw]."""
+    firsts = (ranking.first(k) for k in counts)
+    return values.full - np.stack([values.draws(one if kept else ~one).mean(axis=0) for one in firsts])
+
+
 def comprehensiveness(values: Values, ranking: Ranking, counts: Sequence[int]) -> np.ndarray:
     """Return f(all) - f(all but the first k of the ranking) for every k of `counts`, float64; larger is better."""
-    return values.full - np.array([values(~ranking.first(k)).mean() for k in counts])
+    return drops(values, ranking, counts, kept=False).mean(axis=1)
 
 
 def sufficiency(values: Values, ranking: Ranking, counts: Sequence[int]) -> np.ndarray:
     """Return f(all) - f(only the first k of the ranking) for every k of `counts`, float64; smaller is better."""
-    return values.full - np.array([values(ranking.first(k)).mean() for k in counts])
+    return drops(values, ranking, counts, kept=True).mean(axis=1)
 
 
 def area(values: Values, ranking: Ranking) -> float:
@@ -132,7 +145,12 @@ def area(values: Values, ranking: Ranking) -> float:
     >>> area(values, Ranking(weights)), area(values, Ranking(np.zeros(2)))  # (4 + 6) / 2, and the mean with (2 + 6) / 2
     (5.0, 4.5)
     """
-    return float(comprehensiveness(values, ranking, range(1, values.n_units + 1)).mean())
+    return float(area_draws(values, ranking).mean())
+
+
+def area_draws(values: Values, ranking: Ranking) -> np.ndarray:
+    """Return `area` of every draw, float64 [draw]."""
+    return drops(values, ranking, range(1, values.n_units + 1), kept=False).mean(axis=0)
 
 
 @dataclass(frozen=True)

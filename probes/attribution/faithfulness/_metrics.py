@@ -15,18 +15,18 @@ from interp.authoring import InputError, Subject
 from probes.attribution._draws import generator_for
 from probes.attribution._last_position import log_prob_and_rank, read_last
 from probes.attribution._replacements import Replacements, replacements
+from probes.attribution._unigram import Counts
 from probes.attribution.faithfulness._attributions import Attribution, Scored
 from probes.attribution.faithfulness._deletion import (
     Limits,
     Ranking,
     SetFunction,
     Values,
-    area,
+    area_draws,
     area_limits,
-    comprehensiveness,
+    drops,
     n_kept,
     sets_of,
-    sufficiency,
 )
 from probes.attribution.faithfulness._removal import Passage, Replacement, mean_embedding, set_function, soft_distances
 
@@ -40,7 +40,11 @@ _NOTHING = 1e-9  # a squared Hellinger distance up to here counts as 0: float32 
 
 @dataclass(frozen=True)
 class Measured:
-    """One row of the frame, without the columns that all rows of its target share."""
+    """One row of the frame, without the columns that all rows of its target share.
+
+    Attributes:
+        shuffled: the values of all shuffles, whose mean is `value_random`; they are not in the frame.
+    """
 
     scored: Scored
     metric: str
@@ -49,6 +53,8 @@ class Measured:
     value_random: float
     control: str
     unclipped: float = float("nan")
+    value_se: float = float("nan")
+    shuffled: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,7 +64,7 @@ class Measurement:
     subject: Subject
     attributions: Sequence[Attribution]
     metrics: Sequence[str]
-    replacement: Replacement
+    replacement: Replacement | Counts
     fractions: Sequence[float]
     normalise: str
     log_odds: bool
@@ -99,28 +105,34 @@ class Measurement:
         limits = area_limits(values) if n_units and "naopc" in self.metrics else None
         by_chance = [self._of_ranking(values, ranking, limits) for ranking in shuffles]
         for scored, ranking in zip(attribution.scored, rankings, strict=True):
-            for key, value in self._of_ranking(values, ranking, limits).items():
-                chance = np.array([one[key] for one in by_chance])
-                yield from _with_control(scored, *key, value, chance.mean(), chance[::2].mean(), chance[1::2].mean())
+            for key, (value, value_se) in self._of_ranking(values, ranking, limits).items():
+                chance = np.array([one[key][0] for one in by_chance])
+                yield from _with_control(scored, *key, value, chance, value_se=value_se)
 
     def _of_ranking(
         self, values: Values, ranking: Ranking, limits: Limits | None
-    ) -> dict[tuple[str, float | None], float]:
-        """Return the hard metrics of one ranking, by metric and fraction; NaN if nothing may be removed."""
-        n_units, none = values.n_units, float("nan")
+    ) -> dict[tuple[str, float | None], tuple[float, float]]:
+        """Return the hard metrics of one ranking and their standard errors, by metric and fraction.
+
+        Both are NaN if nothing may be removed.
+        """
+        n_units, none = values.n_units, np.array([float("nan")])
         counts = [n_kept(fraction, n_units) for fraction in self.fractions]
-        found: dict[tuple[str, float | None], float] = {}
-        for name, curve in (("sufficiency", sufficiency), ("comprehensiveness", comprehensiveness)):
+        found: dict[tuple[str, float | None], tuple[float, float]] = {}
+        for name, kept in (("sufficiency", True), ("comprehensiveness", False)):
             if name in self.metrics:
-                drops = curve(values, ranking, counts) if n_units else [none] * len(counts)
-                found |= {(name, fraction): float(drop) for fraction, drop in zip(self.fractions, drops, strict=True)}
+                curve = drops(values, ranking, counts, kept=kept) if n_units else [none] * len(counts)
+                pairs = zip(self.fractions, curve, strict=True)
+                found |= {(name, fraction): _mean_and_error(drop) for fraction, drop in pairs}
         if {"aopc", "naopc"} & set(self.metrics):
-            areas = (area(values, ranking), area(values, ranking.reversed())) if n_units else (none, none)
-            for end, value in zip(("comprehensiveness", "sufficiency"), areas, strict=True):
+            both = (ranking, ranking.reversed())
+            areas = [area_draws(values, one) for one in both] if n_units else [none, none]
+            for end, of_draws in zip(("comprehensiveness", "sufficiency"), areas, strict=True):
                 if "aopc" in self.metrics:
-                    found[f"aopc_{end}", None] = value
+                    found[f"aopc_{end}", None] = _mean_and_error(of_draws)
                 if "naopc" in self.metrics:
-                    found[f"naopc_{end}", None] = limits.share(value) if limits else none
+                    shares = np.array([limits.share(float(one)) for one in of_draws]) if limits else none
+                    found[f"naopc_{end}", None] = _mean_and_error(shares)
         return found
 
     def _soft(self, attribution: Attribution) -> Iterator[Measured]:
@@ -129,13 +141,18 @@ class Measurement:
             distances, zero = self._distances(attribution, profiles)
             for scored, of_method in zip(attribution.scored, distances, strict=True):
                 # axes: [kept or dropped by score, own or shuffled scores, draw]
-                own, halves = of_method[:, 0].mean(axis=1), (of_method[:, 1, ::2], of_method[:, 1, 1::2])
-                chance = [of_method[:, 1].mean(axis=1), *(half.mean(axis=1) for half in halves)]
                 for place, name in enumerate(SOFT):
                     if name in self.metrics:
-                        clipped = [_soft_metric(name, one[place], zero) for one in (own, *chance)]
-                        unclipped = 1 - own[0] / zero if name == "soft_ns" and zero > _NOTHING else float("nan")
-                        yield from _with_control(scored, name + suffix, None, *clipped, unclipped=unclipped)
+                        own, chance = of_method[place]
+                        value = _soft_metric(name, own.mean(), zero)
+                        value_se = _mean_and_error(own)[1] / zero if zero > _NOTHING else float("nan")
+                        unclipped = 1 - own.mean() / zero if name == "soft_ns" and zero > _NOTHING else float("nan")
+                        means = [_soft_metric(name, one.mean(), zero) for one in (chance, chance[::2], chance[1::2])]
+                        shuffled = np.array([_soft_metric(name, float(one), zero) for one in chance])
+                        yield from _with_control(
+                            scored, name + suffix, None, value, shuffled,
+                            means=means, unclipped=unclipped, value_se=value_se,
+                        )  # fmt: skip
 
     def _distances(self, attribution: Attribution, profiles: list[np.ndarray]) -> tuple[np.ndarray, float]:
         """Return squared Hellinger distances [method, kept or dropped, own or shuffled, draw]; the empty prompt's."""
@@ -167,7 +184,7 @@ class Measurement:
 
     def _set_function(self, passage: Passage) -> SetFunction:
         table = None
-        if self.replacement == "unigram":
+        if not isinstance(self.replacement, str) or self.replacement == "unigram":
             table = self._tables[passage.ids.tobytes()]
         return set_function(
             self.subject, passage, self.replacement, table,
@@ -177,11 +194,13 @@ class Measurement:
     @cached_property
     def _tables(self) -> dict[bytes, Replacements]:
         contexts = [one.passage.ids for one in self.attributions]
-        tables = replacements("unigram", self.subject, [torch.from_numpy(ids) for ids in contexts])
+        tables = replacements(self.replacement, self.subject, [torch.from_numpy(ids) for ids in contexts])
         return {ids.tobytes(): table for ids, table in zip(contexts, tables, strict=True)}
 
     @cached_property
     def _fill(self) -> Tensor | None:
+        if not isinstance(self.replacement, str):
+            return None
         if self.replacement == "mask_embedding":
             return mean_embedding(self.subject, self.attributions[0].passage.ids)
         return torch.zeros(self.subject.d_model) if self.replacement == "zero_embedding" else None
@@ -228,13 +247,31 @@ def _with_control(
     metric: str,
     fraction: float | None,
     value: float,
-    chance: float,
-    one_half: float,
-    other_half: float,
+    chance: np.ndarray,
     *,
+    means: Sequence[float] | None = None,
     unclipped: float = float("nan"),
+    value_se: float,
 ) -> Iterator[Measured]:
-    """Yield a method's row, and a control row that compares half of the shuffles with the other half."""
-    yield Measured(scored, metric, fraction, value, chance, scored.control, unclipped)
+    """Yield a method's row, and a control row that compares half of the shuffles with the other half.
+
+    Args:
+        scored: the method.
+        metric: its name.
+        fraction: of the tokens, if the metric has one.
+        value: of the method.
+        chance: of every shuffle.
+        means: of all shuffles, of every other one and of the rest, if these are not the means of their values.
+        unclipped: see `FAITHFULNESS`.
+        value_se: the value's standard error.
+    """
+    every, one_half, other_half = means or (chance.mean(), chance[::2].mean(), chance[1::2].mean())
+    shuffled = tuple(map(float, chance))
+    yield Measured(scored, metric, fraction, value, every, scored.control, unclipped, value_se, shuffled)
     if scored.control == "none":
         yield Measured(scored, metric, fraction, one_half, other_half, "permuted")
+
+
+def _mean_and_error(draws: np.ndarray) -> tuple[float, float]:
+    """Return the mean of draws and its standard error, NaN if there is only one."""
+    return float(draws.mean()), float(draws.std(ddof=1) / np.sqrt(len(draws))) if len(draws) > 1 else float("nan")

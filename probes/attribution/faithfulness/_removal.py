@@ -18,6 +18,7 @@ from interp.model.sites import recording
 from probes.attribution._draws import generator_for
 from probes.attribution._last_position import log_prob_and_rank, read_last
 from probes.attribution._replacements import Replacements
+from probes.attribution._unigram import Counts
 from probes.attribution.faithfulness._deletion import SetFunction
 
 Replacement: TypeAlias = Literal["unigram", "mask_embedding", "zero_embedding", "delete"]
@@ -45,7 +46,7 @@ class Passage:
 def set_function(
     subject: Subject,
     passage: Passage,
-    replacement: Replacement,
+    replacement: Replacement | Counts,
     table: Replacements | None,
     *,
     fill: Tensor | None,
@@ -59,9 +60,9 @@ def set_function(
         subject: the model.
         passage: the prompt.
         replacement: the treatment of removed units.
-        table: for "unigram", the distributions of replacement tokens.
+        table: for "unigram" and counts, the distributions of replacement tokens.
         fill: for "mask_embedding" and "zero_embedding", the embedding of removed tokens, [d_model].
-        n_samples: for "unigram", number of draws to average over, the same draws for every set.
+        n_samples: for these, number of draws, the same for every set.
         log: return log-odds (nats) instead of probabilities.
         seed: of the draws.
     """
@@ -73,10 +74,10 @@ def set_function(
         intact = passage.intact(sets)
         lengths = torch.full((len(sets),), n)
         edit = None
-        if replacement == "unigram":
+        if table is not None:
             sequences = torch.from_numpy(np.where(intact[:, None], passage.ids, drawn[None]).reshape(-1, n))
             lengths = lengths.repeat_interleave(len(drawn))
-        elif replacement == "delete":
+        elif isinstance(replacement, str) and replacement == "delete":
             order = torch.from_numpy(np.argsort(~intact, axis=1, kind="stable"))
             sequences, lengths = ids[order], torch.from_numpy(intact.sum(axis=1))
         else:
@@ -90,8 +91,8 @@ def set_function(
         log_prob = read_last(subject, sequences, lengths, log_prob_and_rank(targets), edit=edit)[:, 0].double()
         if log:
             odds = log_prob - torch.log(-torch.expm1(log_prob.clamp(max=-1e-12)))
-            return odds.view(len(sets), -1).mean(dim=1).numpy()
-        return log_prob.exp().view(len(sets), -1).mean(dim=1).numpy()
+            return odds.view(len(sets), -1).numpy()
+        return log_prob.exp().view(len(sets), -1).numpy()
 
     return value
 

@@ -33,10 +33,12 @@ from interp.stats import holm, paired_bootstrap
 from probes import papers
 from probes.attribution import plots
 from probes.attribution._checks import check_counts
-from probes.attribution._replacements import unigram_source
+from probes.attribution._replacements import check_sampler, sampler_name
 from probes.attribution._targets import TARGET_POS
+from probes.attribution._unigram import Counts, unigram_source
 from probes.attribution.attribute import attribute
 from probes.attribution.faithfulness._attributions import Attribution, attributions, digest_of
+from probes.attribution.faithfulness._chance import SMALLER_IS_BETTER, warn_of_chance
 from probes.attribution.faithfulness._metrics import METRICS, Measured, Measurement, Metric, n_ties
 from probes.attribution.faithfulness._removal import Replacement
 
@@ -45,7 +47,6 @@ __all__ = ["faithfulness"]
 Normaliser: TypeAlias = Literal["min_max", "none"]
 RemovalUnit: TypeAlias = Literal["token", "word"]
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-SMALLER_IS_BETTER = ("sufficiency", "aopc_sufficiency", "naopc_sufficiency")
 
 FAITHFULNESS = Schema(
     probe="faithfulness",
@@ -62,6 +63,13 @@ FAITHFULNESS = Schema(
         Column("metric", "str", "name of the metric; smaller is better for sufficiencies, larger for the rest"),
         Column("fraction", "float", "share of the tokens removed or kept", "0..1", low=0.0, high=1.0, missing=True),
         Column("value", "float", "value of the metric; missing where it is undefined", missing=True),
+        Column(
+            "value_se",
+            "float",
+            "standard error of the value over random replacements or masks; missing if at most one is drawn",
+            low=0.0,
+            missing=True,
+        ),
         Column("value_random", "float", "mean value over random shuffles of the same scores", missing=True),
         Column(
             "control", "str", "'none', 'permuted' for shuffles in place of the scores, or the attribution's control"
@@ -134,7 +142,7 @@ def faithfulness(
     frame: pd.DataFrame,
     *,
     metrics: Sequence[Metric] = ("soft_ns", "soft_nc", "sufficiency", "comprehensiveness", "aopc"),
-    replacement: Replacement = "unigram",
+    replacement: Replacement | Counts = "unigram",
     fractions: Sequence[float] = FRACTIONS,
     normalise: Normaliser = "min_max",
     unit: RemovalUnit = "token",
@@ -143,13 +151,14 @@ def faithfulness(
     protect_last: bool = False,
     n_random: int = 5,
     n_draws: int = 16,
-    n_samples: int = 1,
+    n_samples: int = 8,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Measure how faithful attributions are to the attributed model.
 
     Each set of tokens is run once per target for all methods, orders and metrics, and all sets of a target share large
-    batches. A start-of-text token at position 0 is never removed.
+    batches. Position 0 and special tokens are never removed: models let their attention rest there, and a prompt whose
+    embeddings are all zero or all the mean has no sink or nothing but sinks (see `probes.attribution.baselines`).
 
     Equal scores rank in no order, least of all in that of the text: a metric is its mean over all orders of the tied
     tokens, exact for ties of up to ten tokens (and for any that leave at most 252 sets of the first k tokens), else
@@ -163,8 +172,9 @@ def faithfulness(
             beam search), "soft_ns" and "soft_nc". The last two come with "soft_ns_rank" and "soft_nc_rank", the same of
             scores replaced by their ranks, because the soft metrics reward sharp scores in any order.
         replacement: the meaning of removing a token for the hard metrics. "unigram": a token drawn by frequency
-            replaces it (see `probes.reagent`); "mask_embedding": its embedding becomes the vocabulary's mean;
-            "zero_embedding": its embedding becomes zero; "delete": it is deleted and later tokens move up.
+            replaces it (see `probes.reagent`); counts [d_vocab]: one drawn by these; "mask_embedding": its embedding
+            becomes the vocabulary's mean; "zero_embedding": its embedding becomes zero; "delete": it is deleted and
+            later tokens move up.
         fractions: of the tokens; the nearest number of tokens (halves rounded up), at least one, is removed or kept.
         normalise: the map from scores to the soft metrics' probabilities: "min_max" (equal scores become 0.5), or
             "none" if scores are within 0..1 already.
@@ -174,8 +184,9 @@ def faithfulness(
         protect_last: never remove the last token read; "delete" never does, since the prediction would move.
         n_random: number of shuffles for `value_random` of the hard metrics.
         n_draws: number of random masks for the soft metrics, the same for every method.
-        n_samples: for "unigram", number of draws to average over, the same for every set.
-        seed: of shuffles, masks and draws; those of a prompt do not depend on other prompts.
+        n_samples: for "unigram" and counts, number of draws to average over, the same for every set; `value_se` is the
+            standard error over them.
+        seed: of shuffles, masks and draws; those of a prompt depend neither on other prompts nor on their order.
 
     Returns:
         One row per prompt, method, target and metric (and fraction). Soft metrics use squared Hellinger distances D:
@@ -200,18 +211,20 @@ def faithfulness(
         raise InputError(
             f"n_random={n_random}, n_draws={n_draws}; give at least 2 of each: shuffles are compared with shuffles."
         )
+    loaded = load(subject)
+    check_sampler(replacement, loaded)
     chosen = list(dict.fromkeys(metrics))
     settings: dict[str, Any] = {
-        "metrics": chosen, "replacement": replacement, "fractions": list(fractions), "normalise": normalise,
-        "unit": unit, "absolute": absolute, "log_odds": log_odds, "protect_last": protect_last,
+        "metrics": chosen, "replacement": sampler_name(replacement), "fractions": list(fractions),
+        "normalise": normalise, "unit": unit, "absolute": absolute, "log_odds": log_odds, "protect_last": protect_last,
         "n_random": n_random, "n_draws": n_draws, "n_samples": n_samples,
     }  # fmt: skip
-    loaded = load(subject)
+    named = isinstance(replacement, str)
     given = attributions(
-        loaded, frame, unit=unit, absolute=absolute, protect_last=protect_last or replacement == "delete"
+        loaded, frame, unit=unit, absolute=absolute, protect_last=protect_last or (named and replacement == "delete")
     )
     settings |= {"runs": sorted(frame["run_id"].unique()), "scores_sha256": digest_of(frame)}
-    if replacement == "unigram":
+    if named and replacement == "unigram":
         settings["unigram"] = unigram_source(loaded)
     run = Run(FAITHFULNESS, loaded, None, parameters=settings, seed=seed)
     measurement = Measurement(
@@ -219,12 +232,13 @@ def faithfulness(
         normalise=normalise, log_odds=log_odds, n_random=n_random, n_draws=n_draws, n_samples=n_samples, seed=seed,
     )  # fmt: skip
     intact = measurement.intact  # run once without edits first: verification must see the unedited model
-    parts = []
+    measured = []
     with progress_bar(len(given), "target", FAITHFULNESS.probe) as bar:
-        for index, attribution in enumerate(given):
-            parts.append(_columns(attribution, intact[index], list(measurement.measure(index))))
+        for index in range(len(given)):
+            measured.append(list(measurement.measure(index)))
             bar.update()
-    return run.frame(parts)
+    warn_of_chance(measured)
+    return run.frame(_columns(*of_target) for of_target in zip(given, intact, measured, strict=True))
 
 
 def _columns(attribution: Attribution, intact: np.ndarray, rows: list[Measured]) -> dict[str, Any]:
@@ -237,7 +251,7 @@ def _columns(attribution: Attribution, intact: np.ndarray, rows: list[Measured])
         "n_units": len(attribution.passage.members),
     }
     texts = ("metric", "control")
-    numbers = ("fraction", "value", "value_random", "unclipped")
+    numbers = ("fraction", "value", "value_se", "value_random", "unclipped")
     return (
         shared
         | {name: np.array([getattr(row, name) for row in rows], dtype=object) for name in texts}

@@ -64,11 +64,6 @@ def _checked(sampler: OwnSampler, subject: Subject) -> OwnSampler:
     return draw
 
 
-def sampler_name(sampler: Any) -> str:
-    """Return the name of a sampler for provenance."""
-    return sampler if isinstance(sampler, str) else str(getattr(sampler, "__name__", type(sampler).__name__))
-
-
 def spread(values: Sequence[float], targets: Targets) -> list[np.ndarray]:
     """Repeat each target's value for every token read, for a column."""
     return [np.full(int(pos) + 1, value) for value, pos in zip(values, targets.pos, strict=True)]

@@ -50,7 +50,14 @@ class Recursion:
     n_probes: int = 16
     seed: int = 0
 
-    def run(self, cases: Sequence[Case], read: Read, *, tokens_per_round: int) -> list[ProbeOutcome]:
+    def run(
+        self,
+        cases: Sequence[Case],
+        read: Read,
+        *,
+        tokens_per_round: int,
+        stopped: Callable[[int], object] = lambda n: None,
+    ) -> list[ProbeOutcome]:
         """Run every probe of every case until it stops, or for `max_steps`.
 
         Args:
@@ -58,6 +65,7 @@ class Recursion:
             read: the model.
             tokens_per_round: take as many steps at once as fit in a batch of this many tokens; results do not depend
                 on it.
+            stopped: called with the number of probes that a round stopped, for a progress bar.
         """
         probes = [
             _Probe(index, case, self, number) for index, case in enumerate(cases) for number in range(self.n_probes)
@@ -69,7 +77,8 @@ class Recursion:
             ahead = max(1, min(fitting, max(1, done), self.max_steps - done))
             self._advance(active, ahead, done, read)
             done += ahead
-            active = [probe for probe in active if not probe.stop_step]
+            before, active = len(active), [probe for probe in active if not probe.stop_step]
+            stopped(before - len(active))
         per_case = np.array(probes, dtype=object).reshape(len(cases), self.n_probes)
         return [_outcome(list(group)) for group in per_case]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from interp.authoring import Subject, warn
+from interp.authoring import Subject, progress_bar, warn
 from probes.attribution._targets import Targets
 from probes.attribution.reagent._cases import cases_of, reader_of
 from probes.attribution.reagent._recursion import Case, ProbeOutcome
@@ -42,7 +42,12 @@ def explain(
             f"the intact prompt: their probes may run for all {settings.max_steps} steps; raise tolerance, or lower "
             "max_steps.",
         )
-    outcomes = settings.run(cases, reader_of(subject, targets), tokens_per_round=_tokens_per_round(subject))
+    n, mean = len(cases) * settings.n_probes, round(float((targets.pos + 1).double().mean()))
+    cost = f"reagent (2 passes of {mean} tokens a probe and step, {2 * n * settings.max_steps:,} at most)"
+    with progress_bar(n, "probe", cost) as bar:
+        outcomes = settings.run(
+            cases, reader_of(subject, targets), tokens_per_round=_tokens_per_round(subject), stopped=bar.update
+        )
     stuck = sum(not outcome.converged.any() for outcome in outcomes)
     if stuck and settings.implementation == "inseq":
         warn(

@@ -8,15 +8,15 @@ from typing import Any, TypeAlias, TypedDict, get_args
 
 from interp.authoring import InputError, UnknownName
 from probes.attribution._checks import check_counts
-from probes.attribution._replacements import OwnSampler, SamplerName
+from probes.attribution._replacements import OwnSampler, SamplerName, sampler_name
 from probes.attribution._target_ids import Target
 from probes.attribution._targets import Continuation
-from probes.attribution.reagent._cases import sampler_name
+from probes.attribution._unigram import Counts
 from probes.attribution.reagent._frames import Implementation
 from probes.attribution.reagent._recursion import Recursion
 from probes.attribution.reagent.masked_lm import MaskedLM
 
-Sampler: TypeAlias = SamplerName | MaskedLM | OwnSampler
+Sampler: TypeAlias = SamplerName | MaskedLM | OwnSampler | Counts
 
 
 class ReagentOptions(TypedDict, total=False):

@@ -18,9 +18,10 @@ import pandas as pd
 
 from interp.authoring import Run, Source, Subject, Texts, at_most, checked, load, probe, shows_parameters_of
 from probes.attribution import plots
-from probes.attribution._replacements import OwnSampler, SamplerName, unigram_source
+from probes.attribution._replacements import OwnSampler, SamplerName, check_sampler
 from probes.attribution._target_ids import Target
 from probes.attribution._targets import Continuation, Scores, Targets, attribution_columns, find_targets
+from probes.attribution._unigram import Counts, unigram_source
 from probes.attribution.reagent._frames import (
     REAGENT,
     REAGENT_PROBES,
@@ -63,7 +64,7 @@ def reagent(
     tolerance: int = 3,
     max_steps: int = 3000,
     n_probes: int = 16,
-    sampler: SamplerName | MaskedLM | OwnSampler = "unigram",
+    sampler: SamplerName | MaskedLM | OwnSampler | Counts = "unigram",
     implementation: Implementation = "paper",
     protect_bos: bool = True,
     seed: int = 0,
@@ -94,15 +95,17 @@ def reagent(
         max_steps: number of steps after which a probe is given up.
         n_probes: independent copies of every prompt.
         sampler: the source of replacements. "unigram": tokens by frequency, in the reference model's training text if
-            the subject has its tokenizer, else in the given texts; "uniform": any but special tokens; "pos": uniform
-            among tokens with the same nltk tag; "self": the model's own prediction there; a `MaskedLM`; or a function
-            (ids [pos], numpy generator) -> ids [pos].
+            the subject has its tokenizer, else by the model's own mean next-token distribution over shipped texts
+            (never by the given texts); counts [d_vocab]: tokens by these; "uniform": any but special tokens; "pos":
+            uniform among tokens with the same nltk tag; "self": the model's own prediction there; a `MaskedLM`; or a
+            function (ids [pos], numpy generator) -> ids [pos].
         implementation: the score if none of a prompt's probes stopped. "paper": the mean over all of them; "inseq": the
             same with a warning; "original": NaN. All other differences between them are arguments here.
-        protect_bos: never replace a start-of-text token at position 0, which every model depends on; its score is then
-            0. The published implementations do replace it.
-        seed: of all draws; those of a prompt do not depend on the batch, and on other prompts only by their token
-            counts.
+        protect_bos: never replace special tokens or a start-of-text token, which every model depends on; their score is
+            then 0. The published implementations do replace them. An ordinary token at position 0 may be replaced:
+            another token there leaves the attention sink where it is (SmolLM2: a residual of norm 23,000 there, as
+            before).
+        seed: of all draws; those of a prompt depend neither on the batch nor on the other prompts.
         truncate: cut texts longer than the context instead of refusing them.
         return_probes: also return the frame of `reagent_probes` of the same run.
 
@@ -125,8 +128,9 @@ def reagent(
         sampler=sampler, implementation=implementation, protect_bos=protect_bos, seed=seed,
     )  # fmt: skip
     loaded = load(subject)
+    check_sampler(sampler, loaded)
     parameters = {"target": target, "continuation": continuation, "target_pos": target_pos} | settings.parameters()
-    if sampler == "unigram":
+    if isinstance(sampler, str) and sampler == "unigram":
         parameters["unigram"] = unigram_source(loaded)
     run = Run(REAGENT, loaded, texts, parameters=parameters, truncate=truncate, seed=seed)
     targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)

@@ -18,10 +18,11 @@ from probes import papers
 from probes.attribution import plots
 from probes.attribution._checks import check_counts
 from probes.attribution._draws import generator_for
-from probes.attribution._replacements import OwnSampler, Replacements, SamplerName, unigram_source
+from probes.attribution._replacements import OwnSampler, Replacements, SamplerName, check_sampler, sampler_name
 from probes.attribution._target_ids import Target
 from probes.attribution._targets import ATTRIBUTION, Continuation, Scores, Targets, attribution_columns, find_targets
-from probes.attribution.reagent._cases import cases_of, reader_of, sampler_name
+from probes.attribution._unigram import Counts, unigram_source
+from probes.attribution.reagent._cases import cases_of, reader_of
 from probes.attribution.reagent._recursion import Case
 from probes.attribution.reagent.masked_lm import MaskedLM
 
@@ -56,7 +57,7 @@ def reagent_ls(
     continuation: Continuation | None = None,
     target_pos: int | Sequence[int] = -1,
     n_masks: int | None = None,
-    sampler: SamplerName | MaskedLM | OwnSampler = "unigram",
+    sampler: SamplerName | MaskedLM | OwnSampler | Counts = "unigram",
     protect_bos: bool = True,
     seed: int = 0,
     truncate: bool = False,
@@ -78,9 +79,8 @@ def reagent_ls(
         n_masks: per target, including complements; rounded up to pairs. Default: 10 for every token that may be
             replaced.
         sampler: see `probes.reagent`.
-        protect_bos: never replace a start-of-text token at position 0; its score is then 0.
-        seed: of all draws; those of a prompt do not depend on the batch, and on other prompts only by their token
-            counts.
+        protect_bos: never replace special tokens or a start-of-text token; their score is then 0.
+        seed: of all draws; those of a prompt depend neither on the batch nor on the other prompts.
         truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
@@ -99,12 +99,13 @@ def reagent_ls(
     """
     if n_masks is not None:
         check_counts(n_masks=n_masks)
+    loaded = load(subject)
+    check_sampler(sampler, loaded)
     parameters = {
         "target": target, "continuation": continuation, "target_pos": target_pos, "n_masks": n_masks,
         "sampler": sampler_name(sampler), "protect_bos": protect_bos,
     }  # fmt: skip
-    loaded = load(subject)
-    if sampler == "unigram":
+    if isinstance(sampler, str) and sampler == "unigram":
         parameters["unigram"] = unigram_source(loaded)
     run = Run(REAGENT_LS, loaded, texts, parameters=parameters, truncate=truncate, seed=seed)
     targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
@@ -120,7 +121,7 @@ def reagent_ls_scores(
     *,
     seed: int = 0,
     n_masks: int | None = None,
-    sampler: SamplerName | MaskedLM | OwnSampler = "unigram",
+    sampler: SamplerName | MaskedLM | OwnSampler | Counts = "unigram",
     protect_bos: bool = True,
 ) -> Scores:
     """Score by `reagent_ls`, as a method of `attribute`."""

@@ -141,7 +141,7 @@ def test_the_plan_leaves_only_argmaxes_open(bridged):
         ({"continuation": 2, "target_pos": 0}, InputError, "leave target and target_pos out"),
         ({"methods": ()}, InputError, "methods is empty"),
         ({"methods": ("occlude",)}, UnknownName, "unknown method 'occlude'; did you mean 'occlusion'"),
-        ({"methods": {"occlusion": {"n_steps": 5}}}, UnknownName, "'n_steps'; known: 'baseline', 'of'"),
+        ({"methods": {"occlusion": {"n_steps": 5}}}, UnknownName, "'n_steps'; known: 'baseline', 'keep', 'of'"),
         ({"methods": {"reagent": {"keeps": 5}}}, UnknownName, "'keeps'; did you mean 'keep'"),
         ({"methods": {"integrated_gradients": {"n_steps": 0}}, "target": 7}, InputError, "n_steps=0"),
         ({"methods": {"occlusion": {"of": "loss"}}, "target": 7}, UnknownName, "unknown output 'loss'"),

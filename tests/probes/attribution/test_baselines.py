@@ -15,6 +15,7 @@ from interp.errors import ModelError, UnknownName
 from interp.planted import bigram, copying
 from probes import attribute
 from probes.attribution import baselines
+from probes.attribution._path import integrate, rule
 from probes.attribution._targets import Scores, find_targets
 
 TARGET = 9
@@ -87,7 +88,7 @@ def test_integrated_gradients_are_an_average_of_gradients(pair, any_backend, ids
     base = plain_baseline(model, "mean")
     alphas = (torch.arange(200) + 0.5) / 200
     average = torch.stack([plain_gradient(model, base + alpha * (embeddings - base)) for alpha in alphas]).mean(0)
-    found = scores_of(baselines.integrated_gradients, subject, ids)
+    found = scores_of(baselines.integrated_gradients, subject, ids, keep="none")
     # A midpoint sum errs by the square of its step, 2.5e-5, times derivatives of size 100 and less.
     np.testing.assert_allclose(found, ((embeddings - base) * average).sum(-1), rtol=0, atol=2e-3)
 
@@ -133,25 +134,30 @@ def test_norm_and_logit_are_the_factors_of_normxlogit(small_subject, ids):
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2", "bloom", "gptj", "olmo2"])
-def test_integrated_gradients_are_complete(pair, any_backend, architecture, ids):
+@pytest.mark.parametrize("keep", ["sinks", "none"])
+def test_integrated_gradients_are_complete(pair, any_backend, architecture, keep, ids):
     """They add up to the output less that of baselines alone, also where a norm follows the embedding (BLOOM)."""
     model, subject = pair(architecture, any_backend)
-    found = scores_of(baselines.integrated_gradients, subject, ids).sum(-1)
+    every = scores_of(baselines.integrated_gradients, subject, ids, keep=keep)
+    assert keep == "none" or (every[:, 0] == 0).all()
+    found = every.sum(-1)
     with torch.no_grad():
         embeddings = model.get_input_embeddings()(ids)
-        empty = plain_baseline(model, "mean").expand_as(embeddings)
+        empty = plain_baseline(model, "mean").expand_as(embeddings).clone()
+        if keep == "sinks":
+            empty[:, 0] = embeddings[:, 0]
         change = plain_output(model, embeddings) - plain_output(model, empty)
     np.testing.assert_allclose(found, change, rtol=0, atol=1e-3)  # of changes of 0.2 to 3 nats
 
 
 def test_from_zero_a_model_of_rms_norms_is_not_complete_and_says_so(small_subject, ids):
     """Scaled down to a millionth, a prompt looks to its norms as before: the path from zero is a jump and a plateau."""
-    with pytest.warns(UserWarning, match="2 of 2 targets do not add up"):
+    with pytest.warns(UserWarning, match="2 of 2 targets have not converged"):
         scores_of(baselines.integrated_gradients, small_subject("llama", "bridge"), ids, baseline="zero")
 
 
 def test_too_few_steps_are_told(small_subject, ids):
-    with pytest.warns(UserWarning, match=r"2 of 2 targets do not add up .*: raise n_steps=1"):
+    with pytest.warns(UserWarning, match=r"2 of 2 targets have not converged: .* raise n_steps=1"):
         scores_of(baselines.integrated_gradients, small_subject("gpt2", "bridge"), ids, n_steps=1)
 
 
@@ -160,6 +166,7 @@ def test_too_few_steps_are_told(small_subject, ids):
     [
         ("occlusion", {"baseline": "pad"}, "unknown baseline 'pad'"),
         ("gradient_norm", {"of": "loss"}, "unknown output 'loss'"),
+        ("occlusion", {"keep": "start"}, "unknown keep 'start'"),
     ],
 )
 def test_bad_options(small_subject, ids, method, options, message):
@@ -172,6 +179,60 @@ def test_embeddings_that_are_no_rows_of_w_e_have_no_mean(small_subject, ids, mon
     monkeypatch.setattr(type(subject), "W_E", property(lambda self: self.backend.embedding().flip(0)))
     with pytest.raises(ModelError, match="are not rows of its W_E; use baseline='zero'"):
         scores_of(baselines.occlusion, subject, ids)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 25, 50])
+def test_the_rule_is_exact_for_polynomials_and_nested(n):
+    points, weights = rule(n)
+    for degree in range(n + 1):
+        assert weights @ points**degree == pytest.approx(1 / (degree + 1), abs=1e-12)
+    np.testing.assert_allclose(rule(2 * n)[0][::2], points, atol=1e-15)
+
+
+def test_a_path_of_a_polynomial_is_integrated_exactly_and_its_half_is_simpsons():
+    """Output (sum x)^4 along x = alpha a: each element's integral is a · s^3, with s the sum of a."""
+
+    def forward(added: Tensor) -> Tensor:
+        return added.sum(dim=(1, 2)) ** 4
+
+    added = torch.tensor([[[0.5, 1.0], [0.25, -0.5]], [[1.0, 0.0], [0.0, 0.0]]])
+    for variants in (1, 3, 100):
+        path = integrate(forward, added, 4, variants)
+        expected = added.sum(-1).double() * added.double().sum(dim=(1, 2))[:, None] ** 3
+        torch.testing.assert_close(path.scores, expected)
+        torch.testing.assert_close(path.half, expected)  # a gradient of degree 3 is Simpson's to integrate
+        torch.testing.assert_close(path.change, expected.sum(-1))
+        assert float(path.gaps().max()) < 1e-6
+
+
+def test_sums_that_add_up_by_chance_are_told_by_half_the_steps():
+    """Two steep tokens whose errors cancel: complete to the bit, and wrong on each token."""
+
+    def forward(added: Tensor) -> Tensor:
+        steep = torch.sigmoid(40 * (added[..., 0] - 0.3))
+        return steep[:, 0] - steep[:, 1] + added[:, 2, 0]
+
+    path = integrate(forward, torch.ones(1, 3, 1), 10, 4)
+    missed, _, moved = path.gaps()[0].tolist()
+    assert missed < 1e-5 and moved > 0.05
+    with pytest.warns(UserWarning, match="1 of 1 targets have not converged"):
+        baselines._warn_of_gaps(path.gaps().numpy(), 10, torch.float32)
+
+
+def test_what_sinks_keep(pair):
+    """Position 0, whatever its token, and special tokens anywhere; the rest is compared as ever."""
+    model, subject = pair("gpt2", "bridge")
+    bos = subject.tokenizer.bos_token_id
+    ids = torch.tensor([[9, 12, bos, 7, 20], [bos, 12, 33, 7, 20]])
+    kept = torch.tensor([[True, False, True, False, False], [True, False, False, False, False]])
+    for method in (baselines.integrated_gradients, baselines.occlusion, baselines.input_x_gradient):
+        found = torch.tensor(scores_of(method, subject, ids, keep="sinks"))
+        assert torch.equal(found == 0, kept)
+    embeddings = model.get_input_embeddings()(ids)
+    empty = torch.where(kept[..., None], embeddings, plain_baseline(model, "mean"))
+    change = (plain_output(model, embeddings) - plain_output(model, empty)).detach()
+    found = scores_of(baselines.integrated_gradients, subject, ids).sum(-1)
+    np.testing.assert_allclose(found, change, rtol=0, atol=1e-3)
 
 
 # -- what theory decides ---------------------------------------------------------------------------------------------
@@ -189,7 +250,8 @@ def test_where_logits_are_linear_all_three_are_the_closed_form(name):
     """Copy model: the logit of y is 1[t_n = y] + a · (share of y); every embedding's part in it is exact."""
     ids, a = [3, 1, 4, 3, 2, 3], 2.0
     planted = copying(vocab=6, a=a)
-    frame = attribute(planted.model, torch.tensor([ids]), methods={name: {"of": "logit", "baseline": "zero"}}, target=3)
+    options = {"of": "logit", "baseline": "zero", "keep": "none"}
+    frame = attribute(planted.model, torch.tensor([ids]), methods={name: options}, target=3)
     is_target = np.array(ids) == 3
     expected = a * is_target / len(ids)
     expected[-1] += is_target[-1]

@@ -49,7 +49,7 @@ def test_integrated_gradients_that_do_not_add_up_are_said_in_the_verdict(planted
     """One step is too few for any curve: the warning of the method is a caveat of the claim that rests on it."""
     monkeypatch.setattr(claims, "_METHODS", {"normxlogit": {}, "integrated_gradients": {"n_steps": 1}})
     claim = replace(get("normxlogit.beats_gradients"), texts=planted_texts[:6], n_texts=None)
-    with pytest.warns(UserWarning, match="do not add up to the change in output"):
+    with pytest.warns(UserWarning, match="have not converged"):
         frame = findings(interp.load(planted.two_step().model), claim, n_resamples=99)
     said = frame["caveats"].iat[0]
     assert said.startswith("integrated gradients of ") and said.endswith("raise n_steps=1.")

@@ -367,9 +367,11 @@ def test_samplers_draw_what_they_say(small_subject):
     subject = small_subject("gpt2", "bridge")
     ids = subject.tokens(["w3 w3 w3 w4"]).ids[0]
     uniforms = np.random.default_rng(0).random((4000, len(ids)))
-    (unigram,) = replacements("unigram", subject, [ids])
+    given = torch.zeros(61)
+    given[[1, 3, 4]] = torch.tensor([5.0, 3.0, 1.0])
+    (unigram,) = replacements(given, subject, [ids])
     counts = np.bincount(unigram.draw(uniforms).ravel(), minlength=61) / uniforms.size
-    assert set(np.flatnonzero(counts)) == {3, 4}  # no special token, though <s> stands in the text
+    assert set(np.flatnonzero(counts)) == {3, 4}  # no special token, though <s> has counts
     assert counts[3] == pytest.approx(0.75, abs=0.015)  # 20,000 draws: five errors of 0.003
     (uniform,) = replacements("uniform", subject, [ids])
     assert set(np.unique(uniform.draw(uniforms))) == set(range(3, 61))
