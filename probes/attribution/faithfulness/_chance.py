@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import t
 
 from interp.authoring import warn
 from probes.attribution.faithfulness._metrics import Measured
@@ -23,6 +22,8 @@ def not_above_chance(per_target: Sequence[Sequence[Measured]]) -> dict[str, list
     method's order were one more shuffle: var · (1 + 1 / n) of each target's shuffles, and the variance of the draws.
     This asks about these prompts only, so one is enough, and a larger claim needs `summary()`.
     """
+    from scipy.stats import t  # slow to import
+
     gaps: dict[tuple[str, str], list[tuple[float, float, int]]] = defaultdict(list)
     for rows in per_target:
         own: dict[tuple[str, str], list[Measured]] = defaultdict(list)
