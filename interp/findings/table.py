@@ -185,7 +185,7 @@ def _of_model(
     if train is not False:
         parameters["train"] = str(train)
     run = Run(FINDINGS, source, None, parameters=parameters, seed=settings["seed"])
-    store = None if out is None else Store(Path(out), _kept_as(run, settings), key="claim")
+    store = None if out is None else Store(out, _kept_as(run, settings), key="digest")
     keys = {} if store is None else {claim.id: _key_of(claim, train) for claim in chosen}
     rows: dict[str, dict[str, Any]] = {}
     if store:
@@ -206,7 +206,7 @@ def _of_model(
                 rows[claim.id] = row
                 # A claim that was not tested is not kept: the cause may be fixed before the next call.
                 if store is not None and row["state"] not in ("skipped", "error"):
-                    store.write(pd.DataFrame([row | {"digest": keys[claim.id]}]))
+                    store.write(hash_of({"verdict": keys[claim.id]}), pd.DataFrame([row | {"digest": keys[claim.id]}]))
                 _LOG.info("  %s %s after %.0f s", claim.id, row["state"], time.monotonic() - started)
             bar.update()
     return run.frame([_after_holm([rows[claim.id] for claim in chosen], settings["level"])])

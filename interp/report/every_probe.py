@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.data.tensor_file import reading
-from interp.data.writing import written
 from interp.errors import InputError, InterpError
 from interp.model.loading import Source, load
 from interp.model.subject import Subject
@@ -23,7 +21,8 @@ from interp.model.tokens import Texts
 from interp.runs import registry
 from interp.runs.progress import progress_bar
 from interp.runs.registry import Probe
-from interp.runs.run import kept_as
+from interp.runs.run import hash_of, kept_as
+from interp.runs.store import Store
 
 
 @dataclass(frozen=True)
@@ -71,16 +70,15 @@ def run_every_probe(
     with progress_bar(len(chosen), "probe") as bar:
         for probe in chosen:
             bar.set_description(probe.name)
-            file = folder / f"{probe.name}-{_key(probe, subject, texts, digest)}.parquet"
-            if file.is_file():
-                with reading(file, f"frame of {probe.name}", "Delete it to run the probe again."):
-                    kept = probe.schema.validate(pd.read_parquet(file))
-                yield ProbeResult(probe, kept, kept=True)
+            store = Store(folder, probe.name, key="run_id")
+            key = hash_of({"frame": _key(probe, subject, texts, digest)})
+            kept = store.read_part(key)
+            if kept is not None:
+                yield ProbeResult(probe, probe.schema.validate(kept), kept=True)
             else:
                 entry = _run(probe, subject, texts)
                 if entry.frame is not None:
-                    with written(file, "a frame") as target:
-                        entry.frame.to_parquet(target)
+                    store.write(key, entry.frame)
                 yield entry
             bar.update()
 

@@ -26,6 +26,7 @@ from interp.model.tokens import Batch, Texts, Tokens
 from interp.runs.accessor import attach
 from interp.runs.code import code_digest_of_probe, versions
 from interp.runs.progress import progress_bar
+from interp.runs.rehearsal import stop_if_rehearsed
 from interp.runs.store import Store
 
 
@@ -79,7 +80,9 @@ class Run:
                 schema, self.subject, self._tokens, self.parameters, seed, list(self.subject.edits)
             )
         self.run_id = hash_of(self.identity)
-        self._store = None if out is None else Store(Path(out), kept_as(self.run_id, self.subject, schema))
+        self._store = None if out is None else Store(out, kept_as(self.run_id, self.subject, schema))
+        self._unkept: list[Mapping[str, Any]] = []
+        stop_if_rehearsed(self)
 
     @property
     def tokens(self) -> Tokens:
@@ -99,10 +102,12 @@ class Run:
             states_per_layer: residuals held per layer.
             variants: number of variants of each batch that run side by side.
         """
-        done = frozenset[int]() if self._store is None else self._store.prompt_ids()
+        done = frozenset() if self._store is None else self._store.keys()
         skip = np.flatnonzero(self.tokens.table["prompt_id"].isin(done)).tolist()
         max_tokens = max(1, self.subject.batch_tokens(states_per_layer) // variants)
-        return in_batches(self.tokens, max_tokens, self.schema.probe, skip=set(skip))
+        for batch in in_batches(self.tokens, max_tokens, self.schema.probe, skip=set(skip)):
+            self._keep()  # whoever asks for the next batch has given all rows of the one before
+            yield batch
 
     def prompt_ids(self, batch: Batch) -> np.ndarray:
         """`prompt_id` of each row of a batch, [n]."""
@@ -122,18 +127,26 @@ class Run:
 
         A column of a part is an array [rows], or a single value for all rows of that part; a row can be a part.
 
-        A text column `x` that no part gives is filled with the token strings of the column `x_id`. With `out`, each
-        part is written as it comes; pass an iterator, so that parts come one by one.
+        A text column `x` that no part gives is filled with the token strings of the column `x_id`. With `out`, the
+        rows of each batch are written when the next one is asked for; pass an iterator, so that parts come one by one.
         """
         if self._store is not None:
             for part in parts:
-                self._store.write(self._frame([part]))
-            frame = self.schema.validate(self._store.read())  # what is kept may have been damaged
+                self._unkept.append(part)
+            self._keep()
+            frame = self.schema.validate(self._store.read())
         else:
             frame = self._frame(list(parts))
         # They are not kept with the rows: a call with other columns of one's own finds the same rows.
         frame = self._with_columns_of_texts(frame)
         return attach(frame, self.provenance() | {"seconds": round(time.monotonic() - self._started, 3)})
+
+    def _keep(self) -> None:
+        """Write the rows of the batches that are complete, under a name that their prompts decide."""
+        if self._store is not None and self._unkept:
+            frame = self._frame(self._unkept)
+            self._store.write(hash_of({"prompts": frame["prompt_id"].unique().tolist()}), frame)
+            self._unkept.clear()
 
     def _frame(self, parts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         if not parts:

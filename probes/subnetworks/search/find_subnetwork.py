@@ -256,7 +256,8 @@ def _start(subject: Subject, bigrams: BigramModel) -> list[int]:
 
 
 def _checkpoint(out: str | Path, name: str) -> Path:
-    return Store(Path(out), name).folder / f"{name}.masks.pt"
+    Store(out, name)  # refuses what is not a folder
+    return Path(out) / f"{name}.masks.pt"
 
 
 def _subnetwork(

@@ -174,5 +174,5 @@ def test_code_of_no_package_is_that_of_this_session(monkeypatch):
 
 def test_two_frames_cannot_be_kept_under_one_name(tmp_path):
     one, other = Store(tmp_path, "a-b"), Store(tmp_path, "a")
-    one.write(pd.DataFrame({"prompt_id": [0]}))
+    one.write("c", pd.DataFrame({"prompt_id": [0]}))
     assert one and not other
