@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from interp.model.tape import Tape
     from interp.model.tokens import Tokens
     from interp.runs.run import Run
+    from interp.sweeps.result import Sweep
+    from interp.sweeps.sweep import sweep
 
     __version__: str
 
@@ -33,6 +35,7 @@ __all__ = [
     "Run",
     "Schema",
     "Subject",
+    "Sweep",
     "Tape",
     "Tokens",
     "TooLong",
@@ -43,15 +46,18 @@ __all__ = [
     "load",
     "options",
     "probe",
+    "sweep",
 ]
 
 _LATE = {
     "Run": "runs.run",
     "Subject": "model.subject",
+    "Sweep": "sweeps.result",
     "Tape": "model.tape",
     "Tokens": "model.tokens",
     "fetch": "model.sources.fetching",
     "load": "model.loading",
+    "sweep": "sweeps.sweep",
 }
 
 

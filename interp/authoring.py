@@ -32,7 +32,7 @@ from interp.runs.draws import content_keys, content_order, donor_prompts
 from interp.runs.examples import CONCEPT, at_most, running_text, with_concept
 from interp.runs.holdout import held_out_prompts, require_enough, require_fitted
 from interp.runs.progress import progress_bar
-from interp.runs.registry import Example, Probe, probe, summarise_by_prompt
+from interp.runs.registry import Example, Probe, means_per_prompt, probe, summarise_by_prompt
 from interp.runs.run import Run, hash_of, in_batches, kept_as, run_id
 from interp.runs.store import Store
 from interp.runs.streams import Stream, collect, one_core_each, whole_frame
@@ -80,6 +80,7 @@ __all__ = [
     "in_batches",
     "kept_as",
     "load",
+    "means_per_prompt",
     "next_tokens",
     "one_core_each",
     "options",

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +13,12 @@ from rich.console import Console
 
 from interp.data.frame_files import check_frame_file, write_frame
 from interp.data.shipped import read_data, shipped_path
-from interp.display.terminal import show_table
+from interp.display.terminal import in_one_sentence, one_sentence, show_table, told
 from interp.display.text import short_citation
-from interp.errors import InputError, InterpError
+from interp.errors import InputError
 from interp.runs import arguments, registry
 from interp.runs.plugins import offered
+from interp.sweeps.command import sweep
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 # Tables go to standard output and everything else to standard error, so that output can be piped.
@@ -44,37 +41,13 @@ Texts = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    """Print one sentence instead of a traceback for bad input, and exit with code 2."""
-    try:
-        yield
-    except InterpError as error:
-        typer.echo(f"interp: {error}", err=True)
-        raise typer.Exit(2) from None
-
-
-@contextmanager
-def _told(logger_name: str) -> Iterator[None]:
-    """Print what a logger is told as lines on standard error, above the progress bars."""
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
-    logger, handler = logging.getLogger(logger_name), logging.StreamHandler(sys.stderr)
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        with logging_redirect_tqdm([logger]):
-            yield
-    finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)
+app.command()(in_one_sentence(sweep))
 
 
 @app.command()
 def probes(as_json: AsJson = False) -> None:
     """List the installed probes."""
-    with _one_sentence():
+    with one_sentence():
         found = [registry.get(name) for name in registry.names()]
     rows = [{"probe": one.name, "rows": one.schema.rows, "paper": one.schema.paper} for one in found]
     show_table(pd.DataFrame(rows), as_json=as_json)
@@ -83,7 +56,7 @@ def probes(as_json: AsJson = False) -> None:
 @app.command()
 def describe(probe: Annotated[str, typer.Argument(help="Name of a probe.")], as_json: AsJson = False) -> None:
     """Print a probe's columns with units and meaning, its paper and its parameters."""
-    with _one_sentence():
+    with one_sentence():
         found = registry.get(probe)
     schema = found.schema
     if as_json:
@@ -123,7 +96,7 @@ def fetch(model: Annotated[str, typer.Argument(help="Name of a model; `interp mo
     from interp.model.sources.fetching import fetch as bring
     from interp.model.sources.known import KNOWN_MODELS
 
-    with _one_sentence():
+    with one_sentence():
         known = KNOWN_MODELS.get(model)
         if known is not None:
             _err.print(
@@ -151,7 +124,7 @@ def run(
     """Run a probe and print its summary."""
     from interp.model.loading import load
 
-    with _one_sentence():
+    with one_sentence():
         found = registry.get(probe)
         parameters = arguments.parameters(found.function, arguments.pairs(param or []))
         texts = [read_data(data)] if arguments.takes_texts(found.function) else []
@@ -185,7 +158,7 @@ def report(
     from interp.model.loading import load
     from interp.report.page import report as write
 
-    with _one_sentence():
+    with one_sentence():
         texts = read_data(data)
         subject = load(model, backend=backend, device=device, dtype=dtype, device_map=device_map)  # type: ignore[arg-type]
         page = write(subject, out, texts=texts, n_prompts=n_prompts, probes=probe, findings=findings)
@@ -223,7 +196,7 @@ def findings(
     from interp.model.loading import load
     from interp.model.texts.forms import frame_of_texts
 
-    with _one_sentence():
+    with one_sentence():
         texts = None if data is None else frame_of_texts(read_data(data))["text"].tolist()
         if corpus is not None and not train:
             raise InputError(f"--corpus={corpus!r}: give --train with it; nothing else reads a corpus.")
@@ -235,7 +208,7 @@ def findings(
             for one in model or ["reference"]
         ]
         parts = None if out is None else out.with_name(out.name + ".parts")
-        with _told("interp.findings"):
+        with told("interp.findings"):
             frame = test_claims(subjects, claim or None, texts=texts, seed=seed, out=parts, train=corpus or train)
         if out is not None and parts is not None:
             write_frame(frame, out)
@@ -288,7 +261,7 @@ def _verdicts(frame: pd.DataFrame) -> pd.DataFrame:
 )
 def demo(context: typer.Context) -> None:
     """Read the shipped model with the built-in probes: tables, Parquet files, a figure. Needs no network."""
-    with _one_sentence():
+    with one_sentence():
         found, _ = offered(DEMO_GROUP)
         if not found:
             raise InputError("no installed package offers a demo; install interp-probes again.")

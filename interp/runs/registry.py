@@ -17,7 +17,7 @@ from interp.checks import checked
 from interp.errors import InputError, InterpError, UnknownName
 from interp.frames.schema import Schema
 from interp.runs.plugins import offered
-from interp.stats.bootstrap import bootstrap_over_prompts
+from interp.stats.bootstrap import bootstrap_over_prompts, means_by_prompt
 
 if TYPE_CHECKING:
     from interp.model.subject import Subject
@@ -38,6 +38,7 @@ class Probe:
         plot: frame -> matplotlib Figure, or None.
         summarise: frame -> summary frame.
         example: subject, texts -> arguments that show the probe if its own defaults are not enough; see `probe`.
+        reduce: rows of whole prompts -> fewer rows with the same summary, or None; see `reduction`.
         listed: False if `names()` leaves it out, as it does the workbench's own tables, which `get` finds.
     """
 
@@ -46,7 +47,18 @@ class Probe:
     summarise: Callable[..., pd.DataFrame]
     plot: Callable[..., Any] | None = None
     example: Example | None = None
+    reduce: Callable[..., pd.DataFrame] | None = None
     listed: bool = True
+
+    def reduction(self, settings: Mapping[str, Any]) -> Callable[[pd.DataFrame], pd.DataFrame] | None:
+        """Return what shortens rows before they are summed up, so that long results can be, a part at a time.
+
+        Args:
+            settings: of the summary; None is returned where that one needs all rows.
+        """
+        if self.reduce is None or "by" in settings:
+            return None
+        return self.reduce
 
     @property
     def name(self) -> str:
@@ -70,6 +82,7 @@ def probe(
     plot: Callable[..., Any] | None = None,
     summarise: Callable[..., pd.DataFrame] | None = None,
     example: Example | None = None,
+    reduce: Callable[..., pd.DataFrame] | None = None,
     listed: bool = True,
 ) -> Callable[[F], F]:
     """Mark a function as the probe of a schema; its arguments are then checked at every call, see `interp.checks`.
@@ -80,6 +93,8 @@ def probe(
         summarise: summarises a frame; by default means over prompts of the schema's `summary_of`, by its `summary_by`.
         example: called with a loaded model and texts (a frame), returns keyword arguments with which the probe runs on
             any model in seconds: arguments without a default, or fewer texts under "texts". `interp report` uses it.
+        reduce: turns rows of whole prompts into fewer with the same summary, such as means per prompt; sweeps sum up a
+            shard at a time by it. Probes without a summary of their own have one.
         listed: False for a table that is not a probe of one model.
     """
 
@@ -87,8 +102,12 @@ def probe(
         def default(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
             return summarise_by_prompt(schema, frame, **options)
 
+        def means(frame: pd.DataFrame) -> pd.DataFrame:
+            return means_per_prompt(schema, frame)
+
+        shorten = reduce if summarise is not None or "prompt_id" not in {one.name for one in schema.columns} else means
         function = checked(function)
-        made = Probe(function, schema, checked(summarise or default), plot and checked(plot), example, listed)
+        made = Probe(function, schema, checked(summarise or default), plot and checked(plot), example, shorten, listed)
         function.probe = made  # type: ignore[attr-defined]
         by_origin = _marked.setdefault(made.name, {})
         by_origin.pop(made.origin, None)
@@ -110,6 +129,15 @@ def summarise_by_prompt(schema: Schema, frame: pd.DataFrame, **options: Any) -> 
     summary = bootstrap_over_prompts(kept, [*keys, *schema.summary_by], schema.summary_of, **options)
     summary.attrs["note"] = "means per prompt, then over prompts; position 0 left out; 95 % bootstrap over prompts"
     return summary
+
+
+@checked
+def means_per_prompt(schema: Schema, frame: pd.DataFrame) -> pd.DataFrame:
+    """Average each prompt's rows in every group of the summary; `summarise_by_prompt` of that is that of the frame."""
+    kept = frame[frame["pos"] > 0] if "pos" in frame.columns else frame
+    keys = [name for name in ("model", "run_id") if name in frame.columns]
+    means = means_by_prompt(kept, [*keys, *schema.summary_by], schema.summary_of).reset_index()
+    return means.assign(pos=1) if "pos" in frame.columns else means
 
 
 def names() -> list[str]:

@@ -1,6 +1,12 @@
 """Statistics over prompts and other independent units. Least squares on tensors is in `interp.stats.least_squares`."""
 
-from interp.stats.bootstrap import Statistic, bootstrap_over_prompts, paired_bootstrap, ratio_over_prompts
+from interp.stats.bootstrap import (
+    Statistic,
+    bootstrap_over_prompts,
+    means_by_prompt,
+    paired_bootstrap,
+    ratio_over_prompts,
+)
 from interp.stats.corrections import holm
 from interp.stats.jackknife import pseudo_values
 from interp.stats.ranking import auc
@@ -19,6 +25,7 @@ __all__ = [
     "holm",
     "interval",
     "mean_over_units",
+    "means_by_prompt",
     "paired_bootstrap",
     "pseudo_values",
     "ratio_over_prompts",

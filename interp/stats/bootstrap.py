@@ -52,7 +52,7 @@ def bootstrap_over_prompts(
     """
     _check(frame, by, values, level, n_resamples)
     keys = list(by)
-    per_prompt = _per_prompt(frame, keys, values)
+    per_prompt = means_by_prompt(frame, keys, values)
     tables = _tables(per_prompt, keys, values)
     sizes = per_prompt.groupby(keys, observed=True, sort=True).size().to_numpy() if keys else [len(per_prompt)]
     draws = draw_units(tables[0].shape[1], n_resamples, seed)
@@ -104,7 +104,7 @@ def ratio_over_prompts(
     """
     _check(frame, by, [numerator, denominator], level, n_resamples)
     keys = list(by)
-    per_prompt = _per_prompt(frame, keys, [numerator, denominator])
+    per_prompt = means_by_prompt(frame, keys, [numerator, denominator])
     tables = _tables(per_prompt.where(per_prompt.notna().all(axis=1)), keys, [numerator, denominator])
     draws = draw_units(tables[0].shape[1], n_resamples, seed)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -115,7 +115,8 @@ def ratio_over_prompts(
     return _by_group(columns, tables[0].index, keys)
 
 
-def _per_prompt(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
+@checked
+def means_by_prompt(frame: pd.DataFrame, keys: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
     """Average the rows of each prompt in a group, float64, NaN where missing."""
     numeric = frame[[*keys, "prompt_id"]].copy()
     for value in values:

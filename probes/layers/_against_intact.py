@@ -13,7 +13,7 @@ from interp.authoring import Batch, Column, Run, Subject, next_tokens, rows_of_b
 from interp.model.readout import Readout
 from interp.model.schedules import Plan
 from interp.model.tape import Tape
-from interp.stats import bootstrap_over_prompts, ratio_over_prompts
+from interp.stats import bootstrap_over_prompts, means_by_prompt, ratio_over_prompts
 
 AT = ("model", "run_id", "prompt_id", "pos", "token_id", "token")
 METRICS = (
@@ -27,6 +27,9 @@ METRICS = (
     Column("target_rank_intact", "id", "rank of the actual next token, intact; 0 is the argmax", low=0, missing=True),
     Column("target_rank", "id", "the same, modified", low=0, missing=True),
 )
+
+
+_VALUES = ("top1_agrees", "kl", "kl_median", "loss_change", "correct_intact", "correct")
 
 
 def summarise(frame: pd.DataFrame, by: Sequence[str], **options: Any) -> pd.DataFrame:
@@ -45,16 +48,22 @@ def summarise(frame: pd.DataFrame, by: Sequence[str], **options: Any) -> pd.Data
         `correct_retained`, and its code computes neither.
     """
     keys = ["model", "run_id", *by]
-    kept = frame[frame["pos"] > 0].assign(
-        correct_intact=lambda rows: rows["target_rank_intact"] == 0, correct=lambda rows: rows["target_rank"] == 0
-    )
-    kept["kl_median"] = kept.groupby([*keys, "prompt_id"])["kl"].transform("median")
-    values = ["top1_agrees", "kl", "kl_median", "loss_change", "correct_intact", "correct"]
-    summary = bootstrap_over_prompts(kept, keys, values, **options)
-    retained = ratio_over_prompts(kept, keys, "correct", "correct_intact", "correct_retained", **options)
+    prompts = frame if "kl_median" in frame.columns else by_prompt(frame, by)
+    summary = bootstrap_over_prompts(prompts, keys, _VALUES, **options)
+    retained = ratio_over_prompts(prompts, keys, "correct", "correct_intact", "correct_retained", **options)
     summary = summary.merge(retained, on=keys, validate="one_to_one")
     summary.attrs["note"] = "means per prompt, then over prompts; position 0 left out; 95 % bootstrap over prompts"
     return summary
+
+
+def by_prompt(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Average each prompt's positions in every group, without position 0; `summarise` needs no more."""
+    keys = ["model", "run_id", *by]
+    kept = frame[frame["pos"] > 0].assign(
+        correct_intact=lambda rows: rows["target_rank_intact"] == 0, correct=lambda rows: rows["target_rank"] == 0
+    )
+    means = means_by_prompt(kept, keys, [value for value in _VALUES if value != "kl_median"])
+    return means.assign(kl_median=kept.groupby([*keys, "prompt_id"], observed=True)["kl"].median()).reset_index()
 
 
 def metrics(

@@ -35,7 +35,7 @@ from interp.model.schedules import Root
 from interp.model.tape import Tape
 from probes import papers
 from probes.layers import plots
-from probes.layers._against_intact import AT, METRICS, metrics, states_per_layer, summarise
+from probes.layers._against_intact import AT, METRICS, by_prompt, metrics, states_per_layer, summarise
 from probes.layers._variants import (
     CONTROL,
     Variant,
@@ -66,7 +66,11 @@ def _summarise_robustness(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
     return summarise(frame, ROBUSTNESS.summary_by, **options)
 
 
-@probe(ROBUSTNESS, plot=plots.robustness, summarise=_summarise_robustness)
+def _reduce(frame: pd.DataFrame) -> pd.DataFrame:
+    return by_prompt(frame, ROBUSTNESS.summary_by)
+
+
+@probe(ROBUSTNESS, plot=plots.robustness, summarise=_summarise_robustness, reduce=_reduce)
 def layer_robustness(
     subject: Source,
     texts: Texts,

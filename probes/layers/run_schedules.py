@@ -25,7 +25,7 @@ from interp.authoring import (
 )
 from interp.model.schedules import Schedule, check_schedules, plan
 from probes import papers
-from probes.layers._against_intact import AT, METRICS, metrics, states_per_layer, summarise
+from probes.layers._against_intact import AT, METRICS, by_prompt, metrics, states_per_layer, summarise
 
 SCHEDULES = Schema(
     probe="run_schedules",
@@ -41,6 +41,10 @@ def _summarise_schedules(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
     return summarise(frame, SCHEDULES.summary_by, **options)
 
 
+def _reduce(frame: pd.DataFrame) -> pd.DataFrame:
+    return by_prompt(frame, SCHEDULES.summary_by)
+
+
 def _orders(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
     """Return schedules with the middle blocks (all but the first two and last two) in other orders than their own."""
     blocks = range(subject.n_layers)
@@ -49,7 +53,7 @@ def _orders(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
     return {"schedules": {f"middle {name}": (*head, *order, *tail) for name, order in orders.items()}}
 
 
-@probe(SCHEDULES, summarise=_summarise_schedules, example=_orders)
+@probe(SCHEDULES, summarise=_summarise_schedules, reduce=_reduce, example=_orders)
 def run_schedules(
     subject: Source,
     texts: Texts,

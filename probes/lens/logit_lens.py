@@ -25,6 +25,7 @@ from interp.authoring import (
     Texts,
     check_positions,
     columns,
+    means_per_prompt,
     next_tokens,
     probe,
     rows_of_block,
@@ -95,20 +96,31 @@ def summarise_lens(frame: pd.DataFrame, by: str = "layer", kl_below: float = 0.1
     """
     if by == "position":
         return arrivals(frame, kl_below)
-    several = bool(frame.duplicated(["run_id", "prompt_id", "pos", "layer", "sublayer", "lens"]).any())
     if by == "run":
-        return mean_arrivals(frame, kl_below, several, **options)
+        return mean_arrivals(frame, kl_below, _several_targets(frame), **options)
     if by != "layer":
         raise InputError(f"cannot sum a lens up by {by!r}; choose 'layer', 'position' or 'run'.")
-    schema = replace(LENS, summary_by=(*LENS.summary_by, "target_id", "target")) if several else LENS
-    summary = summarise_by_prompt(schema, frame, **options)
+    summary = summarise_by_prompt(_by_layer(frame), frame, **options)
     depth = summary["sublayer"].map({"pre": 0, "mid": 1, "final": 0})
     return summary.iloc[
         np.lexsort((depth, summary["layer"], summary["lens"], summary["run_id"], summary["model"]))
     ].reset_index(drop=True)
 
 
-@probe(LENS, plot=plots.lens, summarise=summarise_lens)
+def _several_targets(frame: pd.DataFrame) -> bool:
+    return bool(frame.duplicated(["run_id", "prompt_id", "pos", "layer", "sublayer", "lens"]).any())
+
+
+def _by_layer(frame: pd.DataFrame) -> Schema:
+    own = (*LENS.summary_by, "target_id", "target")
+    return replace(LENS, summary_by=own) if _several_targets(frame) else LENS
+
+
+def _means(frame: pd.DataFrame) -> pd.DataFrame:
+    return means_per_prompt(_by_layer(frame), frame)
+
+
+@probe(LENS, plot=plots.lens, summarise=summarise_lens, reduce=_means)
 def logit_lens(
     subject: Source,
     texts: Texts,

@@ -29,7 +29,7 @@ FLOORS = (
     ("frames", "stats", "data", "planted"),
     ("display", "model", "reference"),
     ("runs",),
-    ("findings", "authoring"),
+    ("findings", "authoring", "sweeps"),
     ("report", "notebook", "pytest_plugin", "probes"),
     ("cli",),
     ("__main__", "__init__"),  # lazily, so that `import interp` stays light

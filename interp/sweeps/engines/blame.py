@@ -1,0 +1,33 @@
+"""Count how often workers died over a shard, and give up on one that kills them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from interp.errors import InterpError
+from interp.sweeps.work import Task
+
+MOST = 3
+
+
+class Blame:
+    """The deaths of workers, by shard."""
+
+    def __init__(self) -> None:
+        self._deaths: Counter[str] = Counter()
+
+    def add(self, tasks: Iterable[Task]) -> None:
+        """Count a death over each of these shards.
+
+        Raises:
+            InterpError: it was one death too many.
+        """
+        for task in tasks:
+            self._deaths[task.shard.name] += 1
+            if self._deaths[task.shard.name] >= MOST:
+                first, last = task.shard.prompt_ids[0], task.shard.prompt_ids[-1]
+                raise InterpError(
+                    f"{MOST} workers died over the shard of prompts {first} to {last}, out of memory perhaps: lower "
+                    "interp.options.memory or workers=; what is finished is kept, and the same call goes on from there."
+                )

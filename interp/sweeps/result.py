@@ -1,0 +1,205 @@
+"""`Sweep`: the rows of a folder, read as far as they are asked for."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from interp.checks import checked
+from interp.data.folders import Folder
+from interp.errors import InputError, UnknownName
+from interp.options import options
+from interp.runs import registry
+from interp.runs.accessor import attach
+from interp.runs.store import Store
+from interp.sweeps.manifest import NAME, Manifest, read_manifest
+from interp.sweeps.plan import Shard
+
+_ROW_BYTES = 8  # of a number in a frame
+
+
+@checked
+class Sweep:
+    """A sweep's folder: `interp.sweep` returns one, and `Sweep(folder)` opens one, be it finished or not.
+
+    Args:
+        out: the folder.
+        prompt_ids: the prompts that are read; None takes all that are planned.
+
+    Raises:
+        InputError: there is no sweep in the folder, or its plan is damaged.
+    """
+
+    def __init__(self, out: str | Path, *, prompt_ids: Sequence[int] | None = None) -> None:
+        self.out = str(out)
+        self._folder = Folder(self.out)
+        manifest = read_manifest(self._folder)
+        if manifest is None:
+            raise InputError(f"out={self.out!r} has no {NAME}, so that no sweep is there; give the folder of one.")
+        self._manifest: Manifest = manifest
+        self._asked = None if prompt_ids is None else frozenset(prompt_ids)
+
+    def __repr__(self) -> str:
+        facts = self.status()
+        return (
+            f"Sweep({self.out!r}, {facts['probe']} of {facts['model']!r}, "
+            f"{facts['prompts_done']:,} of {facts['prompts']:,} prompts)"
+        )
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Everything needed to repeat the sweep, in JSON types."""
+        return dict(self._manifest.provenance)
+
+    @property
+    def _shards(self) -> list[Shard]:
+        """The shards that hold the prompts asked for."""
+        if self._asked is None:
+            return self._manifest.shards
+        return [shard for shard in self._manifest.shards if not self._asked.isdisjoint(shard.prompt_ids)]
+
+    @cached_property
+    def _store(self) -> Store:
+        return Store(self.out, self._manifest.kept_as)
+
+    def missing(self) -> list[Shard]:
+        """Return the shards that are not kept yet."""
+        left = {shard.name for shard in self._manifest.unfinished(self._folder)}
+        return [shard for shard in self._shards if shard.name in left]
+
+    def status(self) -> dict[str, Any]:
+        """Return what is planned and what is done: prompts, shards and bytes."""
+        missing, shards = self.missing(), self._shards
+        left = {shard.name for shard in missing}
+        files = [self._store.file(shard.name) for shard in shards if shard.name not in left]
+        prompts = [sum(len(shard.prompt_ids) for shard in some) for some in (shards, missing)]
+        return {
+            "probe": self._manifest.probe,
+            "model": self.provenance["model"],
+            "run_id": self.provenance["run_id"],
+            "prompts": prompts[0],
+            "prompts_done": prompts[0] - prompts[1],
+            "shards": len(shards),
+            "shards_done": len(files),
+            "bytes": sum(self._folder.filesystem.size(self._folder.path(name)) for name in files),
+        }
+
+    @property
+    def dataset(self) -> ds.Dataset:
+        """The rows as a pyarrow dataset, in the order of shards; nothing is read yet.
+
+        Raises:
+            InputError: prompts are missing.
+        """
+        names = [self._store.file(shard.name) for shard in self._complete()]
+        paths = [self._folder.path(name) for name in names]
+        found = ds.dataset(paths, format="parquet", filesystem=self._folder.filesystem)
+        others = self._asked is not None and any(not self._asked.issuperset(one.prompt_ids) for one in self._shards)
+        return found.filter(ds.field("prompt_id").isin(sorted(self._asked or ()))) if others else found
+
+    def frame(self, columns: Sequence[str] | None = None, where: str | None = None) -> pd.DataFrame:
+        """Return rows as a frame, in the order of `prompt_id`, with the sweep's provenance.
+
+        Texts that repeat are pandas categoricals.
+
+        Args:
+            columns: those to read; None reads all. `run_id` always comes along.
+            where: a condition on the rows as `DataFrame.query` takes it, such as "layer == 30"; rows that do not meet
+                it are never held together in memory.
+
+        Raises:
+            InputError: prompts are missing, a shard is damaged, or the condition cannot be read.
+            UnknownName: there is no such column.
+        """
+        known = self.dataset.schema.names
+        wanted = known if columns is None else list(dict.fromkeys([*columns, "run_id"]))
+        for column in wanted:
+            if column not in known:
+                raise UnknownName("column", column, known)
+        also = [] if where is None else [name for name in _names_in(where) if name in known]
+        read = list(dict.fromkeys([*wanted, *also, "prompt_id"]))
+        parts = []
+        for part in self._tables(read):
+            rows = part.to_pandas()
+            if where is not None:
+                rows = _meeting(where, rows)
+            parts.append(pa.Table.from_pandas(rows, schema=part.schema, preserve_index=False))
+        frame: pd.DataFrame = pa.concat_tables(parts).to_pandas()
+        if not frame["prompt_id"].is_monotonic_increasing:
+            frame = frame.sort_values("prompt_id", kind="stable", ignore_index=True)
+        return attach(frame[wanted].copy(deep=False), self.provenance)
+
+    def summary(self, **settings: Any) -> pd.DataFrame:
+        """Return the probe's own summary of all rows, a shard at a time where it is one of means over prompts.
+
+        Args:
+            **settings: of the probe's summary.
+
+        Raises:
+            InputError: prompts are missing; or the summary needs all rows at once, and they are beyond
+                `interp.options.memory`.
+        """
+        probe = registry.get(self._manifest.probe)
+        reduce = probe.reduction(settings)
+        if reduce is None:
+            self._require_memory(probe.schema.probe)
+            frame = probe.schema.restored(self.frame())
+        else:
+            parts = [reduce(probe.schema.restored(part.to_pandas())) for part in self._tables()]
+            frame = pd.concat(parts, ignore_index=True)
+        summary: pd.DataFrame = probe.summarise(frame, **settings)
+        return summary
+
+    def _require_memory(self, probe: str) -> None:
+        dataset = self.dataset
+        needed = dataset.count_rows() * len(dataset.schema.names) * _ROW_BYTES
+        if needed > options.memory:
+            raise InputError(
+                f"the summary of {probe!r} needs all rows at once, about {needed / 2**30:.1f} GiB, and "
+                f"interp.options.memory is {options.memory / 2**30:.1f} GiB; raise it, or sum up "
+                ".frame(columns=, where=) yourself."
+            )
+
+    def _tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the rows of one shard after another."""
+        for shard in self._complete():
+            table = self._store.table(shard.name, columns)
+            if table is None:
+                raise InputError(f"{self._lost([shard])}; call interp.sweep again with their texts.")
+            if self._asked is not None and not self._asked.issuperset(shard.prompt_ids):
+                table = table.filter(ds.field("prompt_id").isin(sorted(self._asked)))
+            yield table
+
+    def _complete(self) -> list[Shard]:
+        missing = self.missing()
+        if missing:
+            raise InputError(f"{self._lost(missing)}; call interp.sweep again with their texts.")
+        return self._shards
+
+    def _lost(self, shards: Sequence[Shard]) -> str:
+        numbers = [number for shard in shards for number in shard.prompt_ids]
+        shown = ", ".join(map(str, numbers[:5])) + (", …" if len(numbers) > 5 else "")
+        return f"the rows of {len(numbers):,} prompts are missing in {self.out!r} ({shown})"
+
+
+def _names_in(condition: str) -> list[str]:
+    try:
+        tree = ast.parse(condition.replace("`", ""), mode="eval")
+    except SyntaxError as error:
+        raise InputError(f"where={condition!r} is not a condition ({error.msg}); write one as 'layer == 30'.") from None
+    return [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
+
+
+def _meeting(condition: str, rows: pd.DataFrame) -> pd.DataFrame:
+    try:
+        return rows.query(condition)
+    except Exception as error:  # pandas raises errors of many kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise InputError(f"where={condition!r} cannot be applied: {reason}; write it as 'layer == 30'.") from error

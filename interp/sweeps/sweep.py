@@ -1,0 +1,193 @@
+"""`interp.sweep`: run a probe over very many prompts, in shards."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from interp.checks import checked
+from interp.data.folders import Folder
+from interp.errors import InputError, warn
+from interp.model.loading import Source, load
+from interp.model.tokens import Texts
+from interp.options import options
+from interp.runs import arguments, registry
+from interp.runs.progress import progress_bar
+from interp.runs.rehearsal import rehearse
+from interp.runs.run import Run, hash_of, kept_as
+from interp.sweeps.engines import local, processes
+from interp.sweeps.manifest import Manifest, alone, read_manifest, write_manifest
+from interp.sweeps.plan import Each, Shard, divide, prompt_hashes, selector
+from interp.sweeps.result import Sweep
+from interp.sweeps.work import Done, Task, Work
+
+Executor = Literal["local", "processes"]
+# What a run's identity holds that does not decide the rows of a prompt.
+_NOT_OF_A_PROMPT = ("device", "data_sha256")
+
+
+@checked
+def sweep(
+    probe: str | Callable[..., pd.DataFrame],
+    source: Source,
+    texts: Texts,
+    *,
+    out: str | Path,
+    executor: Executor = "local",
+    workers: int | None = None,
+    loading: Mapping[str, Any] | None = None,
+    shard_tokens: int = 65536,
+    per_prompt: Mapping[str, Sequence[Any]] | None = None,
+    **parameters: Any,
+) -> Sweep:
+    """Run a probe over prompts in shards, each a Parquet file in a folder, computed once and by whoever comes first.
+
+    A shard's name is a hash of what decides its rows: probe, parameters, code and versions, the model's weights and
+    dtype, its prompts and your columns. So an interrupted sweep goes on where it stopped, more prompts add shards, and
+    several processes may sweep into one folder at once. A damaged shard is computed again. Rows are those
+    of the probe itself; where a probe draws at random among prompts (the donors of `layer_robustness`), it draws within
+    a shard.
+
+    Args:
+        probe: the name of a probe whose rows are about single prompts, or the function.
+        source: anything `interp.load` takes; for workers in other processes a name or path that they can load too.
+        texts: anything `Subject.tokens` takes. A frame with a column `prompt_id` may come in any order.
+        out: a folder, or a URL such as "s3://bucket/runs" that fsspec knows. One folder holds one sweep.
+        executor: "local" (this process) or "processes" (several on this machine).
+        workers: processes; by default one for every two cores.
+        loading: further arguments of `interp.load` for the workers, such as {"dtype": "bfloat16"}.
+        shard_tokens: tokens of a shard; a killed worker loses one shard at most.
+        per_prompt: parameters of the probe that have one value for each prompt, in the order of the texts, such as
+            {"targets": [[" Paris"], [" Rome"]]}; each shard is given its own prompts' values.
+        **parameters: the probe's own.
+
+    Returns:
+        The sweep: `.summary()`, `.frame(columns=, where=)`, `.dataset` (pyarrow), `.status()`.
+
+    Raises:
+        InputError: what the probe refuses, before anything is computed; the folder holds another sweep; the probe's
+            rows are not about single prompts.
+        InterpError: workers die over a shard again and again.
+
+    >>> import interp, tempfile
+    >>> done = interp.sweep("logit_lens", "reference", ["Once upon a time", "The cat"], out=tempfile.mkdtemp())
+    >>> done.status()["shards_done"], len(done.frame(columns=["prompt_id", "kl_to_final"], where="layer == 8"))
+    (1, 8)
+    """
+    name, function = _probe(probe)
+    loading = dict(loading or {})
+    if workers is not None and workers < 1:
+        raise InputError(f"workers={workers}: give at least 1.")
+    if shard_tokens < 1:
+        raise InputError(f"shard_tokens={shard_tokens}: give at least 1.")
+    if executor != "local" and not isinstance(source, str | Path):
+        raise InputError(
+            f"executor={executor!r} loads the model anew in every worker: give its name or path, not "
+            f"{type(source).__name__}; loading= takes further arguments."
+        )
+    folder = Folder(str(out))
+    subject = load(source, **loading)
+    each = Each(per_prompt or {})
+    planned: Run = rehearse(function, name, subject, texts, parameters | each.whole)
+    each.fit(planned.tokens)
+    if "prompt_id" not in {column.name for column in planned.schema.columns}:
+        raise InputError(f"rows of {name!r} are about all texts together, not about single prompts; call it itself.")
+    manifest = _plan(planned, folder, shard_tokens, each)
+    found = Sweep(out, prompt_ids=planned.tokens.table["prompt_id"].tolist())
+    missing = found.missing()
+    if missing:
+        select = selector(texts)
+        work = Work(
+            probe=probe if isinstance(probe, str) else function,
+            source=subject if executor == "local" else source,
+            loading={} if executor == "local" else loading,
+            arguments=parameters,
+            run_id=manifest.provenance["run_id"],
+            parameters=manifest.provenance["parameters"],
+            fingerprint=subject.fingerprint,
+            out=str(out),
+            kept_as=manifest.kept_as,
+            memory=options.memory,
+        )
+        tasks = [Task(shard, select(shard.prompt_ids), each.of(shard.prompt_ids)) for shard in missing]
+        if executor == "local":
+            done = local.run(work, tasks)
+        else:
+            n_workers = min(workers or max(1, _n_cores() // 2), len(tasks))
+            work.n_threads = max(1, _n_cores() // n_workers)
+            done = processes.run(work, tasks, n_workers)
+        with _hinting(parameters, len(planned.tokens)):
+            _wait_for(done, missing, name)
+    return found
+
+
+def _probe(probe: str | Callable[..., pd.DataFrame]) -> tuple[str, Callable[..., pd.DataFrame]]:
+    found = registry.get(probe) if isinstance(probe, str) else getattr(probe, "probe", None)
+    if not isinstance(found, registry.Probe):
+        raise InputError(f"{getattr(probe, '__name__', probe)!r} is not a probe; mark it with @interp.probe.")
+    if not arguments.takes_texts(found.function):
+        raise InputError(f"{found.name!r} reads no texts, so there is nothing to sweep over; call the probe itself.")
+    return found.name, found.function
+
+
+@contextmanager
+def _hinting(parameters: Mapping[str, Any], n_prompts: int) -> Iterator[None]:
+    """Add to the error of a shard what may be wrong with a parameter that has as many values as there are prompts."""
+    try:
+        yield
+    except InputError as error:
+        lists = [name for name, value in parameters.items() if isinstance(value, list | tuple)]
+        long = [name for name in lists if len(parameters[name]) == n_prompts > 1]
+        if not long:
+            raise
+        hint = f"in a shard; if {long[0]} has a value for each prompt, pass it in per_prompt="
+        raise InputError(f"{str(error).rstrip('.')} ({hint}).") from error
+
+
+def _plan(planned: Run, folder: Folder, shard_tokens: int, each: Each) -> Manifest:
+    """Read or begin the folder's plan, and add the prompts that are not in it."""
+    identity = {name: value for name, value in planned.identity.items() if name not in _NOT_OF_A_PROMPT}
+    identity["parameters"] = {name: value for name, value in identity["parameters"].items() if name not in each.whole}
+    run_id = hash_of(identity)
+    provenance = json.loads(json.dumps(planned.provenance(), default=str)) | identity | {"run_id": run_id}
+    for name in (*_NOT_OF_A_PROMPT, "n_prompts", "n_tokens", "n_tokens_cut"):
+        provenance.pop(name, None)
+    name = f"{planned.schema.probe}-{kept_as(run_id, planned.subject, planned.schema)}"
+    hashes = prompt_hashes(planned.tokens, each)
+    with alone(folder):
+        new = Manifest(planned.schema.probe, name, provenance)
+        manifest = read_manifest(folder) or new
+        manifest.require_same(new, folder.location)
+        manifest.require_same_prompts(hashes, folder.location)
+        # An unfinished shard of which some prompts are not given now cannot be computed: the given ones move on.
+        torn = [one for one in manifest.unfinished(folder) if not hashes.keys() >= set(one.prompt_ids)]
+        manifest.drop(torn)
+        n_tokens = dict(zip(hashes, map(len, planned.tokens.ids), strict=True))
+        more = {number: n for number, n in n_tokens.items() if number not in manifest.hashes}
+        if more or torn:
+            manifest.add(divide(more, hashes, name, shard_tokens), {number: hashes[number] for number in more})
+            write_manifest(folder, manifest)
+    return manifest
+
+
+def _wait_for(done: Iterator[Done], missing: Sequence[Shard], label: str) -> None:
+    """Let an engine work, with one bar over all prompts; what several shards warn of is said once."""
+    sizes = {shard.name: len(shard.prompt_ids) for shard in missing}
+    with progress_bar(sum(sizes.values()), "prompt", label, n_steps=len(sizes)) as bar:
+        said: set[str] = set()
+        for one in done:
+            bar.update(sizes[one.name])
+            for message in one.warnings:
+                if message not in said:
+                    warn(message)
+                    said.add(message)
+
+
+def _n_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,110 @@
+"""What a worker does: load the model once, and turn shards into files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from interp.errors import InputError, ModelError
+from interp.model.loading import Source, load
+from interp.model.subject import Subject
+from interp.model.tokens import Texts
+from interp.options import options
+from interp.runs import registry
+from interp.runs.store import Store
+from interp.sweeps.plan import Shard
+
+
+@dataclass(frozen=True)
+class Task:
+    """A shard to compute, with the texts of its prompts and the parameters that are theirs alone."""
+
+    shard: Shard
+    texts: Texts
+    own: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A shard that is kept: its name, its number of rows, and what its probe warned of."""
+
+    name: str
+    n_rows: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class Work:
+    """Everything a worker needs to know, and nothing that cannot be pickled unless the subject is given as an object.
+
+    Attributes:
+        probe: its name, or the function itself.
+        source: what `interp.load` takes.
+        loading: further arguments of `interp.load`.
+        arguments: of the probe, without subject and texts.
+        run_id: of the sweep, in place of each shard's own.
+        fingerprint: of the model that the sweep was planned with.
+        out: the folder.
+        kept_as: what the names of the shards begin with.
+        parameters: of the run as planned, in JSON types.
+        memory: of the worker, see `interp.options`.
+        n_threads: of torch in this worker; None leaves them as they are.
+    """
+
+    probe: str | Callable[..., pd.DataFrame]
+    source: Source
+    loading: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+    run_id: str
+    fingerprint: str
+    out: str
+    kept_as: str
+    parameters: Mapping[str, Any]
+    memory: int
+    n_threads: int | None = None
+    _subject: Subject | None = field(default=None, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_subject": None}
+
+    def run(self, task: Task) -> Done:
+        """Compute a shard and keep it."""
+        with options.local(memory=self.memory), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            frame = self._function()(self._loaded(), task.texts, **self.arguments, **task.own)
+        (run,) = frame.interp.runs.values()
+        if any(run["parameters"].get(name) != value for name, value in self.parameters.items()):
+            differ = [name for name, value in self.parameters.items() if run["parameters"].get(name) != value]
+            raise InputError(
+                f"{', '.join(differ)} of {run['probe']!r} depends on the prompts; pass what each prompt has of its "
+                "own in per_prompt=, or call the probe itself."
+            )
+        frame = frame.assign(run_id=self.run_id)
+        strings = [name for name in frame.columns if frame[name].dtype == "str"]
+        frame = frame.astype(dict.fromkeys(strings, "category"))
+        frame.attrs = {}
+        Store(self.out, self.kept_as).write(task.shard.name, frame)
+        said = dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, UserWarning))
+        return Done(task.shard.name, len(frame), tuple(said))
+
+    def _function(self) -> Callable[..., pd.DataFrame]:
+        return registry.get(self.probe).function if isinstance(self.probe, str) else self.probe
+
+    def _loaded(self) -> Subject:
+        if self._subject is None:
+            if self.n_threads is not None:
+                import torch
+
+                torch.set_num_threads(self.n_threads)
+            subject = load(self.source, **self.loading)
+            if subject.fingerprint != self.fingerprint:
+                raise ModelError(
+                    f"{subject.name!r} has the fingerprint {subject.fingerprint} here, not {self.fingerprint} as where "
+                    "the sweep was planned; give every machine the same weights and versions."
+                )
+            self._subject = subject
+        return self._subject
