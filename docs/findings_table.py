@@ -1,4 +1,4 @@
-"""Write the matrix of findings, of all models whose findings are kept: `make findings-page`.
+"""Write the matrix of findings, of all models whose findings are kept: `make readme`.
 
 `docs/findings/MODEL.csv` is kept as `interp findings --model MODEL --out docs/findings/MODEL.csv` wrote it. A claim
 that was not run on a model has no row there, and the page says so.
@@ -29,7 +29,7 @@ TELLING = (
     "bigrams.beyond_linear_map",
 )
 """The claims of README.md."""
-BEGIN, END = "<!-- findings: written by `make findings-page` -->\n", "<!-- until here: findings -->\n"
+BEGIN, END = "<!-- findings: written by `make readme` -->\n", "<!-- until here: findings -->\n"
 NOT_RUN = "not run"
 
 

@@ -4,6 +4,9 @@ import importlib.util
 import re
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 # Imported here, as the runs below are in this process and forget what they were the first to import.
 import pandera.pandas  # noqa: F401
 import pytest
@@ -98,9 +101,39 @@ def test_papers_are_linked_to_where_they_can_be_read(readme_table):
     assert readme_table.citations("of each method; see there") == "of each method"
 
 
-def test_every_claim_of_ours_is_in_the_matrix():
-    rows = re.findall(r"^\| ([^|`]+) \| [^|]*\| [<>]=? .* \|$", README, flags=re.MULTILINE)
+@pytest.fixture(scope="module")
+def findings_table():
+    """The second script of `make readme`, as a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs")
+        return importlib.import_module("findings_table")
+
+
+def test_the_matrices_of_findings_are_those_that_make_readme_writes(findings_table):
+    page = findings_table.PAGE.read_text("utf-8")
+    assert findings_table.page(page) == page, "run `make readme`"
+    assert findings_table.readme(README) == README, "run `make readme`"
+
+
+def test_every_claim_of_ours_is_in_the_matrix(findings_table):
+    matrix, _, _ = findings_table.PAGE.read_text("utf-8").partition("## Reasons")
+    rows = re.findall(r"^\| ([^|`]+) \| (?:[<>]=? |-?[\d.]+ \.\. ).* \|$", matrix, flags=re.MULTILINE)
     assert sorted(rows) == sorted(interp.findings.get(id).statement for id in interp.findings.names())
+
+
+def test_a_claim_without_a_verdict_is_shown_as_not_run(findings_table):
+    """And a verdict is shown with its reason, of which Markdown changes nothing."""
+    row = {"state": "holds", "effect": 0.5, "low": 0.4, "high": 0.6, "control_effect": np.nan, "n": 9}
+    more = {"unit": "prompts", "reason": "a < b | c_d"}
+    frame = pd.DataFrame([row | more], index=pd.Index(["robustness.delete"], name="claim"))
+    skipped = frame.assign(state="skipped", effect=np.nan, reason="no blocks")
+    table = findings_table.matrix({"one": frame, "two": skipped}, ("robustness.delete", "robustness.swap"))
+    *_, first, second = table.splitlines()
+    assert first.endswith("| >= 0.72 | **holds**: 0.5 [0.4, 0.6], 9 prompts | skipped |")
+    assert second.endswith("| >= 0.72 | not run | not run |")
+    said = findings_table.reasons({"one": frame, "two": skipped})
+    assert r"- *holds*, `robustness.delete`: a &lt; b \| c\_d" in said
+    assert "- *skipped*, `robustness.delete`: no blocks" in said and "- *not run yet*: `" in said
 
 
 @pytest.mark.parametrize(
