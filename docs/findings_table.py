@@ -26,7 +26,7 @@ TELLING = (
     "lens.late_agreement",
     "characters.level",
     "law.line_needs_ids",
-    "neurons.readable",
+    "bigrams.beyond_linear_map",
 )
 """The claims of README.md."""
 BEGIN, END = "<!-- findings: written by `make readme` -->\n", "<!-- until here: findings -->\n"
