@@ -133,7 +133,7 @@ def test_no_writer_follows_a_planted_link(tmp_path, writer, small_subject):
     victim = planted(tmp_path, "run-00000.unfinished", "findings.unfinished", "out.unfinished", "out.npz", "out.st")
     before = {path.name for path in tmp_path.iterdir()}
     if writer == "store":
-        Store(tmp_path, "run").write(FRAME)
+        Store(tmp_path, "run").write("a", FRAME)
         pd.testing.assert_frame_equal(Store(tmp_path, "run").read(), FRAME)
     elif writer == "records":
         records.write(tmp_path / "findings.json", KEPT)

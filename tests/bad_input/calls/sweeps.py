@@ -1,0 +1,28 @@
+"""Sweeps and what they are read by: rows of (call, words of the sentence)."""
+
+ROWS = [
+    ("interp.sweep('logit_lense', s, T, out='new')", "unknown probe 'logit_lense'; did you mean 'logit_lens'?"),
+    ("interp.sweep(3, s, T, out='new')", "probe=3: give"),
+    ("interp.sweep(len, s, T, out='new')", "'len' is not a probe"),
+    ("interp.sweep('vocabulary', s, T, out='new')", "'vocabulary' reads no texts"),
+    ("interp.sweep('next_token_law', s, T, out='new')", "are about all texts together"),
+    ("interp.sweep('logit_lens', s, T, out=3)", "out=3: give a text or a path"),
+    ("interp.sweep('logit_lens', s, T, out='')", "out='': give a path"),
+    ("interp.sweep('logit_lens', s, T, out='file.txt')", "out='file.txt' is not a folder and cannot be created"),
+    ("interp.sweep('logit_lens', s, T, out='nowhere://x')", "out='nowhere://x' cannot be opened"),
+    ("interp.sweep('logit_lens', s, T, out='new', executor='threads')", "unknown executor 'threads'"),
+    ("interp.sweep('logit_lens', s, T, out='new', executor='processes')", "give its name or path, not Subject"),
+    ("interp.sweep('logit_lens', s, T, out='new', workers=0)", "workers=0: give at least 1"),
+    ("interp.sweep('logit_lens', s, T, out='new', workers='two')", "workers='two': give"),
+    ("interp.sweep('logit_lens', s, T, out='new', shard_tokens=0)", "shard_tokens=0: give at least 1"),
+    ("interp.sweep('logit_lens', s, T, out='new', shard_tokens=1.5)", "shard_tokens=1.5: give"),
+    ("interp.sweep('logit_lens', s, T, out='new', position=-1)", "unknown argument of logit_lens 'position'"),
+    ("interp.sweep('logit_lens', s, T, out='new', positions=99)", "position 99"),
+    ("interp.sweep('logit_lens', s, [], out='new')", "no texts were given"),
+    ("interp.sweep('logit_lens', s, T, out='new', per_prompt={'targets': [[1]] * 9})", "has 9 values for"),
+    ("interp.sweep('logit_lens', 'no/such', T, out='new')", "no/such"),
+    ("interp.Sweep('folder')", "has no _manifest.json, so that no sweep is there"),
+    ("interp.Sweep(3)", "out=3: give a text or a path"),
+    ("interp.Sweep('file.txt')", "is not a folder and cannot be created"),
+    ("means_per_prompt(3, F)", "schema=3: give a Schema"),
+]
