@@ -37,7 +37,8 @@ def snippets(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
 
 
-def test_python_snippets_run():
+def test_python_snippets_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for snippet in snippets(README):
         exec(compile(snippet, "README.md", "exec"), names)
