@@ -14,7 +14,7 @@ from pathlib import Path
 
 # By the names to install and to import.
 NEED_TORCH = {"torch": "torch", "transformer-lens": "transformer_lens", "nnsight": "nnsight", "captum": "captum"}
-OPTIONAL = {"IPython", "bitsandbytes", "nltk", "pytest"}
+OPTIONAL = {"IPython", "accelerate", "bitsandbytes", "nltk", "pytest"}  # accelerate comes with transformer-lens
 ELSEWHERE = {*NEED_TORCH.values(), *OPTIONAL, "interp", "probes"}
 
 
