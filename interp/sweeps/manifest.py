@@ -14,7 +14,7 @@ from interp.data.folders import Folder
 from interp.data.tensor_file import reading
 from interp.errors import InputError
 from interp.runs.store import Store
-from interp.sweeps.plan import Shard
+from interp.sweeps.shard import Shard
 
 # Readers of Parquet folders pass over names that begin with an underscore.
 NAME = "_manifest.json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,19 +14,7 @@ from interp.errors import InputError
 from interp.model.texts.forms import prompts
 from interp.model.tokens import Texts, Tokens
 from interp.runs.run import hash_of
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A group of whole prompts whose rows are one file.
-
-    Attributes:
-        name: a hash of the sweep's identity and of its prompts: numbers, token ids and the user's columns.
-        prompt_ids: the numbers of its prompts, in the order in which they were given.
-    """
-
-    name: str
-    prompt_ids: tuple[int, ...]
+from interp.sweeps.shard import Shard
 
 
 class Each:

@@ -20,7 +20,7 @@ from interp.runs import registry
 from interp.runs.accessor import attach
 from interp.runs.store import Store
 from interp.sweeps.manifest import NAME, Manifest, read_manifest
-from interp.sweeps.plan import Shard
+from interp.sweeps.shard import Shard
 
 _ROW_BYTES = 8  # of a number in a frame
 

@@ -23,8 +23,9 @@ from interp.runs.rehearsal import rehearse
 from interp.runs.run import Run, hash_of, kept_as
 from interp.sweeps.engines import local, processes
 from interp.sweeps.manifest import Manifest, alone, read_manifest, write_manifest
-from interp.sweeps.plan import Each, Shard, divide, prompt_hashes, selector
+from interp.sweeps.plan import Each, divide, prompt_hashes, selector
 from interp.sweeps.result import Sweep
+from interp.sweeps.shard import Shard
 from interp.sweeps.work import Done, Task, Work
 
 Executor = Literal["local", "processes"]

@@ -16,7 +16,7 @@ from interp.model.tokens import Texts
 from interp.options import options
 from interp.runs import registry
 from interp.runs.store import Store
-from interp.sweeps.plan import Shard
+from interp.sweeps.shard import Shard
 
 
 @dataclass(frozen=True)

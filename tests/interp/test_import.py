@@ -17,7 +17,7 @@ def run(code):
 
 def test_importing_it_imports_no_model_library():
     code = (
-        "import sys, interp, interp.probes, interp.pytest_plugin, pandas\n"
+        "import sys, interp, interp.cli, interp.probes, interp.pytest_plugin, pandas\n"
         f"print(*[name for name in {HEAVY} if name in sys.modules] or ['none'])\n"
         "print(hasattr(pandas.DataFrame, 'interp'), 'load' in dir(interp), 'load' in vars(interp))"
     )

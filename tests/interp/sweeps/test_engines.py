@@ -16,7 +16,7 @@ import pytest
 import interp
 from interp.errors import InputError, InterpError
 from interp.sweeps.engines.blame import Blame
-from interp.sweeps.plan import Shard
+from interp.sweeps.shard import Shard
 from interp.sweeps.work import Task
 
 PACKAGES = str(Path(interp.__file__).parents[1])
