@@ -33,6 +33,8 @@ class Folder:
     ...     _ = file.write(b"1 2 3")
     >>> folder.names(".txt"), folder.read("one.txt")
     (['one.txt'], b'1 2 3')
+    >>> folder.has("one.txt"), folder.has("two.txt")
+    (True, False)
     """
 
     location: str
@@ -51,9 +53,6 @@ class Folder:
             ) from error
         if self.local is not None:
             check_target(self.local / "rows", "the rows of a run")
-
-    def __fspath__(self) -> str:
-        return self.root
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:
@@ -93,6 +92,14 @@ class Folder:
             found = [one["name"].rsplit("/", 1)[-1] for one in listed if one["type"] == "file"]
         kept = [name for name in found if name.startswith(prefix) and name.endswith(suffix)]
         return sorted(name for name in kept if not name.startswith("."))
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a file of that name; a link counts as none."""
+        if self.local is not None:
+            path = self.local / name
+            return path.is_file() and not path.is_symlink()
+        self.filesystem.invalidate_cache()
+        return bool(self.filesystem.isfile(self.path(name)))
 
     def read(self, name: str) -> bytes:
         """Return the content of a file."""

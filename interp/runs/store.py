@@ -89,7 +89,7 @@ class Store:
     def table(self, part: str, columns: Sequence[str] | None = None) -> pa.Table | None:
         """Return a part, or some of its columns; None if it is absent, or damaged and now put aside."""
         name = self.file(part)
-        if name not in self.place.names(name, name):
+        if not self.place.has(name):
             return None
         try:
             with self.place.filesystem.open(self.place.path(name), "rb") as file:
@@ -110,7 +110,7 @@ class Store:
 
     def keys(self) -> frozenset[Any]:
         """Return the keys whose rows are kept."""
-        return frozenset(key for _, frame in self._frames([self.key]) for key in frame[self.key].unique().tolist())
+        return frozenset(key for frame in self._frames([self.key]) for key in frame[self.key].unique().tolist())
 
     def read(self) -> pd.DataFrame:
         """Return all rows, those of each key once, in the order of keys.
@@ -120,7 +120,7 @@ class Store:
         """
         seen: set[Any] = set()
         frames = []
-        for _, frame in self._frames():
+        for frame in self._frames():
             again = frame[self.key].isin(seen)  # two processes divided the keys differently; their rows are the same
             frames.append(frame[~again] if again.any() else frame)
             seen.update(frame[self.key].unique().tolist())
@@ -128,8 +128,8 @@ class Store:
             raise InputError("this run produced no rows; check positions=, layers= and the texts.")
         return pd.concat(frames, ignore_index=True).sort_values(self.key, kind="stable", ignore_index=True)
 
-    def _frames(self, columns: Sequence[str] | None = None) -> Iterator[tuple[str, pd.DataFrame]]:
+    def _frames(self, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
         for part in self.parts():
             frame = self.read_part(part, columns)
             if frame is not None:
-                yield part, frame
+                yield frame

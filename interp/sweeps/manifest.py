@@ -102,7 +102,7 @@ def read_manifest(folder: Folder) -> Manifest | None:
     Raises:
         InputError: it is damaged.
     """
-    if NAME not in folder.names(".json", NAME):
+    if not folder.has(NAME):
         return None
     with reading(folder.path(NAME), "plan of a sweep", "Give another folder, or delete this one."):
         told = json.loads(folder.read(NAME))

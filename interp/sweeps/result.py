@@ -98,10 +98,12 @@ class Sweep:
         Raises:
             InputError: prompts are missing.
         """
-        names = [self._store.file(shard.name) for shard in self._complete()]
-        paths = [self._folder.path(name) for name in names]
+        return self._dataset_of(self._complete())
+
+    def _dataset_of(self, shards: Sequence[Shard]) -> ds.Dataset:
+        paths = [self._folder.path(self._store.file(shard.name)) for shard in shards]
         found = ds.dataset(paths, format="parquet", filesystem=self._folder.filesystem)
-        others = self._asked is not None and any(not self._asked.issuperset(one.prompt_ids) for one in self._shards)
+        others = self._asked is not None and any(not self._asked.issuperset(one.prompt_ids) for one in shards)
         return found.filter(ds.field("prompt_id").isin(sorted(self._asked or ()))) if others else found
 
     def frame(self, columns: Sequence[str] | None = None, where: str | None = None) -> pd.DataFrame:
@@ -118,19 +120,15 @@ class Sweep:
             InputError: prompts are missing, a shard is damaged, or the condition cannot be read.
             UnknownName: there is no such column.
         """
-        known = self.dataset.schema.names
+        shards = self._complete()
+        known = self._dataset_of(shards).schema.names
         wanted = known if columns is None else list(dict.fromkeys([*columns, "run_id"]))
         for column in wanted:
             if column not in known:
                 raise UnknownName("column", column, known)
         also = [] if where is None else [name for name in _names_in(where) if name in known]
         read = list(dict.fromkeys([*wanted, *also, "prompt_id"]))
-        parts = []
-        for part in self._tables(read):
-            rows = part.to_pandas()
-            if where is not None:
-                rows = _meeting(where, rows)
-            parts.append(pa.Table.from_pandas(rows, schema=part.schema, preserve_index=False))
+        parts = list(self._tables(shards, read) if where is None else self._meeting(where, shards, read))
         frame: pd.DataFrame = pa.concat_tables(parts).to_pandas()
         if not frame["prompt_id"].is_monotonic_increasing:
             frame = frame.sort_values("prompt_id", kind="stable", ignore_index=True)
@@ -152,7 +150,7 @@ class Sweep:
             self._require_memory(probe.schema.probe)
             frame = probe.schema.restored(self.frame())
         else:
-            parts = [reduce(probe.schema.restored(part.to_pandas())) for part in self._tables()]
+            parts = [reduce(probe.schema.restored(part.to_pandas())) for part in self._tables(self._complete())]
             frame = pd.concat(parts, ignore_index=True)
         summary: pd.DataFrame = probe.summarise(frame, **settings)
         return summary
@@ -167,15 +165,21 @@ class Sweep:
                 ".frame(columns=, where=) yourself."
             )
 
-    def _tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    def _tables(self, shards: Sequence[Shard], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Yield the rows of one shard after another."""
-        for shard in self._complete():
+        for shard in shards:
             table = self._store.table(shard.name, columns)
             if table is None:
                 raise InputError(f"{self._lost([shard])}; call interp.sweep again with their texts.")
             if self._asked is not None and not self._asked.issuperset(shard.prompt_ids):
                 table = table.filter(ds.field("prompt_id").isin(sorted(self._asked)))
             yield table
+
+    def _meeting(self, condition: str, shards: Sequence[Shard], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield the rows of each shard that meet a condition."""
+        for table in self._tables(shards, columns):
+            rows = _meeting(condition, table.to_pandas())
+            yield pa.Table.from_pandas(rows, schema=table.schema, preserve_index=False)
 
     def _complete(self) -> list[Shard]:
         missing = self.missing()

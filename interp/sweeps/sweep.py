@@ -167,7 +167,8 @@ def _plan(planned: Run, folder: Folder, shard_tokens: int, each: Each) -> Manife
         manifest.require_same(new, folder.location)
         manifest.require_same_prompts(hashes, folder.location)
         # An unfinished shard of which some prompts are not given now cannot be computed: the given ones move on.
-        torn = [one for one in manifest.unfinished(folder) if not hashes.keys() >= set(one.prompt_ids)]
+        partly = {one.name for one in manifest.shards if not hashes.keys() >= set(one.prompt_ids)}
+        torn = [one for one in manifest.unfinished(folder) if one.name in partly] if partly else []
         manifest.drop(torn)
         n_tokens = dict(zip(hashes, map(len, planned.tokens.ids), strict=True))
         more = {number: n for number, n in n_tokens.items() if number not in manifest.hashes}
