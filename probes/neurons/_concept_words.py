@@ -119,6 +119,8 @@ def random_words(subject: Subject, words: ConceptWords, n: int, seed: int) -> Te
     Raises:
         InputError: the vocabulary has too few other tokens.
     """
+    if not n:
+        return torch.empty(0, len(words.choosing_ids), dtype=torch.long)
     taken = set(torch.cat([words.seed_ids, words.held_out_ids]).tolist())
     forms = [_form(str(text)) for text in subject.token_strings]
     generator = torch.Generator().manual_seed(seed)

@@ -294,6 +294,13 @@ def test_bad_input(planted):
         concept_neurons(planted, [f"w{index}" for index in range(30, 40)], n=1, layers=0, min_hits=5)
 
 
+def test_without_random_words_the_vocabulary_may_be_small(planted):
+    """As the refusal above advises."""
+    words = [f"w{index}" for index in range(60)]
+    frame = concept_scores(planted, words=words, n=3, held_out=0, n_random=0)
+    assert frame["control"].eq("none").all() and frame["p"].isna().all()
+
+
 def test_chosen_neurons_are_checked(planted):
     for neurons, message in (
         ({4: [0]}, "layers run from 0 to 3"),
