@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from interp.authoring import InputError, Subject, UnknownName
-from probes.attribution._unigram import checked_counts, counts_name, ordinary, unigram_weights
+from probes.attribution._unigram import checked_counts, counts_name, ordinary, unigram_source, unigram_weights
 
 SamplerName: TypeAlias = Literal["unigram", "uniform", "pos", "masked_lm", "self"]
 OwnSampler: TypeAlias = Callable[[np.ndarray, np.random.Generator], Any]
@@ -82,10 +82,21 @@ def replacements(sampler: SamplerName | Any, subject: Subject, contexts: Sequenc
     raise UnknownName("sampler", sampler, SAMPLERS)
 
 
-def check_sampler(sampler: Any, subject: Subject) -> None:
-    """Refuse counts that cannot be used, before a model runs."""
+def sampler_facts(sampler: Any, subject: Subject, argument: str = "sampler") -> dict[str, Any]:
+    """Return the provenance of a sampler, and refuse counts that cannot be used; no model runs.
+
+    Args:
+        sampler: see `replacements`.
+        subject: the model.
+        argument: the name of the argument that gave it.
+
+    Raises:
+        InputError: the counts cannot be used.
+    """
     if isinstance(sampler, np.ndarray | Tensor):
         ordinary(checked_counts(sampler, subject), subject)
+    unigram = isinstance(sampler, str) and sampler == "unigram"
+    return {argument: sampler_name(sampler)} | ({"unigram": unigram_source(subject)} if unigram else {})
 
 
 def sampler_name(sampler: Any) -> str:

@@ -26,10 +26,9 @@ from interp.authoring import (
     summarise_by_prompt,
 )
 from probes.attribution import baselines, plots
-from probes.attribution._replacements import check_sampler, sampler_name
+from probes.attribution._replacements import sampler_facts
 from probes.attribution._target_ids import Target
 from probes.attribution._targets import ATTRIBUTION, Continuation, Method, attribution_columns, find_targets
-from probes.attribution._unigram import unigram_source
 from probes.attribution.normxlogit import normxlogit_scores
 from probes.attribution.reagent.reagent import reagent_scores
 from probes.attribution.reagent.reagent_ls import reagent_ls_scores
@@ -216,9 +215,5 @@ def _named(chosen: Mapping[str, Mapping[str, Any]], subject: Subject) -> dict[st
         known = {one.name: one.default for one in parameters if one.name not in ("subject", "targets", "seed")}
         found[name] = known | dict(given)
         if "sampler" in known:
-            sampler = found[name]["sampler"]
-            check_sampler(sampler, subject)
-            found[name]["sampler"] = sampler_name(sampler)
-            if found[name]["sampler"] == "unigram":
-                found[name]["unigram"] = unigram_source(subject)
+            found[name] |= sampler_facts(found[name]["sampler"], subject)
     return found

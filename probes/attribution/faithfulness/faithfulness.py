@@ -33,9 +33,9 @@ from interp.stats import holm, paired_bootstrap
 from probes import papers
 from probes.attribution import plots
 from probes.attribution._checks import check_counts
-from probes.attribution._replacements import check_sampler, sampler_name
+from probes.attribution._replacements import sampler_facts
 from probes.attribution._targets import TARGET_POS
-from probes.attribution._unigram import Counts, unigram_source
+from probes.attribution._unigram import Counts
 from probes.attribution.attribute import attribute
 from probes.attribution.faithfulness._attributions import Attribution, attributions, digest_of
 from probes.attribution.faithfulness._chance import SMALLER_IS_BETTER, warn_of_chance
@@ -212,20 +212,15 @@ def faithfulness(
             f"n_random={n_random}, n_draws={n_draws}; give at least 2 of each: shuffles are compared with shuffles."
         )
     loaded = load(subject)
-    check_sampler(replacement, loaded)
     chosen = list(dict.fromkeys(metrics))
     settings: dict[str, Any] = {
-        "metrics": chosen, "replacement": sampler_name(replacement), "fractions": list(fractions),
+        "metrics": chosen, **sampler_facts(replacement, loaded, "replacement"), "fractions": list(fractions),
         "normalise": normalise, "unit": unit, "absolute": absolute, "log_odds": log_odds, "protect_last": protect_last,
         "n_random": n_random, "n_draws": n_draws, "n_samples": n_samples,
     }  # fmt: skip
-    named = isinstance(replacement, str)
-    given = attributions(
-        loaded, frame, unit=unit, absolute=absolute, protect_last=protect_last or (named and replacement == "delete")
-    )
+    deleting = isinstance(replacement, str) and replacement == "delete"
+    given = attributions(loaded, frame, unit=unit, absolute=absolute, protect_last=protect_last or deleting)
     settings |= {"runs": sorted(frame["run_id"].unique()), "scores_sha256": digest_of(frame)}
-    if named and replacement == "unigram":
-        settings["unigram"] = unigram_source(loaded)
     run = Run(FAITHFULNESS, loaded, None, parameters=settings, seed=seed)
     measurement = Measurement(
         subject=run.subject, attributions=given, metrics=chosen, replacement=replacement, fractions=fractions,

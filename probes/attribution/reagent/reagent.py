@@ -18,10 +18,10 @@ import pandas as pd
 
 from interp.authoring import Run, Source, Subject, Texts, at_most, checked, load, probe, shows_parameters_of
 from probes.attribution import plots
-from probes.attribution._replacements import OwnSampler, SamplerName, check_sampler
+from probes.attribution._replacements import OwnSampler, SamplerName, sampler_facts
 from probes.attribution._target_ids import Target
 from probes.attribution._targets import Continuation, Scores, Targets, attribution_columns, find_targets
-from probes.attribution._unigram import Counts, unigram_source
+from probes.attribution._unigram import Counts
 from probes.attribution.reagent._frames import (
     REAGENT,
     REAGENT_PROBES,
@@ -128,10 +128,8 @@ def reagent(
         sampler=sampler, implementation=implementation, protect_bos=protect_bos, seed=seed,
     )  # fmt: skip
     loaded = load(subject)
-    check_sampler(sampler, loaded)
-    parameters = {"target": target, "continuation": continuation, "target_pos": target_pos} | settings.parameters()
-    if isinstance(sampler, str) and sampler == "unigram":
-        parameters["unigram"] = unigram_source(loaded)
+    asked = {"target": target, "continuation": continuation, "target_pos": target_pos}
+    parameters = asked | settings.parameters() | sampler_facts(sampler, loaded)
     run = Run(REAGENT, loaded, texts, parameters=parameters, truncate=truncate, seed=seed)
     targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
     cases, outcomes = explain(run.subject, targets, settings)

@@ -18,10 +18,10 @@ from probes import papers
 from probes.attribution import plots
 from probes.attribution._checks import check_counts
 from probes.attribution._draws import generator_for
-from probes.attribution._replacements import OwnSampler, Replacements, SamplerName, check_sampler, sampler_name
+from probes.attribution._replacements import OwnSampler, Replacements, SamplerName, sampler_facts
 from probes.attribution._target_ids import Target
 from probes.attribution._targets import ATTRIBUTION, Continuation, Scores, Targets, attribution_columns, find_targets
-from probes.attribution._unigram import Counts, unigram_source
+from probes.attribution._unigram import Counts
 from probes.attribution.reagent._cases import cases_of, reader_of
 from probes.attribution.reagent._recursion import Case
 from probes.attribution.reagent.masked_lm import MaskedLM
@@ -100,13 +100,10 @@ def reagent_ls(
     if n_masks is not None:
         check_counts(n_masks=n_masks)
     loaded = load(subject)
-    check_sampler(sampler, loaded)
     parameters = {
         "target": target, "continuation": continuation, "target_pos": target_pos, "n_masks": n_masks,
-        "sampler": sampler_name(sampler), "protect_bos": protect_bos,
+        "protect_bos": protect_bos, **sampler_facts(sampler, loaded),
     }  # fmt: skip
-    if isinstance(sampler, str) and sampler == "unigram":
-        parameters["unigram"] = unigram_source(loaded)
     run = Run(REAGENT_LS, loaded, texts, parameters=parameters, truncate=truncate, seed=seed)
     targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
     scores = reagent_ls_scores(
