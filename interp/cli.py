@@ -13,7 +13,19 @@ from rich.console import Console
 
 from interp.data.frame_files import check_frame_file, write_frame
 from interp.data.shipped import read_data, shipped_path
-from interp.display.terminal import in_one_sentence, one_sentence, show_table, told
+from interp.display.commands import (
+    AsJson,
+    Backend,
+    Device,
+    DeviceMap,
+    Dtype,
+    OneModel,
+    Texts,
+    in_one_sentence,
+    one_sentence,
+    told,
+)
+from interp.display.terminal import show_table
 from interp.display.text import short_citation
 from interp.errors import InputError
 from interp.runs import arguments, registry
@@ -26,20 +38,6 @@ _out = Console(markup=False, emoji=False)
 _err = Console(markup=False, emoji=False, stderr=True)
 
 DEMO_GROUP = "interp.demo"
-
-OneModel = Annotated[str, typer.Option("--model", help="A shipped model's name, a folder or a hub id.")]
-Backend = Annotated[str, typer.Option(help="bridge or nnsight.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps.")]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")]
-DeviceMap = Annotated[str | None, typer.Option(help="auto shares a large model out to devices, memory and disk.")]
-Texts = Annotated[
-    str,
-    typer.Option(
-        help="A shipped dataset, or a .txt (one text per line), .jsonl, .csv or .parquet file; chats in .jsonl."
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
-
 
 app.command()(in_one_sentence(sweep))
 

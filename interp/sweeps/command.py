@@ -8,6 +8,7 @@ import pandas as pd
 import typer
 
 from interp.data.shipped import read_data
+from interp.display.commands import AsJson, Backend, Device, Dtype, OneModel, Texts
 from interp.display.terminal import show_table
 from interp.errors import InputError
 from interp.runs import arguments, registry
@@ -17,17 +18,17 @@ from interp.sweeps.result import Sweep
 def sweep(
     probe: Annotated[str, typer.Argument(help="Name of a probe, or `status` to look at a sweep.")],
     folder: Annotated[str | None, typer.Argument(help="The sweep to look at.")] = None,
-    model: Annotated[str, typer.Option(help="A shipped model's name, a folder or a hub id.")] = "reference",
-    data: Annotated[str, typer.Option(help="Texts, see `interp run`.")] = "prompts",
+    model: OneModel = "reference",
+    data: Texts = "prompts",
     out: Annotated[str | None, typer.Option(help="The folder, or a URL such as s3://bucket/runs.")] = None,
     param: Annotated[list[str] | None, typer.Option(help="A parameter of the probe, key=JSON or key=text.")] = None,
     executor: Annotated[str, typer.Option(help="local or processes.")] = "local",
     workers: Annotated[int | None, typer.Option(help="Number of processes.")] = None,
     shard_tokens: Annotated[int, typer.Option(help="Tokens of a shard.")] = 65536,
-    backend: Annotated[str, typer.Option(help="bridge or nnsight.")] = "bridge",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
+    backend: Backend = "bridge",
+    device: Device = None,
+    dtype: Dtype = None,
+    as_json: AsJson = False,
 ) -> None:
     """Run a probe over very many prompts, in shards that are kept; the same command goes on after an interruption."""
     if probe == "status":

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 import interp
 from interp import findings as package
 from interp.cli import app
-from interp.display import terminal
+from interp.display import commands
 from interp.errors import InputError, ModelError, UnknownName
 from interp.findings import FINDINGS, Claim, Comparison, NotApplicable, findings, get, judge
 from interp.findings import table as table_module
@@ -593,7 +593,7 @@ def test_the_command_tells_of_a_run_before_it_begins(offered, monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     logger = logging.getLogger("interp.findings")
     before = list(logger.handlers), logger.level
-    with terminal.told("interp.findings"), suppress(KeyError):  # no run gives a row
+    with commands.told("interp.findings"), suppress(KeyError):  # no run gives a row
         findings("reference", list(offered.values()))
     assert told[0].splitlines() == ["reference: 2 claims in 2 runs", "run 1 of 2: toy for a.one"]
     assert told[1].splitlines()[2:] == ["run 2 of 2: toy for b.gone"]
