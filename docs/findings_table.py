@@ -7,7 +7,7 @@ that was not run on a model has no row there, and the page says so.
 from __future__ import annotations
 
 import pandas as pd
-from readme_table import ROOT
+from readme_table import ROOT, between
 
 import interp.findings
 from interp.display.text import short_citation
@@ -76,11 +76,7 @@ def names() -> str:
 
 def updated(text: str, table: str) -> str:
     """Return a text with the table between its two marks made again."""
-    before, _, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"the page has no lines {BEGIN.strip()!r} and {END.strip()!r}; put them around the table.")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    return between(text, BEGIN, END, table, "the page")
 
 
 def page(text: str) -> str:

@@ -45,11 +45,16 @@ def first_clause(probe: Probe) -> str:
 
 def updated(readme: str) -> str:
     """Return the README with the table between its two marks made again."""
-    before, _, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise SystemExit(f"README.md has no lines {BEGIN.strip()!r} and {END.strip()!r}; put them around the table.")
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    return between(readme, BEGIN, END, table(), "README.md")
+
+
+def between(text: str, begin: str, end: str, made: str, name: str) -> str:
+    """Return a text with what is between two marks replaced."""
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{name} has no lines {begin.strip()!r} and {end.strip()!r}; put them around the table.")
+    return f"{before}{begin}\n{made}\n{end}{after}"
 
 
 def _question(family: Path) -> str:
