@@ -1,4 +1,4 @@
-"""What a search will cost, told before and while it runs: memory, the time of all steps, and a bar."""
+"""Tell what a search will cost, before and while it runs: memory, the time of all steps, and a bar."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from interp.authoring import Subject, progress_bar, warn
 from probes.subnetworks.search._parameters import MaskUnit, n_parameters
-from probes.subnetworks.search._training import ROWS, Logged, MaskSchedule, MaskTraining
+from probes.subnetworks.search._training import Logged, MaskSchedule, MaskTraining, rows_at_once
 
 _TIMED = 3  # steps after which their time is known; the first is slower, as the model is verified in it
 _LONG = 3600.0  # seconds of a search that is worth a warning
@@ -36,7 +36,7 @@ class Forecast:
         # Masked weights in the model's precision; each mask and its two moments in float32.
         self.held = n_weights * matrices[0].weight.element_size() + 3 * _FLOAT * n_masks
         n_tokens = schedule.batch * schedule.length
-        rows = min(n_tokens, ROWS if subject.device.type == "cpu" else 16 * ROWS)
+        rows = min(n_tokens, rows_at_once(subject.device))
         states = subject.n_layers * (
             16 * subject.d_model + 4 * (subject.d_mlp or 0) + 3 * subject.n_heads * schedule.length
         )

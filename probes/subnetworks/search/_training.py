@@ -20,9 +20,14 @@ from probes.subnetworks.search._groups import decided
 from probes.subnetworks.search._parameters import MaskParameters, MaskUnit
 from probes.subnetworks.search._targets import MaskTarget, cross_entropy
 
-ROWS = 512  # positions whose logits are held at once on a CPU; more do not fit in its cache
+_ROWS = 512  # positions whose logits are held at once on a CPU; more do not fit in its cache
 _CHECKPOINT_SECONDS = 60.0
 _LOG_EVERY = 10
+
+
+def rows_at_once(device: torch.device) -> int:
+    """Return the number of positions whose logits are held at once."""
+    return _ROWS if device.type == "cpu" else 16 * _ROWS
 
 
 @dataclass(frozen=True)
@@ -179,8 +184,7 @@ class MaskTraining:
         """Sum cross-entropy and entropy over positions; with leaves, also backpropagate the mean cross-entropy."""
         last = tape.last
         outer = torch.empty_like(last) if leaves is not None else None
-        most = ROWS if last.device.type == "cpu" else 16 * ROWS
-        at_once = max(1, most // ids.shape[1])
+        at_once = max(1, rows_at_once(last.device) // ids.shape[1])
         losses = entropies = 0.0
         for start in range(0, len(ids), at_once):
             some = slice(start, start + at_once)
