@@ -64,5 +64,14 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     warnings.warn(message, category, stacklevel=level)
 
 
+def reason_of(error: Exception) -> str:
+    """Return the first line of what an error says, without its full stop; the name of its type if it says nothing.
+
+    >>> reason_of(ValueError("no such key.")), reason_of(KeyError())
+    ('no such key', 'KeyError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 def _listed(names: list[str]) -> str:
     return ", ".join(repr(name) for name in names) if names else "none"

@@ -61,6 +61,11 @@ class Options:
             self.__dict__.update(before)
 
     @property
+    def bars_hidden(self) -> bool | None:
+        """Answer tqdm whether to hide a bar: None hides it where stderr is neither a terminal nor a notebook's."""
+        return None if self.progress is None else not self.progress
+
+    @property
     def available(self) -> int:
         """Bytes for batches and chunks: the memory without what is reserved, an eighth of it at least."""
         return max(self.memory - _reserved.get(), self.memory // 8, 1)

@@ -29,6 +29,5 @@ def progress_bar(total: int, unit: str, label: str = "", *, done: int = 0, n_ste
         A bar of tqdm.
     """
     single = (total if n_steps is None else n_steps) <= 1
-    # None lets tqdm decide: it hides a bar where stderr is neither a terminal nor a notebook's.
-    hidden = None if options.progress is None else not options.progress
-    return tqdm(total=total, initial=done, unit=unit, desc=label, disable=single or hidden, file=sys.stderr)
+    hidden = single or options.bars_hidden
+    return tqdm(total=total, initial=done, unit=unit, desc=label, disable=hidden, file=sys.stderr)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from interp.checks import checked
 from interp.data.folders import Folder
-from interp.errors import InputError, warn
+from interp.errors import InputError, reason_of, warn
 
 _NAME = b"interp.part"  # in a file's metadata: the name under which its rows were kept
 
@@ -99,7 +99,7 @@ class Store:
         except FileNotFoundError:
             return None
         except Exception as error:  # a damaged file can be wrong in any way
-            self._put_aside(name, (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip("."))
+            self._put_aside(name, reason_of(error))
             return None
         return table
 

@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 
 from interp.checks import checked
 from interp.data.folders import Folder
-from interp.errors import InputError, UnknownName
+from interp.errors import InputError, UnknownName, reason_of
 from interp.options import options
 from interp.runs import registry
 from interp.runs.accessor import attach
@@ -205,5 +205,5 @@ def _meeting(condition: str, rows: pd.DataFrame) -> pd.DataFrame:
     try:
         return rows.query(condition)
     except Exception as error:  # pandas raises errors of many kinds
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = reason_of(error)
         raise InputError(f"where={condition!r} cannot be applied: {reason}; write it as 'layer == 30'.") from error

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
-from interp.errors import InterpError
+from interp.errors import InterpError, reason_of
 from interp.model.verification import verify
 
 
@@ -19,9 +17,9 @@ def nnsight_instead(model: Any, name: str) -> str:
 
     try:
         backend = NNsightBackend.around(model, name, None)
-        verify(backend, torch.arange(min(8, backend.facts.n_ctx)).remainder(backend.facts.n_ids).expand(2, -1))
+        verify(backend, backend.facts.trial_ids())
     except InterpError as error:
         return f", and nnsight cannot run it either: {error}"
     except Exception as error:  # libraries raise anything on a model that they do not know
-        return f", and nnsight cannot run it either: {(str(error).strip().splitlines() or [type(error).__name__])[0]}."
+        return f", and nnsight cannot run it either: {reason_of(error)}."
     return "; use backend='nnsight'."

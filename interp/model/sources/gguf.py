@@ -42,7 +42,8 @@ def check_file(path: Path) -> dict[str, Any]:
             raise InputError(
                 f"{str(path)!r} is not a GGUF file, for it does not begin with the letters GGUF; download it again."
             )
-        digest = hashlib.file_digest(file, lambda: hashlib.sha256(b"GGUF")).hexdigest()
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     try:
         reader = _QuickReader(path)
     except InputError:
@@ -220,5 +221,4 @@ def _rope_type(config: Any) -> str:
 
 
 def _bar(theirs: Any, tensors: Any, **settings: Any) -> Any:
-    hidden = None if options.progress is None else not options.progress
-    return theirs(tensors, desc="dequantising", unit="tensor", disable=hidden, leave=False)
+    return theirs(tensors, desc="dequantising", unit="tensor", disable=options.bars_hidden, leave=False)

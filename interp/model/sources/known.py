@@ -42,7 +42,7 @@ class KnownModel:
 
     @property
     def path(self) -> Path:
-        """Where its file is once it was fetched."""
+        """The path of its file once it was fetched."""
         return cache_path("models", self.name) / self.file
 
     @property

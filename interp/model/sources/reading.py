@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from interp.data.shipped import shipped_path
-from interp.errors import InputError, ModelError, UnknownName
+from interp.errors import InputError, ModelError, UnknownName, reason_of
 from interp.model.sources import gguf
 from interp.model.sources.known import KNOWN_MODELS, SHIPPED_MODELS, require_here
 
@@ -144,10 +144,10 @@ def read_config(place: Place) -> Any:
         _refuse_code(place, error, "")
         if place.gguf is not None and "not supported" in str(error):
             raise InputError(
-                f"transformers cannot read {place.name!r}: {_reason(error)}; load the model's Hugging Face folder "
+                f"transformers cannot read {place.name!r}: {reason_of(error)}; load the model's Hugging Face folder "
                 "instead."
             ) from error
-        raise InputError(f"the config of {place.name!r} cannot be read: {_reason(error)}") from error
+        raise InputError(f"the config of {place.name!r} cannot be read: {reason_of(error)}") from error
 
 
 def read_weights(place: Place, config: Any, dtype: torch.dtype, how: Mapping[str, Any] = MappingProxyType({})) -> Any:
@@ -178,7 +178,7 @@ def read_weights(place: Place, config: Any, dtype: torch.dtype, how: Mapping[str
         raise
     except Exception as error:  # files may be damaged in any way, and a quantised model may need a library
         _refuse_code(place, error, "")
-        raise InputError(f"the weights of {place.name!r} cannot be read: {_reason(error)}") from error
+        raise InputError(f"the weights of {place.name!r} cannot be read: {reason_of(error)}") from error
     # transformers would initialise at random what is missing, leave out what is too many, and continue.
     if missing := sorted(report["missing_keys"]):
         raise ModelError(
@@ -227,7 +227,7 @@ def read_tokenizer(place: Place) -> Any:
         if not place.is_folder and "instantiate the backend tokenizer" in str(error):
             return None  # the hub has no file of one
         raise InputError(
-            f"the tokenizer of {place.name!r} cannot be read: {_reason(error)}; save it again or pass tokenizer=."
+            f"the tokenizer of {place.name!r} cannot be read: {reason_of(error)}; save it again or pass tokenizer=."
         ) from error
 
 
@@ -258,10 +258,6 @@ def _adapter_advice(what: str) -> str:
         f"; if {what} is an adapter, load its base model with transformers, put it on with "
         "peft.PeftModel.from_pretrained(model, ...), and pass the result or its merge_and_unload()"
     )
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 @contextmanager

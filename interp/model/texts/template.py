@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 from weakref import WeakSet
 
-from interp.errors import InputError, WithoutTemplate, warn
+from interp.errors import InputError, WithoutTemplate, reason_of, warn
 from interp.model.texts.chats import MESSAGE, Chat
 from interp.model.texts.tokenizer import start_ids
 
@@ -45,10 +45,9 @@ def chat_ids(
                 chat, add_generation_prompt=opens, tokenize=True, return_dict=True, padding=False, truncation=False
             )
         except Exception as error:  # a template is a program, which raises what it likes
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             raise InputError(
                 f"the chat template of the model's tokenizer cannot read conversation {number} (roles "
-                f"{', '.join(message['role'] for message in chat)}): {reason}."
+                f"{', '.join(message['role'] for message in chat)}): {reason_of(error)}."
             ) from error
         if not len(made["input_ids"]):
             raise InputError(f"conversation {number} has no tokens under the tokenizer's chat template; leave it out.")
