@@ -29,7 +29,7 @@ with a column `text`, `messages` or `input_ids`, or the result of `Subject.token
 
 
 class Reading(Protocol):
-    """What reads texts; a `Subject` is one."""
+    """Anything that reads texts; a `Subject` is one."""
 
     name: str
     tokenizer: Any

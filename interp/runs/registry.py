@@ -123,10 +123,7 @@ def summarise_by_prompt(schema: Schema, frame: pd.DataFrame, **options: Any) -> 
 
     The first position is an outlier in nearly every statistic (attention sink, massive activations).
     """
-    kept = frame[frame["pos"] > 0] if "pos" in frame.columns else frame
-    # Keep runs apart: one prompt_id in two runs may mean two different texts.
-    keys = [name for name in ("model", "run_id") if name in frame.columns]
-    summary = bootstrap_over_prompts(kept, [*keys, *schema.summary_by], schema.summary_of, **options)
+    summary = bootstrap_over_prompts(_kept(frame), _groups(schema, frame), schema.summary_of, **options)
     summary.attrs["note"] = "means per prompt, then over prompts; position 0 left out; 95 % bootstrap over prompts"
     return summary
 
@@ -134,10 +131,17 @@ def summarise_by_prompt(schema: Schema, frame: pd.DataFrame, **options: Any) -> 
 @checked
 def means_per_prompt(schema: Schema, frame: pd.DataFrame) -> pd.DataFrame:
     """Average each prompt's rows in every group of the summary; `summarise_by_prompt` of that is that of the frame."""
-    kept = frame[frame["pos"] > 0] if "pos" in frame.columns else frame
-    keys = [name for name in ("model", "run_id") if name in frame.columns]
-    means = means_by_prompt(kept, [*keys, *schema.summary_by], schema.summary_of).reset_index()
+    means = means_by_prompt(_kept(frame), _groups(schema, frame), schema.summary_of).reset_index()
     return means.assign(pos=1) if "pos" in frame.columns else means
+
+
+def _kept(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["pos"] > 0] if "pos" in frame.columns else frame
+
+
+def _groups(schema: Schema, frame: pd.DataFrame) -> list[str]:
+    # Keep runs apart: one prompt_id in two runs may mean two different texts.
+    return [*(name for name in ("model", "run_id") if name in frame.columns), *schema.summary_by]
 
 
 def names() -> list[str]:

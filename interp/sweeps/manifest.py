@@ -23,7 +23,7 @@ FORMAT = "interp.sweep/1"
 
 @dataclass
 class Manifest:
-    """What a folder's shards are.
+    """A folder's shards, and what they have in common.
 
     Attributes:
         probe: its name.

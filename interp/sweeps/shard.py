@@ -1,4 +1,4 @@
-"""What a shard is; the plan of a folder can be read without a model library."""
+"""Name a shard and its prompts; the plan of a folder can be read without a model library."""
 
 from __future__ import annotations
 

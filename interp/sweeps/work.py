@@ -1,4 +1,4 @@
-"""What a worker does: load the model once, and turn shards into files."""
+"""Load a model once in a worker, and turn shards into files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often each token occurs, for replacing tokens: counts, or a model's own mean next-token distribution."""
+"""Return the frequency of each token, for replacing tokens: counts, or a model's mean next-token distribution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from interp.model.tape import Tape
 from probes.attribution._targets import as_tokens
 
 Counts: TypeAlias = np.ndarray | Tensor
-"""How often each token occurs, [d_vocab], in any unit."""
+"""Frequencies of all tokens, [d_vocab], in any unit."""
 
 _N_STORIES = 16  # of 300: with the 120 prompts about 3,000 tokens, a few seconds of a model of 135 M parameters
 _AT_ONCE = 1024  # tokens; not of the memory's size, which must not decide a draw by a rounding

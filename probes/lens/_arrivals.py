@@ -1,4 +1,4 @@
-"""Where an answer arises: the first layers from which on the lens says what the model says at its end."""
+"""Find where an answer arises: the first layers from which on the lens says what the model says at its end."""
 
 from __future__ import annotations
 

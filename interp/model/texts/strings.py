@@ -69,7 +69,7 @@ class TokenStrings:
 
     @cached_property
     def _known(self) -> np.ndarray:
-        """Whether the tokenizer has a token of each id, bool [d_vocab]."""
+        """The ids of which the tokenizer has a token, bool [d_vocab]."""
         known = np.zeros(len(self), dtype=bool)
         known[[index for index in self._tokenizer.get_vocab().values() if index < len(known)]] = True
         return known

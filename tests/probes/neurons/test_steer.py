@@ -314,7 +314,7 @@ def test_where_blocks_hold_one_neuron_the_mean_direction_is_left_out_and_a_rando
 
 
 def test_a_random_direction_is_as_long_as_the_effect_of_the_neurons_and_as_often_of_either_sign(subject):
-    """What is added behind an MLP, by plain arithmetic on the clean run's activations."""
+    """Compute what is added behind an MLP by plain arithmetic on the clean run's activations."""
     by_layer = {1: torch.tensor([3, 7, 30])}
     doses, by_control = conditions(
         subject, by_layer, (2.0,), ("direction", "random_direction"), {}, mode="override", alpha_unit="raw", seed=4

@@ -1,4 +1,4 @@
-"""Which methods are told from shuffles of their own scores, on numbers written by hand and on models."""
+"""Tell methods from shuffles of their own scores, on numbers written by hand and on models."""
 
 from __future__ import annotations
 

@@ -340,7 +340,7 @@ def test_a_subnetwork_without_weights_is_said(small_subject, bigrams):
 
 
 def test_a_subnetwork_worse_than_the_full_model_is_said(small_subject):
-    """Of a full model that predicts the target nearly as well as can be, no subnetwork of two steps comes near."""
+    """Take a full model that predicts the target nearly as well as can be: no subnetwork of two steps comes near."""
     planted = bigram(vocab=VOCAB, seed=1)
     subject, bigrams = interp.load(planted.model), BigramModel.from_transition(planted.truth.transition)
     says = r"the subnetwork at sparsity 10 predicts its target worse than the full model, with a cross-entropy of \d"
