@@ -19,6 +19,7 @@ from interp.model.positions import (
     select_positions,
     whole_numbers,
 )
+from interp.model.prefix import SharedPrefix
 from interp.model.subject import Subject
 from interp.model.texts.continuation import continuation_of_ids, single_token, tokens_after, word_tokens
 from interp.model.texts.forms import frame_of_texts
@@ -50,6 +51,7 @@ __all__ = [
     "Probe",
     "Run",
     "Schema",
+    "SharedPrefix",
     "Source",
     "Store",
     "Stream",

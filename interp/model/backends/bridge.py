@@ -36,7 +36,6 @@ from interp.model.weights import WeightMatrix
 
 T = TypeVar("T")
 
-
 _HOOKS: dict[SiteName, str] = {
     "attn_out": "hook_attn_out",
     "mlp_out": "hook_mlp_out",
@@ -117,9 +116,11 @@ class BridgeBackend(StoredForm):
         return logits
 
     def step(self, ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
-        """See `Backend.step`; native models do not cache."""
+        """See `Backend.step`; native models do not cache, and an unmodified bridge leaves it to the original model."""
         if not self._no_cache:
             return self.logits(ids)[:, -1], None
+        if self._rebuilt and self._untouched():
+            return structure.cached_step(self.source, ids.to(self.device), cache)
         with torch.no_grad(), self._evaluating():
             logits, cache = self.bridge(
                 ids.to(self.device), return_type="logits_and_cache", use_cache=True, past_key_values=cache

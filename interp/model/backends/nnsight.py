@@ -32,6 +32,7 @@ from interp.model.backends.parts import (
 from interp.model.backends.parts import site as site_of
 from interp.model.backends.sharing import shared_copy
 from interp.model.backends.structure import (
+    cached_step,
     deciding_config,
     evaluating,
     require_causal,
@@ -171,9 +172,7 @@ class NNsightBackend(StoredForm):
         """See `Backend.step`; a remote model does not cache, because a cache cannot be sent back and forth."""
         if self.remote:
             return self.logits(ids)[:, -1], None
-        with torch.no_grad(), self._evaluating():
-            out = self._module(input_ids=ids.to(self.device), use_cache=True, past_key_values=cache)
-        return out.logits[:, -1], out.past_key_values
+        return cached_step(self._module, ids.to(self.device), cache)
 
     def original_logits(self, ids: Tensor) -> Tensor | None:
         """See `Backend.original_logits`."""

@@ -79,6 +79,14 @@ def unembedding_only(ends: Tensor, head: nn.Module) -> Iterator[None]:
         handle.remove()
 
 
+def cached_step(model: Any, ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
+    """Return the logits [batch, d_vocab] after the last of new tokens [batch, pos], and the cache; see `Backend`."""
+    ends = torch.full((len(ids),), ids.shape[1] - 1)
+    with torch.no_grad(), evaluating(model), unembedding_only(ends, model.get_output_embeddings()):
+        out = model(input_ids=ids, use_cache=True, past_key_values=cache)
+    return out.logits[:, 0], out.past_key_values
+
+
 def forward_hooks(modules: Iterable[nn.Module]) -> Iterator[Callable[..., Any]]:
     """Yield all forward hooks and forward pre-hooks of these modules."""
     for module in modules:
