@@ -50,6 +50,7 @@ MODULES = {
         "interp.model.loading",
         "interp.model.subject",
         "interp.model.tokens",
+        "interp.tokenization",
         "interp.model.sites",
         "interp.model.tape",
         "interp.model.schedules",

@@ -23,7 +23,7 @@ from interp.model.prefix import SharedPrefix
 from interp.model.subject import Subject
 from interp.model.texts.continuation import continuation_of_ids, single_token, tokens_after, word_tokens
 from interp.model.texts.forms import frame_of_texts
-from interp.model.texts.tokenizer import start_ids, start_of_text, text_ids
+from interp.model.texts.tokenizer import start_ids, start_of_text
 from interp.model.texts.windows import context_windows
 from interp.model.tokens import Batch, Texts, Tokens
 from interp.options import options
@@ -37,6 +37,7 @@ from interp.runs.registry import Example, Probe, means_per_prompt, probe, summar
 from interp.runs.run import Run, hash_of, in_batches, kept_as, run_id
 from interp.runs.store import Store
 from interp.runs.streams import Stream, collect, one_core_each, whole_frame
+from interp.tokenization.asking import text_ids
 
 __all__ = [
     "CONCEPT",

@@ -73,5 +73,14 @@ def reason_of(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
+def shown(text: str) -> str:
+    """Return a text as an error message quotes it: its beginning, if it is long.
+
+    >>> shown("Once upon a time " * 9)
+    "'Once upon a time Once upon a time Once upon a time Once upo…'"
+    """
+    return repr(text if len(text) <= 60 else text[:59] + "…")
+
+
 def _listed(names: list[str]) -> str:
     return ", ".join(repr(name) for name in names) if names else "none"

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from interp.checks import checked
-from interp.errors import InputError, TooLong
-from interp.model.texts.forms import Prompts, prompts, shown
+from interp.errors import InputError, TooLong, shown
+from interp.model.texts.forms import Prompts, prompts
 from interp.model.texts.template import chat_ids, warn_of_template
-from interp.model.texts.tokenizer import chosen_start, start_ids, text_ids
+from interp.model.texts.tokenizer import chosen_start, start_ids
+from interp.tokenization.asking import text_ids
 
 Texts: TypeAlias = (
     "str | Sequence[str] | pd.DataFrame | Tensor | np.ndarray | Sequence[int] | Sequence[Sequence[int]] "

@@ -24,6 +24,11 @@ def test_importing_it_imports_no_model_library():
     assert run(code) == ["none", "True", "True", "False"]
 
 
+def test_what_tokens_spell_needs_no_model_library():
+    code = f"import sys, interp.tokenization\nprint(*[name for name in {HEAVY} if name in sys.modules] or ['none'])"
+    assert run(code) == ["none"]
+
+
 def test_every_public_name_is_there_and_listed():
     assert set(interp.__all__) <= set(dir(interp))
     names: dict[str, object] = {}

@@ -26,7 +26,7 @@ FLOORS = (
     ("errors",),
     ("checks",),
     ("options",),
-    ("frames", "stats", "data", "planted"),
+    ("frames", "stats", "data", "tokenization", "planted"),
     ("display", "model", "reference"),
     ("runs",),
     ("findings", "authoring", "sweeps"),
@@ -37,7 +37,8 @@ FLOORS = (
 ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # A family of `probes` may import these, rooms as a whole or single modules, and what is its own.
 FOR_FAMILIES = (
-    *("interp.authoring", "interp.stats", "interp.data", "interp.planted", "interp.display.plotting"),
+    *("interp.authoring", "interp.stats", "interp.data", "interp.tokenization", "interp.planted"),
+    "interp.display.plotting",
     *("interp.findings.__init__", "interp.findings.per_prompt", "probes.papers"),
     *(f"interp.model.{name}" for name in ("tape", "schedules", "sites", "weights", "head", "readout")),
 )
@@ -197,7 +198,7 @@ def test_a_house_that_keeps_its_rules_passes(tmp_path):
         ("interp/errors.py", "from interp.stats.units import mean", "'errors' may import from nowhere; move 'mean' "
          "there."),
         ("interp/model/a.py", "from interp.display import html", "'model' may import from errors, checks, options, "
-         "frames, stats, data, planted; move 'html' there."),
+         "frames, stats, data, tokenization, planted; move 'html' there."),
         ("interp/data/shipped.py", "from interp import load", "'data' may import from errors, checks, "
          "options; move 'load' there."),
         ("interp/runs/a.py", "from probes.lens.lens import lens", "interp knows no method; ask interp.runs.registry "

@@ -16,6 +16,7 @@ OWN = {
     "interp.findings": set(),
     "interp.planted": set(),
     "interp.stats": set(),
+    "interp.tokenization": set(),
     "probes": {"PROBES", "Probe"},
 }
 

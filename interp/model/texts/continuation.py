@@ -16,7 +16,7 @@ from torch import Tensor
 
 from interp.checks import checked
 from interp.errors import InputError
-from interp.model.texts.tokenizer import text_ids
+from interp.tokenization.asking import text_ids
 
 # What may stand before a word. Punctuation joins neither words nor spaces; letters and digits leave punctuation alone.
 _BEFORE = ("(", '"', "\n", ",", "a", "e", "n", "x", "Q", "7")

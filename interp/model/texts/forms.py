@@ -102,15 +102,6 @@ def frame_of_texts(given: Any) -> pd.DataFrame:
     return found.table.assign(text=found.texts)
 
 
-def shown(text: str) -> str:
-    """Return a text as an error message quotes it: its beginning, if it is long.
-
-    >>> shown("Once upon a time " * 9)
-    "'Once upon a time Once upon a time Once upon a time Once upo…'"
-    """
-    return repr(text if len(text) <= 60 else text[:59] + "…")
-
-
 def _of_frame(frame: pd.DataFrame) -> Prompts:
     names = [str(name) for name in frame.columns]
     held = [name for name in ("text", "messages") if name in frame.columns]

@@ -7,29 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from interp.checks import checked
-from interp.errors import InputError
-from interp.model.texts.forms import shown
+from interp.errors import InputError, shown
+from interp.tokenization.asking import WHOLE, text_ids
 
-# Padding and truncation may be set in a tokenizer's own file: texts would be cut or filled up without a word.
-_WHOLE = {"padding": False, "truncation": False, "return_attention_mask": False, "verbose": False}
 _ORDINARY = "the cat sat on the mat"
-
-
-@checked
-def text_ids(texts: list[str], tokenizer: Any) -> list[list[int]]:
-    """Return the ids of whole texts, without special tokens.
-
-    Raises:
-        InputError: the tokenizer cannot read a text.
-    """
-    try:
-        return [list(ids) for ids in tokenizer(texts, add_special_tokens=False, **_WHOLE)["input_ids"]]
-    except Exception as error:  # the tokenizers library raises a bare Exception for a word it cannot encode
-        if len(texts) > 1:
-            for text in texts:  # find the one
-                text_ids([text], tokenizer)
-        quoted = ", ".join(map(shown, texts[:1]))
-        raise InputError(f"the model's tokenizer cannot read {quoted}: {str(error).rstrip('.')}.") from error
 
 
 @checked
@@ -40,10 +21,10 @@ def start_ids(tokenizer: Any) -> list[int]:
     """
     if tokenizer is None:
         return []
-    added = set(tokenizer([""], **_WHOLE)["input_ids"][0])  # at the start or at the end: an empty text does not tell
+    added = set(tokenizer([""], **WHOLE)["input_ids"][0])  # at the start or at the end: an empty text does not tell
     for text in _ordinary_texts(tokenizer) if added else ():
         try:
-            bare, (own,) = text_ids([text], tokenizer)[0], tokenizer([text], **_WHOLE)["input_ids"]
+            bare, (own,) = text_ids([text], tokenizer)[0], tokenizer([text], **WHOLE)["input_ids"]
         except InputError:  # a word tokenizer without this word
             continue
         for place in range(len(own) - len(bare) + 1):

@@ -47,4 +47,15 @@ ROWS = [
     ("findings.judge([0.5] * 9, at_least=0.4, control=3)", "control=3 must be one number per prompt"),
     ("findings.judge([0.5] * 9, at_least=0.4, statement=3)", "statement=3: give a text"),
     ("findings.judge([0.5] * 9, at_least=0.4, statement=None)", "statement=None: give a text"),
+    ("interp.tokenization.Lattice(None, 3)", "this model came without a tokenizer, so its tokens have no bytes"),
+    ("interp.tokenization.token_bytes(None, 3)", "this model came without a tokenizer, so its tokens have no bytes"),
+    ("interp.tokenization.token_bytes(s.tokenizer, 'a')", "d_vocab='a': give a whole number"),
+    ("interp.tokenization.Vocabulary([None])", "none of 1 tokens has bytes"),
+    ("interp.tokenization.Vocabulary([b'a']).join([1])", "id 1 stands for no text"),
+    ("interp.tokenization.n_encodings('a', b'a')", "vocabulary='a': give a Vocabulary"),
+    (
+        "interp.tokenization.shortest(interp.tokenization.Vocabulary([b'a']), b'ab')",
+        "no tokens spell byte 0x62 at place 1",
+    ),
+    ("interp.tokenization.sample_encoding(None, b'a', 3)", "vocabulary=None: give a Vocabulary"),
 ]

@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerFast
 from interp.errors import InputError
 from interp.model.texts.continuation import continuation_of_ids, single_token, tokens_after, word_tokens
 from interp.model.texts.strings import TokenStrings
-from interp.model.texts.tokenizer import text_ids
 from interp.planted import word_tokenizer
+from interp.tokenization.asking import text_ids
 
 CORPUS = ["the time of the cat", "a time, (the cat) sat", 'at a "time" there sat the cats; the time came', "catime"] * 5
 ALPHABET = [*'abcdefghijklmnopqrstuvwxyz(),;"', "\n"]

@@ -17,8 +17,9 @@ from interp.authoring import Run, context_windows
 from interp.errors import InputError, TooLong
 from interp.findings import Claim, findings
 from interp.findings.verdict import Comparison
-from interp.model.texts.tokenizer import check_tokenizer, start_ids, start_of_text, text_ids
+from interp.model.texts.tokenizer import check_tokenizer, start_ids, start_of_text
 from interp.model.tokens import tokenise
+from interp.tokenization.asking import text_ids
 from probes import attribute, bigram_model, concept_neurons, iterative_inference, logit_lens
 from probes.characters._token_vectors import single_token_residuals
 

@@ -1,0 +1,12 @@
+"""A tokenizer as a lattice of tokens over bytes: what each token spells, and which sequences spell a text.
+
+It needs a tokenizer, and neither a model nor torch.
+"""
+
+from interp.tokenization.asking import text_ids
+from interp.tokenization.encodings import n_encodings, sample_encoding, shortest
+from interp.tokenization.lattice import Lattice
+from interp.tokenization.spelling import token_bytes
+from interp.tokenization.vocabulary import Vocabulary
+
+__all__ = ["Lattice", "Vocabulary", "n_encodings", "sample_encoding", "shortest", "text_ids", "token_bytes"]
