@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -10,6 +13,8 @@ import torch
 from torch import Tensor
 
 from interp.authoring import InputError, Subject, Tokens, dataset, in_batches
+from interp.data import tensor_file
+from interp.data.cache import cache_folder
 from interp.model.tape import Tape
 from probes.attribution._targets import as_tokens
 
@@ -20,7 +25,10 @@ _N_STORIES = 16  # of 300: with the 120 prompts about 3,000 tokens, a few second
 _AT_ONCE = 1024  # tokens; not of the memory's size, which must not decide a draw by a rounding
 _ROWS = 64  # of logits at once
 _RANDOM = (64, 32)  # sequences and their length
-_MOST_KEPT = 8
+_MOST_KEPT = 8  # in memory
+_WORTH_A_FILE = 1.0  # seconds of the passes; without a limit every toy model would leave a file in the user's cache
+_FORMAT = "interp unigram 1"
+_SUM = 1e-3  # from 1: float32 probabilities of a large vocabulary
 
 _kept: dict[str, np.ndarray] = {}
 
@@ -30,8 +38,8 @@ def unigram_weights(subject: Subject) -> np.ndarray:
 
     These are the shipped counts if they were made with the subject's tokenizer; else the subject's own mean next-token
     distribution over shipped texts: the 120 prompts and 16 stories, without the first position of each. A model that
-    cannot read these texts gets sequences of random tokens instead. What a model needed a pass for is kept in memory
-    for its fingerprint.
+    cannot read these texts gets sequences of random tokens instead. What a model needed passes for is kept in memory
+    for its fingerprint, and in the user's cache if the passes took over a second.
     """
     shipped = _shipped_counts(subject)
     if shipped is not None:
@@ -42,7 +50,7 @@ def unigram_weights(subject: Subject) -> np.ndarray:
     if key not in _kept:
         while len(_kept) >= _MOST_KEPT:
             del _kept[next(iter(_kept))]
-        _kept[key] = _own(subject)
+        _kept[key] = _from_cache(subject)
     return _kept[key]
 
 
@@ -127,9 +135,45 @@ def _random_tokens(subject: Subject) -> Tokens:
     return as_tokens(list(torch.from_numpy(drawn)), None)
 
 
-def _own(subject: Subject) -> np.ndarray:
+def _read(subject: Subject) -> Tokens:
+    """Return the texts over which a model's own distribution is the mean."""
+    return _shipped_texts(subject) or _random_tokens(subject)
+
+
+def _from_cache(subject: Subject) -> np.ndarray:
+    """Return the subject's own distribution from the user's cache; a file that is not there or damaged is made anew.
+
+    The file's name says what decides its numbers: the model's fingerprint and the tokens read. It is put there whole,
+    and whoever writes it writes the same, so that processes may share it.
+    """
+    if subject.unknown_code:  # another fingerprint at every load: nobody would find the file
+        return _own(subject)
+    tokens = _read(subject)
+    name = f"{subject.fingerprint}-{tokens.digest[:16]}.safetensors"
+    with suppress(InputError):
+        return _from_file(cache_folder("unigram") / name, subject)
+    start = time.perf_counter()
+    weights = _own(subject, tokens)
+    if time.perf_counter() - start >= _WORTH_A_FILE:
+        with suppress(InputError):  # a cache that cannot be written to costs time, no more
+            about = {"format": _FORMAT, "model": subject.name}
+            held = {"weights": torch.from_numpy(weights)}
+            tensor_file.write(cache_folder("unigram") / name, "the model's unigram", held, about)
+    return weights
+
+
+def _from_file(path: Path, subject: Subject) -> np.ndarray:
+    _, held = tensor_file.read(path, "unigram", _FORMAT)
+    with tensor_file.reading(path, "unigram"):
+        weights = checked_counts(held["weights"], subject)
+    if not abs(weights.sum() - 1) < _SUM:
+        raise InputError(f"the distribution in {str(path)!r} sums to {weights.sum():g}; delete it.")
+    return weights
+
+
+def _own(subject: Subject, tokens: Tokens | None = None) -> np.ndarray:
     """Return the mean of the next-token distributions after all positions but the first, float64 [d_vocab]."""
-    tokens = _shipped_texts(subject) or _random_tokens(subject)
+    tokens = tokens or _read(subject)
     d_vocab = subject.d_vocab  # a program must not hold the subject
     total, n = torch.zeros(d_vocab, dtype=torch.float64), 0
     for batch in in_batches(tokens, min(_AT_ONCE, subject.batch_tokens()), "the model's unigram"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,28 @@ from probes.attribution._targets import Targets
 from probes.attribution.reagent._recursion import Case, Read
 
 
-def cases_of(subject: Subject, targets: Targets, sampler: Any, *, protect_bos: bool) -> tuple[list[Case], np.ndarray]:
-    """Return the targets as cases, and the rank of each target after its intact prompt, int64 [T]."""
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """The targets to explain.
+
+    Attributes:
+        all: one per target.
+        ranks: of each target after its intact prompt, int64 [T].
+        seconds: of a pass of all the intact prompts.
+    """
+
+    all: list[Case]
+    ranks: np.ndarray
+    seconds: float
+
+    def cost(self, passes: float) -> str:
+        """Return what as many passes of every target will take: minutes, or nothing if that is less than one."""
+        minutes = self.seconds * passes / 60
+        return f"about {minutes:,.0f} minutes" if minutes >= 1 else ""
+
+
+def cases_of(subject: Subject, targets: Targets, sampler: Any, *, protect_bos: bool) -> Cases:
+    """Return the targets as cases."""
     contexts = targets.contexts.ids
     tables: Sequence[Replacements | OwnSampler]
     if callable(sampler) and not hasattr(sampler, "table"):
@@ -25,13 +47,15 @@ def cases_of(subject: Subject, targets: Targets, sampler: Any, *, protect_bos: b
     else:
         tables = replacements(sampler, subject, contexts)
     ids = torch.nn.utils.rnn.pad_sequence(contexts, batch_first=True)
+    start = perf_counter()  # the model was verified when the targets were found
     intact = read_last(subject, ids, targets.pos + 1, log_prob_and_rank(targets.ids)).double().numpy()
+    seconds = perf_counter() - start
     frees = [free_positions(subject, one.numpy(), protect_bos=protect_bos) for one in contexts]
     cases = [
         Case(one.numpy(), free, table, float(prob))
         for one, free, table, prob in zip(contexts, frees, tables, np.exp(intact[:, 0]), strict=True)
     ]
-    return cases, intact[:, 1].astype(np.int64)
+    return Cases(cases, intact[:, 1].astype(np.int64), seconds)
 
 
 def reader_of(subject: Subject, targets: Targets) -> Read:

@@ -27,7 +27,8 @@ def explain(
     Returns:
         The targets as cases, and the outcomes of their probes.
     """
-    cases, ranks = cases_of(subject, targets, settings.sampler, protect_bos=settings.protect_bos)
+    found = cases_of(subject, targets, settings.sampler, protect_bos=settings.protect_bos)
+    cases = found.all
     short = sum(int(case.free.sum()) <= settings.keep for case in cases)
     if short:
         warn(
@@ -35,7 +36,7 @@ def explain(
             "stop test replaces nothing, so their probes stop at once and their scores are noise; lower keep, or give "
             "longer prompts.",
         )
-    unlikely = int((ranks >= settings.tolerance).sum())
+    unlikely = int((found.ranks >= settings.tolerance).sum())
     if unlikely:
         warn(
             f"{unlikely} of {len(cases)} targets are not among the {settings.tolerance} likeliest tokens even after "
@@ -43,8 +44,10 @@ def explain(
             "max_steps.",
         )
     n, mean = len(cases) * settings.n_probes, round(float((targets.pos + 1).double().mean()))
-    cost = f"reagent (2 passes of {mean} tokens a probe and step, {2 * n * settings.max_steps:,} at most)"
-    with progress_bar(n, "probe", cost) as bar:
+    of_a_step = found.cost(2 * settings.n_probes)
+    cost = f"2 passes of {mean} tokens a probe and step, {2 * n * settings.max_steps:,} at most"
+    cost += of_a_step and f"; {of_a_step} a step of all probes, which take a few each"
+    with progress_bar(n, "probe", f"reagent ({cost})") as bar:
         outcomes = settings.run(
             cases, reader_of(subject, targets), tokens_per_round=_tokens_per_round(subject), stopped=bar.update
         )

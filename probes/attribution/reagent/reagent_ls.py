@@ -13,7 +13,19 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from interp.authoring import VOCABULARY, InputError, Run, Schema, Source, Subject, Texts, at_most, load, probe
+from interp.authoring import (
+    VOCABULARY,
+    InputError,
+    Run,
+    Schema,
+    Source,
+    Subject,
+    Texts,
+    at_most,
+    load,
+    probe,
+    progress_bar,
+)
 from probes import papers
 from probes.attribution import plots
 from probes.attribution._checks import check_counts
@@ -92,6 +104,7 @@ def reagent_ls(
             sampler needs is missing.
 
     Cost: `n_masks` forward passes of one sequence per target, in large batches; only the last position is unembedded.
+    Over a minute is told before it starts.
 
     >>> frame = reagent_ls("reference", ["Once upon a time"])
     >>> frame.score.iloc[0], bool((frame.score_se.iloc[1:] > 0).all())
@@ -122,25 +135,29 @@ def reagent_ls_scores(
     protect_bos: bool = True,
 ) -> Scores:
     """Score by `reagent_ls`, as a method of `attribute`."""
-    cases, _ = cases_of(subject, targets, sampler, protect_bos=protect_bos)
+    prepared = cases_of(subject, targets, sampler, protect_bos=protect_bos)
+    cases = prepared.all
     pairs = [_n_pairs(n_masks, int(case.free.sum())) for case in cases]
     read = reader_of(subject, targets)
     width = max(len(case.ids) for case in cases)
     step = max(1, 2 * subject.batch_tokens() // (2 * width * max(pairs)))  # two batches at once, not all sequences
     scores, errors = [], []
-    for start in range(0, len(cases), step):
-        chunk = range(start, min(start + step, len(cases)))
-        drawn = [_pairs(cases[index], pairs[index], seed) for index in chunk]
-        sequences = np.concatenate([np.pad(ids, ((0, 0), (0, width - ids.shape[1]))) for _, ids in drawn])
-        which = np.repeat(list(chunk), [2 * pairs[index] for index in chunk])
-        probs = np.split(read(sequences, which)[0], np.cumsum([2 * pairs[index] for index in chunk])[:-1])
-        for index, (masks, _), prob in zip(chunk, drawn, probs, strict=True):
-            free = cases[index].free
-            score, error = np.zeros(len(free)), np.zeros(len(free))
-            # p(complement) - p(mask) is the mask's fall in probability minus its complement's.
-            score[free], error[free] = least_squares(np.where(masks, 1.0, -1.0)[:, free], prob[1::2] - prob[::2])
-            scores.append(score)
-            errors.append(error)
+    cost = "; ".join(filter(None, [f"{2 * sum(pairs):,} passes", prepared.cost(2 * float(np.mean(pairs)))]))
+    with progress_bar(len(cases), "target", f"reagent_ls ({cost})") as bar:
+        for start in range(0, len(cases), step):
+            chunk = range(start, min(start + step, len(cases)))
+            drawn = [_pairs(cases[index], pairs[index], seed) for index in chunk]
+            sequences = np.concatenate([np.pad(ids, ((0, 0), (0, width - ids.shape[1]))) for _, ids in drawn])
+            which = np.repeat(list(chunk), [2 * pairs[index] for index in chunk])
+            probs = np.split(read(sequences, which)[0], np.cumsum([2 * pairs[index] for index in chunk])[:-1])
+            for index, (masks, _), prob in zip(chunk, drawn, probs, strict=True):
+                free = cases[index].free
+                score, error = np.zeros(len(free)), np.zeros(len(free))
+                # p(complement) - p(mask) is the mask's fall in probability minus its complement's.
+                score[free], error[free] = least_squares(np.where(masks, 1.0, -1.0)[:, free], prob[1::2] - prob[::2])
+                scores.append(score)
+                errors.append(error)
+            bar.update(len(chunk))
     return Scores(scores, errors)
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import interp
+from interp.data import tensor_file
 from probes import attribute, faithfulness, reagent_ls
 from probes.attribution import _unigram
 from probes.attribution._replacements import replacements
@@ -34,13 +35,14 @@ def test_a_model_that_cannot_read_the_shipped_texts_reads_random_tokens(subject,
     assert unigram_source(subject).endswith("over random tokens")
 
 
-def test_a_model_that_can_reads_them(monkeypatch):
+def test_a_model_that_can_reads_them(monkeypatch, tmp_path):
     """The shipped model without its counts: prompts of different lengths, padded in batches."""
     subject = interp.load("reference")
     monkeypatch.setattr(_unigram, "_shipped_counts", lambda subject: None)
     monkeypatch.setattr(_unigram, "_N_STORIES", 1)
     monkeypatch.setattr(_unigram, "dataset", lambda name: interp.dataset(name).head(6))
     monkeypatch.setattr(_unigram, "_kept", {})
+    monkeypatch.setenv("INTERP_CACHE", str(tmp_path))
     texts = [*interp.dataset("prompts")["text"].head(6), *interp.dataset("stories")["text"].head(1)]
     probs = [logits[1:].softmax(-1) for logits in subject.logits(texts)]
     np.testing.assert_allclose(unigram_weights(subject), torch.cat(probs).mean(0), atol=ROUNDING)
@@ -48,6 +50,58 @@ def test_a_model_that_can_reads_them(monkeypatch):
     assert list(_unigram._kept) == [subject.fingerprint]
     monkeypatch.setattr(subject, "run", lambda *args: pytest.fail("the model ran again"))
     unigram_weights(subject)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The user's cache as an empty folder, with every distribution worth a file and none in memory."""
+    monkeypatch.setenv("INTERP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(_unigram, "_WORTH_A_FILE", 0.0)
+    monkeypatch.setattr(_unigram, "_kept", {})
+    return tmp_path / "cache"
+
+
+def test_another_process_reads_what_one_computed(small_subject, small_model, cache, monkeypatch):
+    computed = unigram_weights(small_subject("gpt2", "bridge"))
+    _unigram._kept.clear()  # as another process begins
+    other = interp.load(small_model("gpt2"), tokenizer=small_subject("gpt2", "bridge").tokenizer)
+    monkeypatch.setattr(other, "run", lambda *args: pytest.fail("the model ran again"))
+    np.testing.assert_array_equal(unigram_weights(other), computed)
+    (file,) = cache.rglob("*.safetensors")
+    assert file.name.startswith(other.fingerprint)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "other sum", "other vocabulary", "not a number", "foreign"])
+def test_a_damaged_file_is_computed_again(small_subject, cache, damage):
+    subject = small_subject("gpt2", "bridge")
+    computed = unigram_weights(subject)
+    (file,) = cache.rglob("*.safetensors")
+    whole, weights = file.read_bytes(), torch.from_numpy(computed)
+    changed = {
+        "other sum": 2 * weights,
+        "other vocabulary": torch.cat([weights, weights[:1]]),
+        "not a number": torch.full_like(weights, float("nan")),
+        "foreign": weights,
+    }
+    if damage in changed:
+        kind = "another format" if damage == "foreign" else _unigram._FORMAT
+        tensor_file.write(file, "a test", {"weights": changed[damage]}, {"format": kind})
+    else:
+        file.write_bytes(whole[: len(whole) // 2 if damage == "cut" else 0])
+    _unigram._kept.clear()
+    np.testing.assert_array_equal(unigram_weights(subject), computed)
+    assert file.read_bytes() == whole
+
+
+def test_a_cache_that_cannot_be_made_is_done_without(small_subject, cache):
+    cache.write_text("a file in the folder's place")
+    assert unigram_weights(small_subject("gpt2", "bridge")).sum() == pytest.approx(1, abs=ROUNDING)
+
+
+def test_what_costs_little_leaves_no_file(small_subject, cache, monkeypatch):
+    monkeypatch.setattr(_unigram, "_WORTH_A_FILE", 1e9)
+    unigram_weights(small_subject("gpt2", "bridge"))
+    assert not list(cache.rglob("*.safetensors"))
 
 
 @given(st.lists(st.lists(st.integers(3, 60), min_size=1, max_size=6), min_size=1, max_size=4), st.integers(0, 99))

@@ -18,6 +18,9 @@ from interp.planted import copying
 from probes import reagent, reagent_ls, reagent_probes
 from probes.attribution._replacements import Replacements, replacements
 from probes.attribution.attribute import METHODS
+from probes.attribution.reagent import _cases, _run
+from probes.attribution.reagent import reagent_ls as _least_squares
+from probes.attribution.reagent._cases import Cases
 from probes.attribution.reagent._recursion import Case, Recursion, softmax, top
 from probes.attribution.reagent.reagent_ls import least_squares
 
@@ -433,3 +436,23 @@ def test_keeping_all_of_a_prompt_warns_and_says_why(small_subject):
 
 def test_nothing_to_replace_gives_scores_of_zero():
     assert softmax(np.zeros(2), np.zeros(2, dtype=bool)).tolist() == [0.0, 0.0]
+
+
+# -- what it will cost -------------------------------------------------------------------------------------------------
+
+
+def test_minutes_are_told_from_one_on():
+    """Half a minute for a pass of all prompts: one pass is no minute, ten are five."""
+    cases = Cases([], np.zeros(0, dtype=int), seconds=30.0)
+    assert cases.cost(1) == "" and cases.cost(10) == "about 5 minutes"
+
+
+@pytest.mark.parametrize(("method", "module", "passes"), [(reagent, _run, 2 * 3), (reagent_ls, _least_squares, 30)])
+def test_a_bar_says_the_cost(small_subject, monkeypatch, method, module, passes):
+    """By the pass of the intact prompts: as if it had taken two minutes."""
+    labels, make = [], module.progress_bar
+    monkeypatch.setattr(module, "progress_bar", lambda n, unit, label: labels.append(label) or make(n, unit, label))
+    monkeypatch.setattr(_cases, "perf_counter", iter([0.0, 120.0]).__next__)
+    options = {"n_probes": 3, "max_steps": 1} if method is reagent else {"n_masks": 30}
+    method(small_subject("gpt2", "bridge"), TEXTS[:2], protect_bos=False, **options)
+    assert f"about {2 * passes} minutes" in labels[0]
