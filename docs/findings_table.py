@@ -96,6 +96,8 @@ def _reads(claim: interp.findings.Claim) -> str:
         return "weights"
     n = "all" if claim.n_texts is None else str(claim.n_texts)
     each = "" if claim.n_positions is None else f" of up to {claim.n_positions} tokens"
+    if claim.n_tokens_per_dim is not None:
+        return f"{claim.texts}, {claim.n_tokens_per_dim} tokens for each dimension of the model"
     return f"{n} {claim.texts}{each}"
 
 

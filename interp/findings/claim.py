@@ -49,6 +49,8 @@ class Claim:
         n_texts: how many texts of a dataset to take, from its start; None takes all.
         n_positions: how many tokens of each text to read, the model's start included; None reads all. With a number,
             the probe or `measure` is given `Tokens` in place of a frame of texts.
+        n_tokens_per_dim: how many tokens to read for each dimension of the model's residual stream, first positions
+            apart, as a regression on it needs: texts are taken from the start until there are enough; None sets no end.
         parameters: of the probe.
         note: how the check differs from the paper, and other cautions; may be empty.
     """
@@ -65,6 +67,7 @@ class Claim:
     texts: str | Sequence[str] | None = None
     n_texts: int | None = None
     n_positions: int | None = None
+    n_tokens_per_dim: int | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
     measure: Callable[..., pd.DataFrame] | None = None
@@ -73,7 +76,7 @@ class Claim:
         for name in ("id", "statement", "paper", "says", "probe", "unit"):
             if not str(getattr(self, name)).strip():
                 raise InputError(f"claim {self.id!r} has no {name}; a reader needs it to judge the verdict.")
-        for name in ("n_texts", "n_positions"):
+        for name in ("n_texts", "n_positions", "n_tokens_per_dim"):
             n = getattr(self, name)
             if n is not None and n < 1:
                 raise InputError(f"claim {self.id!r} takes {name}={n}; give 1 or more, or None for all.")
@@ -89,7 +92,8 @@ class Claim:
         texts = self.texts if isinstance(self.texts, str | None) else repr(list(self.texts))
         parameters = sorted(self.parameters.items())
         measure = "" if self.measure is None else _source(self.measure)
-        return repr((self.probe, measure, texts, self.n_texts, self.n_positions, parameters))
+        reads = (self.n_texts, self.n_positions, self.n_tokens_per_dim)
+        return repr((self.probe, measure, texts, reads, parameters))
 
 
 class NotApplicable(InterpError):

@@ -57,7 +57,7 @@ def rows_of(
     caveats = Caveats(shown)
     try:
         with caveats:
-            texts, name = _texts(claims[0], settings["texts"])
+            texts, name = _texts(subject, claims[0], settings["texts"])
             given = _first_positions(subject, claims[0], texts)
             data = _data(subject, claims[0], given, name)
             frame = _measure(subject, claims[0], given, settings)
@@ -66,7 +66,7 @@ def rows_of(
     return [(claim, _judged(claim, frame, data, settings, caveats.found, shown)) for claim in claims]
 
 
-def _texts(claim: Claim, own: list[str] | None) -> tuple[pd.DataFrame | None, str]:
+def _texts(subject: Subject, claim: Claim, own: list[str] | None) -> tuple[pd.DataFrame | None, str]:
     """Return the claim's texts and their name, with only the columns that every probe accepts."""
     if claim.texts is None:
         return None, ""
@@ -78,8 +78,16 @@ def _texts(claim: Claim, own: list[str] | None) -> tuple[pd.DataFrame | None, st
         name, table = "the claim's own", _numbered(claim.texts)
     table = table[[column for column in ("prompt_id", "text", "expected") if column in table.columns]]
     table = table.head(claim.n_texts) if claim.n_texts is not None else table
+    if claim.n_tokens_per_dim is not None:
+        table = _enough(subject, table, claim.n_tokens_per_dim * subject.d_model)
     each = "" if claim.n_positions is None else f" of up to {claim.n_positions} tokens"
     return table, f"{name} ({len(table)}{each})"
+
+
+def _enough(subject: Subject, table: pd.DataFrame, n_tokens: int) -> pd.DataFrame:
+    """Return the first texts, until together they have enough tokens after their first positions; else all."""
+    lengths = [len(ids) - 1 for ids in subject.tokens(table[["prompt_id", "text"]], truncate=True).ids]
+    return table.head(int(np.searchsorted(np.cumsum(lengths), n_tokens)) + 1)
 
 
 def _numbered(texts: Sequence[str]) -> pd.DataFrame:

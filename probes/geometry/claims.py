@@ -2,27 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from interp.authoring import Subject, concat
-from interp.findings import Claim, Comparison
+from interp.findings import Claim, Comparison, NotApplicable
 from interp.findings.per_prompt import CORRELATION, STORIES
 from probes import papers
 from probes.geometry.next_token_law import fit_line, next_token_law
 
-_PARTS = 12
+_PARTS, _LEAST_PARTS = 12, 5
+_TOKENS_PER_DIM = 5
+"""Tokens of a part for each dimension, the same for all models: a fit in sample looks better the fewer there are."""
+_TO_THE_END_OF_TEXTS = 4  # more tokens per dimension: a part ends with a text
+_MAP_TOKENS_PER_DIM = 30  # of the microscope, whose map is fitted once
 
 
 def law_of_parts(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: bool) -> pd.DataFrame:
-    """Fit the law to each of twelve parts of the texts, numbered by `part`: a fit to the whole is one number."""
+    """Fit the law to each of twelve parts of the texts, numbered by `part`: a fit to the whole is one number.
+
+    Raises:
+        NotApplicable: the texts are too short for five parts, each with five tokens per dimension of the model.
+    """
+    parts = parts_of([len(ids) - 1 for ids in subject.tokens(texts, truncate=truncate).ids], subject.d_model)
     frames = []
-    for part in range(_PARTS):
-        some = texts.iloc[part::_PARTS]
-        frame = next_token_law(subject, some, draws=1, tokens_per_dim=5.0, seed=seed + part, truncate=truncate)
+    for part, some in enumerate(parts):
+        # The claims read the fit to all of a part, so little is held out of it, and that fit has its tokens already.
+        frame = next_token_law(
+            subject, texts.iloc[some], draws=1, held_out=0.1, tokens_per_dim=1.0, seed=seed + part, truncate=truncate
+        )
         frames.append(frame.assign(part=part))
     return concat(frames)
+
+
+def parts_of(lengths: Sequence[int], d_model: int) -> list[slice]:
+    """Divide texts [n] of these lengths in their order into up to twelve parts of five tokens per dimension or more.
+
+    Raises:
+        NotApplicable: there are fewer than five parts.
+
+    >>> parts_of([30, 30, 30, 30, 50, 60, 50, 9], d_model=10)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None), slice(5, 6, None), slice(6, 7, None)]
+    """
+    parts: list[slice] = []
+    first = n_tokens = 0
+    for index, length in enumerate(lengths):
+        n_tokens += length
+        if n_tokens >= _TOKENS_PER_DIM * d_model and len(parts) < _PARTS:
+            parts.append(slice(first, index + 1))
+            first, n_tokens = index + 1, 0
+    if len(parts) < _LEAST_PARTS:
+        raise NotApplicable(
+            f"the texts have {sum(lengths)} tokens that are followed by another, enough for {len(parts)} parts of "
+            f"{_TOKENS_PER_DIM} per dimension ({d_model}), and an interval needs {_LEAST_PARTS}; give longer texts."
+        )
+    return parts
 
 
 def _fits(frame: pd.DataFrame, fact: str, control: str) -> pd.Series:
@@ -58,8 +94,8 @@ def linearity(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 
 
 _LAW_NOTE = (
-    "Fitted on twelve disjoint parts of the shipped stories, with five tokens or more per dimension; the parts are "
-    "resampled. In-sample fits to so few tokens look too good, for all layers alike."
+    "Fitted on up to twelve disjoint parts of the shipped stories, each with five tokens per dimension of the model; "
+    "the parts are resampled. In-sample fits to so few tokens look too good, for all layers alike."
 )
 
 
@@ -72,6 +108,7 @@ def _law(id: str, statement: str, says: str, statistic: Any, comparison: Compari
         probe="next_token_law",
         measure=law_of_parts,
         texts=STORIES,
+        n_tokens_per_dim=_PARTS * _TOKENS_PER_DIM + _TO_THE_END_OF_TEXTS,
         statistic=statistic,
         comparison=comparison,
         unit="parts of the corpus",
@@ -119,7 +156,7 @@ CLAIMS = (
         "state unchanged.",
         probe="microscope_tokens",
         texts=STORIES,
-        n_texts=150,
+        n_tokens_per_dim=_MAP_TOKENS_PER_DIM,
         statistic=linearity,
         comparison=Comparison(at_least=0.95),
         note="Position 0 is left out: the published score includes it, which raises it. The map is fitted to all texts "

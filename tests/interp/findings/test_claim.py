@@ -74,6 +74,7 @@ def test_a_digest_changes_with_what_decides():
         replace(GUEST, parameters={"positions": -1}),
         replace(GUEST, texts="stories"),
         replace(GUEST, texts="stories", n_texts=3),
+        replace(GUEST, texts="stories", n_tokens_per_dim=3),
         replace(GUEST, texts=["a text"]),
         replace(GUEST, measure=by_prompt),
         replace(GUEST, unit="letters"),

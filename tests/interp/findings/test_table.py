@@ -493,6 +493,24 @@ def test_a_claim_reads_as_many_positions_as_it_says(small_subject, n_positions):
     assert wider["effect"].tolist() == [model.n_ctx] and wider["n_tokens_cut"].tolist() == [6 * 2]
 
 
+def test_a_claim_reads_as_many_texts_as_the_width_of_the_model_asks_for(small_subject):
+    """Texts are taken from the start; those of three tokens add two each, as the first position is not counted."""
+    model = small_subject("gpt2", "bridge")
+    texts = [" ".join(model.token_strings[3:6])] * (2 * model.d_model)
+    n_each = len(model.tokens(texts[:1]).ids[0]) - 1
+
+    def count(subject, texts):
+        return pd.DataFrame({"prompt_id": texts["prompt_id"], "x": 1.0})
+
+    asked = Claim("wide", "s", "p", "s", "toy", by_prompt, Comparison(above=0.0), texts=texts, measure=count)
+    for n_tokens_per_dim in (1, 2):
+        frame = findings(model, replace(asked, n_tokens_per_dim=n_tokens_per_dim))
+        assert frame["n"].item() == -(-n_tokens_per_dim * model.d_model // n_each)
+    assert findings(model, replace(asked, n_tokens_per_dim=99))["n"].item() == len(texts)  # all there are
+    with pytest.raises(InputError, match="takes n_tokens_per_dim=0; give 1 or more, or None for all"):
+        replace(asked, n_tokens_per_dim=0)
+
+
 def test_claims_that_read_other_positions_do_not_share_a_run(toy):
     one = replace(claim_of(toy, "a"), texts="stories", n_texts=3, n_positions=4)
     other = replace(one, n_positions=5)
