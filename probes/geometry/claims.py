@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from interp.authoring import Subject, concat
@@ -15,8 +15,7 @@ from probes.geometry.next_token_law import fit_line, next_token_law
 
 _PARTS, _LEAST_PARTS = 12, 5
 _TOKENS_PER_DIM = 5
-"""Tokens of a part for each dimension, the same for all models: a fit in sample looks better the fewer there are."""
-_TO_THE_END_OF_TEXTS = 4  # more tokens per dimension: a part ends with a text
+"""The fewest tokens of a part for each dimension of the model."""
 _MAP_TOKENS_PER_DIM = 30  # of the microscope, whose map is fitted once
 
 
@@ -26,39 +25,37 @@ def law_of_parts(subject: Subject, texts: pd.DataFrame, *, seed: int, truncate: 
     Raises:
         NotApplicable: the texts are too short for five parts, each with five tokens per dimension of the model.
     """
-    parts = parts_of([len(ids) - 1 for ids in subject.tokens(texts, truncate=truncate).ids], subject.d_model)
+    lengths = np.array([len(ids) - 1 for ids in subject.tokens(texts, truncate=truncate).ids])
+    n_parts = n_parts_of(lengths, subject.d_model)
     frames = []
-    for part, some in enumerate(parts):
-        # The claims read the fit to all of a part, so little is held out of it, and that fit has its tokens already.
+    for part in range(n_parts):
+        # The claims read the fit to all of a part, held out or not, which has its tokens: what is left may have fewer.
         frame = next_token_law(
-            subject, texts.iloc[some], draws=1, held_out=0.1, tokens_per_dim=1.0, seed=seed + part, truncate=truncate
+            subject, texts.iloc[part::n_parts], draws=1, tokens_per_dim=1.0, seed=seed + part, truncate=truncate
         )
         frames.append(frame.assign(part=part))
     return concat(frames)
 
 
-def parts_of(lengths: Sequence[int], d_model: int) -> list[slice]:
-    """Divide texts [n] of these lengths in their order into up to twelve parts of five tokens per dimension or more.
+def n_parts_of(lengths: np.ndarray, d_model: int) -> int:
+    """Return into how many parts, twelve at most, texts [n] of these lengths go with enough tokens in each.
+
+    Every n-th text goes to a part.
 
     Raises:
-        NotApplicable: there are fewer than five parts.
+        NotApplicable: there are enough tokens for fewer than five parts.
 
-    >>> parts_of([30, 30, 30, 30, 50, 60, 50, 9], d_model=10)
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None), slice(5, 6, None), slice(6, 7, None)]
+    >>> n_parts_of(np.full(120, 30), d_model=60), n_parts_of(np.full(120, 30), d_model=80)
+    (12, 8)
     """
-    parts: list[slice] = []
-    first = n_tokens = 0
-    for index, length in enumerate(lengths):
-        n_tokens += length
-        if n_tokens >= _TOKENS_PER_DIM * d_model and len(parts) < _PARTS:
-            parts.append(slice(first, index + 1))
-            first, n_tokens = index + 1, 0
-    if len(parts) < _LEAST_PARTS:
-        raise NotApplicable(
-            f"the texts have {sum(lengths)} tokens that are followed by another, enough for {len(parts)} parts of "
-            f"{_TOKENS_PER_DIM} per dimension ({d_model}), and an interval needs {_LEAST_PARTS}; give longer texts."
-        )
-    return parts
+    needed = _TOKENS_PER_DIM * d_model
+    for n in range(_PARTS, _LEAST_PARTS - 1, -1):
+        if min(lengths[part::n].sum() for part in range(n)) >= needed:
+            return n
+    raise NotApplicable(
+        f"the texts have {lengths.sum():,} tokens, too few for {_LEAST_PARTS} parts of {needed:,} "
+        f"({_TOKENS_PER_DIM} for each of the model's {d_model} dimensions); give more texts."
+    )
 
 
 def _fits(frame: pd.DataFrame, fact: str, control: str) -> pd.Series:
@@ -94,8 +91,8 @@ def linearity(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 
 
 _LAW_NOTE = (
-    "Fitted on up to twelve disjoint parts of the shipped stories, each with five tokens per dimension of the model; "
-    "the parts are resampled. In-sample fits to so few tokens look too good, for all layers alike."
+    "Fitted on twelve disjoint parts of the shipped stories, or on fewer for a wide model, as each has five tokens or "
+    "more per dimension; the parts are resampled. In-sample fits to so few tokens look too good, for all layers alike."
 )
 
 
@@ -108,7 +105,6 @@ def _law(id: str, statement: str, says: str, statistic: Any, comparison: Compari
         probe="next_token_law",
         measure=law_of_parts,
         texts=STORIES,
-        n_tokens_per_dim=_PARTS * _TOKENS_PER_DIM + _TO_THE_END_OF_TEXTS,
         statistic=statistic,
         comparison=comparison,
         unit="parts of the corpus",
