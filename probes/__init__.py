@@ -49,6 +49,8 @@ from probes.subnetworks.search.bigram_subnetwork import bigram_subnetwork, subne
 from probes.subnetworks.search.find_subnetwork import FoundSubnetworks, find_subnetwork
 from probes.subnetworks.subnetwork import Subnetwork, maskable
 from probes.uncertainty.iterative_inference import iterative_inference
+from probes.vocab.token_health import token_health
+from probes.vocab.token_repetition import token_repetition
 from probes.vocab.vocabulary import vocabulary
 
 __all__ = [
@@ -95,6 +97,8 @@ __all__ = [
     "subnetwork_overlap",
     "subnetwork_rotation",
     "subnetwork_surprisal",
+    "token_health",
+    "token_repetition",
     "top_tokens",
     "tuned_lens",
     "value_clusters",

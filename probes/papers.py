@@ -22,5 +22,11 @@ TOKEN_BASIS = "Häon et al. (2025), arXiv 2509.00328"
 TUNED_LENS = (
     "Belrose et al. (2023), Eliciting Latent Predictions from Transformers with the Tuned Lens, arXiv 2303.08112"
 )
+UNDERTRAINED_TOKENS = (
+    "Land & Bartolo (2024), Fishing for Magikarp: Automatically Detecting Under-trained Tokens in Large Language "
+    "Models, arXiv 2405.05417"
+)
+HIDDEN_TEXT = "after Hościłowicz et al. (2024), Hiding Text in Large Language Models, arXiv 2406.02481"
+FREQUENCY_LOSS = "after Pinto et al. (2024), The Fair Language Model Paradox, arXiv 2410.11985"
 FAITHFULNESS = f"{ERASER}; {REAGENT}"
 VALUE_VECTORS = f"{KEY_VALUE_MEMORIES}; {TOKEN_BASIS}"

@@ -37,6 +37,7 @@ from probes.characters._lemma_splits import SplitRule, group_words, split_groups
 from probes.characters._letters import LetterCase, Task, questions
 from probes.characters._summary import summarise_letters
 from probes.characters._token_vectors import Layers, Where, layers_to_read, token_vectors
+from probes.vocab._directions import suspects
 from probes.vocab._words import Letters, alphabet
 from probes.vocab.vocabulary import vocabulary
 
@@ -123,7 +124,7 @@ def character_content(
         min_tokens: ask about a letter only if at least so many tokens have it and so many do not. The paper takes 250.
         frequencies: of every token of the vocabulary, for "frequency_only"; None takes the order of ids, which follows
             frequency in learned vocabularies.
-        drop_glitches: leave out tokens whose norm is an outlier, see `vocabulary`.
+        drop_glitches: leave out tokens that `token_health` suspects by their direction.
         label_bug: draw and label as the paper's code does: positives have the lower-case letter, and a token with only
             its capital is among the negatives with a positive's label.
         epochs: of the MLP.
@@ -213,7 +214,8 @@ def _words(subject: Subject, letters: Letters, drop_glitches: bool) -> tuple[np.
             f"no token of {subject.name!r} is a word of two letters or more of {letters!r}, {n_letters} are single "
             "letters: a token that is one letter leaves nothing to ask; choose a model with longer tokens."
         )
-    kept = table[(table["kind"] == "word") & ~(table["glitch"] & drop_glitches)]
+    wanted = table["kind"] == "word"
+    kept = table[wanted & ~suspects(subject)[0] if drop_glitches else wanted]
     return kept["token_id"].to_numpy(copy=True), kept["word"].to_numpy(dtype=object)
 
 

@@ -1,4 +1,4 @@
-"""What are the rows of the vocabulary?
+"""What are the rows of the vocabulary, and which of them has the model hardly learned?
 
-Probe: `vocabulary`.
+Probes: `vocabulary`, `token_health`. Papers: Land & Bartolo (2024).
 """

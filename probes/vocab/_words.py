@@ -17,12 +17,10 @@ Letters: TypeAlias = str | Sequence[str]
 
 _ASCII = "abcdefghijklmnopqrstuvwxyz"
 
-_SCRIPTS = (  # tried in turn for a list of letters; any other script can be given by name
+SCRIPTS = (  # tried in turn for a list of letters; any other script can be given by name
     *("Latin", "Greek", "Cyrillic", "Armenian", "Hebrew", "Arabic", "Devanagari", "Bengali", "Tamil", "Thai"),
     *("Georgian", "Hangul", "Hiragana", "Katakana", "Han"),
 )
-
-_GLITCH = 5.0  # robust standard deviations of the log norm
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def alphabet(letters: Letters) -> Alphabet:
         )
     if all(letter.isascii() and letter.isalpha() for letter in given):
         return Alphabet(given, regex.compile("[A-Za-z]+"))
-    for script in _SCRIPTS:
+    for script in SCRIPTS:
         word = _word_of_script(script)
         if all(word.fullmatch(letter) for letter in given):
             return Alphabet(given, word)
@@ -70,7 +68,7 @@ def _word_of_script(script: str) -> regex.Pattern[str]:
         # Script extensions add the marks that several scripts share; the general categories leave out punctuation.
         return regex.compile(rf"[\p{{Script_Extensions={script}}}&&[\p{{L}}\p{{M}}]]+", regex.VERSION1)
     except regex.error:
-        raise UnknownName("script", script, ("ascii", *_SCRIPTS), "To name letters, pass them as a list.") from None
+        raise UnknownName("script", script, ("ascii", *SCRIPTS), "To name letters, pass them as a list.") from None
 
 
 def word_in(text: str, word: regex.Pattern[str]) -> str | None:
@@ -115,16 +113,3 @@ def special_ids(tokenizer: Any) -> set[int]:
     """Return the ids of tokens that are not text: start, end, padding and all others that the tokenizer marks so."""
     added = getattr(tokenizer, "added_tokens_decoder", {})
     return set(tokenizer.all_special_ids) | {index for index, token in added.items() if token.special}
-
-
-def outlying_norms(norms: np.ndarray, typical: np.ndarray) -> np.ndarray:
-    """Return which norms [n] are far from those of the tokens marked `typical` [n], as untrained rows are: bool [n].
-
-    Far means five standard deviations of the log norm, estimated from the median absolute deviation. A norm of 0 is
-    far.
-    """
-    with np.errstate(divide="ignore"):
-        logs = np.log(norms)
-    centre = np.median(logs[typical])
-    spread = 1.4826 * np.median(np.abs(logs[typical] - centre))
-    return np.abs(logs - centre) > max(_GLITCH * spread, 1e-6)

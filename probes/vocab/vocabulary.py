@@ -9,7 +9,7 @@ from interp.authoring import Column, InputError, Run, Schema, Source, columns
 from interp.authoring import probe as mark_probe
 from interp.model.weights import require_one_vocabulary
 from probes import papers
-from probes.vocab._words import Letters, alphabet, kinds_of_tokens, outlying_norms
+from probes.vocab._words import Letters, alphabet, kinds_of_tokens
 
 VOCABULARY_SCHEMA = Schema(
     probe="vocabulary",
@@ -23,24 +23,20 @@ VOCABULARY_SCHEMA = Schema(
         Column("kind", "str", "word; single_letter; other (not a word); special; unused (no token: padding rows)"),
         Column("word", "str", "the token without the space around it; empty if it is not a word"),
         Column("norm", "float", "norm of its embedding", low=0.0),
-        Column(
-            "glitch",
-            "bool",
-            "whether the norm is an outlier among words (or letters), as of tokens never seen in training",
-        ),
     ),
 )
 
 
 def _count_kinds(frame: pd.DataFrame) -> pd.DataFrame:
-    """Count the rows of each kind, and the outliers among them."""
-    groups = frame.groupby(["model", "run_id", "kind"], sort=True)
-    return groups.agg(n_tokens=("token_id", "size"), n_glitch=("glitch", "sum")).reset_index()
+    """Count the rows of each kind."""
+    return frame.groupby(["model", "run_id", "kind"], sort=True).agg(n_tokens=("token_id", "size")).reset_index()
 
 
 @mark_probe(VOCABULARY_SCHEMA, summarise=_count_kinds)
 def vocabulary(subject: Source, *, letters: Letters = "ascii") -> pd.DataFrame:
     """Classify every row of the vocabulary: the words that `character_content` asks about, and all other tokens.
+
+    The norm does not tell which tokens were hardly learned, see `token_health`.
 
     Args:
         subject: anything `interp.load` takes.
@@ -62,11 +58,9 @@ def vocabulary(subject: Source, *, letters: Letters = "ascii") -> pd.DataFrame:
     kind, words = kinds_of_tokens(run.subject, alphabet(letters).word)
     norms = run.subject.W_E.float().norm(dim=1).double().cpu().numpy()
     # A character-level model has words of one letter only.
-    typical = (kind == "word") if (kind == "word").any() else (kind == "single_letter")
-    if not typical.any():
+    if not np.isin(kind, ("word", "single_letter")).any():
         raise InputError(
             f"no token of {run.subject.name!r} is a word or a letter of {letters!r}; choose another alphabet."
         )
-    glitch = outlying_norms(norms, typical) & (kind != "special")
-    part = {"token_id": np.arange(len(kind)), "kind": kind, "word": words, "norm": norms, "glitch": glitch}
+    part = {"token_id": np.arange(len(kind)), "kind": kind, "word": words, "norm": norms}
     return run.frame([part])

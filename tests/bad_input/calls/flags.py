@@ -82,4 +82,6 @@ ROWS = [
     ("S.random_like(0, structured='no')", "structured='no': give True or False"),
     ("S.random_like(0, structured=None)", "structured=None: give True or False"),
     ("s.generate(T, 1, bos='no')", "bos='no': give True or False or None"),
+    ("token_health(s, T, truncate='no')", "truncate='no': give True or False"),
+    ("token_health(s, T, truncate=None)", "truncate=None: give True or False"),
 ]

@@ -77,4 +77,10 @@ ROWS = [
     ("logit_lens(s, T, texts=T)", "logit_lens was given 'texts' twice"),
     ("attribute(s, T, 'random')", "attribute takes 2 values by their place, not 3"),
     ("one_core_each(3)", "one_core_each takes no value by its place"),
+    ("token_health()", "token_health needs a value for 'subject'"),
+    ("token_health(s)", "token_health needs a value for 'texts'"),
+    ("token_repetition()", "token_repetition needs a value for 'subject'"),
+    ("token_health(s, T, indicator=['norm'])", "did you mean 'indicators'"),
+    ("token_repetition(s, token_id=[3])", "did you mean 'token_ids'"),
+    ("token_repetition(s, T)", "token_repetition takes 1 values by their place, not 2"),
 ]

@@ -36,4 +36,11 @@ ROWS = [
     ("find_subnetwork(s, B, target='bigrax')", "unknown target 'bigrax'"),
     ("find_subnetwork(s, B, unit='weighx')", "unknown unit 'weighx'"),
     ("find_subnetwork(s, B, recipe='fasx')", "unknown recipe 'fasx'"),
+    ("token_health(s, T, reference='unusex')", "unknown reference 'unusex'; did you mean 'unused'"),
+    ("token_health(s, T, reference='special')", "has no tokens for reference='special'; pass 'auto' or ids"),
+    ("token_health(s, T, reference='unused')", "has no tokens for reference='unused'; pass 'auto' or ids"),
+    ("token_health(s, T, indicators=['normx'])", "unknown indicator 'normx'; did you mean 'norm'"),
+    ("token_repetition(s, token_ids=[3], prompts=['echx'])", "unknown prompt 'echx'; did you mean 'echo'"),
+    ("token_repetition(s, token_ids=[3], shots='fixex')", "unknown shots 'fixex'; did you mean 'fixed'"),
+    ("token_repetition(s, token_ids=[3])", "so that it cannot be asked by 'echo'; pass ['repeat']"),
 ]

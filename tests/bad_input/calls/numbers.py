@@ -312,4 +312,9 @@ ROWS = [
     ("held_out_prompts([ids[0], ids[1]], '3', 0)", "share='3': give a finite number"),
     ("held_out_prompts([ids[0], ids[1]], nan, 0)", "share=nan: give a finite number"),
     ("held_out_prompts([ids[0], ids[1]], inf, 0)", "share=inf: give a finite number"),
+    ("token_repetition(s, token_ids=[3], n_random=-1)", "n_random=-1: give 0 or more"),
+    ("token_repetition(s, token_ids=[3], n_random='3')", "n_random='3': give a whole number"),
+    ("token_repetition(s, token_ids=[3], n_random=1.5)", "n_random=1.5: give a whole number"),
+    ("token_repetition(s, token_ids=[3], n_random=None)", "n_random=None: give a whole number"),
+    ("token_repetition(s, token_ids=[3], n_random=True)", "n_random=True: give a whole number"),
 ]

@@ -158,4 +158,10 @@ ROWS = [
     ("held_out_prompts([ids[0], ids[1]], 0.2, 1.5)", "seed=1.5: give a whole number"),
     ("held_out_prompts([ids[0], ids[1]], 0.2, True)", "seed=True: give a whole number"),
     ("held_out_prompts([ids[0], ids[1]], 0.2, None)", "seed=None: give a whole number"),
+    ("token_repetition(s, token_ids=[3], seed=-1)", "seed=-1: give a whole number of 0 or more"),
+    ("token_repetition(s, token_ids=[3], seed='a')", "seed='a': give a whole number"),
+    ("token_repetition(s, token_ids=[3], seed=2**70)", "seed=1180591620717411303424: give a whole number below"),
+    ("token_repetition(s, token_ids=[3], seed=1.5)", "seed=1.5: give a whole number"),
+    ("token_repetition(s, token_ids=[3], seed=True)", "seed=True: give a whole number"),
+    ("token_repetition(s, token_ids=[3], seed=None)", "seed=None: give a whole number"),
 ]

@@ -23,6 +23,7 @@ from probes.characters._fits import CONTROLS, Conditions
 from probes.characters._lemma_splits import group_words
 from probes.characters._summary import _resampled_means, summarise_letters
 from probes.characters._token_vectors import single_token_residuals
+from probes.vocab._directions import suspects
 
 pytestmark = pytest.mark.trained
 
@@ -311,13 +312,13 @@ def test_any_alphabet():
 
 def test_glitches_can_be_left_out():
     vectors = planted(WORDS, 0.05)
-    vectors[:40] = 0
+    vectors[:10] = 0  # the rows nearest to the mean of all, so that they are their own reference
     subject = subject_of(WORDS, vectors)
-    assert vocabulary(subject).query("kind == 'word'")["glitch"].sum() == 40
     options = {"letters": ["e"], "probe": "ridge", "seeds": 1, "controls": [], "language": None}
     with_, without = (character_content(subject, drop_glitches=drop, **options) for drop in (False, True))
     assert without["n_train"].iat[0] < with_["n_train"].iat[0]
-    assert without["macro_f1"].iat[0] > 0.97
+    left_out = suspects(subject)[0]
+    assert left_out[:10].all() and left_out.sum() <= 0.02 * len(WORDS)
 
 
 # -- places ----------------------------------------------------------------------------------------------------------

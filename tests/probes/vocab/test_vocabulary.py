@@ -1,62 +1,29 @@
-"""Which tokens are words of which alphabet, by every kind of tokenizer, and which rows are untrained."""
+"""Which tokens are words of which alphabet, by every kind of tokenizer, and which rows hold none."""
 
 from __future__ import annotations
 
 import string
 
-import numpy as np
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from tokenizers import AddedToken
 
-import interp
 from interp.errors import InputError
 from probes import character_content, vocabulary
-from probes.vocab._words import alphabet, outlying_norms, word_in
+from probes.vocab._words import alphabet, word_in
 
 ASCII = alphabet("ascii")
-
-
-def subject_with(core: Tokenizer, n_rows: int, **special: str) -> interp.Subject:
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **special)
-    config = GPT2Config(vocab_size=n_rows, n_positions=8, n_embd=8, n_layer=1, n_head=1)
-    return interp.load(GPT2LMHeadModel(config).eval(), tokenizer=tokenizer)
-
-
-def byte_level(pieces: list[str]) -> Tokenizer:
-    alphabet_ = sorted(pre_tokenizers.ByteLevel.alphabet())
-    core = Tokenizer(models.BPE({piece: place for place, piece in enumerate([*alphabet_, *pieces])}, []))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    return core
-
-
-def sentencepiece(pieces: list[str]) -> Tokenizer:
-    """As Llama 2 marks spaces: a first space is stripped when a token is decoded alone."""
-    core = Tokenizer(models.Unigram([("<unk>", 0.0), *((piece, -1.0) for piece in pieces)], unk_id=0))
-    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    core.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
-    return core
-
-
-def word_piece(pieces: list[str]) -> Tokenizer:
-    core = Tokenizer(models.WordPiece({piece: place for place, piece in enumerate(pieces)}, unk_token="[UNK]"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    core.decoder = decoders.WordPiece()
-    return core
-
-
 TOKENIZERS = {
-    "byte-level": (byte_level(["Ġthe", "the", "3D", "Ġdon't", "ðŁĺĢ", "Ġa"]), {}),
-    "sentencepiece": (sentencepiece(["▁the", "the", "3D", "▁don't", "😀", "▁a"]), {"unk_token": "<unk>"}),
-    "wordpiece": (word_piece(["[UNK]", "the", "##the", "3D", "don't", "😀", "a"]), {"unk_token": "[UNK]"}),
+    "byte-level": (["Ġthe", "the", "3D", "Ġdon't", "ðŁĺĢ", "Ġa"], {}),
+    "sentencepiece": (["▁the", "the", "3D", "▁don't", "😀", "▁a"], {"unk_token": "<unk>"}),
+    "wordpiece": (["[UNK]", "the", "##the", "3D", "don't", "😀", "a"], {"unk_token": "[UNK]"}),
 }
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
-def test_tokens_of_every_kind_of_tokenizer_read_as_their_words(kind):
+def test_tokens_of_every_kind_of_tokenizer_read_as_their_words(tokenizer_of, subject_with, kind):
     """`Ġthe`, `▁the` and `##the` are the word "the"; `3D`, `don't`, an emoji and a single letter are not words."""
-    core, special = TOKENIZERS[kind]
+    pieces, special = TOKENIZERS[kind]
+    core = tokenizer_of(kind, pieces)
     n_tokens = core.get_vocab_size()
     frame = vocabulary(subject_with(core, n_tokens + 3, **special))
     assert frame["kind"].eq("word").sum() == 2
@@ -73,8 +40,8 @@ def test_tokens_of_every_kind_of_tokenizer_read_as_their_words(kind):
     assert counts.sum() == n_tokens + 3 and counts["unused"] == 3
 
 
-def test_an_added_special_token_that_looks_like_a_word_is_not_one():
-    core = byte_level(["the"])
+def test_an_added_special_token_that_looks_like_a_word_is_not_one(tokenizer_of, subject_with):
+    core = tokenizer_of("byte-level", ["the"])
     core.add_special_tokens([AddedToken("SEP", special=True)])
     frame = vocabulary(subject_with(core, core.get_vocab_size()))
     assert frame.loc[frame["token"] == "SEP", "kind"].tolist() == ["special"]
@@ -112,20 +79,6 @@ def test_a_decomposed_letter_is_its_composed_one():
 def test_alphabets_that_are_none(letters, message):
     with pytest.raises(InputError, match=message):
         alphabet(letters)
-
-
-def test_outlying_norms():
-    norms = np.array([1.0, 1.1, 0.9, 1.05, 0.95, 0.0, 30.0, 0.01])
-    assert outlying_norms(norms, norms > 0.5).tolist() == [False] * 5 + [True] * 3
-
-
-def test_glitch_tokens_are_flagged():
-    core = byte_level(["Ġthe", "Ġcat", "Ġdog", "Ġbird"])
-    subject = subject_with(core, core.get_vocab_size())
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=core.get_vocab_size(), n_positions=8, n_embd=8, n_layer=1, n_head=1))
-    model.transformer.wte.weight.data[core.token_to_id("Ġcat")] = 0.0
-    frame = vocabulary(interp.load(model.eval(), tokenizer=subject.tokenizer))
-    assert frame.loc[frame["glitch"] & (frame["kind"] == "word"), "word"].tolist() == ["cat"]
 
 
 def test_a_character_level_model_has_words_of_one_letter(character_level):

@@ -1,0 +1,135 @@
+"""What kind of token each row of the vocabulary is: can a text hold it at all, which byte is it, of which script?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import regex
+
+from interp.authoring import InputError, Subject, text_ids
+from probes.vocab._words import SCRIPTS, special_ids
+
+_ANCHORS = ("a", "1", ".", "\n")  # a token may need something before it: `##ing`, or a first space that is added
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what a piece of a character is decoded to
+_NEVER = frozenset((0xC0, 0xC1, *range(0xF5, 0x100)))  # bytes that no text in UTF-8 holds
+_RESERVED = regex.compile(r"[<\[]\W*(unused|reserved|extra|dummy|placeholder|madeup)[\w ]*\W*[>\]]", regex.IGNORECASE)
+_ROLES = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id", "cls_token_id")
+
+
+def categories(subject: Subject) -> pd.DataFrame:
+    """Return what kind of token each row of the vocabulary is, a row each.
+
+    Columns:
+        category: the first that is true of "special"; "row_only", no token; "undecodable", a piece of a character;
+            "unreachable", the tokenizer does not read its text as this token, alone or behind another; else "ok".
+        byte_kind: of a single byte "ascii", "utf8" or "never", else "".
+        script: of its first letter, "" without one.
+        n_chars: characters of its text.
+        n_ids: as how many tokens its text is read alone; -1 where that was not asked.
+        reserved: whether it is a special token kept for later use, such as `<unused7>`.
+
+    Raises:
+        InputError: the model came without a tokenizer.
+    """
+    tokenizer = subject.tokenizer
+    if tokenizer is None:
+        raise InputError(f"{subject.name!r} came without a tokenizer: nothing is known of its tokens; pass tokenizer=.")
+    texts = subject.token_strings.tolist()
+    names = {index: name for name, index in tokenizer.get_vocab().items() if index < len(texts)}
+    special = special_ids(tokenizer)
+    category = np.full(len(texts), "ok", dtype=object)
+    category[[_REPLACEMENT in text for text in texts]] = "undecodable"
+    category[[index not in names for index in range(len(texts))]] = "row_only"
+    category[[index in special for index in range(len(texts))]] = "special"
+    asked = np.flatnonzero(category == "ok")
+    n_ids, reached = _read_again(tokenizer, asked, [texts[index] for index in asked])
+    category[asked[~reached]] = "unreachable"
+    counted = np.full(len(texts), -1)
+    counted[asked] = n_ids
+    bytes_ = _bytes(tokenizer, names)
+    return pd.DataFrame(
+        {
+            "category": category,
+            "byte_kind": [_byte_kind(bytes_.get(index)) for index in range(len(texts))],
+            "script": [script(text) for text in texts],
+            "n_chars": [len(text) for text in texts],
+            "n_ids": counted,
+            "reserved": [bool(_RESERVED.fullmatch(names.get(index, ""))) for index in range(len(texts))],
+        }
+    )
+
+
+def with_a_role(tokenizer: Any) -> set[int]:
+    """Return the special tokens that texts do hold: start, end, padding and the like."""
+    return {index for name in _ROLES if (index := getattr(tokenizer, name, None)) is not None}
+
+
+def script(text: str) -> str:
+    """Return the Unicode script of the first letter of a text; "Other" for a rare one, "" if there is no letter.
+
+    >>> [script(text) for text in (" the", "3-я", "漢", "...")]
+    ['Latin', 'Cyrillic', 'Han', '']
+    """
+    return next((_script(one) for one in text if one.isalpha()), "")
+
+
+@lru_cache(maxsize=1 << 16)
+def _script(letter: str) -> str:
+    if letter.isascii():
+        return "Latin"
+    return next((name for name in SCRIPTS if regex.fullmatch(rf"\p{{Script={name}}}", letter)), "Other")
+
+
+def _read_again(tokenizer: Any, ids: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return as how many tokens each text is read, and whether it is read as its own token, alone or behind another."""
+    alone = _ids_of(tokenizer, texts)
+    reached = np.array([found == [index] for found, index in zip(alone, ids.tolist(), strict=True)], dtype=bool)
+    for anchor in _ANCHORS:
+        missing = np.flatnonzero(~reached)
+        (before,) = _ids_of(tokenizer, [anchor])
+        if not before or not len(missing):
+            continue
+        behind = _ids_of(tokenizer, [anchor + texts[place] for place in missing])
+        for place, found in zip(missing, behind, strict=True):
+            reached[place] = found == [*before, ids[place]]
+    return np.array([len(found) for found in alone]), reached
+
+
+def _ids_of(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return the ids of texts, none for a text that the tokenizer cannot read."""
+    if not texts:
+        return []
+    try:
+        return text_ids(list(texts), tokenizer)
+    except InputError:
+        if len(texts) == 1:
+            return [[]]
+        half = len(texts) // 2
+        return [*_ids_of(tokenizer, texts[:half]), *_ids_of(tokenizer, texts[half:])]
+
+
+def _bytes(tokenizer: Any, names: dict[int, str]) -> dict[int, int]:
+    """Return the byte of each token that is a single byte: `<0x0A>`, or a character of the byte-level alphabet."""
+    decoder = repr(getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None))
+    if "ByteLevel" in decoder:
+        of_character = _byte_level()
+        return {index: of_character[name] for index, name in names.items() if name in of_character}
+    found = {index: regex.fullmatch(r"<0x([0-9A-F]{2})>", name) for index, name in names.items() if name[:3] == "<0x"}
+    return {index: int(match[1], 16) for index, match in found.items() if match}
+
+
+def _byte_level() -> dict[str, int]:
+    """Return the byte of each character of the byte-level alphabet of GPT-2: printable ones stand for themselves."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): byte for byte in plain} | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+def _byte_kind(byte: int | None) -> str:
+    if byte is None:
+        return ""
+    return "ascii" if byte < 0x80 else "never" if byte in _NEVER else "utf8"

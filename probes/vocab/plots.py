@@ -1,0 +1,89 @@
+"""Figures of the vocabulary: indicators of token health, and the probability of a token that was asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from interp.authoring import InputError
+from interp.display.plotting import BLUE, GREY, RED, new_grid, require_one, token_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_LISTED = 24
+
+
+def token_health(frame: pd.DataFrame) -> Figure:
+    """Draw the deciding indicator of ordinary and other tokens, and list the tokens that are worst by it.
+
+    Args:
+        frame: of `token_health`, one model.
+    """
+    require_one(frame, "run_id")
+    name = next((name for name in ("direction", "ceiling", "norm") if frame[name].notna().any()), None)
+    if name is None:
+        raise InputError("the frame holds no indicator to draw.")
+    figure, grid = new_grid(1, 2, (9.6, 4.4))
+    axes = grid[0, 0]
+    ordinary, candidate = frame["category"] == "ok", frame["is_candidate"]
+    edges = np.histogram_bin_edges(frame[name].replace(-np.inf, np.nan).dropna(), bins=60)
+    for rows, colour, label in (
+        (ordinary & ~candidate, BLUE, "ordinary tokens"),
+        (candidate, RED, "candidates"),
+        (~ordinary, GREY, "special, unreachable, pieces"),
+    ):
+        axes.hist(frame.loc[rows, name], bins=edges, histtype="stepfilled", alpha=0.6, color=colour, label=label)
+    axes.set_yscale("log")
+    axes.set_xlabel(f"{name} (low is suspicious)")
+    axes.set_ylabel("tokens")
+    axes.legend(frameon=False, fontsize=8)
+    axes.set_title(frame["model"].iat[0], fontsize=10)
+    worst = frame[candidate].nsmallest(_LISTED, name)
+    lines = [f"{value:9.4f}  {one:<8} {text}" for value, one, text in _described(worst, name)]
+    _list(grid[0, 1], [f"{name:>9}  script   token", *lines])
+    return figure
+
+
+def _described(frame: pd.DataFrame, name: str) -> list[tuple[float, str, str]]:
+    labels = [token_label(token, 30) for token in frame["token"]]
+    return list(zip(frame[name], frame["script"].replace("", "-"), labels, strict=True))
+
+
+def _list(axes: Axes, lines: list[str]) -> None:
+    axes.axis("off")
+    axes.text(0, 1, "\n".join(lines), family="monospace", fontsize=7.5, va="top", transform=axes.transAxes)
+
+
+def token_repetition(frame: pd.DataFrame) -> Figure:
+    """Draw each token's largest probability by its direction, and list the candidates that are least probable.
+
+    Args:
+        frame: of `token_repetition`, one model.
+    """
+    require_one(frame, "run_id")
+    best = frame.sort_values("log_prob").groupby(["control", "token_id"], sort=False).tail(1)
+    figure, grid = new_grid(1, 2, (9.6, 4.4))
+    axes = grid[0, 0]
+    for control, colour, label in (
+        ("frequent", GREY, "frequent tokens"),
+        ("random", BLUE, "random tokens"),
+        ("none", RED, "candidates"),
+    ):
+        rows = best[best["control"] == control]
+        axes.scatter(rows["direction"], rows["log_prob"] / np.log(10), s=9, color=colour, label=label, alpha=0.7)
+    for log10 in (-3, -2, -1):
+        axes.axhline(log10, color=GREY, linewidth=0.6, linestyle=":")
+    axes.set_xlabel("direction (low is suspicious)")
+    axes.set_ylabel("largest probability (log10)")
+    axes.legend(frameon=False, fontsize=8)
+    axes.set_title(frame["model"].iat[0], fontsize=10)
+    worst = best[best["control"] == "none"].nsmallest(_LISTED, "log_prob")
+    lines = [
+        f"{prob:8.1e}  {token_label(token, 34)}" for prob, token in zip(worst["prob"], worst["token"], strict=True)
+    ]
+    _list(grid[0, 1], [f"{'prob':>8}  token", *lines])
+    return figure
