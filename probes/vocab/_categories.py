@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import regex
 
-from interp.authoring import InputError, Subject, text_ids
+from interp.authoring import InputError, Subject
+from interp.tokenization import token_bytes
+from interp.tokenization.asking import many_ids
 from probes.vocab._words import SCRIPTS, special_ids
 
 _ANCHORS = ("a", "1", ".", "\n")  # a token may need something before it: `##ing`, or a first space that is added
@@ -50,11 +52,10 @@ def categories(subject: Subject) -> pd.DataFrame:
     category[asked[~reached]] = "unreachable"
     counted = np.full(len(texts), -1)
     counted[asked] = n_ids
-    bytes_ = _bytes(tokenizer, names)
     return pd.DataFrame(
         {
             "category": category,
-            "byte_kind": [_byte_kind(bytes_.get(index)) for index in range(len(texts))],
+            "byte_kind": [_byte_kind(spelt) for spelt in _bytes(tokenizer, len(texts))],
             "script": [script(text) for text in texts],
             "n_chars": [len(text) for text in texts],
             "n_ids": counted,
@@ -86,50 +87,25 @@ def _script(letter: str) -> str:
 
 def _read_again(tokenizer: Any, ids: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return as how many tokens each text is read, and whether it is read as its own token, alone or behind another."""
-    alone = _ids_of(tokenizer, texts)
+    alone = many_ids(texts, tokenizer)
     reached = np.array([found == [index] for found, index in zip(alone, ids.tolist(), strict=True)], dtype=bool)
     for anchor in _ANCHORS:
-        missing = np.flatnonzero(~reached)
-        (before,) = _ids_of(tokenizer, [anchor])
-        if not before or not len(missing):
-            continue
-        behind = _ids_of(tokenizer, [anchor + texts[place] for place in missing])
-        for place, found in zip(missing, behind, strict=True):
-            reached[place] = found == [*before, ids[place]]
-    return np.array([len(found) for found in alone]), reached
+        missing = np.flatnonzero(~reached).tolist()
+        (before,) = many_ids([anchor], tokenizer)
+        if before:
+            behind = many_ids([anchor + texts[place] for place in missing], tokenizer)
+            reached[missing] = [found == [*before, ids[place]] for place, found in zip(missing, behind, strict=True)]
+    return np.array([len(found or []) for found in alone]), reached
 
 
-def _ids_of(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Return the ids of texts, none for a text that the tokenizer cannot read."""
-    if not texts:
-        return []
+def _bytes(tokenizer: Any, d_vocab: int) -> list[bytes | None]:
     try:
-        return text_ids(list(texts), tokenizer)
-    except InputError:
-        if len(texts) == 1:
-            return [[]]
-        half = len(texts) // 2
-        return [*_ids_of(tokenizer, texts[:half]), *_ids_of(tokenizer, texts[half:])]
+        return token_bytes(tokenizer, d_vocab)
+    except InputError:  # a decoder of its own kind
+        return [None] * d_vocab
 
 
-def _bytes(tokenizer: Any, names: dict[int, str]) -> dict[int, int]:
-    """Return the byte of each token that is a single byte: `<0x0A>`, or a character of the byte-level alphabet."""
-    decoder = repr(getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None))
-    if "ByteLevel" in decoder:
-        of_character = _byte_level()
-        return {index: of_character[name] for index, name in names.items() if name in of_character}
-    found = {index: regex.fullmatch(r"<0x([0-9A-F]{2})>", name) for index, name in names.items() if name[:3] == "<0x"}
-    return {index: int(match[1], 16) for index, match in found.items() if match}
-
-
-def _byte_level() -> dict[str, int]:
-    """Return the byte of each character of the byte-level alphabet of GPT-2: printable ones stand for themselves."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in plain]
-    return {chr(byte): byte for byte in plain} | {chr(256 + place): byte for place, byte in enumerate(others)}
-
-
-def _byte_kind(byte: int | None) -> str:
-    if byte is None:
+def _byte_kind(spelt: bytes | None) -> str:
+    if spelt is None or len(spelt) != 1:
         return ""
-    return "ascii" if byte < 0x80 else "never" if byte in _NEVER else "utf8"
+    return "ascii" if spelt[0] < 0x80 else "never" if spelt[0] in _NEVER else "utf8"

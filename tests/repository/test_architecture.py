@@ -255,7 +255,10 @@ def test_long_files_and_full_folders_are_named(tmp_path):
 
 
 # Words that a method has as a column too, and that mean something else in the workbench.
-EVERYDAY = {"expected", "k", "n_prompts", "n_tokens", "norm", "seconds", "statistic", "text", "value", "vocabulary"}
+EVERYDAY = {
+    *("bias", "category", "continuation", "expected", "k", "n_prompts", "n_tokens", "norm", "prompt", "reference"),
+    *("seconds", "statistic", "text", "value", "verdict", "vocabulary"),
+}
 
 
 def test_the_workbench_names_no_probe_and_no_column_of_one():
