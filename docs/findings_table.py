@@ -29,6 +29,26 @@ TELLING = (
     "bigrams.beyond_linear_map",
 )
 """The claims of README.md."""
+QUESTIONS = {
+    "Do 72 to 95 % of the predictions stay without a middle block, or with two of them swapped?": (
+        "So Lad, Gurnee & Tegmark (2024) of GPT-2, Pythia and others. Their code does not compute it, and it can be "
+        "read in two ways: the intact model's top token stays the top token, or the accuracy stays what it was.",
+        ("robustness.delete", "robustness.delete_accuracy", "robustness.swap", "robustness.swap_accuracy"),
+    ),
+    "Can letters be told from a token's vector to a macro-F1 of 0.84?": (
+        "So Kaushal & Mahowald (2022) of GPT-2, with a network where a closed-form fit is used here.",
+        ("characters.level", "characters.beyond_length"),
+    ),
+    "Are there four stages of inference?": (
+        "Lad, Gurnee & Tegmark (2024) see them in GPT-2 and Pythia: pieces of words are joined, features are built, "
+        "predictions gather while the entropy falls, and the last blocks sharpen them. Each sign is a claim.",
+        (
+            "stages.early_attention", "heads.subjoiners", "stages.entropy_falls", "stages.last_mlp",
+            "neurons.prediction",
+        ),
+    ),
+}  # fmt: skip
+"""What the papers report of models of this size: each question, who answered it how, and the claims that test it."""
 BEGIN, END = "<!-- findings: written by `make readme` -->\n", "<!-- until here: findings -->\n"
 NOT_RUN = "not run"
 
@@ -47,6 +67,28 @@ def matrix(found: dict[str, pd.DataFrame], claims: tuple[str, ...] | None = None
         cells = [_cell(frame, id) for frame in found.values()]
         rows.append(f"| {claim.statement} | {claim.comparison} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
+
+
+def answers(found: dict[str, pd.DataFrame]) -> str:
+    """Return for each question of `QUESTIONS` the verdicts of its claims on every model where they were tested."""
+    parts = []
+    for question, (said, claims) in QUESTIONS.items():
+        lines = []
+        for id in claims:
+            tested = {label: frame.loc[id] for label, frame in found.items() if id in frame.index}
+            verdicts = [
+                f"{label} **{row['state']}**{'' if pd.isna(row['effect']) else f' ({_number(row, id)})'}"
+                for label, row in tested.items()
+            ]
+            lines.append(f"- {interp.findings.get(id).statement}: {', '.join(verdicts) or NOT_RUN}")
+        parts.append(f"**{question}** {said}\n\n" + "\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _number(row: pd.Series, id: str) -> str:
+    """Return an effect, and its control's where the verdict is about the two."""
+    against = interp.findings.get(id).comparison.with_control
+    return f"{row['effect']:.3g}" + (f" against {row['control_effect']:.3g}" if against else "")
 
 
 def reasons(found: dict[str, pd.DataFrame]) -> str:
@@ -82,7 +124,12 @@ def updated(text: str, table: str) -> str:
 def page(text: str) -> str:
     """Return the page with its tables made again."""
     found = kept()
-    parts = (matrix(found), f"## Reasons\n\n{reasons(found)}", f"## The claims\n\n{names()}")
+    parts = (
+        f"## What the papers report of models of this size\n\n{answers(found)}",
+        f"## All claims\n\n{matrix(found)}",
+        f"## Reasons\n\n{reasons(found)}",
+        f"## The claims\n\n{names()}",
+    )
     return updated(text, "\n".join(parts))
 
 

@@ -135,6 +135,10 @@ def test_a_claim_without_a_verdict_is_shown_as_not_run(findings_table):
     said = findings_table.reasons({"one": frame, "two": skipped})
     assert r"- *holds*, `robustness.delete`: a &lt; b \| c\_d" in said
     assert "- *skipped*, `robustness.delete`: no blocks" in said and "- *not run yet*: `" in said
+    answers = findings_table.answers({"one": frame, "two": skipped}).splitlines()
+    statement = interp.findings.get("robustness.delete").statement
+    assert f"- {statement}: one **holds** (0.5), two **skipped**" in answers
+    assert f"- {interp.findings.get('robustness.swap').statement}: not run" in answers
 
 
 @pytest.mark.parametrize(
