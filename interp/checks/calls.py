@@ -48,7 +48,7 @@ def checked(function: F) -> F:
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         if not known:
-            known.append((inspect.signature(function), _annotations(function)))
+            known.append((inspect.signature(function), kinds_of(function)))
         signature, types = known[0]
         for name, value in _bound(function, signature, args, kwargs).items():
             if name in types and signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL:
@@ -173,7 +173,7 @@ def _bound(
     raise InputError(f"{what} takes {most}, not {n_given}; name the others: {', '.join(names[len(in_order) :])}.")
 
 
-def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
+def kinds_of(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the types of the parameters to check; those whose names do not exist at run time are left out."""
     spaces = [inspect.unwrap(one).__globals__ for one in _and_those_it_shows(function)]  # type: ignore[attr-defined]
     found = {}

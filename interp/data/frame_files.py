@@ -1,4 +1,4 @@
-"""Write a frame to a file in the format of its name."""
+"""Write a frame to a file in the format of its name, and read it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import pandas as pd
 
 from interp.data.writing import written
-from interp.errors import InputError
+from interp.errors import InputError, reason_of
 
 
 def check_frame_file(path: str | Path) -> None:
@@ -37,6 +37,20 @@ def write_frame(frame: pd.DataFrame, path: str | Path) -> None:
         _WRITERS[Path(path).suffix.lower()](frame, file)
 
 
+def read_frame(path: str | Path) -> pd.DataFrame:
+    """Read a frame that was written as .parquet, .csv or .json; only Parquet holds its provenance.
+
+    Raises:
+        InputError: the name ends with none of these, or the file cannot be read.
+    """
+    check_frame_file(path)
+    try:
+        frame: pd.DataFrame = _READERS[Path(path).suffix.lower()](path)
+    except (OSError, ValueError) as error:  # of pandas and pyarrow too: all their errors of parsing are ValueErrors
+        raise InputError(f"cannot read the frame in {str(path)!r}: {reason_of(error)}.") from error
+    return frame
+
+
 def _to_csv(frame: pd.DataFrame, file: BinaryIO) -> None:
     # All texts in quotation marks: pandas would leave out those around a carriage return, which then ends a row.
     frame.to_csv(file, index=False, quoting=csv.QUOTE_NONNUMERIC, encoding="utf-8", lineterminator="\n")
@@ -50,4 +64,10 @@ _WRITERS: dict[str, Callable[[pd.DataFrame, Any], None]] = {
     ".parquet": lambda frame, file: frame.to_parquet(file),
     ".csv": _to_csv,
     ".json": _to_json,
+}
+
+_READERS: dict[str, Callable[[Any], pd.DataFrame]] = {
+    ".parquet": pd.read_parquet,
+    ".csv": lambda path: pd.read_csv(path, keep_default_na=False, na_values=[""]),
+    ".json": lambda path: pd.read_json(path, orient="records"),
 }

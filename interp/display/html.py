@@ -13,7 +13,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from interp.display import token_map as heat_map
-from interp.display.text import format_value, short_citation, visible
+from interp.display.cells import cells, intervals
+from interp.display.text import short_citation, visible
+from interp.display.verdicts import decided_by
 from interp.errors import InterpError
 
 
@@ -33,17 +35,14 @@ def table(frame: pd.DataFrame, caption: str, *, units: Mapping[str, str] | None 
     <table><caption>By layer</caption><thead><tr><th scope="col">layer</th>...
     """
     units = units or {}
-    whole = [str(name) for name in frame.columns]
-    ends = {f"{name}_{end}" for name in whole for end in ("low", "high") if f"{name}_low" in whole}
-    names = [name for name in whole if name not in ends]
     if len(frame) > max_rows:
         caption = f"{caption} (the first {max_rows} of {len(frame):,} rows)"
-    shown = frame.head(max_rows)
-    heads = [_head(name, units.get(name, ""), f"{name}_low" in ends) for name in names]
-    numeric = [pd.api.types.is_numeric_dtype(frame[name]) for name in names]
+    shown, with_interval = cells(frame.head(max_rows)), intervals(frame.columns)
+    heads = [_head(name, units.get(name, ""), name in with_interval) for name in shown]
+    numeric = [pd.api.types.is_numeric_dtype(frame[name]) for name in shown]
     rows = [
-        Markup("<tr>{}</tr>").format(Markup("").join(_cells(row, names, numeric)))
-        for row in shown.to_dict(orient="records")
+        Markup("<tr>{}</tr>").format(Markup("").join(_row(row, numeric)))
+        for row in shown.itertuples(index=False, name=None)
     ]
     return Markup("<table><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(
         visible(caption), Markup("").join(heads), Markup("\n").join(rows)
@@ -56,12 +55,8 @@ def _head(name: str, unit: str, interval: bool) -> Markup:
     return Markup('<th scope="col">{}{}</th>').format(visible(name), small)
 
 
-def _cells(row: Mapping[Any, Any], names: Sequence[str], numeric: Sequence[bool]) -> Iterator[Markup]:
-    for place, (name, number) in enumerate(zip(names, numeric, strict=True)):
-        text = format_value(row[name])
-        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-        if low is not None and not (pd.isna(low) and pd.isna(high)):
-            text = f"{text} [{format_value(low)}, {format_value(high)}]"
+def _row(row: Sequence[str], numeric: Sequence[bool]) -> Iterator[Markup]:
+    for place, (text, number) in enumerate(zip(row, numeric, strict=True)):
         tag = Markup('<th scope="row">{}</th>') if place == 0 else Markup("<td{}>{}</td>")
         align = Markup(' style="text-align:right;white-space:nowrap"') if number else Markup("")
         yield tag.format(text) if place == 0 else tag.format(align, text)
@@ -76,11 +71,23 @@ def findings(frame: pd.DataFrame) -> Markup:
     Args:
         frame: of one model, or of several; with several, the table has a column for the model.
     """
-    wanted = ["statement", "model", "state", "effect", "low", "high", "comparison", "control_effect", "n", "unit"]
-    wanted += ["n_skipped", "p_holm", "reason", "paper", "claim"]
     several = "model" in frame and frame["model"].nunique() > 1
+    decided = pd.Series([decided_by(row) for row in frame.to_dict("records")], frame.index, dtype=str)
+    frame = frame.assign(**{"decided by": decided})
+    wanted = [
+        "statement",
+        "model",
+        "state",
+        "decided by",
+        "n",
+        "unit",
+        "n_skipped",
+        "p_holm",
+        "reason",
+        "paper",
+        "claim",
+    ]
     shown = frame[[name for name in wanted if name in frame and (name != "model" or several)]]
-    shown = shown.rename(columns={"low": "effect_low", "high": "effect_high"})
     shown = shown.assign(
         state=shown["state"].map(lambda state: _STATES.get(state, state)), paper=shown["paper"].map(short_citation)
     )

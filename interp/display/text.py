@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from typing import Any
@@ -55,3 +56,21 @@ def format_value(value: Any) -> str:
     if isinstance(value, float | np.floating):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int | np.integer) else visible(str(value))
+
+
+def format_interval(value: Any, low: Any, high: Any) -> str:
+    """Format a value with its interval, all to the second digit of the interval's width; without one, the value.
+
+    >>> format_interval(0.70712, 0.69813, 0.71534), format_interval(408.867, 391.1, 425.7)
+    ('0.707 [0.698, 0.715]', '409 [391, 426]')
+    """
+    if pd.isna(low) or pd.isna(high):
+        return format_value(value)
+    ends = [float(one) for one in (value, low, high)]
+    width = ends[2] - ends[1]
+    decimals = max(0, 1 - math.floor(math.log10(width))) if 0 < width < math.inf else 7
+    if decimals > 6 or not all(map(math.isfinite, ends)):  # too narrow to write out, or no width at all
+        shown = [format_value(one) for one in ends]
+    else:
+        shown = [f"{round(one, decimals) + 0.0:,.{decimals}f}" for one in ends]  # + 0.0: without the sign of -0.0
+    return f"{shown[0]} [{shown[1]}, {shown[2]}]"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from interp.display.plotting import BLUE, GREY, RED, new_figure
+from interp.display.verdicts import decided_by
 from interp.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _LOOKS = {
 
 
 def findings(frame: pd.DataFrame) -> Figure:
-    """Draw a row per claim and a column per model: verdict as colour and mark, effect, interval and comparison.
+    """Draw a row per claim and a column per model: verdict as colour and mark, and what decided it.
 
     Args:
         frame: of `interp.findings.findings`.
@@ -35,7 +36,7 @@ def findings(frame: pd.DataFrame) -> Figure:
     claims, runs = frame["claim"].unique().tolist(), frame["run_id"].unique().tolist()
     names = frame.drop_duplicates("run_id").set_index("run_id")["model"]
     statements = frame.drop_duplicates("claim").set_index("claim")["statement"]
-    width, height = 4.6 + 2.9 * len(runs), 0.9 + 0.3 * len(claims)
+    width, height = 4.6 + 3.4 * len(runs), 0.9 + 0.3 * len(claims)
     figure, axes = new_figure((width, height))
     for row in frame.itertuples():
         x, y = runs.index(row.run_id), claims.index(row.claim)
@@ -52,14 +53,11 @@ def findings(frame: pd.DataFrame) -> Figure:
     axes.spines[:].set_visible(False)
     level = round(100 * float(frame["level"].iat[0]))
     legend = "   ".join(f"{mark} {state}" for state, (_, mark) in _LOOKS.items())
-    figure.supxlabel(f"effect [{level} % interval] and comparison      {legend}", fontsize=8)
+    figure.supxlabel(f"effect [{level} % interval], or its difference from the control      {legend}", fontsize=8)
     return figure
 
 
 def _cell(row: Any) -> str:
     if pd.isna(row.effect):
         return str(row.state)
-    numbers = f"{row.effect:.2g} [{row.low:.2g}, {row.high:.2g}]"
-    beside = "" if pd.isna(row.control_effect) else f" {row.control_effect:.2g}"
-    control = beside if "control" in row.comparison else ""
-    return f"{numbers} {row.comparison}{control}"
+    return decided_by(row._asdict())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from interp.checks import checked
+from interp.display.verdicts import decided_by
 from interp.errors import InputError
 from interp.findings.comparison import Bound, Comparison, State
 from interp.stats import check_resampling
@@ -60,14 +61,12 @@ class Verdict:
 
         >>> verdict = judge([0.8, 0.9] * 10, at_least=0.72, statement="most are kept")
         >>> str(verdict)
-        'holds: most are kept: 0.85 [0.825, 0.875] >= 0.72 (n = 20)'
+        'holds: most are kept: 0.850 [0.825, 0.875] >= 0.72 (n = 20)'
         """
-        beside = "" if np.isnan(self.control_effect) else f", control {self.control_effect:.3g}"
         skipped = f", {self.n_skipped} skipped" if self.n_skipped else ""
         statement = f"{self.statement}: " if self.statement else ""
-        interval = f"{self.effect:.3g} [{self.low:.3g}, {self.high:.3g}]"
         why = f"; {self.reason}" if self.reason else ""
-        return f"{self.state}: {statement}{interval} {self.comparison} (n = {self.n}{skipped}{beside}{why})"
+        return f"{self.state}: {statement}{decided_by(asdict(self))} (n = {self.n}{skipped}{why})"
 
 
 @checked

@@ -5,18 +5,23 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from interp.checks import example_call
+import pandas as pd
+
+from interp.checks import example_call, kinds_of
+from interp.data.frame_files import read_frame
 from interp.data.writing import check_target
 from interp.errors import InputError, UnknownName
 
 _OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def parameters(function: Callable[..., Any], given: Iterable[tuple[str, str]]) -> dict[str, Any]:
+def parameters(
+    function: Callable[..., Any], given: Iterable[tuple[str, str]], *, complete: bool = True
+) -> dict[str, Any]:
     """Parse a probe's own keyword arguments from names and texts; a value that is not JSON stays text.
 
     >>> from probes import logit_lens
@@ -25,7 +30,7 @@ def parameters(function: Callable[..., Any], given: Iterable[tuple[str, str]]) -
 
     Raises:
         UnknownName: the probe has no such parameter.
-        InputError: one without a default is not given.
+        InputError: one without a default is not given, and they are meant to be complete.
     """
     signature = inspect.signature(function).parameters
     known = [name for name, one in signature.items() if name not in ("subject", "texts") and one.kind not in _OPEN]
@@ -38,7 +43,7 @@ def parameters(function: Callable[..., Any], given: Iterable[tuple[str, str]]) -
             values[name] = json.loads(text)
         except json.JSONDecodeError:
             values[name] = text
-    for name in known:
+    for name in known if complete else ():
         if signature[name].default is inspect.Parameter.empty and name not in values:
             raise InputError(f"{function.__name__!r} needs a value for {name!r}{_as_in_its_example(function, name)}.")
     return values
@@ -55,6 +60,26 @@ def _as_in_its_example(function: Callable[..., Any], name: str) -> str:
     except (KeyError, ValueError, TypeError):  # left out there, or made before
         return f", which cannot be written as JSON: call the probe from Python, as in {ast.unparse(call)}"
     return f", such as {name}='{value}'"
+
+
+def with_files(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the path of a file by what it holds, where a parameter takes a frame or a class that can be loaded.
+
+    Raises:
+        InputError: a file of such a parameter cannot be read.
+    """
+    kinds = kinds_of(function)
+    return {name: _from_file(value, kinds.get(name)) for name, value in given.items()}
+
+
+def _from_file(value: Any, hint: Any) -> Any:
+    if not isinstance(value, str) or not Path(value).is_file():
+        return value
+    kinds = [hint, *get_args(hint)]
+    if any(kind is pd.DataFrame for kind in kinds):
+        return read_frame(value)
+    loaders = [kind.load for kind in kinds if isinstance(kind, type) and hasattr(kind, "load")]
+    return loaders[0](value) if loaders else value
 
 
 def takes_texts(function: Callable[..., Any]) -> bool:

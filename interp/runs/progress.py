@@ -6,17 +6,32 @@ import sys
 from typing import Any
 
 from tqdm.auto import tqdm
+from tqdm.std import tqdm as plain
 
 from interp.checks import checked
 from interp.options import options
 
+SECONDS = 10  # between two lines of a log
+
+
+class _Lines(plain):  # type: ignore[type-arg]
+    """A bar for a log: whole lines, and few of them."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Write the state as a line; nothing where tqdm would clear the bar."""
+        if msg != "":
+            print(msg or self, file=self.fp, flush=True)
+
+    def clear(self, nolock: bool = False) -> None:
+        """Leave written lines where they are."""
+
 
 @checked
-def progress_bar(total: int, unit: str, label: str = "", *, done: int = 0, n_steps: int | None = None) -> tqdm[Any]:
+def progress_bar(total: int, unit: str, label: str = "", *, done: int = 0, n_steps: int | None = None) -> plain[Any]:
     """Create a progress bar on stderr; close it with `with`, advance it with `update`.
 
     It is shown on a terminal or in a notebook if there is more than one step; `interp.options.progress` turns it on or
-    off everywhere.
+    off everywhere. Where it is on and stderr is a file or a pipe, it is a line every ten seconds.
 
     Args:
         total: number of units of the whole work.
@@ -30,4 +45,7 @@ def progress_bar(total: int, unit: str, label: str = "", *, done: int = 0, n_ste
     """
     single = (total if n_steps is None else n_steps) <= 1
     hidden = single or options.bars_hidden
-    return tqdm(total=total, initial=done, unit=unit, desc=label, disable=hidden, file=sys.stderr)
+    given: dict[str, Any] = {"total": total, "initial": done, "unit": unit, "desc": label, "disable": hidden}
+    if sys.stderr.isatty() or "ipykernel" in sys.modules:
+        return tqdm(**given, file=sys.stderr)
+    return _Lines(**given, file=sys.stderr, mininterval=SECONDS, maxinterval=6 * SECONDS, delay=SECONDS, leave=False)

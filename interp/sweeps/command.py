@@ -8,10 +8,10 @@ import pandas as pd
 import typer
 
 from interp.data.shipped import read_data
-from interp.display.commands import AsJson, Backend, Device, Dtype, OneModel, Texts
 from interp.display.terminal import show_table
 from interp.errors import InputError
 from interp.runs import arguments, registry
+from interp.runs.commands import AsJson, Backend, Device, Dtype, Memory, OneModel, Parameters, Texts, with_memory
 from interp.sweeps.result import Sweep
 
 
@@ -21,10 +21,11 @@ def sweep(
     model: OneModel = "reference",
     data: Texts = "prompts",
     out: Annotated[str | None, typer.Option(help="The folder, or a URL such as s3://bucket/runs.")] = None,
-    param: Annotated[list[str] | None, typer.Option(help="A parameter of the probe, key=JSON or key=text.")] = None,
+    param: Parameters = None,
     executor: Annotated[str, typer.Option(help="local or processes.")] = "local",
     workers: Annotated[int | None, typer.Option(help="Number of processes.")] = None,
     shard_tokens: Annotated[int, typer.Option(help="Tokens of a shard.")] = 65536,
+    memory: Memory = None,
     backend: Backend = "bridge",
     device: Device = None,
     dtype: Dtype = None,
@@ -45,16 +46,17 @@ def sweep(
     found = registry.get(probe)
     parameters = arguments.parameters(found.function, arguments.pairs(param or []))
     given: dict[str, Any] = {"backend": backend, "device": device, "dtype": dtype}
-    done = run(
-        probe,
-        model,
-        read_data(data),
-        out=out,
-        executor=executor,  # type: ignore[arg-type]
-        workers=workers,
-        loading={name: value for name, value in given.items() if value is not None},
-        shard_tokens=shard_tokens,
-        **{name: value for name, value in parameters.items() if name != "out"},
-    )
+    with with_memory(memory):
+        done = run(
+            probe,
+            model,
+            read_data(data),
+            out=out,
+            executor=executor,  # type: ignore[arg-type]
+            workers=workers,
+            loading={name: value for name, value in given.items() if value is not None},
+            shard_tokens=shard_tokens,
+            **{name: value for name, value in parameters.items() if name != "out"},
+        )
     show_table(done.summary(), as_json=as_json)
     typer.echo(f"{done!r}", err=True)

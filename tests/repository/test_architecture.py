@@ -203,7 +203,7 @@ def test_a_house_that_keeps_its_rules_passes(tmp_path):
          "options; move 'load' there."),
         ("interp/runs/a.py", "from probes.lens.lens import lens", "interp knows no method; ask interp.runs.registry "
          "for it, or move 'lens' into interp."),
-        ("interp/cli.py", "import_module('probes.lens.lens')", "interp knows no method; ask interp.runs.registry for "
+        ("interp/cli/a.py", "import_module('probes.lens.lens')", "interp knows no method; ask interp.runs.registry for "
          "it, or move 'probes.lens.lens' into interp."),
         ("interp/report.py", "from interp.reference.train import step", "only the training of the shipped model is "
          "there; move 'step' to interp.data."),

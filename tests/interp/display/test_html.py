@@ -89,7 +89,7 @@ def test_a_table_can_be_read_aloud():
     assert read.tags[:2] == ["table", "caption"]
     assert read.attributes.count(("scope", "col")) == 2 and read.attributes.count(("scope", "row")) == 2
     assert read.texts[0] == "By layer"
-    assert "nats, with 95 % interval" in page and "0.5 [0.25, 1]" in page and "–" in read.texts
+    assert "nats, with 95 % interval" in page and "0.50 [0.25, 1.00]" in page and "–" in read.texts
 
 
 def test_a_long_table_says_what_it_leaves_out():
@@ -173,7 +173,7 @@ def test_a_frame_that_does_not_fit_is_refused(frame, options, error, words):
 def test_findings_tell_their_states_by_words_and_signs():
     frame = pd.DataFrame(
         {"model": "m", "claim": ["a", "b", "c", "d", "e"], "statement": "s", "paper": "p", "effect": 1.0, "low": 0.5,
-         "high": 2.0, "state": ["holds", "fails", "undecided", "skipped", "error"]}
+         "high": 2.0, "comparison": ">= 0.4", "state": ["holds", "fails", "undecided", "skipped", "error"]}
     )  # fmt: skip
     page = html.findings(frame)
     for state in ("✓ holds", "✗ fails", "? undecided", "skipped", "! error"):
@@ -184,7 +184,9 @@ def test_findings_tell_their_states_by_words_and_signs():
         "undecided",
         "error",
     ]
-    assert Read(page).tags.count("tr") == 6 and "1 [0.5, 2]" in page and '<th scope="col">model' not in page
+    assert (
+        Read(page).tags.count("tr") == 6 and "1.0 [0.5, 2.0] &gt;= 0.4" in page and '<th scope="col">model' not in page
+    )
     assert '<th scope="col">model' in html.findings(pd.concat([frame, frame.assign(model="n")]))
 
 

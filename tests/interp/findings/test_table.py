@@ -23,11 +23,11 @@ from typer.testing import CliRunner
 import interp
 from interp import findings as package
 from interp.cli import app
-from interp.display import commands
 from interp.errors import InputError, ModelError, UnknownName
 from interp.findings import FINDINGS, Claim, Comparison, NotApplicable, findings, get, judge
 from interp.findings import table as table_module
 from interp.frames.schema import Column, Schema, columns
+from interp.runs import commands
 from interp.stats.corrections import holm
 
 VALUES = st.lists(st.floats(-5, 5, allow_nan=False, width=32), min_size=1, max_size=25)
@@ -620,13 +620,13 @@ def test_the_command_tells_of_a_run_before_it_begins(offered, monkeypatch):
 
 def test_the_command_prints_each_verdict_on_standard_error(offered):
     result = CliRunner().invoke(app, ["findings", "--json"])
-    assert json.loads(result.stdout)[0]["claim"] == "a.one"
+    assert json.loads(result.stdout)["rows"][0]["claim"] == "a.one"
     assert re.search(r"^  a\.one holds after \d+ s$", result.stderr, flags=re.MULTILINE), result.stderr
 
 
 def test_the_command_prints_json(offered):
     result = CliRunner().invoke(app, ["findings", "--claim", "a.*", "--json"])
-    (row,) = json.loads(result.stdout)
+    (row,) = json.loads(result.stdout)["rows"]
     assert row["claim"] == "a.one" and row["state"] == "holds" and row["low"] < 1.0 < row["high"]
 
 

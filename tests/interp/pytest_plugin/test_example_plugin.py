@@ -64,7 +64,7 @@ def test_the_package_brings_entry_points_and_nothing_else(installed):
 def test_the_probe_is_listed_described_and_run(installed, cli):
     assert "sureness" in [row["probe"] for row in cli("probes", "--json")]
     assert "prob" in [row["column"] for row in cli("describe", "sureness", "--json")["columns"]]
-    (row,) = cli("run", "sureness", "--model", "reference", "--data", "prompts", "--json")
+    (row,) = cli("run", "sureness", "--model", "reference", "--data", "prompts", "--json")["rows"]
     assert row["n_prompts"] == 120 and row["prob_low"] < row["prob"] < row["prob_high"]
 
 
@@ -85,7 +85,7 @@ def test_it_says_what_the_lens_says_of_the_last_layer(installed):
 
 def test_the_claim_is_listed_and_tested(installed, cli):
     assert interp.findings.get("example.sure").probe == "sureness"
-    (row,) = cli("findings", "--model", "reference", "--claim", "example.sure", "--json")
+    (row,) = cli("findings", "--model", "reference", "--claim", "example.sure", "--json")["rows"]
     assert (row["state"], row["probe"], row["n"]) == ("holds", "sureness", 120)
 
 

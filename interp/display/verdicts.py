@@ -1,0 +1,31 @@
+"""Say what decided a claim: the interval that was held against the threshold or against no difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from interp.display.text import format_interval
+
+
+def decided_by(row: Mapping[str, Any]) -> str:
+    """Return effect, interval and threshold; against a control, the paired difference, whose interval decides.
+
+    Args:
+        row: of a frame of `interp.findings`, or the fields of a verdict.
+
+    >>> decided_by({"effect": 0.81312, "low": 0.79354, "high": 0.83386, "comparison": ">= 0.72"})
+    '0.813 [0.794, 0.834] >= 0.72'
+    >>> row = {"effect": 0.15438, "control_effect": 0.16796, "comparison": "> control"}
+    >>> decided_by(row | {"difference": -0.0136, "difference_low": -0.0307, "difference_high": 0.002})
+    '0.1544 - 0.168 of the control = -0.014 [-0.031, 0.002] > 0'
+    """
+    if pd.isna(row["effect"]):  # it was not tested
+        return ""
+    sign, _, against = str(row["comparison"]).partition(" ")
+    if against != "control":
+        return f"{format_interval(row['effect'], row['low'], row['high'])} {row['comparison']}"
+    apart = format_interval(row["difference"], row["difference_low"], row["difference_high"])
+    return f"{row['effect']:.4g} - {row['control_effect']:.4g} of the control = {apart} {sign} 0"
