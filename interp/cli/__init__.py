@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -17,16 +18,14 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 def _version(asked: bool) -> None:
     if asked:
-        import interp
-
-        typer.echo(f"interp {interp.__version__}")
+        typer.echo(f"interp {version('interp-probes')}")
         raise typer.Exit
 
 
 @app.callback()
 def interp_command(
     context: typer.Context,
-    version: Annotated[
+    show_version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:

@@ -63,10 +63,12 @@ class Verdict:
         >>> str(verdict)
         'holds: most are kept: 0.850 [0.825, 0.875] >= 0.72 (n = 20)'
         """
+        shown = self.comparison.endswith("control") or np.isnan(self.control_effect)
+        beside = "" if shown else f", control {self.control_effect:.3g}"
         skipped = f", {self.n_skipped} skipped" if self.n_skipped else ""
         statement = f"{self.statement}: " if self.statement else ""
         why = f"; {self.reason}" if self.reason else ""
-        return f"{self.state}: {statement}{decided_by(asdict(self))} (n = {self.n}{skipped}{why})"
+        return f"{self.state}: {statement}{decided_by(asdict(self))} (n = {self.n}{skipped}{beside}{why})"
 
 
 @checked

@@ -193,7 +193,7 @@ def test_p_values_are_students_where_students_hold():
 
 def test_a_verdict_in_one_line():
     assert str(judge([0.8, 0.9] * 10 + [np.nan], control=[0.1] * 21, above="control", statement="more than none")) == (
-        "holds: more than none: 0.85 [0.825, 0.875] > control (n = 20, 1 skipped, control 0.1)"
+        "holds: more than none: 0.85 - 0.1 of the control = 0.750 [0.725, 0.775] > 0 (n = 20, 1 skipped)"
     )
 
 
@@ -550,7 +550,7 @@ def test_several_models_make_a_matrix(toy, small_subject):
     figure = frame.interp.plot()
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a.one is so", "a.two is so"]
     said = [text.get_text() for text in figure.axes[0].texts]
-    assert sum("1 [0.7" in text for text in said) == 4 and said.count("✓") == said.count("✗") == 2
+    assert sum("1.00 [0.7" in text for text in said) == 4 and said.count("✓") == said.count("✗") == 2
 
 
 def test_own_texts_take_the_place_of_the_stories_only(subject):

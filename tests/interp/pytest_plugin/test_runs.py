@@ -278,7 +278,7 @@ def test_a_claim_fails_the_test_unless_it_comes_out_as_expected(project):
         [
             "*= findings =*",
             "holds     holds surely  ?planted/bias_ladder?",
-            "          0.85 ?0.8*, 0.8*? >= 0.7 (n = 20, control 0.1)",
+            "          0.850 ?0.8*, 0.8*? >= 0.7 (n = 20, control 0.1)",
         ]
     )
     run.stdout.fnmatch_lines("fails     fails surely  ?planted/bias_ladder, expected holds?")

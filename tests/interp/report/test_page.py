@@ -39,6 +39,7 @@ FINDINGS = pd.DataFrame(
         "statement": ["middle blocks keep most of what the model would say", HOSTILE, "nothing"],
         "paper": "nobody (2020)",
         "effect": [0.8, 0.1, 0.5],
+        "comparison": ">= 0.4",
         "low": [0.7, 0.05, 0.2],
         "high": [0.9, 0.2, 0.8],
         "state": ["holds", "fails", "undecided"],
