@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any
 
 import fsspec
+import pyarrow.fs
 from fsspec.implementations.local import LocalFileSystem
 
 from interp.data.writing import check_target, written
@@ -73,10 +75,15 @@ class Folder:
         """The folder's path within the filesystem."""
         return self._opened[1]
 
-    @property
+    @cached_property
     def local(self) -> Path | None:
         """The folder's path on this machine; None if it lies elsewhere."""
         return Path(self.root) if isinstance(self.filesystem, LocalFileSystem) else None
+
+    @property
+    def for_arrow(self) -> Any:
+        """The filesystem as pyarrow reads it fastest."""
+        return self.filesystem if self.local is None else pyarrow.fs.LocalFileSystem()
 
     def path(self, name: str) -> str:
         """Return the path of a file within the filesystem."""
@@ -84,14 +91,25 @@ class Folder:
 
     def names(self, suffix: str = "", prefix: str = "") -> list[str]:
         """Return the names of the files with a prefix and a suffix, sorted; links are left out."""
-        if self.local is not None:
-            found = [one.name for one in self.local.iterdir() if one.is_file() and not one.is_symlink()]
-        else:
-            self.filesystem.invalidate_cache()
-            listed = self.filesystem.ls(self.root, detail=True)
-            found = [one["name"].rsplit("/", 1)[-1] for one in listed if one["type"] == "file"]
-        kept = [name for name in found if name.startswith(prefix) and name.endswith(suffix)]
+        kept = [name for name in self._listed() if name.startswith(prefix) and name.endswith(suffix)]
         return sorted(name for name in kept if not name.startswith("."))
+
+    def sizes(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the bytes of files; one that is gone has none."""
+        listed, found = self._listed(), {}
+        for name in names:
+            with suppress(FileNotFoundError):  # gone since it was listed
+                found[name] = listed[name]() if name in listed else 0
+        return found
+
+    def _listed(self) -> dict[str, Callable[[], int]]:
+        """Return what tells the bytes of each file, by name; a look at the folder alone does not, on a local disk."""
+        if self.local is not None:
+            with os.scandir(self.local) as entries:
+                return {one.name: _size_of(one) for one in entries if one.is_file(follow_symlinks=False)}
+        self.filesystem.invalidate_cache()
+        listed = [one for one in self.filesystem.ls(self.root, detail=True) if one["type"] == "file"]
+        return {one["name"].rsplit("/", 1)[-1]: partial(int, one["size"] or 0) for one in listed}
 
     def has(self, name: str) -> bool:
         """Tell whether there is a file of that name; a link counts as none."""
@@ -100,6 +118,14 @@ class Folder:
             return path.is_file() and not path.is_symlink()
         self.filesystem.invalidate_cache()
         return bool(self.filesystem.isfile(self.path(name)))
+
+    def ends(self, names: Sequence[str], n_bytes: int) -> list[bytes]:
+        """Return the last bytes of files, all of a shorter one, and none of one that cannot be read."""
+        if self.local is not None:
+            return [_end_of(self.local / name, n_bytes) for name in names]
+        paths = [self.path(name) for name in names]
+        found = self.filesystem.cat_ranges(paths, [-n_bytes] * len(paths), [None] * len(paths), on_error="return")
+        return [one if isinstance(one, bytes) else b"" for one in found]
 
     def read(self, name: str) -> bytes:
         """Return the content of a file."""
@@ -141,3 +167,17 @@ class Folder:
             else:
                 self.filesystem.mv(self.path(name), self.path(aside))
         return aside
+
+
+def _size_of(entry: os.DirEntry[str]) -> Callable[[], int]:
+    return lambda: entry.stat(follow_symlinks=False).st_size
+
+
+def _end_of(path: Path, n_bytes: int) -> bytes:
+    try:
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - n_bytes))
+            return file.read()
+    except OSError:
+        return b""

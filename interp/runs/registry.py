@@ -5,19 +5,21 @@ A probe defined in a notebook or a script is known from the moment it is marked 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from interp.checks import checked
 from interp.errors import InputError, InterpError, UnknownName
 from interp.frames.schema import Schema
 from interp.runs.plugins import offered
-from interp.stats.bootstrap import bootstrap_over_prompts, means_by_prompt
+from interp.stats import bootstrap_over_prompts, means_of_table
 
 if TYPE_CHECKING:
     from interp.model.subject import Subject
@@ -39,6 +41,7 @@ class Probe:
         summarise: frame -> summary frame.
         example: subject, texts -> arguments that show the probe if its own defaults are not enough; see `probe`.
         reduce: rows of whole prompts -> fewer rows with the same summary, or None; see `reduction`.
+        reduce_from: the columns that `reduce` reads; None for all.
         listed: False if `names()` leaves it out, as it does the workbench's own tables, which `get` finds.
     """
 
@@ -48,9 +51,10 @@ class Probe:
     plot: Callable[..., Any] | None = None
     example: Example | None = None
     reduce: Callable[..., pd.DataFrame] | None = None
+    reduce_from: tuple[str, ...] | None = None
     listed: bool = True
 
-    def reduction(self, settings: Mapping[str, Any]) -> Callable[[pd.DataFrame], pd.DataFrame] | None:
+    def reduction(self, settings: Mapping[str, Any]) -> Callable[[pa.Table], pd.DataFrame] | None:
         """Return what shortens rows before they are summed up, so that long results can be, a part at a time.
 
         Args:
@@ -71,6 +75,7 @@ class Probe:
         return f"{self.function.__module__}.{self.function.__qualname__}"
 
 
+_AT = ("model", "run_id", "prompt_id", "pos")
 # Every probe marked in this process: by name, then by origin, the newest last. Running a cell again replaces its probe.
 _marked: dict[str, dict[str, Probe]] = {}
 
@@ -83,6 +88,7 @@ def probe(
     summarise: Callable[..., pd.DataFrame] | None = None,
     example: Example | None = None,
     reduce: Callable[..., pd.DataFrame] | None = None,
+    reduce_from: Sequence[str] | None = None,
     listed: bool = True,
 ) -> Callable[[F], F]:
     """Mark a function as the probe of a schema; its arguments are then checked at every call, see `interp.checks`.
@@ -93,8 +99,10 @@ def probe(
         summarise: summarises a frame; by default means over prompts of the schema's `summary_of`, by its `summary_by`.
         example: called with a loaded model and texts (a frame), returns keyword arguments with which the probe runs on
             any model in seconds: arguments without a default, or fewer texts under "texts". `interp report` uses it.
-        reduce: turns rows of whole prompts into fewer with the same summary, such as means per prompt; sweeps sum up a
-            shard at a time by it. Probes without a summary of their own have one.
+        reduce: turns an Arrow table of the rows of whole prompts into a frame of fewer rows with the same summary, such
+            as means per prompt; sweeps sum up a shard at a time by it. Probes without a summary of their own have one.
+        reduce_from: the columns that `reduce` reads, beside those of `summary_by` and those that say which position of
+            which prompt in which run; None for all.
         listed: False for a table that is not a probe of one model.
     """
 
@@ -102,12 +110,26 @@ def probe(
         def default(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
             return summarise_by_prompt(schema, frame, **options)
 
-        def means(frame: pd.DataFrame) -> pd.DataFrame:
-            return means_per_prompt(schema, frame)
+        def means(table: pa.Table) -> pd.DataFrame:
+            return means_per_prompt(schema, table)
 
-        shorten = reduce if summarise is not None or "prompt_id" not in {one.name for one in schema.columns} else means
+        known = [one.name for one in schema.columns]
+        shorten, read = reduce, reduce_from
+        if summarise is None and "prompt_id" in known:
+            shorten, read = means, schema.summary_of
+        if read is not None:
+            read = [name for name in known if name in (*read, *schema.summary_by, *_AT)]
         function = checked(function)
-        made = Probe(function, schema, checked(summarise or default), plot and checked(plot), example, shorten, listed)
+        made = Probe(
+            function,
+            schema,
+            checked(summarise or default),
+            plot and checked(plot),
+            example,
+            shorten,
+            None if read is None else tuple(read),
+            listed,
+        )
         function.probe = made  # type: ignore[attr-defined]
         by_origin = _marked.setdefault(made.name, {})
         by_origin.pop(made.origin, None)
@@ -123,25 +145,37 @@ def summarise_by_prompt(schema: Schema, frame: pd.DataFrame, **options: Any) -> 
 
     The first position is an outlier in nearly every statistic (attention sink, massive activations).
     """
-    summary = bootstrap_over_prompts(_kept(frame), _groups(schema, frame), schema.summary_of, **options)
+    summary = bootstrap_over_prompts(_kept(frame), _groups(schema, frame.columns), schema.summary_of, **options)
     summary.attrs["note"] = "means per prompt, then over prompts; position 0 left out; 95 % bootstrap over prompts"
     return summary
 
 
 @checked
-def means_per_prompt(schema: Schema, frame: pd.DataFrame) -> pd.DataFrame:
-    """Average each prompt's rows in every group of the summary; `summarise_by_prompt` of that is that of the frame."""
-    means = means_by_prompt(_kept(frame), _groups(schema, frame), schema.summary_of).reset_index()
-    return means.assign(pos=1) if "pos" in frame.columns else means
+def means_per_prompt(schema: Schema, table: pa.Table) -> pd.DataFrame:
+    """Average each prompt's rows in every group of the summary; `summarise_by_prompt` of that is that of the rows.
+
+    Means differ by a rounding: pyarrow adds up in order, pandas carries what is lost along.
+
+    Args:
+        schema: of the rows, which says by what and of what the summary is.
+        table: rows of whole prompts, as a sweep keeps them.
+    """
+    keys = _groups(schema, table.column_names)
+    known = "pos" in table.column_names
+    after_first = pc.field("pos") > 0 if known else None
+    needed = [*keys, *schema.summary_of, "prompt_id", *(["pos"] if known else [])]
+    means = means_of_table(table.select(needed), keys, schema.summary_of, where=after_first).to_pandas()
+    means = means.assign(**schema.restored(means[keys]))
+    return means.assign(pos=1) if known else means
 
 
 def _kept(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["pos"] > 0] if "pos" in frame.columns else frame
 
 
-def _groups(schema: Schema, frame: pd.DataFrame) -> list[str]:
+def _groups(schema: Schema, known: Collection[str]) -> list[str]:
     # Keep runs apart: one prompt_id in two runs may mean two different texts.
-    return [*(name for name in ("model", "run_id") if name in frame.columns), *schema.summary_by]
+    return [*(name for name in ("model", "run_id") if name in known), *schema.summary_by]
 
 
 def names() -> list[str]:

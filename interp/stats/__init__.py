@@ -1,5 +1,6 @@
 """Statistics over prompts and other independent units. Least squares on tensors is in `interp.stats.least_squares`."""
 
+from interp.stats.arrow_means import means_of_table, repeats_in_a_row
 from interp.stats.bootstrap import (
     Statistic,
     bootstrap_over_prompts,
@@ -10,7 +11,7 @@ from interp.stats.bootstrap import (
 from interp.stats.corrections import holm
 from interp.stats.jackknife import pseudo_values
 from interp.stats.ranking import auc
-from interp.stats.resampling import check_resampling, count_draws, draw_units, interval
+from interp.stats.resampling import check_resampling, count_draws, draw_units, draws_in_parts, interval
 from interp.stats.units import Bounds, Mean, mean_over_units
 
 __all__ = [
@@ -22,11 +23,14 @@ __all__ = [
     "check_resampling",
     "count_draws",
     "draw_units",
+    "draws_in_parts",
     "holm",
     "interval",
     "mean_over_units",
     "means_by_prompt",
+    "means_of_table",
     "paired_bootstrap",
     "pseudo_values",
     "ratio_over_prompts",
+    "repeats_in_a_row",
 ]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from interp.checks import checked
 from interp.errors import InputError, UnknownName
-from interp.stats.resampling import check_resampling, count_draws, draw_units, interval, numbers
+from interp.stats.resampling import check_resampling, count_draws, draws_in_parts, interval, numbers
 
 Statistic = Literal["mean", "median"]
 
@@ -55,10 +55,10 @@ def bootstrap_over_prompts(
     per_prompt = means_by_prompt(frame, keys, values)
     tables = _tables(per_prompt, keys, values)
     sizes = per_prompt.groupby(keys, observed=True, sort=True).size().to_numpy() if keys else [len(per_prompt)]
-    draws = draw_units(tables[0].shape[1], n_resamples, seed)
+    resampled = _resampled([table.to_numpy() for table in tables], n_resamples, seed, statistic)
     columns: dict[str, Any] = {"n_prompts": sizes}
-    for value, table in zip(values, tables, strict=True):
-        centre, low, high = _interval(table.to_numpy(), draws, statistic, level)
+    for value, table, (centre, draws) in zip(values, tables, resampled, strict=True):
+        low, high = interval(draws, table.notna().sum(axis=1).to_numpy(), level)
         columns |= {value: centre, f"{value}_low": low, f"{value}_high": high}
     return _by_group(columns, tables[0].index, keys)
 
@@ -106,9 +106,8 @@ def ratio_over_prompts(
     keys = list(by)
     per_prompt = means_by_prompt(frame, keys, [numerator, denominator])
     tables = _tables(per_prompt.where(per_prompt.notna().all(axis=1)), keys, [numerator, denominator])
-    draws = draw_units(tables[0].shape[1], n_resamples, seed)
+    above, below = _resampled([table.to_numpy() for table in tables], n_resamples, seed, statistic)
     with np.errstate(invalid="ignore", divide="ignore"):
-        above, below = (_statistics(table.to_numpy(), draws, statistic) for table in tables)
         centre, resampled = above[0] / below[0], above[1] / below[1]
     low, high = interval(resampled, tables[0].notna().sum(axis=1).to_numpy(), level)
     columns = {name: np.where(np.isinf(centre), np.nan, centre), f"{name}_low": low, f"{name}_high": high}
@@ -153,36 +152,42 @@ def _numbers(frame: pd.DataFrame, column: str) -> np.ndarray:
     return numbers
 
 
-def _interval(
-    table: np.ndarray, draws: np.ndarray, statistic: Statistic, level: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the statistic over prompts [groups] and its interval; table is [groups, prompts], NaN where missing."""
-    centre, resampled = _statistics(table, draws, statistic)
-    low, high = interval(resampled, (~np.isnan(table)).sum(axis=1), level)
-    return centre, low, high
+def _resampled(
+    tables: Sequence[np.ndarray], n_resamples: int, seed: int, statistic: Statistic
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the statistic over prompts [groups], and under each draw [groups, n_resamples], of each table.
 
-
-def _statistics(table: np.ndarray, draws: np.ndarray, statistic: Statistic) -> tuple[np.ndarray, np.ndarray]:
-    """Return the statistic over prompts [groups], and under each draw [groups, n_resamples]."""
+    Args:
+        tables: values [groups, prompts], NaN where missing; they share the resampled prompts.
+        n_resamples: bootstrap draws.
+        seed: of the draws.
+        statistic: "mean" or "median" over prompts.
+    """
+    under_draws = [np.empty((len(table), n_resamples)) for table in tables]
     with np.errstate(invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the mean of a group without values is NaN
-        if statistic == "mean":
-            return np.nanmean(table, axis=1), _resampled_means(table, draws)
-        return np.nanmedian(table, axis=1), _resampled_medians(table, draws)
+        for part, draws in draws_in_parts(tables[0].shape[1], n_resamples, seed):
+            counts = count_draws(draws).T if statistic == "mean" else None
+            for table, values in zip(tables, under_draws, strict=True):
+                values[:, part] = _medians(table, draws) if counts is None else _means(table, counts)
+        centre = np.nanmean if statistic == "mean" else np.nanmedian
+        return [(centre(table, axis=1), values) for table, values in zip(tables, under_draws, strict=True)]
 
 
-def _resampled_means(table: np.ndarray, draws: np.ndarray) -> np.ndarray:
+def _means(table: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return means over resampled prompts as one matrix product: the count of each prompt in a draw times its value."""
-    counts = count_draws(draws).T
     finite = np.isfinite(table)
+    if finite.all():
+        return np.asarray(table @ counts / len(counts))
     sums: np.ndarray = np.where(finite, table, 0.0) @ counts
     for infinity in (np.inf, -np.inf):  # added afterwards: 0 * inf of a prompt that was not drawn would be NaN
-        sums[(table == infinity).astype(float) @ counts > 0] += infinity
+        if (table == infinity).any():
+            sums[(table == infinity).astype(float) @ counts > 0] += infinity
     means: np.ndarray = sums / (finite.astype(float) @ counts)
     return means
 
 
-def _resampled_medians(table: np.ndarray, draws: np.ndarray) -> np.ndarray:
+def _medians(table: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Return medians over resampled prompts, group by group."""
     return np.stack([(np.nanmedian if np.isnan(row).any() else np.median)(row[draws], axis=1) for row in table])
 
@@ -213,12 +218,11 @@ def paired_bootstrap(
     """
     check_resampling(level, n_resamples)
     table = numbers(differences, "differences", 2)
-    draws = draw_units(table.shape[1], n_resamples, seed)
-    mean, low, high = _interval(table, draws, "mean", level)
+    ((mean, resampled),) = _resampled([table], n_resamples, seed, "mean")
+    n = (~np.isnan(table)).sum(axis=1)
+    low, high = interval(resampled, n, level)
     with np.errstate(invalid="ignore"):
-        resampled = _resampled_means(table, draws)
         # Rounding of the mean itself must not decide between equal and larger.
         as_far = np.abs(resampled - mean[:, None]) >= np.abs(mean[:, None]) * (1 - 1e-12)
-    n = (~np.isnan(table)).sum(axis=1)
     p = np.maximum((1 + as_far.sum(axis=1)) / (1 + n_resamples), 2.0 ** (1 - n))
     return mean, low, high, np.where(n < 2, np.nan, p)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from interp.errors import InputError
 
 _ROUNDING = 1e-9  # relative to the values: resampled values closer than this are equal
+_HELD = 1 << 24  # draws held at once, 16 bytes each with their counts
 
 
 def check_resampling(level: float, n_resamples: int, least: int = 1) -> None:
@@ -55,10 +57,29 @@ def draw_units(n_units: int, n_resamples: int, seed: int) -> np.ndarray:
     Raises:
         InputError: the seed is not a whole number of 0 or more, or there are no units.
     """
+    return np.concatenate([draws for _, draws in draws_in_parts(n_units, n_resamples, seed)])
+
+
+def draws_in_parts(n_units: int, n_resamples: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield the draws of `draw_units` a part at a time, so that those of 100,000 units are never held together.
+
+    Yields:
+        Which draws, and the units of each, int64 [draws, n_units]. One part holds all draws of few units.
+
+    Raises:
+        InputError: the seed is not a whole number of 0 or more, or there are no units.
+
+    >>> [(part.start, draws.shape) for part, draws in draws_in_parts(3, 1000, seed=0)]
+    [(0, (1000, 3))]
+    """
     check_seed(seed)
     if n_units < 1:
         raise InputError(f"n_units={n_units}: there must be a unit to draw; give 1 or more.")
-    return np.random.default_rng(seed).integers(0, n_units, size=(n_resamples, n_units))
+    generator = np.random.default_rng(seed)
+    step = max(1, _HELD // n_units)
+    for start in range(0, n_resamples, step):
+        part = slice(start, min(start + step, n_resamples))
+        yield part, generator.integers(0, n_units, size=(part.stop - start, n_units))
 
 
 def count_draws(draws: np.ndarray) -> np.ndarray:

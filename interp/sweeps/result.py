@@ -44,6 +44,7 @@ class Sweep:
         if manifest is None:
             raise InputError(f"out={self.out!r} has no {NAME}, so that no sweep is there; give the folder of one.")
         self._manifest: Manifest = manifest
+        self._whole: frozenset[str] = frozenset()
         self._asked = None if prompt_ids is None else frozenset(prompt_ids)
 
     def __repr__(self) -> str:
@@ -58,7 +59,7 @@ class Sweep:
         """Everything needed to repeat the sweep, in JSON types."""
         return dict(self._manifest.provenance)
 
-    @property
+    @cached_property
     def _shards(self) -> list[Shard]:
         """The shards that hold the prompts asked for."""
         if self._asked is None:
@@ -71,14 +72,14 @@ class Sweep:
 
     def missing(self) -> list[Shard]:
         """Return the shards that are not kept yet."""
-        left = {shard.name for shard in self._manifest.unfinished(self._folder)}
-        return [shard for shard in self._shards if shard.name in left]
+        self._whole = self._store.whole_parts(self._whole)
+        return [shard for shard in self._shards if shard.name not in self._whole]
 
     def status(self) -> dict[str, Any]:
         """Return what is planned and what is done: prompts, shards and bytes."""
         missing, shards = self.missing(), self._shards
         left = {shard.name for shard in missing}
-        files = [self._store.file(shard.name) for shard in shards if shard.name not in left]
+        done = [shard.name for shard in shards if shard.name not in left]
         prompts = [sum(len(shard.prompt_ids) for shard in some) for some in (shards, missing)]
         return {
             "probe": self._manifest.probe,
@@ -87,8 +88,8 @@ class Sweep:
             "prompts": prompts[0],
             "prompts_done": prompts[0] - prompts[1],
             "shards": len(shards),
-            "shards_done": len(files),
-            "bytes": sum(self._folder.filesystem.size(self._folder.path(name)) for name in files),
+            "shards_done": len(done),
+            "bytes": self._store.bytes_of(done),
         }
 
     @property
@@ -101,8 +102,8 @@ class Sweep:
         return self._dataset_of(self._complete())
 
     def _dataset_of(self, shards: Sequence[Shard]) -> ds.Dataset:
-        paths = [self._folder.path(self._store.file(shard.name)) for shard in shards]
-        found = ds.dataset(paths, format="parquet", filesystem=self._folder.filesystem)
+        paths = self._store.paths([shard.name for shard in shards])
+        found = ds.dataset(paths, format="parquet", filesystem=self._folder.for_arrow)
         others = self._asked is not None and any(not self._asked.issuperset(one.prompt_ids) for one in shards)
         return found.filter(ds.field("prompt_id").isin(sorted(self._asked or ()))) if others else found
 
@@ -150,8 +151,8 @@ class Sweep:
             self._require_memory(probe.schema.probe)
             frame = probe.schema.restored(self.frame())
         else:
-            parts = [reduce(probe.schema.restored(part.to_pandas())) for part in self._tables(self._complete())]
-            frame = pd.concat(parts, ignore_index=True)
+            tables = self._tables(self._complete(), probe.reduce_from)
+            frame = pd.concat([_with_texts(reduce(part)) for part in tables], ignore_index=True)
         summary: pd.DataFrame = probe.summarise(frame, **settings)
         return summary
 
@@ -191,6 +192,11 @@ class Sweep:
         numbers = [number for shard in shards for number in shard.prompt_ids]
         shown = ", ".join(map(str, numbers[:5])) + (", …" if len(numbers) > 5 else "")
         return f"the rows of {len(numbers):,} prompts are missing in {self.out!r} ({shown})"
+
+
+def _with_texts(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame with texts in place of categoricals, whose categories may be others in another shard."""
+    return frame.astype({name: "str" for name in frame.columns if isinstance(frame[name].dtype, pd.CategoricalDtype)})
 
 
 def _names_in(condition: str) -> list[str]:

@@ -84,10 +84,8 @@ class Work:
                 "own in per_prompt=, or call the probe itself."
             )
         frame = frame.assign(run_id=self.run_id)
-        strings = [name for name in frame.columns if frame[name].dtype == "str"]
-        frame = frame.astype(dict.fromkeys(strings, "category"))
         frame.attrs = {}
-        Store(self.out, self.kept_as).write(task.shard.name, frame)
+        Store(self.out, self.kept_as).write(task.shard.name, frame, texts_once=True)
         said = dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, UserWarning))
         return Done(task.shard.name, len(frame), tuple(said))
 

@@ -28,6 +28,8 @@ METRICS = (
     Column("target_rank", "id", "the same, modified", low=0, missing=True),
 )
 
+SUMMED = ("top1_agrees", "kl", "loss_change", "target_rank_intact", "target_rank")
+"""The columns that the summary is made of."""
 
 _VALUES = ("top1_agrees", "kl", "kl_median", "loss_change", "correct_intact", "correct")
 

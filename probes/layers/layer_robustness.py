@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -35,7 +36,7 @@ from interp.model.schedules import Root
 from interp.model.tape import Tape
 from probes import papers
 from probes.layers import plots
-from probes.layers._against_intact import AT, METRICS, by_prompt, metrics, states_per_layer, summarise
+from probes.layers._against_intact import AT, METRICS, SUMMED, by_prompt, metrics, states_per_layer, summarise
 from probes.layers._variants import (
     CONTROL,
     Variant,
@@ -66,11 +67,11 @@ def _summarise_robustness(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
     return summarise(frame, ROBUSTNESS.summary_by, **options)
 
 
-def _reduce(frame: pd.DataFrame) -> pd.DataFrame:
-    return by_prompt(frame, ROBUSTNESS.summary_by)
+def _reduce(table: pa.Table) -> pd.DataFrame:
+    return by_prompt(table.to_pandas(), ROBUSTNESS.summary_by)
 
 
-@probe(ROBUSTNESS, plot=plots.robustness, summarise=_summarise_robustness, reduce=_reduce)
+@probe(ROBUSTNESS, plot=plots.robustness, summarise=_summarise_robustness, reduce=_reduce, reduce_from=SUMMED)
 def layer_robustness(
     subject: Source,
     texts: Texts,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from interp.authoring import (
     Column,
@@ -25,7 +26,7 @@ from interp.authoring import (
 )
 from interp.model.schedules import Schedule, check_schedules, plan
 from probes import papers
-from probes.layers._against_intact import AT, METRICS, by_prompt, metrics, states_per_layer, summarise
+from probes.layers._against_intact import AT, METRICS, SUMMED, by_prompt, metrics, states_per_layer, summarise
 
 SCHEDULES = Schema(
     probe="run_schedules",
@@ -41,8 +42,8 @@ def _summarise_schedules(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
     return summarise(frame, SCHEDULES.summary_by, **options)
 
 
-def _reduce(frame: pd.DataFrame) -> pd.DataFrame:
-    return by_prompt(frame, SCHEDULES.summary_by)
+def _reduce(table: pa.Table) -> pd.DataFrame:
+    return by_prompt(table.to_pandas(), SCHEDULES.summary_by)
 
 
 def _orders(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
@@ -53,7 +54,7 @@ def _orders(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
     return {"schedules": {f"middle {name}": (*head, *order, *tail) for name, order in orders.items()}}
 
 
-@probe(SCHEDULES, summarise=_summarise_schedules, reduce=_reduce, example=_orders)
+@probe(SCHEDULES, summarise=_summarise_schedules, reduce=_reduce, reduce_from=SUMMED, example=_orders)
 def run_schedules(
     subject: Source,
     texts: Texts,

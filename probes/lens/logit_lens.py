@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -36,6 +37,7 @@ from interp.authoring import (
     whole_numbers,
 )
 from interp.model.readout import Readout
+from interp.stats import repeats_in_a_row
 from probes import papers
 from probes.lens import plots
 from probes.lens._arrivals import arrivals, mean_arrivals
@@ -100,7 +102,7 @@ def summarise_lens(frame: pd.DataFrame, by: str = "layer", kl_below: float = 0.1
         return mean_arrivals(frame, kl_below, _several_targets(frame), **options)
     if by != "layer":
         raise InputError(f"cannot sum a lens up by {by!r}; choose 'layer', 'position' or 'run'.")
-    summary = summarise_by_prompt(_by_layer(frame), frame, **options)
+    summary = summarise_by_prompt(_BY_TARGET if _several_targets(frame) else LENS, frame, **options)
     depth = summary["sublayer"].map({"pre": 0, "mid": 1, "final": 0})
     return summary.iloc[
         np.lexsort((depth, summary["layer"], summary["lens"], summary["run_id"], summary["model"]))
@@ -111,16 +113,23 @@ def _several_targets(frame: pd.DataFrame) -> bool:
     return bool(frame.duplicated(["run_id", "prompt_id", "pos", "layer", "sublayer", "lens"]).any())
 
 
-def _by_layer(frame: pd.DataFrame) -> Schema:
-    own = (*LENS.summary_by, "target_id", "target")
-    return replace(LENS, summary_by=own) if _several_targets(frame) else LENS
+_SUMMED_FROM = (*LENS.summary_of, "target_id", "target")
+_BY_TARGET = replace(LENS, summary_by=(*LENS.summary_by, "target_id", "target"))
 
 
-def _means(frame: pd.DataFrame) -> pd.DataFrame:
-    return means_per_prompt(_by_layer(frame), frame)
+def _means(table: pa.Table) -> pd.DataFrame:
+    # The targets of a place are next to each other.
+    several = repeats_in_a_row(table, ["layer", "sublayer", "lens", "pos", "prompt_id"])
+    return means_per_prompt(_BY_TARGET if several else LENS, table)
 
 
-@probe(LENS, plot=plots.lens, summarise=summarise_lens, reduce=_means)
+@probe(
+    LENS,
+    plot=plots.lens,
+    summarise=summarise_lens,
+    reduce=_means,
+    reduce_from=(*LENS.summary_of, "target_id", "target"),
+)
 def logit_lens(
     subject: Source,
     texts: Texts,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from interp.authoring import InputError, UnknownName
-from interp.stats import count_draws, draw_units, interval
+from interp.stats import count_draws, draws_in_parts, interval
 
 Infinite: TypeAlias = Literal["max", "drop"]
 """Rule for tokens that were never counted, whose surprisal is infinite: take the largest finite one, or leave out."""
@@ -68,8 +68,8 @@ def correlate(
     _, which = np.unique(prompts[kept], return_inverse=True)
     sums = _sums_by_prompt(which, np.stack([measured[kept], bigram[kept], unigram[kept]]))
     n_prompts = len(sums)
-    counts = count_draws(draw_units(n_prompts, n_resamples, seed))
-    whole, resampled = _coefficients(sums.sum(0)[None]), _coefficients(counts @ sums)
+    drawn = np.concatenate([count_draws(draws) @ sums for _, draws in draws_in_parts(n_prompts, n_resamples, seed)])
+    whole, resampled = _coefficients(sums.sum(0)[None]), _coefficients(drawn)
     found: dict[str, float] = {"n": int(kept.sum())}
     for name in _NAMES:
         found[name] = float(whole[name][0])

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from interp.errors import InputError
-from interp.stats import auc, check_resampling, count_draws, draw_units, holm, interval, paired_bootstrap
+from interp.stats import (
+    auc,
+    bootstrap_over_prompts,
+    check_resampling,
+    count_draws,
+    draw_units,
+    draws_in_parts,
+    holm,
+    interval,
+    paired_bootstrap,
+    resampling,
+)
 from interp.stats.resampling import tail_share
 
 SAMPLES = 2000
@@ -51,6 +65,32 @@ def test_ends_are_resampled_values():
     resampled = means(np.random.default_rng(0).standard_normal((3, 7)))
     low, high = interval(resampled, 7)
     assert all(end in row for ends in (low, high) for end, row in zip(ends, resampled, strict=True))
+
+
+def test_parts_of_draws_are_those_of_all_draws(monkeypatch):
+    whole = draw_units(7, 100, seed=3)
+    monkeypatch.setattr(resampling, "_HELD", 50)
+    parts = list(draws_in_parts(7, 100, seed=3))
+    assert len(parts) == 15 and all(np.array_equal(whole[part], draws) for part, draws in parts)
+
+
+def test_a_bootstrap_in_parts_is_the_same_and_holds_little(monkeypatch):
+    draw = np.random.default_rng(0)
+    n = 2000
+    frame = pd.DataFrame({"prompt_id": np.arange(n), "a": draw.random(n), "b": draw.random(n)})
+    frame.loc[::7, "b"] = np.nan
+    frame.loc[5, "b"] = np.inf
+    for statistic in ("mean", "median"):
+        whole = bootstrap_over_prompts(frame, [], ["a", "b"], statistic=statistic, n_resamples=400)
+        with monkeypatch.context() as patch:
+            patch.setattr(resampling, "_HELD", 1 << 14)
+            tracemalloc.start()
+            parts = bootstrap_over_prompts(frame, [], ["a", "b"], statistic=statistic, n_resamples=400)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        # A matrix product of other shapes may add up in another order.
+        pd.testing.assert_frame_equal(parts, whole, rtol=1e-12)
+        assert peak < n * 400 * 8 / 4  # all draws at once are four times as much
 
 
 @pytest.mark.parametrize(

@@ -116,12 +116,19 @@ def test_the_name_of_the_device_does_not_matter(subject, prompts, tmp_path, monk
 
 
 def test_the_summary_of_shards_is_that_of_all_rows(subject, prompts, tmp_path):
-    """Bit for bit: means per prompt are taken within a shard, which holds whole prompts."""
+    """Means per prompt are taken within a shard, which holds whole prompts; pyarrow adds ten numbers up in order."""
     for probe, arguments in (("logit_lens", {"targets": "argmax"}), ("layer_robustness", {}), ("top_tokens", {"k": 2})):
         done = interp.sweep(probe, subject, prompts, out=tmp_path / probe, shard_tokens=30, **arguments)
         whole = done.frame()
         whole = whole.astype({name: "str" for name in whole.columns if whole[name].dtype == "category"})
-        pd.testing.assert_frame_equal(done.summary(), whole.interp.summary(), check_exact=True)
+        pd.testing.assert_frame_equal(done.summary(), whole.interp.summary(), rtol=1e-12)
+
+
+def test_a_summary_by_target_is_that_of_all_rows(subject, prompts, tmp_path):
+    done = sweep(subject, prompts, tmp_path, positions=None, targets=[1, 2])
+    whole = done.frame()
+    pd.testing.assert_frame_equal(done.summary(), whole.interp.summary(), rtol=1e-12)
+    assert set(done.summary()["target_id"]) == {1, 2}
 
 
 def test_a_summary_that_needs_all_rows_is_refused_beyond_the_memory(subject, prompts, tmp_path):
