@@ -109,7 +109,7 @@ class Folder:
                 return {one.name: _size_of(one) for one in entries if one.is_file(follow_symlinks=False)}
         self.filesystem.invalidate_cache()
         listed = [one for one in self.filesystem.ls(self.root, detail=True) if one["type"] == "file"]
-        return {one["name"].rsplit("/", 1)[-1]: partial(int, one["size"] or 0) for one in listed}
+        return {one["name"].rsplit("/", 1)[-1]: partial(self.filesystem.size, one["name"]) for one in listed}
 
     def has(self, name: str) -> bool:
         """Tell whether there is a file of that name; a link counts as none."""

@@ -64,3 +64,17 @@ def sweep_of(folder: Path, shards: Sequence[pd.DataFrame]) -> interp.Sweep:
         manifest.add([Shard(name, prompt_ids)], {one: f"{one:012x}" for one in prompt_ids})
     write_manifest(Folder(str(folder)), manifest)
     return interp.Sweep(folder)
+
+
+def sweep_of_copies(folder: Path, frame: pd.DataFrame, n_shards: int) -> interp.Sweep:
+    """Keep a frame as the first of many shards, and give the others its file: whose rows they are, only reading asks."""
+    first = frame["prompt_id"].unique().tolist()
+    manifest, store = Manifest("logit_lens", KEPT_AS, PROVENANCE), Store(folder, KEPT_AS)
+    store.write("0", frame, texts_once=True)
+    (content,) = (Path(path).read_bytes() for path in store.paths(["0"]))
+    for number in range(n_shards):
+        prompt_ids = tuple(one + number * len(first) for one in first)
+        manifest.add([Shard(str(number), prompt_ids)], {one: f"{one:012x}" for one in prompt_ids})
+        Path(*store.paths([str(number)])).write_bytes(content)
+    write_manifest(Folder(str(folder)), manifest)
+    return interp.Sweep(folder)

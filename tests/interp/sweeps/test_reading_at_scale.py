@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,12 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import interp
-from interp.data.folders import Folder
 from interp.runs.store import Store
 from interp.stats import bootstrap_over_prompts
-from interp.sweeps.manifest import Manifest, write_manifest
-from interp.sweeps.shard import Shard
-from tests.interp.sweeps.many_rows import KEPT_AS, PROVENANCE, rows, sweep_of
+from tests.interp.sweeps.many_rows import rows, sweep_of, sweep_of_copies
 
 GROUP = ["model", "run_id", "layer", "sublayer", "lens"]
 VALUES = ["log_prob", "rank", "entropy", "kl_to_final", "agrees_final"]
@@ -111,16 +107,7 @@ def test_memory_is_that_of_a_shard_however_many_there_are(tmp_path):
 @pytest.mark.slow
 def test_thousands_of_shards_open_in_under_a_second(tmp_path):
     """Processor seconds; each shard stands for 33 prompts, so that the plan is one of 99,000."""
-    few = rows(range(33), n_tokens=1, n_layers=2)
-    manifest = Manifest("logit_lens", KEPT_AS, PROVENANCE)
-    store = Store(tmp_path, KEPT_AS)
-    store.write("0", few, texts_once=True)
-    content = Path(*store.paths(["0"])).read_bytes()
-    for k in range(3000):
-        prompt_ids = tuple(range(33 * k, 33 * k + 33))
-        manifest.add([Shard(str(k), prompt_ids)], {one: f"{one:012x}" for one in prompt_ids})
-        Path(*store.paths([str(k)])).write_bytes(content)  # whose rows they are is only asked when they are read
-    write_manifest(Folder(str(tmp_path)), manifest)
+    sweep_of_copies(tmp_path, rows(range(33), n_tokens=1, n_layers=2), 3000)
     start = time.process_time()
     sweep = interp.Sweep(tmp_path)
     status, dataset = sweep.status(), sweep.dataset
