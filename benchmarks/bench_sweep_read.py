@@ -2,10 +2,10 @@
 
     python benchmarks/bench_sweep_read.py [--prompts 504] [--shards 4] [--repeats 5]
 
-Prints processor seconds (medians of interleaved rounds) and their ratios: writing against pyarrow's `write_table` of the
-same columns, the summary against pyarrow's mean per prompt followed by the same bootstrap; bytes a row; how much memory a
-summary adds with few and with many shards; the seconds in which a folder of 3,000 shards opens. The rows are those that
-`logit_lens` gives on 31 layers for prompts of 64 tokens, with drawn numbers.
+Prints processor seconds (medians of interleaved rounds) and their ratios: writing against pyarrow's `write_table` of
+the same columns, the summary against pyarrow's mean per prompt followed by the same bootstrap; bytes a row; how much
+memory a summary adds with few and with many shards; the seconds in which a folder of 3,000 shards opens. The rows are
+those that `logit_lens` gives on 31 layers for prompts of 64 tokens, with drawn numbers.
 """
 
 from __future__ import annotations
@@ -77,10 +77,7 @@ def main() -> None:
     print(f"  the summary is {ratio:.2f} x pyarrow's time (target 1.3)")
     size = sweep.status()["bytes"]
     in_pandas = sum(frame.memory_usage(deep=True).sum() for frame in frames)
-    print(
-        f"  {size / n_rows:.1f} bytes a row in the folder, {in_pandas / n_rows:.0f} in pandas (drawn numbers do not shrink)"
-    )
-    del frames
+    print(f"  {size / n_rows:.1f} bytes a row of drawn numbers in the folder, {in_pandas / n_rows:.0f} in pandas")
     for n_shards in (4, 16):
         some = sweep_of(folder / f"of-{n_shards}", [rows(range(64 * k, 64 * k + 64)) for k in range(n_shards)])
         extra = extra_memory(some.summary)

@@ -67,7 +67,7 @@ def sweep_of(folder: Path, shards: Sequence[pd.DataFrame]) -> interp.Sweep:
 
 
 def sweep_of_copies(folder: Path, frame: pd.DataFrame, n_shards: int) -> interp.Sweep:
-    """Keep a frame as the first of many shards, and give the others its file: whose rows they are, only reading asks."""
+    """Keep a frame as the first of many shards, and give the others its file; only reading asks whose rows they are."""
     first = frame["prompt_id"].unique().tolist()
     manifest, store = Manifest("logit_lens", KEPT_AS, PROVENANCE), Store(folder, KEPT_AS)
     store.write("0", frame, texts_once=True)
