@@ -14,7 +14,8 @@ from pathlib import Path
 
 # By the names to install and to import.
 NEED_TORCH = {"torch": "torch", "transformer-lens": "transformer_lens", "nnsight": "nnsight", "captum": "captum"}
-OPTIONAL = {"IPython", "accelerate", "bitsandbytes", "nltk", "pytest"}  # accelerate comes with transformer-lens
+# accelerate comes with transformer-lens.
+OPTIONAL = {"IPython", "accelerate", "bitsandbytes", "nltk", "pytest", "ray", "submitit"}
 ELSEWHERE = {*NEED_TORCH.values(), *OPTIONAL, "interp", "probes"}
 
 

@@ -16,6 +16,7 @@ import difflib
 import sys
 import warnings
 from collections.abc import Iterable
+from typing import Any
 
 
 class InterpError(Exception):
@@ -38,6 +39,9 @@ class UnknownName(InputError):
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f"did you mean {_listed(near)}?" if near else f"known: {_listed(names)}."
         super().__init__(f"unknown {kind} {name!r}; {hint}{' ' + advice if advice else ''}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), str(self))  # errors of workers are pickled
 
 
 class TooLong(InputError):
@@ -80,6 +84,12 @@ def shown(text: str) -> str:
     "'Once upon a time Once upon a time Once upon a time Once upo…'"
     """
     return repr(text if len(text) <= 60 else text[:59] + "…")
+
+
+def _again(kind: type[UnknownName], message: str) -> UnknownName:
+    error = kind.__new__(kind)
+    error.args = (message,)
+    return error
 
 
 def _listed(names: list[str]) -> str:

@@ -39,10 +39,7 @@ def parameters(
     for name, text in given:
         if name not in known and not takes_any:
             raise UnknownName("parameter", name, known)
-        try:
-            values[name] = json.loads(text)
-        except json.JSONDecodeError:
-            values[name] = text
+        values[name] = value_of(text)
     for name in known if complete else ():
         if signature[name].default is inspect.Parameter.empty and name not in values:
             raise InputError(f"{function.__name__!r} needs a value for {name!r}{_as_in_its_example(function, name)}.")
@@ -87,8 +84,20 @@ def takes_texts(function: Callable[..., Any]) -> bool:
     return "texts" in inspect.signature(function).parameters
 
 
-def pairs(given: Iterable[str]) -> list[tuple[str, str]]:
-    """Split `key=value` arguments into names and texts.
+def value_of(text: str) -> Any:
+    """Read a value from a text: JSON, or the text itself if it is not JSON.
+
+    >>> value_of("[-1]"), value_of("argmax")
+    ([-1], 'argmax')
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def pairs(given: Iterable[str], option: str = "--param") -> list[tuple[str, str]]:
+    """Split `key=value` arguments of an option into names and texts.
 
     Raises:
         InputError: an argument without `=`.
@@ -96,7 +105,7 @@ def pairs(given: Iterable[str]) -> list[tuple[str, str]]:
     split = [(pair, *pair.partition("=")) for pair in given]
     for pair, _, equals, _ in split:
         if not equals:
-            raise InputError(f"--param {pair!r} has no '='; write key=value.")
+            raise InputError(f"{option} {pair!r} has no '='; write key=value.")
     return [(key, value) for _, key, _, value in split]
 
 

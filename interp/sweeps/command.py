@@ -22,8 +22,11 @@ def sweep(
     data: Texts = "prompts",
     out: Annotated[str | None, typer.Option(help="The folder, or a URL such as s3://bucket/runs.")] = None,
     param: Parameters = None,
-    executor: Annotated[str, typer.Option(help="local or processes.")] = "local",
-    workers: Annotated[int | None, typer.Option(help="Number of processes.")] = None,
+    executor: Annotated[str, typer.Option(help="local, processes, ray or submitit.")] = "local",
+    workers: Annotated[int | None, typer.Option(help="Number of processes, of Ray's actors or of jobs.")] = None,
+    num_gpus: Annotated[float, typer.Option(help="GPUs of each actor or job.")] = 0,
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster; by default Ray is started here.")] = None,
+    slurm: Annotated[list[str] | None, typer.Option(help="A parameter of submitit, key=JSON or key=text.")] = None,
     shard_tokens: Annotated[int, typer.Option(help="Tokens of a shard.")] = 65536,
     memory: Memory = None,
     backend: Backend = "bridge",
@@ -45,6 +48,7 @@ def sweep(
 
     found = registry.get(probe)
     parameters = arguments.parameters(found.function, arguments.pairs(param or []))
+    settings = {name: arguments.value_of(text) for name, text in arguments.pairs(slurm or [], "--slurm")}
     given: dict[str, Any] = {"backend": backend, "device": device, "dtype": dtype}
     with with_memory(memory):
         done = run(
@@ -54,6 +58,9 @@ def sweep(
             out=out,
             executor=executor,  # type: ignore[arg-type]
             workers=workers,
+            num_gpus=num_gpus,
+            address=address,
+            slurm=settings or None,
             loading={name: value for name, value in given.items() if value is not None},
             shard_tokens=shard_tokens,
             **{name: value for name, value in parameters.items() if name != "out"},

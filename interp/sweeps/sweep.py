@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from interp.checks import checked
 from interp.data.folders import Folder
-from interp.errors import InputError, warn
+from interp.errors import InputError, InterpError, warn
 from interp.model.loading import Source, load
 from interp.model.tokens import Texts
 from interp.options import options
@@ -21,14 +20,13 @@ from interp.runs import arguments, registry
 from interp.runs.progress import progress_bar
 from interp.runs.rehearsal import rehearse
 from interp.runs.run import Run, hash_of, kept_as
-from interp.sweeps.engines import local, processes
+from interp.sweeps.engines.choice import Engine, Executor
 from interp.sweeps.manifest import Manifest, alone, read_manifest, write_manifest
 from interp.sweeps.plan import Each, divide, prompt_hashes, selector
 from interp.sweeps.result import Sweep
 from interp.sweeps.shard import Shard
 from interp.sweeps.work import Done, Task, Work
 
-Executor = Literal["local", "processes"]
 # What a run's identity holds that does not decide the rows of a prompt.
 _NOT_OF_A_PROMPT = ("device", "data_sha256")
 
@@ -42,6 +40,9 @@ def sweep(
     out: str | Path,
     executor: Executor = "local",
     workers: int | None = None,
+    num_gpus: float = 0,
+    address: str | None = None,
+    slurm: Mapping[str, Any] | None = None,
     loading: Mapping[str, Any] | None = None,
     shard_tokens: int = 65536,
     per_prompt: Mapping[str, Sequence[Any]] | None = None,
@@ -60,8 +61,13 @@ def sweep(
         source: anything `interp.load` takes; for workers in other processes a name or path that they can load too.
         texts: anything `Subject.tokens` takes. A frame with a column `prompt_id` may come in any order.
         out: a folder, or a URL such as "s3://bucket/runs" that fsspec knows. One folder holds one sweep.
-        executor: "local" (this process) or "processes" (several on this machine).
-        workers: processes; by default one for every two cores.
+        executor: "local" (this process), "processes" (several on this machine), "ray" (actors on this machine or on a
+            cluster; needs `interp-probes[ray]`) or "submitit" (a job array of Slurm; needs `interp-probes[slurm]`).
+        workers: processes, actors or jobs; by default one for every two cores or, on Ray, for every `num_gpus`.
+        num_gpus: GPUs of each actor or job, on which it loads the model unless `loading` says otherwise.
+        address: of a Ray cluster; by default one that Ray finds, or else Ray is started on this machine.
+        slurm: parameters of submitit's executor, such as {"slurm_partition": "gpu", "timeout_min": 600}. A job that
+            runs out of time, 4 hours by default, is asked for again. Without Slurm the jobs run on this machine.
         loading: further arguments of `interp.load` for the workers, such as {"dtype": "bfloat16"}.
         shard_tokens: tokens of a shard; a killed worker loses one shard at most.
         per_prompt: parameters of the probe that have one value for each prompt, in the order of the texts, such as
@@ -73,8 +79,8 @@ def sweep(
 
     Raises:
         InputError: what the probe refuses, before anything is computed; the folder holds another sweep; the probe's
-            rows are not about single prompts.
-        InterpError: workers die over a shard again and again.
+            rows are not about single prompts; the executor's library is not installed.
+        InterpError: workers die over a shard again and again, or keep shards in a folder of their own.
 
     >>> import interp, tempfile
     >>> done = interp.sweep("logit_lens", "reference", ["Once upon a time", "The cat"], out=tempfile.mkdtemp())
@@ -82,18 +88,13 @@ def sweep(
     (1, 8)
     """
     name, function = _probe(probe)
-    loading = dict(loading or {})
-    if workers is not None and workers < 1:
-        raise InputError(f"workers={workers}: give at least 1.")
+    engine = Engine(executor, workers, num_gpus, address, slurm)
+    engine.require_loadable(source)
     if shard_tokens < 1:
         raise InputError(f"shard_tokens={shard_tokens}: give at least 1.")
-    if executor != "local" and not isinstance(source, str | Path):
-        raise InputError(
-            f"executor={executor!r} loads the model anew in every worker: give its name or path, not "
-            f"{type(source).__name__}; loading= takes further arguments."
-        )
+    loading = dict(loading or {})
     folder = Folder(str(out))
-    subject = load(source, **loading)
+    subject = load(source, **engine.planning(loading))
     each = Each(per_prompt or {})
     planned: Run = rehearse(function, name, subject, texts, parameters | each.whole)
     each.fit(planned.tokens)
@@ -107,7 +108,7 @@ def sweep(
         work = Work(
             probe=probe if isinstance(probe, str) else function,
             source=subject if executor == "local" else source,
-            loading={} if executor == "local" else loading,
+            loading={} if executor == "local" else engine.loading(loading),
             arguments=parameters,
             run_id=manifest.provenance["run_id"],
             parameters=manifest.provenance["parameters"],
@@ -117,14 +118,13 @@ def sweep(
             memory=options.memory,
         )
         tasks = [Task(shard, select(shard.prompt_ids), each.of(shard.prompt_ids)) for shard in missing]
-        if executor == "local":
-            done = local.run(work, tasks)
-        else:
-            n_workers = min(workers or max(1, _n_cores() // 2), len(tasks))
-            work.n_threads = max(1, _n_cores() // n_workers)
-            done = processes.run(work, tasks, n_workers)
         with _hinting(parameters, len(planned.tokens)):
-            _wait_for(done, missing, name)
+            _wait_for(engine.run(work, tasks), missing, name)
+        if executor != "local" and (lost := found.missing()):
+            raise InterpError(
+                f"workers computed all shards, and {len(lost):,} of them are not in out={str(out)!r}; give a folder "
+                "that all machines share, or a URL."
+            )
     return found
 
 
@@ -189,7 +189,3 @@ def _wait_for(done: Iterator[Done], missing: Sequence[Shard], label: str) -> Non
                 if message not in said:
                     warn(message)
                     said.add(message)
-
-
-def _n_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.errors import InputError, ModelError
+from interp.errors import InputError, InterpError, ModelError
 from interp.model.loading import Source, load
 from interp.model.subject import Subject
 from interp.model.tokens import Texts
@@ -88,6 +89,17 @@ class Work:
         Store(self.out, self.kept_as).write(task.shard.name, frame, texts_once=True)
         said = dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, UserWarning))
         return Done(task.shard.name, len(frame), tuple(said))
+
+    def attempt(self, task: Task) -> Done | Exception:
+        """Compute a shard for another process: an error is returned, one of another type if it cannot be pickled."""
+        try:
+            return self.run(task)
+        except Exception as error:  # plug-ins may raise anything
+            try:
+                pickle.loads(pickle.dumps(error))
+            except Exception:
+                return InterpError(f"a worker failed: {type(error).__name__}: {error}")
+            return error
 
     def _function(self) -> Callable[..., pd.DataFrame]:
         return registry.get(self.probe).function if isinstance(self.probe, str) else self.probe

@@ -16,6 +16,7 @@ class Blame:
 
     def __init__(self) -> None:
         self._deaths: Counter[str] = Counter()
+        self._starts = 0
 
     def add(self, tasks: Iterable[Task]) -> None:
         """Count a death over each of these shards.
@@ -31,3 +32,17 @@ class Blame:
                     f"{MOST} workers died over the shard of prompts {first} to {last}, out of memory perhaps: lower "
                     "interp.options.memory or workers=; what is finished is kept, and the same call goes on from there."
                 )
+
+    def begun(self) -> None:
+        """Forget the workers that died as they began: one did not."""
+        self._starts = 0
+
+    def add_start(self, reason: str) -> None:
+        """Count the death of a worker before its first shard.
+
+        Raises:
+            InterpError: it was one death too many, with no other worker between.
+        """
+        self._starts += 1
+        if self._starts >= MOST:
+            raise InterpError(f"{MOST} workers died as they began: {reason.rstrip('.')}.")

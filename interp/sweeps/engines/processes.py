@@ -26,7 +26,7 @@ def run(work: Work, tasks: Sequence[Task], workers: int) -> Iterator[Done]:
     """
     waiting, blame = deque(tasks), Blame()
     while waiting:
-        running: dict[Future[Done], Task] = {}
+        running: dict[Future[Done | Exception], Task] = {}
         try:
             with closing(_until_one_dies(work, waiting, running, workers)) as done:
                 yield from done
@@ -37,7 +37,7 @@ def run(work: Work, tasks: Sequence[Task], workers: int) -> Iterator[Done]:
 
 
 def _until_one_dies(
-    work: Work, waiting: deque[Task], running: dict[Future[Done], Task], workers: int
+    work: Work, waiting: deque[Task], running: dict[Future[Done | Exception], Task], workers: int
 ) -> Generator[Done]:
     """Yield finished shards; `waiting` and `running` say at any time what is left."""
     # Fresh interpreters: a copy of this one would share locks, threads and a GPU's state with it.
@@ -51,9 +51,12 @@ def _until_one_dies(
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 finished = future.result()
                 del running[future]
+                if isinstance(finished, Exception):
+                    raise finished
                 yield finished
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        # Wait for the workers' end, which Python does not do in a process that is itself a worker; not for a shard.
+        pool.shutdown(wait=not running, cancel_futures=True)
 
 
 def _begin(work: Work) -> None:
@@ -70,6 +73,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _compute(task: Task) -> Done:
+def _compute(task: Task) -> Done | Exception:
     assert _work is not None
-    return _work.run(task)
+    return _work.attempt(task)
