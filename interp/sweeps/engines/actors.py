@@ -55,7 +55,8 @@ def run(
         n_actors, n_cores = divided(ray.nodes(), workers, num_gpus)
         work.n_threads = n_cores
         kind = ray.remote(num_cpus=n_cores, num_gpus=num_gpus)(Worker)
-        waiting, blame = deque(tasks), Blame()
+        n_actors = min(n_actors, len(tasks))
+        waiting, blame = deque(tasks), Blame(n_actors)
         running: dict[Any, tuple[Any, Task | None]] = {}  # without a shard: the actor waits for a machine
 
         def begin() -> None:
@@ -63,7 +64,7 @@ def run(
             running[actor.begin.remote()] = actor, None
 
         try:
-            for _ in range(min(n_actors, len(tasks))):
+            for _ in range(n_actors):
                 begin()
             while waiting or any(task is not None for _, task in running.values()):
                 (reference,), _ = ray.wait(list(running))

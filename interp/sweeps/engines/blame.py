@@ -12,9 +12,14 @@ MOST = 3
 
 
 class Blame:
-    """The deaths of workers, by shard."""
+    """The deaths of workers, by shard.
 
-    def __init__(self) -> None:
+    Args:
+        n_workers: how many there are at a time.
+    """
+
+    def __init__(self, n_workers: int = 1) -> None:
+        self._most_starts = MOST * n_workers
         self._deaths: Counter[str] = Counter()
         self._starts = 0
 
@@ -44,5 +49,5 @@ class Blame:
             InterpError: it was one death too many, with no other worker between.
         """
         self._starts += 1
-        if self._starts >= MOST:
-            raise InterpError(f"{MOST} workers died as they began: {reason.rstrip('.')}.")
+        if self._starts >= self._most_starts:
+            raise InterpError(f"{self._starts} workers died as they began: {reason.rstrip('.')}.")

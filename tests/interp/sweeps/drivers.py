@@ -23,20 +23,28 @@ COPIES.set_forkserver_preload(["tests.interp.sweeps.warm"])
 GIVEN: dict[str, Any] = {"shard_tokens": 12, "targets": "argmax"}
 
 
-def start(model_path, prompts, out, **engine):
-    """Begin a sweep in a process of its own."""
+def copy_of_this(target, *arguments):
+    """Begin a function of a test module in a process of its own."""
     forkserver.ensure_running()
-    address = forkserver._forkserver._forkserver_address
-    process = COPIES.Process(target=_drive, args=(address, model_path, prompts, str(out), engine))
+    process = COPIES.Process(target=_begin, args=(forkserver._forkserver._forkserver_address, target, *arguments))
     process.start()
     return process
 
 
-def _drive(address, model_path, prompts, out, engine):
+def _begin(address, target, *arguments):
+    interp.options.progress = False
     origin = forkserver._forkserver  # of this process's workers too; Python would begin another
     origin._forkserver_address, origin.ensure_running = address, lambda: None
-    interp.options.progress = False
     multiprocessing.get_context = lambda _: COPIES
+    target(*arguments)
+
+
+def start(model_path, prompts, out, **engine):
+    """Begin a sweep in a process of its own."""
+    return copy_of_this(_sweep, model_path, prompts, str(out), engine)
+
+
+def _sweep(model_path, prompts, out, engine):
     interp.sweep("logit_lens", model_path, prompts, out=out, **GIVEN, **engine)
 
 

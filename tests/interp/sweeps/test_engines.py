@@ -39,11 +39,14 @@ def undisturbed(subject, prompts, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Ray on this machine, which the module's sweeps and drivers share; its address."""
+    """Ray on this machine, which the module's sweeps and drivers share; its address.
+
+    Each of two actors has one thread, as the other sweeps here: with more, a sum may round otherwise.
+    """
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    context = ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
+    context = ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield context.address_info["address"]
     ray.shutdown()
 
@@ -97,7 +100,7 @@ def test_a_shard_that_kills_its_workers_is_given_up_by_name():
 
 
 def test_workers_that_die_as_they_begin_are_given_up():
-    blame = Blame()
+    blame = Blame(n_workers=1)
     blame.add_start("no such module.")
     blame.begun()
     blame.add_start("no such module.")
@@ -160,14 +163,17 @@ def test_workers_of_a_pool_killed_at_fifty_moments(model_path, prompts, tmp_path
 def test_actors_killed_at_fifty_moments(model_path, prompts, tmp_path, cluster, undisturbed):
     """A few in each sweep, as a new actor takes seconds to begin."""
     draw, killed = random.Random(2), 0
-    for trial in range(50):
+    began = time.monotonic()
+    sweep(model_path, prompts, tmp_path / "first", executor="ray", workers=2)
+    took = time.monotonic() - began
+    for trial in range(200):
         out = tmp_path / str(trial)
         out.mkdir()
         pids: set[int] = set()
         over = threading.Event()
 
         def kill(over=over, pids=pids):
-            while not over.wait(draw.random() * 3):
+            while not over.wait(draw.random() * took):
                 pids.add(kill_one(set(actors_under(os.getpid())) - pids, draw))
 
         killer = threading.Thread(target=kill)
