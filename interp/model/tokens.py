@@ -78,6 +78,15 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # As two arrays: torch would open a file for each tensor that goes to another process.
+        joined = np.concatenate([ids.numpy() for ids in self.ids]) if self.ids else np.empty(0, dtype=np.int64)
+        return self.__dict__ | {"ids": (joined, [len(ids) for ids in self.ids])}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        joined, lengths = state["ids"]
+        self.__dict__.update(state, ids=list(torch.from_numpy(joined.copy()).split(lengths)) if lengths else [])
+
     @property
     def digest(self) -> str:
         """SHA-256 of ids and prompt numbers, which identifies the data of a run exactly."""

@@ -1,8 +1,13 @@
-"""Name a shard and its prompts; the plan of a folder can be read without a model library."""
+"""Name a shard and its prompts, the task to compute it and what comes back; none of it needs a model library."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interp.model.tokens import Texts
 
 
 @dataclass(frozen=True)
@@ -16,3 +21,21 @@ class Shard:
 
     name: str
     prompt_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A shard to compute, with the texts of its prompts and the parameters that are theirs alone."""
+
+    shard: Shard
+    texts: Texts
+    own: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A shard that is kept: its name, its number of rows, and what its probe warned of."""
+
+    name: str
+    n_rows: int = 0
+    warnings: tuple[str, ...] = ()

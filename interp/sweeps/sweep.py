@@ -24,8 +24,8 @@ from interp.sweeps.engines.choice import Engine, Executor
 from interp.sweeps.manifest import Manifest, alone, read_manifest, write_manifest
 from interp.sweeps.plan import Each, divide, prompt_hashes, selector
 from interp.sweeps.result import Sweep
-from interp.sweeps.shard import Shard
-from interp.sweeps.work import Done, Task, Work
+from interp.sweeps.shard import Done, Shard, Task
+from interp.sweeps.work import Work
 
 # What a run's identity holds that does not decide the rows of a prompt.
 _NOT_OF_A_PROMPT = ("device", "data_sha256")

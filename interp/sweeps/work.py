@@ -13,29 +13,10 @@ import pandas as pd
 from interp.errors import InputError, InterpError, ModelError
 from interp.model.loading import Source, load
 from interp.model.subject import Subject
-from interp.model.tokens import Texts
 from interp.options import options
 from interp.runs import registry
 from interp.runs.store import Store
-from interp.sweeps.shard import Shard
-
-
-@dataclass(frozen=True)
-class Task:
-    """A shard to compute, with the texts of its prompts and the parameters that are theirs alone."""
-
-    shard: Shard
-    texts: Texts
-    own: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Done:
-    """A shard that is kept: its name, its number of rows, and what its probe warned of."""
-
-    name: str
-    n_rows: int = 0
-    warnings: tuple[str, ...] = ()
+from interp.sweeps.shard import Done, Task
 
 
 @dataclass

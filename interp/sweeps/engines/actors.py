@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from interp.errors import InputError, reason_of
 from interp.options import options
 from interp.sweeps.engines.blame import Blame
+from interp.sweeps.shard import Done, Task
 
-if TYPE_CHECKING:
-    from interp.sweeps.work import Done, Task, Work
+if TYPE_CHECKING:  # unpickling a `Work` imports what it needs
+    from interp.sweeps.work import Work
 
 
 class Worker:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from interp.errors import InterpError
-from interp.sweeps.work import Task
+from interp.sweeps.shard import Task
 
 MOST = 3
 

@@ -12,7 +12,8 @@ from interp.data.folders import Folder
 from interp.errors import InputError
 from interp.model.loading import Source
 from interp.sweeps.engines import actors, jobs, local, processes
-from interp.sweeps.work import Done, Task, Work
+from interp.sweeps.shard import Done, Task
+from interp.sweeps.work import Work
 
 Executor = Literal["local", "processes", "ray", "submitit"]
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interp.errors import InputError, InterpError, reason_of, warn
 from interp.options import options
 from interp.runs.store import Store
-from interp.sweeps.work import Done, Task, Work
+from interp.sweeps.shard import Done, Task
+
+if TYPE_CHECKING:  # unpickling a `Work` imports what it needs
+    from interp.sweeps.work import Work
 
 _PAUSE = 2.0  # seconds between two looks into the folder
 # A job that runs out of time is asked for again, and goes on; submitit's own 5 minutes may not do to read a model.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from interp.sweeps.work import Done, Task, Work
+from interp.sweeps.shard import Done, Task
+from interp.sweeps.work import Work
 
 
 def run(work: Work, tasks: Sequence[Task]) -> Iterator[Done]:

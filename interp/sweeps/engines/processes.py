@@ -13,7 +13,8 @@ from contextlib import closing
 
 from interp.options import options
 from interp.sweeps.engines.blame import Blame
-from interp.sweeps.work import Done, Task, Work
+from interp.sweeps.shard import Done, Task
+from interp.sweeps.work import Work
 
 _work: Work | None = None  # in a worker
 

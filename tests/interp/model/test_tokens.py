@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -469,3 +474,14 @@ def test_tokens_of_another_model_and_another_start_are_refused(small_subject):
     foreign = Tokens([torch.tensor([3, 61])], pd.DataFrame({"prompt_id": [0]}), None, np.array([0]))
     with pytest.raises(InputError, match="prompt 0 holds the token id 61, but this model's vocabulary has 61"):
         subject.tokens(foreign)
+
+
+def test_tokens_go_to_another_process_without_a_file_for_each_prompt():
+    """torch would hand over the memory of each tensor as an open file, of which a process has a thousand."""
+    tokens = tokenise([[1, 2, 3], [4], [5, 6]] * 500, None, n_ctx=8, d_vocab=9)
+    before = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
+    again = pickle.loads(ForkingPickler.dumps(tokens))
+    after = len(list(Path("/proc/self/fd").iterdir())) if before else 0
+    assert after <= before + 5
+    assert again.digest == tokens.digest and again.table.equals(tokens.table)
+    assert pickle.loads(pickle.dumps(replace(tokens, ids=[], table=tokens.table.iloc[:0]))).ids == []

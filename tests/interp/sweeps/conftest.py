@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import interp
+from tests.interp.sweeps.drivers import sweep
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +35,26 @@ def prompts():
     """24 prompts of 3 to 9 tokens."""
     draw = np.random.default_rng(0)
     return [draw.integers(0, 50, size=n).tolist() for n in draw.integers(3, 10, size=24)]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(subject, prompts, tmp_path_factory):
+    """The rows of a sweep in one process that nobody disturbed."""
+    return sweep(subject, prompts, tmp_path_factory.mktemp("undisturbed")).frame()
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """Ray on this machine, which sweeps and drivers share; its address.
+
+    Each of two actors has one thread, as the other sweeps here: with more, a sum may round otherwise.
+    """
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    context = ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield context.address_info["address"]
+    ray.shutdown()
 
 
 def plain(frame: pd.DataFrame) -> pd.DataFrame:

@@ -44,8 +44,13 @@ def start(model_path, prompts, out, **engine):
     return copy_of_this(_sweep, model_path, prompts, str(out), engine)
 
 
+def sweep(model, prompts, out, **engine):
+    """Sweep here."""
+    return interp.sweep("logit_lens", model, prompts, out=out, **GIVEN, **engine)
+
+
 def _sweep(model_path, prompts, out, engine):
-    interp.sweep("logit_lens", model_path, prompts, out=out, **GIVEN, **engine)
+    sweep(model_path, prompts, out, **engine)
 
 
 def assert_same(out, undisturbed):

@@ -2,59 +2,31 @@
 
 from __future__ import annotations
 
-import os
+import multiprocessing
+import pickle
 import random
-import threading
+import sys
 import time
+from unittest.mock import Mock
 
 import pytest
 
 import interp
-from interp.errors import InputError, InterpError
+from interp.errors import InputError, InterpError, UnknownName
 from interp.sweeps.engines.blame import Blame
-from interp.sweeps.shard import Shard
-from interp.sweeps.work import Task
+from interp.sweeps.engines.choice import Engine
+from interp.sweeps.shard import Shard, Task
+from interp.sweeps.work import Work
 from tests.interp.sweeps.drivers import (
-    GIVEN,
-    actors_under,
+    COPIES,
     assert_same,
     kill_one,
     kill_when,
     n_files,
     start,
+    sweep,
     workers_of,
 )
-
-ENGINES = ["local", "processes", "ray"]
-
-
-def sweep(model, prompts, out, **engine):
-    return interp.sweep("logit_lens", model, prompts, out=out, **GIVEN, **engine)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(subject, prompts, tmp_path_factory):
-    return sweep(subject, prompts, tmp_path_factory.mktemp("undisturbed")).frame()
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """Ray on this machine, which the module's sweeps and drivers share; its address.
-
-    Each of two actors has one thread, as the other sweeps here: with more, a sum may round otherwise.
-    """
-    import ray
-
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    context = ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-    yield context.address_info["address"]
-    ray.shutdown()
-
-
-def engine_of(name, request):
-    if name == "ray":
-        return {"executor": "ray", "workers": 2, "address": request.getfixturevalue("cluster")}
-    return {"executor": name} | ({"workers": 2} if name == "processes" else {})
 
 
 def test_processes_give_the_rows_of_one_process(model_path, prompts, tmp_path, undisturbed):
@@ -109,98 +81,43 @@ def test_workers_that_die_as_they_begin_are_given_up():
         blame.add_start("no such module.")
 
 
-def test_what_a_worker_refuses_reaches_the_caller(model_path, prompts, tmp_path):
-    with pytest.raises(InputError, match="id 99"):
-        sweep(model_path, [*prompts, [99]], tmp_path, executor="processes", workers=1)
+def test_what_a_worker_refuses_reaches_the_caller(model_path, prompts, tmp_path, monkeypatch):
+    """A list for all prompts does not fit a shard, which only the worker finds."""
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: COPIES)
+    targets = [[1]] * len(prompts)
+    with pytest.raises(InputError, match=r"targets holds 24 lists for . prompts.*in per_prompt="):
+        interp.sweep(
+            "logit_lens", model_path, prompts, out=tmp_path, shard_tokens=30, targets=targets, executor="processes"
+        )
 
 
-# -- counted ---------------------------------------------------------------------------------------------------------
+class Unpicklable(Exception):
+    def __init__(self, one, other):
+        super().__init__(f"{one} and {other}")
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(7200)
-@pytest.mark.parametrize("name", ENGINES)
-def test_drivers_killed_at_fifty_moments(request, model_path, subject, prompts, tmp_path, undisturbed, name):
-    draw, killed, engine = random.Random(0), 0, engine_of(name, request)
-    for trial in range(200):
-        out = tmp_path / str(trial)
-        out.mkdir()
-        killed += kill_when(start(model_path, prompts, out, **engine), out, draw.randrange(14), draw)
-        sweep(subject, prompts, out)
-        assert_same(out, undisturbed)
-        print(f"{name}: {killed} drivers killed in {trial + 1} trials", flush=True)
-        if killed == 50:
-            return
-    raise AssertionError(f"only {killed} drivers were killed in time")
+def test_an_error_that_cannot_be_pickled_is_told_in_words(monkeypatch):
+    work = Work("logit_lens", "reference", {}, {}, "", "", "memory://never", "", {}, 1)
+    task = Task(Shard("s", (0,)), ["x"])
+    monkeypatch.setattr(Work, "run", Mock(side_effect=Unpicklable("this", "that")))
+    (error,) = [work.attempt(task)]
+    assert str(error) == "a worker failed: Unpicklable: this and that"
+    monkeypatch.setattr(Work, "run", Mock(side_effect=UnknownName("probe", "lense", ["lens"])))
+    error = pickle.loads(pickle.dumps(work.attempt(task)))
+    assert isinstance(error, UnknownName) and str(error) == "unknown probe 'lense'; did you mean 'lens'?"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(7200)
-def test_workers_of_a_pool_killed_at_fifty_moments(model_path, prompts, tmp_path, undisturbed):
-    draw, killed = random.Random(1), 0
-    for trial in range(200):
-        out = tmp_path / str(trial)
-        out.mkdir()
-        process = start(model_path, prompts, out, executor="processes", workers=2)
-        moment, pid = draw.randrange(14), 0
-        while process.is_alive() and not pid:
-            if n_files(out) >= moment:
-                time.sleep(draw.random() * 0.05)
-                pid = kill_one(workers_of(process), draw)
-            time.sleep(0.002)
-        process.join()
-        assert process.exitcode == 0
-        assert_same(out, undisturbed)
-        killed += pid > 0
-        print(f"processes: {killed} workers killed in {trial + 1} trials", flush=True)
-        if killed == 50:
-            return
-    raise AssertionError(f"only {killed} workers were killed in time")
+@pytest.mark.parametrize("name", ["ray", "submitit"])
+def test_a_library_that_is_not_installed_is_named(model_path, prompts, tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    extra = {"ray": "ray", "submitit": "slurm"}[name]
+    with pytest.raises(InputError, match=rf"pip install 'interp-probes\[{extra}\]'"):
+        sweep(model_path, prompts, tmp_path, executor=name, workers=1)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(7200)
-def test_actors_killed_at_fifty_moments(model_path, prompts, tmp_path, cluster, undisturbed):
-    """A few in each sweep, as a new actor takes seconds to begin."""
-    draw, killed = random.Random(2), 0
-    began = time.monotonic()
-    sweep(model_path, prompts, tmp_path / "first", executor="ray", workers=2)
-    took = time.monotonic() - began
-    for trial in range(200):
-        out = tmp_path / str(trial)
-        out.mkdir()
-        pids: set[int] = set()
-        over = threading.Event()
-
-        def kill(over=over, pids=pids):
-            while not over.wait(draw.random() * took):
-                pids.add(kill_one(set(actors_under(os.getpid())) - pids, draw))
-
-        killer = threading.Thread(target=kill)
-        killer.start()
-        try:
-            sweep(model_path, prompts, out, executor="ray", workers=2)
-        finally:
-            over.set()
-            killer.join()
-        assert_same(out, undisturbed)
-        killed += len(pids - {0})
-        print(f"ray: {killed} actors killed in {trial + 1} sweeps", flush=True)
-        if killed >= 50:
-            return
-    raise AssertionError(f"only {killed} actors were killed in time")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_twenty_times_two_and_four_sweeps_at_once(model_path, prompts, tmp_path, undisturbed):
-    for trial in range(20):
-        for n in (2, 4):
-            out = tmp_path / f"{trial}-{n}"
-            out.mkdir()
-            several = [start(model_path, prompts, out) for _ in range(n)]
-            for process in several:
-                process.join()
-            assert [process.exitcode for process in several] == [0] * n
-            assert_same(out, undisturbed)
-            print(f"{n} sweeps at once: trial {trial + 1}", flush=True)
+def test_workers_load_on_their_gpu_and_the_plan_is_made_without_one():
+    on_ray = Engine("ray", num_gpus=1)
+    assert on_ray.loading({"dtype": "bfloat16"}) == {"dtype": "bfloat16", "device": "cuda"}
+    assert on_ray.loading({"device_map": "auto"}) == {"device_map": "auto"}
+    assert on_ray.planning({"device": "cuda:1", "dtype": "bfloat16"}) == {"dtype": "bfloat16"}
+    assert Engine("processes").planning({"device": "cuda"}) == {"device": "cuda"}
