@@ -85,7 +85,7 @@ class Tokens:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         joined, lengths = state["ids"]
-        self.__dict__.update(state, ids=list(torch.from_numpy(joined.copy()).split(lengths)) if lengths else [])
+        self.__dict__.update(state, ids=list(torch.split(torch.from_numpy(joined.copy()), lengths)) if lengths else [])
 
     @property
     def digest(self) -> str:
