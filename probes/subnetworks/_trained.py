@@ -52,7 +52,7 @@ def trained_for(subject: Subject, corpus: str | Path | None, n_read: int) -> Tra
     )
     told = found.origin["held_out_nats"]
     warn(
-        f"the masks are this model's own, found by the recipe 'cpu' over neurons and heads ({found.kept_fraction:.1%} "
+        f"the masks are this model's own, found by the recipe 'cpu' over rows of matrices ({found.kept_fraction:.1%} "
         f"of the weights, {told['xent']:.2f} nats; the full model {told['xent_full_model']:.2f}), with bigrams of "
         f"{bigrams.unigram.sum():,.0f} tokens"
     )

@@ -85,7 +85,7 @@ _NOTE = (
     "The shipped subnetwork has 1.2 % of the weights. It comes from one seed and 171 training steps, the untrained "
     "model's from 152. The paper trains for up to 15,000 steps, which its control needs to come as near. The texts are "
     "the model's own stories, the bigrams its training corpus's; pairs never seen get the largest finite surprisal. "
-    "Other models' masks are found with train=True, over neurons and heads."
+    "Other models' masks are found with train=True, over rows of matrices."
 )
 
 

@@ -99,7 +99,7 @@ class Forecast:
         total, sentence = self.time(seconds)
         _say(bar, sentence)
         if total > _LONG:
-            warn(f"{sentence}; recipe='cpu' masks neurons and heads in minutes, and out= lets a search be interrupted.")
+            warn(f"{sentence}; recipe='cpu' masks rows in minutes, and out= lets a search be interrupted.")
 
 
 def _say(bar: Any, sentence: str) -> None:

@@ -114,11 +114,12 @@ def find_subnetwork(
             "optimal" subnetworks); or a function from ids [batch, pos] to probabilities [batch, pos, V].
         unit: the weights kept or dropped together. "weight": each alone (the paper's); "row": the weights into an
             output of a matrix; "neuron": MLP neurons and attention heads; "head": attention heads and whole MLPs. None
-            takes the recipe's: "neuron" for "cpu", otherwise "weight".
+            takes the recipe's: "row" for "cpu", otherwise "weight".
         recipe: "fast" (ours, for a laptop): AdamW at 3e-3, T times 1.01 in each of at most 800 steps with 4 sequences
             of 128 tokens. "paper": 5e-5, 1.001, 15,000, 32 and 128; an unstable training is repeated up to three times.
-            "cpu" (ours, for real models without a GPU; over neurons and heads): 1.3e-2, 1.0186, 450, 4 and 32. "pilot"
-            (ours, for a first look at coarse units): 1e-1, 1.15, 60, 4 and 64.
+            "cpu" (ours, for real models without a GPU; over rows): 1.3e-2, 1.0186, 450, 4 and 32. "pilot" (ours, for a
+            first look at coarse units): 1e-1, 1.15, 60, 4 and 64. What "cpu" finds is compared with single weights in
+            datasets/subnetworks/README.md.
         steps: replaces the recipe's, for an earlier answer: the same annealing in fewer steps, with learning rate and
             growth of T larger in proportion.
         batch: sequences per step; replaces the recipe's.
@@ -156,7 +157,7 @@ def find_subnetwork(
     chosen, schedule = settings_of(
         loaded, sparsity, recipe=recipe, steps=steps, batch=batch, length=length, lr=lr, out=out
     )
-    unit = unit or ("neuron" if recipe == "cpu" else "weight")
+    unit = unit or ("row" if recipe == "cpu" else "weight")
     wanted, name = _target(loaded, bigrams, target)
     parameters = {"target": name, "unit": unit, "schedule": asdict(schedule), "bigrams": bigrams.digest}
     tokens = None if texts is None else context_windows(loaded, texts)

@@ -355,7 +355,7 @@ def test_a_subnetwork_worse_than_the_full_model_is_said(small_subject):
     assert own[10].worse_by == 0 and "worse" not in repr(own) and "worse" not in repr(found[10].complement())
 
 
-@pytest.mark.parametrize(("recipe", "unit"), [("cpu", "neuron"), ("fast", "weight"), ("pilot", "weight")])
+@pytest.mark.parametrize(("recipe", "unit"), [("cpu", "row"), ("fast", "weight"), ("pilot", "weight")])
 def test_a_recipe_has_its_unit(small_subject, bigrams, recipe, unit):
     subject = small_subject("gpt2", "bridge")
     own = quick(subject, bigrams, recipe=recipe)[10]
@@ -387,7 +387,7 @@ def test_memory_is_told_before_the_masks_are_made_and_time_after_three_steps(sma
 
 def test_a_search_of_over_an_hour_warns_after_three_steps(small_subject, bigrams, monkeypatch):
     monkeypatch.setattr(_forecast, "_LONG", 0.0)
-    with pytest.warns(UserWarning, match=r"a step takes .* recipe='cpu' masks neurons and heads in minutes"):
+    with pytest.warns(UserWarning, match=r"a step takes .* recipe='cpu' masks rows in minutes"):
         quick(small_subject("gpt2", "bridge"), bigrams)
 
 
