@@ -134,8 +134,9 @@ def page(text: str) -> str:
 
 
 def readme(text: str) -> str:
-    """Return README.md with the claims that say most made again."""
-    return updated(text, matrix(kept(), TELLING))
+    """Return README.md with the claims that say most made again, for the models on which any of them was tested."""
+    tested = {label: frame for label, frame in kept().items() if frame.index.isin(TELLING).any()}
+    return updated(text, matrix(tested, TELLING))
 
 
 def _reads(claim: interp.findings.Claim) -> str:
