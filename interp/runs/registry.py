@@ -42,6 +42,7 @@ class Probe:
         example: subject, texts -> arguments that show the probe if its own defaults are not enough; see `probe`.
         reduce: rows of whole prompts -> fewer rows with the same summary, or None; see `reduction`.
         reduce_from: the columns that `reduce` reads; None for all.
+        jointly: True if rows of a prompt hang on the other prompts, so that no sweep may divide them.
         listed: False if `names()` leaves it out, as it does the workbench's own tables, which `get` finds.
     """
 
@@ -52,6 +53,7 @@ class Probe:
     example: Example | None = None
     reduce: Callable[..., pd.DataFrame] | None = None
     reduce_from: tuple[str, ...] | None = None
+    jointly: bool = False
     listed: bool = True
 
     def reduction(self, settings: Mapping[str, Any]) -> Callable[[pa.Table], pd.DataFrame] | None:
@@ -68,6 +70,12 @@ class Probe:
     def name(self) -> str:
         """The name of the probe, from its schema."""
         return self.schema.probe
+
+    @property
+    def of_single_prompts(self) -> bool:
+        """Whether each row is about one prompt, whatever the others are, so that sweeps may divide them."""
+        own = any(column.name == "prompt_id" and not column.missing for column in self.schema.columns)
+        return own and not self.jointly
 
     @property
     def origin(self) -> str:
@@ -89,6 +97,7 @@ def probe(
     example: Example | None = None,
     reduce: Callable[..., pd.DataFrame] | None = None,
     reduce_from: Sequence[str] | None = None,
+    jointly: bool = False,
     listed: bool = True,
 ) -> Callable[[F], F]:
     """Mark a function as the probe of a schema; its arguments are then checked at every call, see `interp.checks`.
@@ -103,6 +112,7 @@ def probe(
             as means per prompt; sweeps sum up a shard at a time by it. Probes without a summary of their own have one.
         reduce_from: the columns that `reduce` reads, beside those of `summary_by` and those that say which position of
             which prompt in which run; None for all.
+        jointly: True if rows of a prompt hang on the other prompts, as with a fit to all: then no sweep divides them.
         listed: False for a table that is not a probe of one model.
     """
 
@@ -128,6 +138,7 @@ def probe(
             example,
             shorten,
             None if read is None else tuple(read),
+            jointly,
             listed,
         )
         function.probe = made  # type: ignore[attr-defined]

@@ -98,7 +98,7 @@ def sweep(
     each = Each(per_prompt or {})
     planned: Run = rehearse(function, name, subject, texts, parameters | each.whole)
     each.fit(planned.tokens)
-    if "prompt_id" not in {column.name for column in planned.schema.columns}:
+    if not function.probe.of_single_prompts:  # type: ignore[attr-defined]
         raise InputError(f"rows of {name!r} are about all texts together, not about single prompts; call it itself.")
     manifest = _plan(planned, folder, shard_tokens, each)
     found = Sweep(out, prompt_ids=planned.tokens.table["prompt_id"].tolist())

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from interp.authoring import (
     InputError,
@@ -60,6 +62,7 @@ ATTRIBUTE = Schema(
     lines_by=("target_pos",),
 )
 
+_TARGET = ("model", "run_id", "prompt_id", "target_pos", "target_id")
 _SHARES = ("top_share", "last_share", "negative_share", "effective_tokens")
 
 
@@ -77,17 +80,22 @@ def summarise_attribution(frame: pd.DataFrame, by: str = "method", **options: An
     """
     if by not in ("method", "agreement"):
         raise InputError(f"cannot sum attributions up by {by!r}; choose 'method' or 'agreement'.")
-    keys = ["model", "run_id", "prompt_id", "target_pos", "target_id"]
-    later = frame[frame["pos"] > 0]
+    keys = list(_TARGET)
+    reduced = "top_share" in frame.columns
+    later = frame if reduced else frame[frame["pos"] > 0]
     if later.empty:
         raise InputError("there is nothing to sum up: summaries leave position 0 out.")
     if by == "method":
-        per_target = _shares(later, [*keys, "method"])
+        per_target = later if reduced else _shares(later, [*keys, "method"])
         schema = replace(ATTRIBUTE, summary_of=_SHARES)
     else:
         per_target = _agreement(later, keys)
         schema = replace(ATTRIBUTE, summary_by=("method", "other"), summary_of=("spearman",))
     return summarise_by_prompt(schema, per_target, **options)
+
+
+def _reduce(table: pa.Table) -> pd.DataFrame:
+    return _shares(table.filter(pc.field("pos") > 0).to_pandas(), [*_TARGET, "method"])
 
 
 def _shares(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
@@ -120,7 +128,14 @@ def _agreement(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*keys, "method", "other", "spearman"])
 
 
-@probe(ATTRIBUTE, plot=plots.attribution, summarise=summarise_attribution, example=at_most(8))
+@probe(
+    ATTRIBUTE,
+    plot=plots.attribution,
+    summarise=summarise_attribution,
+    example=at_most(8),
+    reduce=_reduce,
+    reduce_from=("target_pos", "target_id", "score"),
+)
 def attribute(
     subject: Source,
     texts: Texts,

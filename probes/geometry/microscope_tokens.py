@@ -47,7 +47,7 @@ TOKENS = Schema(
 )
 
 
-@probe(TOKENS, example=running_text)
+@probe(TOKENS, example=running_text, jointly=True)
 def microscope_tokens(
     subject: Source,
     texts: Texts,

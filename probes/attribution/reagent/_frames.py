@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from scipy.special import entr
 
 from interp.authoring import Column, Schema, columns
@@ -63,12 +64,26 @@ def summarise_reagent(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
     whose median is at most 3, so that their scores are mostly the random start, `entropy` the entropy of the scores
     (nats).
     """
+    table = frame if "stops_at_once" in frame.columns else by_target(frame)
+    by = ["model", "run_id", *REAGENT.summary_by]
+    return bootstrap_over_prompts(table, by, REAGENT.summary_of, **options)
+
+
+def by_target(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per target, of which `summarise_reagent` needs no more."""
     keys = ["model", "run_id", "method", "prompt_id", "target_pos", "target_id"]
     at = frame.assign(entropy=entr(frame["score"])).groupby(keys, sort=False)
     table = at.agg(converged=("converged", "first"), stop_step=("stop_step", "first"), entropy=("entropy", "sum"))
     table["stops_at_once"] = (table["stop_step"] <= AT_ONCE).astype(float)
-    by = ["model", "run_id", *REAGENT.summary_by]
-    return bootstrap_over_prompts(table.reset_index(), by, REAGENT.summary_of, **options)
+    return table.reset_index()
+
+
+REDUCED_FROM = ("target_pos", "target_id", "score", "converged", "stop_step")
+
+
+def reduce_reagent(table: pa.Table) -> pd.DataFrame:
+    """Return what the summary needs of the rows of whole prompts."""
+    return by_target(table.to_pandas())
 
 
 def scores_of(outcomes: Sequence[ProbeOutcome], targets: Targets, implementation: Implementation) -> Scores:

@@ -25,8 +25,10 @@ from probes.attribution._unigram import Counts
 from probes.attribution.reagent._frames import (
     REAGENT,
     REAGENT_PROBES,
+    REDUCED_FROM,
     Implementation,
     probe_columns,
+    reduce_reagent,
     scores_of,
     summarise_reagent,
 )
@@ -141,7 +143,14 @@ def reagent(
 
 
 # Not a decorator: it would hide the overloads, as the implementation may return two frames.
-probe(REAGENT, plot=plots.attribution, summarise=summarise_reagent, example=at_most(4))(reagent)
+probe(
+    REAGENT,
+    plot=plots.attribution,
+    summarise=summarise_reagent,
+    example=at_most(4),
+    reduce=reduce_reagent,
+    reduce_from=REDUCED_FROM,
+)(reagent)
 
 
 @probe(REAGENT_PROBES, example=at_most(4))

@@ -6,6 +6,8 @@ ROWS = [
     ("interp.sweep(len, s, T, out='new')", "'len' is not a probe"),
     ("interp.sweep('vocabulary', s, T, out='new')", "'vocabulary' reads no texts"),
     ("interp.sweep('next_token_law', s, T, out='new')", "are about all texts together"),
+    ("interp.sweep('microscope_tokens', s, T, out='new')", "are about all texts together"),
+    ("interp.sweep('stages_of_inference', s, T, out='new')", "are about all texts together"),
     ("interp.sweep('logit_lens', s, T, out=3)", "out=3: give a text or a path"),
     ("interp.sweep('logit_lens', s, T, out='')", "out='': give a path"),
     ("interp.sweep('logit_lens', s, T, out='file.txt')", "out='file.txt' is not a folder and cannot be created"),

@@ -254,6 +254,7 @@ def test_what_cannot_be_swept_is_refused_before_anything_runs(subject, prompts, 
     for arguments, says in (
         ({"probe": "vocabulary"}, "'vocabulary' reads no texts"),
         ({"probe": "next_token_law"}, "rows of 'next_token_law' are about all texts together"),
+        ({"probe": "stages_of_inference"}, "rows of 'stages_of_inference' are about all texts together"),
         ({"probe": next_token_law}, "rows of 'next_token_law' are about all texts together"),
         ({"probe": len}, "'len' is not a probe; mark it with @interp.probe"),
         ({"executor": "processes"}, "give its name or path, not Subject"),
