@@ -49,6 +49,8 @@ from probes.subnetworks.search.bigram_subnetwork import bigram_subnetwork, subne
 from probes.subnetworks.search.find_subnetwork import FoundSubnetworks, find_subnetwork
 from probes.subnetworks.subnetwork import Subnetwork, maskable
 from probes.uncertainty.iterative_inference import iterative_inference
+from probes.vocab.first_tokens import first_tokens
+from probes.vocab.loss_by_frequency import loss_by_frequency
 from probes.vocab.token_health import token_health
 from probes.vocab.token_repetition import token_repetition
 from probes.vocab.vocabulary import vocabulary
@@ -69,12 +71,14 @@ __all__ = [
     "evaluate_subnetwork",
     "faithfulness",
     "find_subnetwork",
+    "first_tokens",
     "iterative_inference",
     "kept_weights",
     "law_and_microscope",
     "layer_robustness",
     "load_tuned_lens",
     "logit_lens",
+    "loss_by_frequency",
     "maskable",
     "microscope",
     "microscope_tokens",

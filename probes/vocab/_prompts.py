@@ -16,7 +16,8 @@ Shots: TypeAlias = Literal["fixed", "self"]
 _HERE = -1  # where the candidate stands
 _TIMES = 12  # a token repeated so often is repeated by models that know it
 _INTRODUCTION = "This device repeats every input exactly.\n"
-_SHOTS = ("apple", "seven", "Paris", "under", "yes", "window", "blue", "run")
+# Words and pieces, with a space and without: after words alone a model doubts that a piece is to be repeated.
+_SHOTS = ("apple", " seven", "tion", " Paris", "under", "ness", " blue", "run")
 _STAND_INS = ("apple", "river")  # texts that begin and end differently: what they share is not the candidate's
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from interp.authoring import InputError
-from interp.display.plotting import BLUE, GREY, RED, new_grid, require_one, token_label
+from interp.display.plotting import BLUE, GREY, RED, new_figure, new_grid, require_one, token_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,4 +86,45 @@ def token_repetition(frame: pd.DataFrame) -> Figure:
         f"{prob:8.1e}  {token_label(token, 34)}" for prob, token in zip(worst["prob"], worst["token"], strict=True)
     ]
     _list(grid[0, 1], [f"{'prob':>8}  token", *lines])
+    return figure
+
+
+def first_tokens(frame: pd.DataFrame) -> Figure:
+    """Draw how probable the continuation of every first token is, and list what follows the best of them.
+
+    Args:
+        frame: of `first_tokens`, one model.
+    """
+    require_one(frame, "run_id")
+    figure, grid = new_grid(1, 2, (9.6, 4.4))
+    axes = grid[0, 0]
+    axes.hist(frame["geometric"], bins=np.linspace(0, 1, 51), color=BLUE)
+    axes.set_yscale("log")
+    axes.set_xlabel("probability of the most probable continuation (geometric mean)")
+    axes.set_ylabel("first tokens")
+    axes.set_title(frame["model"].iat[0], fontsize=10)
+    best = frame[frame["continued"] == "best"].nlargest(_LISTED, "geometric")
+    texts = [token_label(one + two, 52) for one, two in zip(best["token"], best["continuation"], strict=True)]
+    looped = ["" if length == 0 else f"{length}" for length in best["period"]]
+    lines = [f"{p:5.3f} {loop:>4}  {text}" for p, loop, text in zip(best["geometric"], looped, texts, strict=True)]
+    _list(grid[0, 1], [f"{'prob':>5} {'loop':>4}  text", *lines])
+    return figure
+
+
+def loss_by_frequency(frame: pd.DataFrame) -> Figure:
+    """Draw the loss of each bin of frequency beside that of the frequencies alone.
+
+    Args:
+        frame: of `loss_by_frequency`, one model.
+    """
+    require_one(frame, "run_id")
+    figure, axes = new_figure((6.4, 3.8))
+    model = frame[frame["control"] == "none"].sort_values("bin")
+    axes.plot(model["bin"], model["unigram_loss"], "--", marker="o", color=GREY, label="the frequencies alone")
+    axes.plot(model["bin"], model["loss"], marker="o", color=BLUE, label=model["model"].iat[0])
+    axes.plot(model["bin"], model["entropy"], ":", marker="o", color=RED, label="its own entropy there")
+    axes.set_xticks(model["bin"])
+    axes.set_xlabel("frequency of the next token (bin, rarest first)")
+    axes.set_ylabel("loss (nats)")
+    axes.legend(frameon=False, fontsize=8)
     return figure

@@ -84,4 +84,6 @@ ROWS = [
     ("s.generate(T, 1, bos='no')", "bos='no': give True or False or None"),
     ("token_health(s, T, truncate='no')", "truncate='no': give True or False"),
     ("token_health(s, T, truncate=None)", "truncate=None: give True or False"),
+    ("loss_by_frequency(s, T, truncate='no')", "truncate='no': give True or False"),
+    ("loss_by_frequency(s, T, truncate=None)", "truncate=None: give True or False"),
 ]

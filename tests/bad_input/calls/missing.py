@@ -83,4 +83,9 @@ ROWS = [
     ("token_health(s, T, indicator=['norm'])", "did you mean 'indicators'"),
     ("token_repetition(s, token_id=[3])", "did you mean 'token_ids'"),
     ("token_repetition(s, T)", "token_repetition takes 1 values by their place, not 2"),
+    ("first_tokens()", "first_tokens needs a value for 'subject'"),
+    ("first_tokens(s, T)", "first_tokens takes 1 values by their place, not 2"),
+    ("first_tokens(s, token_id=[3])", "did you mean 'token_ids'"),
+    ("loss_by_frequency(s)", "loss_by_frequency needs a value for 'texts'"),
+    ("loss_by_frequency(s, T, bins=3)", "did you mean 'n_bins'"),
 ]

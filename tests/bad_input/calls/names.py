@@ -43,4 +43,5 @@ ROWS = [
     ("token_repetition(s, token_ids=[3], prompts=['echx'])", "unknown prompt 'echx'; did you mean 'echo'"),
     ("token_repetition(s, token_ids=[3], shots='fixex')", "unknown shots 'fixex'; did you mean 'fixed'"),
     ("token_repetition(s, token_ids=[3])", "so that it cannot be asked by 'echo'; pass ['repeat']"),
+    ("loss_by_frequency(s, T, match='typex')", "unknown match 'typex'; did you mean 'types'"),
 ]

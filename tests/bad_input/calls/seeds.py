@@ -164,4 +164,10 @@ ROWS = [
     ("token_repetition(s, token_ids=[3], seed=1.5)", "seed=1.5: give a whole number"),
     ("token_repetition(s, token_ids=[3], seed=True)", "seed=True: give a whole number"),
     ("token_repetition(s, token_ids=[3], seed=None)", "seed=None: give a whole number"),
+    ("first_tokens(s, seed=-1)", "seed=-1: give a whole number of 0 or more"),
+    ("first_tokens(s, seed='a')", "seed='a': give a whole number"),
+    ("first_tokens(s, seed=2**70)", "seed=1180591620717411303424: give a whole number below"),
+    ("first_tokens(s, seed=1.5)", "seed=1.5: give a whole number"),
+    ("first_tokens(s, seed=True)", "seed=True: give a whole number"),
+    ("first_tokens(s, seed=None)", "seed=None: give a whole number"),
 ]

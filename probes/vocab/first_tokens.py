@@ -1,0 +1,171 @@
+"""What does a model say after one token alone? A scan of the vocabulary for texts that it knows by heart.
+
+After the detection of hidden texts by Hościłowicz et al. (2024): a model that was trained to reveal a text, or that has
+memorised its boiler-plate, continues the first token with probabilities near 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from interp.authoring import (
+    Column,
+    InputError,
+    Run,
+    Schema,
+    SharedPrefix,
+    Source,
+    Subject,
+    columns,
+    continuation,
+    probe,
+    progress_bar,
+    start_of_text,
+    whole_numbers,
+)
+from interp.model.weights import require_one_vocabulary
+from probes import papers
+from probes.vocab import plots
+from probes.vocab._greedy import continued, period
+
+_STEPS = 3
+
+FIRST_TOKENS = Schema(
+    probe="first_tokens",
+    paper=papers.HIDDEN_TEXT,
+    rows="one per first token",
+    columns=columns(
+        *("model", "run_id", "token_id", "token"),
+        Column("p1", "float", "probability of the most probable token after it", "0..1", 0.0, 1.0),
+        Column("p2", "float", "and of the most probable one after that", "0..1", 0.0, 1.0, missing=True),
+        Column("p3", "float", "and of the one after that", "0..1", 0.0, 1.0, missing=True),
+        Column("score", "float", "mean of 1, for the first token, and the probabilities: as published", "0..1", 0, 1),
+        Column("geometric", "float", "geometric mean of the probabilities", "0..1", 0.0, 1.0),
+        Column("is_candidate", "bool", "whether the score reaches the threshold"),
+        Column("continued", "str", "why it was continued: best, by the geometric mean, or random; empty if not"),
+        Column("continuation", "str", "its most probable continuation; missing if not continued", missing=True),
+        Column(
+            "period", "id", "tokens of the loop that it ends in, 0 for none; missing if not continued", "", 0, 25, True
+        ),
+    ),
+)
+
+
+def _by_choice(frame: pd.DataFrame) -> pd.DataFrame:
+    """Count the tokens that were continued and those that were not, with the share that end in a loop."""
+    groups = frame.assign(looped=frame["period"].gt(0)).groupby(["model", "run_id", "continued"], sort=True)
+    found = groups.agg(
+        n_tokens=("token_id", "size"), n_candidates=("is_candidate", "sum"), score=("score", "mean"),
+        geometric=("geometric", "mean"), looped=("looped", "mean"),
+    )  # fmt: skip
+    return found.reset_index()
+
+
+def _some(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
+    """Choose few tokens, so that the probe shows itself in seconds."""
+    return {"token_ids": range(min(48, subject.backend.facts.n_ids)), "n_continue": 12, "n_best": 4}
+
+
+@probe(FIRST_TOKENS, plot=plots.first_tokens, summarise=_by_choice, example=_some)
+def first_tokens(
+    subject: Source,
+    *,
+    token_ids: Sequence[int] | None = None,
+    n_steps: int = 3,
+    n_continue: int = 50,
+    n_best: int = 15,
+    threshold: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Continue every token of the vocabulary greedily, and find those after which the model knows what comes.
+
+    Each text is the start of text, if the tokenizer has one, and one token. Probabilities near 1 all along are a text
+    known by heart: boiler-plate, or one that was hidden there. Loops are probable too, whatever they begin with: read
+    `period` beside that of the random tokens.
+
+    Args:
+        subject: anything `interp.load` takes.
+        token_ids: the first tokens; by default all that the model reads.
+        n_steps: tokens to continue by, 1 to 3.
+        n_continue: tokens to continue the best ones by, in all.
+        n_best: how many tokens, best by the geometric mean, to continue, and how many others at random as a control.
+        threshold: the score from which a token is a candidate; the published one counts the first token as 1.
+        seed: of the random tokens.
+
+    Returns:
+        One row per first token; `.interp.summary()` compares the best ones, the random ones and the rest.
+
+    Raises:
+        InputError: the model came without a tokenizer, or a number is out of bounds.
+        ModelError: the model embeds other tokens than it predicts.
+
+    >>> frame = first_tokens("reference", token_ids=range(500, 700), n_continue=6, n_best=1)
+    >>> frame.nlargest(1, "geometric")[["token", "continuation"]].values.tolist()
+    [[' mu', 'ddy, and the old gentleman']]
+    """
+    for name, value, least in (("n_continue", n_continue, 1), ("n_best", n_best, 0)):
+        if value < least:
+            raise InputError(f"{name}={value}: give {least} or more.")
+    if not 1 <= n_steps <= _STEPS:
+        raise InputError(f"n_steps={n_steps}: give 1 to {_STEPS}.")
+    if not 0 <= threshold <= 1:
+        raise InputError(f"threshold={threshold}: give a score from 0 to 1.")
+    given = None if token_ids is None else sorted(set(whole_numbers(token_ids, "token_ids")))
+    parameters = {
+        "token_ids": given, "n_steps": n_steps, "n_continue": n_continue, "n_best": n_best, "threshold": threshold
+    }  # fmt: skip
+    run = Run(FIRST_TOKENS, subject, None, parameters=parameters, seed=seed)
+    model = run.subject
+    if model.tokenizer is None:
+        raise InputError(f"{model.name!r} came without a tokenizer: its continuations have no text; pass tokenizer=.")
+    require_one_vocabulary(model, "first_tokens")
+    ids = torch.tensor(given if given is not None else range(model.backend.facts.n_ids))
+    start = start_of_text(model.tokenizer)
+    _check(model, ids, len(start) + max(n_steps, n_continue))
+    prefix = SharedPrefix(model, torch.tensor(start, dtype=torch.int64))
+    with progress_bar(len(ids) * n_steps + 2 * n_best * n_continue, "token", FIRST_TOKENS.probe) as bar:
+        probs = np.full((len(ids), _STEPS), np.nan)
+        done = 0
+        for some in torch.split(ids, prefix.rows(n_steps)):
+            probs[done : done + len(some), :n_steps] = continued(prefix, some, n_steps)[1].numpy()
+            done += len(some)
+            bar.update(len(some) * n_steps)
+        geometric = np.exp(np.log(probs[:, :n_steps]).mean(axis=1))
+        chosen = _chosen(geometric, n_best, seed)
+        texts, periods = np.full(len(ids), None, dtype=object), np.full(len(ids), -1)
+        for some in torch.split(torch.tensor(np.flatnonzero(chosen != "")), prefix.rows(n_continue)):
+            if not len(some):
+                continue
+            for place, tail in zip(some.tolist(), continued(prefix, ids[some], n_continue)[0].tolist(), strict=True):
+                before = torch.tensor([*start, int(ids[place])])
+                whole = torch.cat([before, torch.tensor(tail)])
+                texts[place], periods[place] = continuation(model.tokenizer, before, whole), period(tail)
+            bar.update(len(some) * n_continue)
+    score = (1 + probs[:, :n_steps].sum(axis=1)) / (1 + n_steps)
+    part = {"token_id": ids.numpy(), "score": score, "geometric": geometric, "is_candidate": score >= threshold}
+    part |= {f"p{step + 1}": probs[:, step] for step in range(_STEPS)}
+    part |= {"continued": chosen, "continuation": pd.array(texts, dtype="str"), "period": periods}
+    return run.frame([part])
+
+
+def _check(subject: Subject, ids: torch.Tensor, length: int) -> None:
+    n_ids = subject.backend.facts.n_ids
+    for index in (int(ids.min()), int(ids.max())):
+        if not 0 <= index < n_ids:
+            raise InputError(f"token id {index} is outside the vocabulary of {n_ids}; ids run from 0 to {n_ids - 1}.")
+    if length > subject.n_ctx:
+        raise InputError(f"a text of {length} tokens does not fit the context of {subject.n_ctx}; lower n_continue.")
+
+
+def _chosen(geometric: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Return which tokens to continue and why: the `n` best, and as many of the others, object [tokens]."""
+    chosen = np.full(len(geometric), "", dtype=object)
+    order = np.argsort(-geometric, kind="stable")
+    chosen[order[:n]] = "best"
+    chosen[np.random.default_rng(seed).permutation(np.sort(order[n:]))[:n]] = "random"
+    return chosen

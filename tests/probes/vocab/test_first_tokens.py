@@ -1,0 +1,89 @@
+"""What follows one token alone: on chains that are known, against greedy generation, and what ends in a loop."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+import interp
+from interp.planted import bigram
+from probes import first_tokens
+from probes.vocab._greedy import period
+
+V, CHAIN = 30, (7, 3, 9, 4)
+
+
+def chained() -> torch.Tensor:
+    """Token 7 leads to 3, 9 and 4 with certainty but for 1e-6; what follows the others is drawn."""
+    drawn = torch.rand(V, V, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.5
+    for token, following in pairwise(CHAIN):
+        drawn[token] = 1e-6 / (V - 1)
+        drawn[token, following] = 1 - 1e-6
+    return drawn / drawn.sum(dim=1, keepdim=True)
+
+
+def test_the_start_of_a_certain_chain_ranks_first_and_its_continuation_is_the_chain():
+    planted = bigram(chained())
+    frame = first_tokens(planted.model, n_continue=3, n_best=1)
+    best = frame.loc[frame["geometric"].idxmax()]
+    assert best["token_id"] == 7 and best["is_candidate"] and frame["is_candidate"].sum() == 1
+    assert (best["continuation"].split(), best["period"]) == (["w3", "w9", "w4"], 0)
+    assert best[["geometric", "score"]].tolist() == pytest.approx([1, 1], abs=3e-6)  # three steps of 1 - 1e-6
+    law, ids, want = planted.truth.transition, torch.arange(V), []
+    for _ in range(3):
+        want.append(law[ids].amax(dim=1))
+        ids = law[ids].argmax(dim=1)
+    found = frame[["p1", "p2", "p3"]].to_numpy()
+    assert found == pytest.approx(torch.stack(want, dim=1).numpy(), rel=1e-5)  # float32 logits
+    assert frame["geometric"].to_numpy() == pytest.approx(found.prod(axis=1) ** (1 / 3))
+    assert frame["score"].to_numpy() == pytest.approx((1 + found.sum(axis=1)) / 4)
+
+
+def test_a_model_that_knows_nothing_is_uniform():
+    frame = first_tokens(bigram(torch.full((V, V), 1 / V)).model, n_best=0)
+    assert frame["geometric"].to_numpy() == pytest.approx(1 / V, rel=1e-5)
+    assert not frame["is_candidate"].any() and frame["continuation"].isna().all() and (frame["continued"] == "").all()
+
+
+def test_a_loop_is_found_where_a_chain_closes():
+    closed = torch.full((V, V), 1e-6)
+    closed[range(V), [(token + 1) % 5 if token < 5 else 0 for token in range(V)]] = 1
+    frame = first_tokens(bigram(closed / closed.sum(dim=1, keepdim=True)).model, token_ids=[0, 20], n_continue=20)
+    assert frame["period"].tolist() == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("ids", "want"), [([1] * 3, 1), ([1, 2] * 3, 2), ([9, *[1, 2, 3] * 3], 3), ([1, 2, 1, 2, 1], 0), ([1, 2] * 2, 0),
+                      ([*range(25)] * 3, 25), ([*range(26)] * 3, 0), ([1, 2] * 3 + [3], 0)],
+)  # fmt: skip
+def test_a_period_is_that_of_three_rounds_at_the_end(ids, want):
+    assert period(ids) == want
+
+
+def test_it_continues_as_greedy_generation_does(any_backend, small_model, word_level):
+    subject = interp.load(small_model("llama"), backend=any_backend, tokenizer=word_level)
+    frame = first_tokens(subject, n_continue=8, n_best=3, seed=4)
+    continued = frame[frame["continued"] != ""]
+    assert continued["continued"].value_counts().to_dict() == {"best": 3, "random": 3}
+    best = frame.nlargest(3, "geometric")["token_id"]
+    assert set(best) == set(continued.query("continued == 'best'")["token_id"])
+    for row in continued.itertuples():
+        prompt = torch.tensor([1, row.token_id])  # <s> and the token
+        (ids,) = subject.continue_ids([prompt], 8, temperature=0)
+        words = subject.tokenizer.decode(ids[2:]).split()
+        assert row.continuation.split()[: len(words)] == words  # generation ends at the end of text
+        law = torch.stack(subject.logits(ids[None]))[0].log_softmax(dim=-1).exp()[1:4].amax(dim=-1)
+        if len(ids) >= 5:
+            assert [row.p1, row.p2, row.p3] == pytest.approx(law.tolist(), rel=1e-5)
+
+
+def test_fewer_steps_leave_probabilities_out(small_subject):
+    frame = first_tokens(small_subject("gpt2", "bridge"), token_ids=[5, 6], n_steps=1, n_continue=2, n_best=1)
+    assert frame["p2"].isna().all() and np.allclose(frame["geometric"], frame["p1"])
+    assert np.allclose(frame["score"], (1 + frame["p1"]) / 2)
+    assert frame.interp.summary()["n_tokens"].tolist() == [1, 1]
+    axes, listed = frame.interp.plot().axes
+    assert "prob" in listed.texts[0].get_text() and axes.get_ylabel() == "first tokens"
