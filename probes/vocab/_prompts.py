@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from interp.authoring import InputError, Subject, start_ids, text_ids
+from interp.tokenization.asking import many_ids
 
 Prompt: TypeAlias = Literal["echo", "repeat"]
 Shots: TypeAlias = Literal["fixed", "self"]
 
 _HERE = -1  # where the candidate stands
 _TIMES = 12  # a token repeated so often is repeated by models that know it
+# Alike from the first position on, all states would be that of a first token, after which models repeat nothing.
+_LEAD = "The word is: "
 _INTRODUCTION = "This device repeats every input exactly.\n"
 # Words and pieces, with a space and without: after words alone a model doubts that a piece is to be repeated.
 _SHOTS = ("apple", " seven", "tion", " Paris", "under", "ness", " blue", "run")
@@ -45,7 +48,7 @@ def template(subject: Subject, prompt: Prompt, shots: Shots) -> Template:
         subject: the model.
         prompt: "echo", a device that repeats its input, whose last line ends in an open quote, after eight shots, or
             four, two or one where the context is short; "repeat", the candidate itself twelve times, or as often as
-            the context allows.
+            the context allows, after "The word is: " where the tokenizer reads it.
         shots: of "echo": "fixed" shows other words, one prefix for all candidates; "self" shows the candidate.
 
     Raises:
@@ -53,8 +56,11 @@ def template(subject: Subject, prompt: Prompt, shots: Shots) -> Template:
     """
     start = start_ids(subject.tokenizer)
     if prompt == "repeat":
-        times = min(_TIMES, subject.n_ctx - len(start))
-        return Template(torch.tensor(start, dtype=torch.int64), torch.full((times,), _HERE))
+        (lead,) = many_ids([_LEAD], subject.tokenizer)
+        before = [*start, *(lead or [])]
+        before = before if len(before) + _TIMES <= subject.n_ctx else start
+        times = min(_TIMES, subject.n_ctx - len(before))
+        return Template(torch.tensor(before, dtype=torch.int64), torch.full((times,), _HERE))
     for n_shots in (8, 4, 2, 1):
         ids = [*start, *_echo(subject.tokenizer, shots, n_shots)]
         if len(ids) <= subject.n_ctx:

@@ -85,8 +85,8 @@ def token_repetition(
     Args:
         subject: anything `interp.load` takes.
         token_ids: the candidates; by default those that `token_health` finds by their direction.
-        prompts: "echo", a device that repeats its input; "repeat", the token itself, twelve times. Chat models are
-            asked without their template.
+        prompts: "echo", a device that repeats its input; "repeat", the token itself, twelve times behind a few
+            words. Chat models are asked without their template.
         shots: of "echo": "fixed" shows other words, read once for all candidates; "self" shows the candidate in each,
             as published.
         n_random: how many other ordinary tokens to ask for as a control; a quarter as many of the most frequent tokens

@@ -70,6 +70,16 @@ def test_the_prompt_reads_as_a_device_that_repeats_its_input(shots):
     assert int((one.tail == -1).sum()) == (17 if shots == "self" else 1)
 
 
+def test_a_token_is_repeated_after_a_lead():
+    """A text of one token alone, over and over, is a first token at all of its positions."""
+    subject = interp.load("reference")
+    one = template(subject, "repeat", "fixed")
+    text = subject.tokenizer.decode(
+        torch.cat([one.prefix, one.filled(torch.tensor([300]))[0]]), skip_special_tokens=True
+    )
+    assert text == "The word is: " + 12 * subject.token_strings[300]
+
+
 @pytest.mark.parametrize("shots", ["fixed", "self"])
 def test_the_probability_is_that_of_a_whole_pass(any_backend, small_model, shots):
     tokenizer = interp.load("reference").tokenizer
