@@ -9,12 +9,15 @@ import os
 import random
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from interp.sweeps.engines import actors
 from tests.interp.sweeps.drivers import (
     actors_under,
     assert_same,
+    copy_of_this,
     kill_one,
     kill_when,
     n_files,
@@ -22,21 +25,16 @@ from tests.interp.sweeps.drivers import (
     sweep,
     workers_of,
 )
+from tests.interp.sweeps.stubs import Rows, tasks_of
 
-ENGINES = ["local", "processes", "ray"]
-
-
-def engine_of(name, request):
-    if name == "ray":
-        return {"executor": "ray", "workers": 2, "address": request.getfixturevalue("cluster")}
-    return {"executor": name} | ({"workers": 2} if name == "processes" else {})
+ENGINES = {"local": {}, "processes": {"executor": "processes", "workers": 2}}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", ENGINES)
-def test_drivers_killed_at_fifty_moments(request, model_path, subject, prompts, tmp_path, undisturbed, name):
-    draw, killed, engine = random.Random(0), 0, engine_of(name, request)
+def test_drivers_killed_at_fifty_moments(model_path, subject, prompts, tmp_path, undisturbed, name):
+    draw, killed, engine = random.Random(0), 0, ENGINES[name]
     for trial in range(200):
         out = tmp_path / str(trial)
         out.mkdir()
@@ -73,37 +71,97 @@ def test_workers_of_a_pool_killed_at_fifty_moments(model_path, prompts, tmp_path
     raise AssertionError(f"only {killed} workers were killed in time")
 
 
+# -- Ray: a worker with a model takes seconds to begin, so that most trials are about one without ---------------------
+
+TASKS = tasks_of(*["easy"] * 60)
+
+
+def content(folder):
+    return {file.name: file.read_bytes() for file in folder.glob("*.parquet")}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    work = Rows(str(tmp_path_factory.mktemp("whole")))
+    for task in TASKS:
+        work.attempt(task)
+    return content(Path(work.out))
+
+
+def _compute(out, address):
+    work = Rows(out)
+    for _ in actors.run(work, work.missing(TASKS), 2, address=address):
+        pass
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_actors_killed_at_fifty_moments(model_path, prompts, tmp_path, cluster, undisturbed):
-    """A few in each sweep, as a new actor takes seconds to begin."""
-    draw, killed = random.Random(2), 0
-    began = time.monotonic()
-    sweep(model_path, prompts, tmp_path / "first", executor="ray", workers=2)
-    took = time.monotonic() - began
+def test_drivers_of_actors_killed_at_fifty_moments(tmp_path, cluster, whole):
+    draw, killed = random.Random(3), 0
     for trial in range(200):
         out = tmp_path / str(trial)
         out.mkdir()
-        pids: set[int] = set()
-        over = threading.Event()
+        killed += kill_when(copy_of_this(_compute, str(out), cluster), out, draw.randrange(60), draw)
+        work = Rows(str(out))
+        for task in work.missing(TASKS):
+            work.attempt(task)
+        assert content(out) == whole
+        print(f"ray: {killed} drivers killed in {trial + 1} trials", flush=True)
+        if killed == 50:
+            return
+    raise AssertionError(f"only {killed} drivers were killed in time")
 
-        def kill(over=over, pids=pids):
-            while not over.wait(draw.random() * took):
-                pids.add(kill_one(set(actors_under(os.getpid())) - pids, draw))
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_actors_killed_at_fifty_moments(tmp_path, cluster, whole):
+    """One in each trial, when a random number of shards is kept, and a random time later."""
+    draw, killed = random.Random(4), 0
+    for trial in range(200):
+        out = tmp_path / str(trial)
+        out.mkdir()
+        moment, pids = draw.randrange(55), []
+
+        def kill(out=out, moment=moment, pids=pids):
+            while len(content(out)) < moment or not actors_under(os.getpid()):
+                time.sleep(0.002)
+            time.sleep(draw.random() * 0.05)
+            pids.append(kill_one(actors_under(os.getpid()), draw))
 
         killer = threading.Thread(target=kill)
         killer.start()
-        try:
-            sweep(model_path, prompts, out, executor="ray", workers=2)
-        finally:
-            over.set()
-            killer.join()
-        assert_same(out, undisturbed)
-        killed += len(pids - {0})
-        print(f"ray: {killed} actors killed in {trial + 1} sweeps", flush=True)
-        if killed >= 50:
+        _compute(str(out), cluster)
+        killer.join()
+        assert content(out) == whole
+        killed += pids != [0]
+        print(f"ray: {killed} actors killed in {trial + 1} trials", flush=True)
+        if killed == 50:
             return
     raise AssertionError(f"only {killed} actors were killed in time")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("whom", ["driver", "actor"])
+def test_ray_with_a_model_killed_at_three_moments(model_path, subject, prompts, tmp_path, cluster, undisturbed, whom):
+    for moment in (0, 3, 8):
+        out = tmp_path / str(moment)
+        out.mkdir()
+        process = start(model_path, prompts, out, executor="ray", workers=2, address=cluster)
+        if whom == "driver":
+            assert kill_when(process, out, moment)
+            sweep(subject, prompts, out)
+        else:
+            while n_files(out) < moment or not actors_under(os.getpid()):
+                time.sleep(0.005)
+            assert kill_one(actors_under(os.getpid()), random.Random(moment))
+            process.join()
+            assert process.exitcode == 0
+        assert_same(out, undisturbed)
+        print(f"ray: a {whom} killed at {moment} shards", flush=True)
+
+
+# -- sweeps at once --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
