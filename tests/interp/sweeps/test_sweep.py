@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import resource
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 import interp
 from interp.errors import InputError, UnknownName
 from interp.probes import layer_robustness, logit_lens, next_token_law
 from tests.interp.sweeps.conftest import plain
+from tests.interp.sweeps.drivers import copy_of_this
 
 LENS = {"positions": -1, "targets": "argmax"}
 
@@ -244,6 +251,64 @@ def test_unfinished_prompts_that_are_not_given_now_do_not_stand_in_the_way(subje
     again = sweep(subject, prompts, tmp_path)
     assert again.status()["prompts_done"] == len(prompts)
     assert len(pd.read_parquet(tmp_path)) == len(whole)
+
+
+def _in_files_below(room, model_path, prompts, out, said):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+    try:
+        interp.sweep("logit_lens", model_path, prompts, out=out, shard_tokens=30, **LENS)
+    except InputError as error:
+        Path(said).write_text(str(error))
+
+
+def test_a_file_that_finds_no_room_leaves_nothing_behind(model_path, subject, prompts, tmp_path):
+    """A limit of the operating system on the size of a file, in a process of its own, stands for a full disk."""
+    whole = sweep(subject, prompts, tmp_path / "whole").frame()
+    sizes = sorted(file.stat().st_size for file in (tmp_path / "whole").glob("*.parquet"))
+    room = sizes[len(sizes) // 2] - 1
+    assert (tmp_path / "whole" / "_manifest.json").stat().st_size < room
+    out, said = tmp_path / "rows", tmp_path / "said"
+    process = copy_of_this(_in_files_below, room, model_path, prompts, str(out), str(said))
+    process.join()
+    assert re.fullmatch(
+        rf"the rows of a run cannot be written to '{out}/logit_lens-.*': File too large\.", said.read_text()
+    )
+    assert not list(out.glob(".*.unfinished")) and len(files(out)) < len(sizes)
+    assert interp.Sweep(out).status()["shards_done"] == len(files(out))
+    pd.testing.assert_frame_equal(sweep(subject, prompts, out).frame(), whole)
+
+
+def test_a_full_disk_elsewhere_leaves_nothing_behind(subject, prompts, tmp_path):
+    whole = sweep(subject, prompts, tmp_path).frame()
+    room = sum(file.stat().st_size for file in tmp_path.iterdir()) // 2
+    opened = MemoryFileSystem._open
+
+    def _open(self, path, mode="rb", **settings):
+        file = opened(self, path, mode, **settings)
+        write = file.write
+
+        def write_if_there_is_room(data):
+            nonlocal room
+            room -= len(data)
+            if room < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return write(data)
+
+        if "w" in mode:
+            file.write = write_if_there_is_room
+        return file
+
+    out = "memory://a-full-disk-of-a-test"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemoryFileSystem, "_open", _open)
+        with pytest.raises(
+            InputError, match=r"^the rows of a run cannot be .* '/a-full.*': No space left on device\.$"
+        ):
+            sweep(subject, prompts, out)
+    kept = MemoryFileSystem().ls("/a-full-disk-of-a-test", detail=False)
+    assert not [name for name in kept if "unfinished" in name]
+    assert 0 < interp.Sweep(out).status()["shards_done"] < len(files(tmp_path))
+    pd.testing.assert_frame_equal(sweep(subject, prompts, out).frame(), whole)
 
 
 # -- what cannot be swept --------------------------------------------------------------------------------------------
