@@ -1,11 +1,13 @@
 """Run every registered probe with its defaults on a real model: seconds beside bare forward passes, and memory.
 
-    python benchmarks/bench_real.py [--model smollm2] [--prompts 24] [--only NAME ...] [--out results/bench_real.json]
+    python benchmarks/bench_real.py [--model smollm2] [--prompts 24] [--only NAME ...] [--without NAME ...]
+                                    [--out results/bench_real.json]
 
 Each probe runs in a process of its own, on shipped stories of 64 tokens, with the arguments of its `example`
 (`interp.report.every_probe`); a probe that says it needs running text gets as much as it asks for. What was measured
 is kept in --out, one entry per probe, so that an interrupted table goes on where it stopped. Before it starts, it says
-what the whole will cost by the seconds of an earlier table, if it knows them.
+what the whole will cost by the seconds of an earlier table, if it knows them. The ratio is of processor seconds, which
+other work on the machine changes least.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 LENGTH = 64  # tokens a prompt
-COLUMNS = ("seconds", "forward", "ratio", "MiB", "tokens", "rows")
+COLUMNS = ("seconds", "processor", "forward", "ratio", "MiB", "tokens", "rows")
 
 
 def main() -> None:
@@ -28,6 +30,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2", help="anything interp.load takes")
     parser.add_argument("--prompts", type=int, default=24)
     parser.add_argument("--only", action="append", metavar="NAME", help="of a probe; may be repeated")
+    parser.add_argument("--without", action="append", default=[], metavar="NAME", help="of a probe; may be repeated")
     parser.add_argument("--timeout", type=float, default=600, help="seconds of one probe")
     parser.add_argument("--out", type=Path, default=Path("results/bench_real.json"))
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # a probe: how this script calls itself
@@ -39,13 +42,13 @@ def main() -> None:
     from interp.runs import registry
     from interp.runs.progress import progress_bar
 
-    if not is_here(arguments.model):
-        print(f"{arguments.model!r} is not on this machine: fetch it, or name another with --model.")
-        return
-    names = arguments.only or registry.names()
-    unknown = sorted(set(names) - set(registry.names()))
+    names = [name for name in arguments.only or registry.names() if name not in arguments.without]
+    unknown = sorted({*(arguments.only or ()), *arguments.without} - set(registry.names()))
     if unknown:
-        raise SystemExit(f"--only {unknown[0]!r} is not a registered probe; known: {', '.join(registry.names())}.")
+        raise SystemExit(f"{unknown[0]!r} is not a registered probe; known: {', '.join(registry.names())}.")
+    if absent := why_absent(arguments.model):
+        print(f"{arguments.model!r} does not load without a network: {absent}")
+        return
     kept: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
     done = kept.setdefault(f"{arguments.model}, {arguments.prompts} prompts", {})
     left = [name for name in names if name not in done]
@@ -58,27 +61,28 @@ def main() -> None:
             arguments.out.write_text(json.dumps(kept, indent=1))
             bar.update()
     print(f"{arguments.model}, {arguments.prompts} prompts of {LENGTH} tokens, {threads()} thread(s)")
-    print(f"  {'':24s}" + "".join(f"{column:>9s}" for column in COLUMNS))
+    print(f"  {'':24s}" + "".join(f"{column:>10s}" for column in COLUMNS))
     for name in names:
         found = done[name]
         shown = (
-            "".join(f"{found[column]:9,.1f}" for column in COLUMNS) if "seconds" in found else f"  {found['absent']}"
+            "".join(f"{found[column]:10,.1f}" for column in COLUMNS) if "seconds" in found else f"  {found['absent']}"
         )
         print(f"  {name:24s}{shown}")
     total = sum(done[name].get("seconds", 0.0) for name in names)
     print(f"  all: {total:.0f} s (target 300 on two cores), at most {most_memory(done, names):,.0f} MiB (target 3,072)")
 
 
-def is_here(model: str) -> bool:
-    """Tell whether the model loads without a network."""
+def why_absent(model: str) -> str:
+    """Return why the model does not load without a network, in a process that gives its memory back; "" if it does."""
     os.environ["HF_HUB_OFFLINE"] = "1"
-    import interp
+    command = [sys.executable, "-c", "import sys, interp; interp.load(sys.argv[1])", model]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return last_words(done.stderr) if done.returncode else ""
 
-    try:
-        interp.load(model)
-    except interp.InterpError:
-        return False
-    return True
+
+def last_words(said: str) -> str:
+    """Return the last line of what a process said."""
+    return (said.strip().splitlines() or ["no reason given"])[-1]
 
 
 def cost(kept: dict[str, Any], left: list[str]) -> str:
@@ -114,13 +118,16 @@ def in_a_process(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"absent": f"not finished in {arguments.timeout:.0f} s"}
     if done.returncode:
-        return {"absent": (done.stderr.strip().splitlines() or ["no reason given"])[-1]}
+        return {"absent": last_words(done.stderr)}
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 def measure(model: str, name: str, n_prompts: int) -> dict[str, Any]:
-    """Run a probe once on a warm model; and then only its forward passes, over the tokens that it was given."""
+    """Run a probe once on a warm model; and then one bare forward pass over the tokens that it was given.
+
+    `seconds` is the clock's; `processor` and `forward` are processor seconds of all threads, and `ratio` is theirs.
+    """
     from _timing import extra_memory
 
     import interp
@@ -136,19 +143,19 @@ def measure(model: str, name: str, n_prompts: int) -> dict[str, Any]:
     frames: list[Any] = []
     try:
         given = arguments_of(probe, subject, texts)
-        start = time.perf_counter()
+        start, started = time.perf_counter(), time.process_time()
         memory = extra_memory(lambda: frames.append(probe.function(subject, **given)))
-        seconds = time.perf_counter() - start
+        seconds, processor = time.perf_counter() - start, time.process_time() - started
     except interp.InterpError as error:
         return {"absent": str(error)}
-    found = {"seconds": seconds, "MiB": (memory or 0) / 2**20, "rows": float(len(frames[0]))}
+    found = {"seconds": seconds, "processor": processor, "MiB": (memory or 0) / 2**20, "rows": float(len(frames[0]))}
     read = given.get("texts", texts)
     tokens = subject.tokens(read, truncate=True)
-    start = time.perf_counter()
+    started = time.process_time()
     for batch in tokens.batches(subject.batch_tokens(1)):
         subject.run(batch.ids, lambda tape: None)
-    forward = time.perf_counter() - start
-    return found | {"forward": forward, "ratio": seconds / forward, "tokens": float(sum(map(len, tokens.ids)))}
+    forward = time.process_time() - started
+    return found | {"forward": forward, "ratio": processor / forward, "tokens": float(sum(map(len, tokens.ids)))}
 
 
 def prompts(subject: Any, n_prompts: int) -> Any:

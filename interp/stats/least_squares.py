@@ -122,25 +122,44 @@ class Scatter:
 
     def fit(self) -> Fit:
         """Fit y on x by least squares, over the directions in which x varies."""
-        path = self._full_path() or self.path()
-        return Fit(path.coefficients(0.0), path.loadings.square().sum(0), len(path.variances))
+        scaled = self._factor()
+        if scaled is None:
+            path = self.path()
+            return Fit(path.coefficients(0.0), path.loadings.square().sum(0), len(path.variances))
+        scale, factor = scaled
+        loadings = torch.linalg.solve_triangular(factor, scale[:, None] * self.xy, upper=False)
+        coefficients = scale[:, None] * torch.linalg.solve_triangular(factor.T, loadings, upper=True)
+        return Fit(coefficients, loadings.square().sum(0), len(scale))
 
-    def _full_path(self) -> Path | None:
-        """Return plain least squares by a Cholesky decomposition, some ten times as fast as `path`.
+    def explained(self, dims: Tensor) -> tuple[Explained, Explained]:
+        """Return what x explains of y, and what the dimensions `dims`, bool [p], do: what `of(dims)` explains.
 
-        None unless x surely varies in all directions. The `variances` are then only told apart from 0.
+        One decomposition serves both: with these dimensions first, their Cholesky factor is part of the whole one.
+        """
+        chosen = dims if len(self.yy) else dims[:0]
+        order = (~dims).long().argsort(stable=True)
+        ordered = Scatter(self.n, self.xx[order][:, order], self.xy[order], self.yy)
+        scaled = ordered._factor()
+        if scaled is None:
+            paths = [self.path()] if dims.all() else [self.path(), self.of(dims).path()]
+            found = [Explained(path.loadings.square().sum(0), len(path.variances)) for path in paths]
+            return found[0], found[-1]
+        scale, factor = scaled
+        squares = torch.linalg.solve_triangular(factor, scale[:, None] * ordered.xy, upper=False).square()
+        n_dims = int(dims.sum())
+        return Explained(squares.sum(0), len(dims)), Explained(squares[:n_dims, chosen].sum(0), n_dims)
+
+    def _factor(self) -> tuple[Tensor, Tensor] | None:
+        """Return the scales [p] that give x variance 1, and the Cholesky factor of its correlations [p, p].
+
+        None unless x surely varies in all directions. This is some ten times as fast as `path`.
         """
         scale = self.xx.diagonal().clamp(min=0.0).rsqrt().nan_to_num(posinf=0.0)
         factor, failed = torch.linalg.cholesky_ex(scale[:, None] * self.xx * scale)
-        if failed:
+        # The largest eigenvalue is at most the trace, p; the smallest at least 1 / the trace of the inverse.
+        if failed or not len(scale) * float(torch.cholesky_inverse(factor).trace()) < 1 / _ALL_VARY:
             return None
-        whole = torch.eye(len(scale), dtype=factor.dtype, device=factor.device)
-        inverse = torch.linalg.solve_triangular(factor, whole, upper=False)
-        # The largest eigenvalue is at most the trace, p; the smallest at least 1 / |inverse|², the inverse's trace.
-        if not len(scale) * float(inverse.square().sum()) < 1 / _ALL_VARY:
-            return None
-        roots = scale[:, None] * inverse.T
-        return Path(torch.ones_like(scale), roots, roots.T @ self.xy)
+        return scale, factor
 
     def path(self) -> Path:
         """Return the fits of y on x by least squares under every ridge penalty."""
@@ -173,6 +192,14 @@ class Fit:
 
     coefficients: Tensor
     explained: Tensor
+    rank: int
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What a least-squares fit explains: `squares`, the sums of squares of each y [q], by x of a `rank`."""
+
+    squares: Tensor
     rank: int
 
 

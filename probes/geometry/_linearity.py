@@ -12,16 +12,20 @@ from torch import Tensor
 
 from interp.authoring import Batch, Run, select_positions
 from interp.model.tape import Tape
-from interp.stats.least_squares import Accumulate, Moments, Scatter
+from interp.stats.least_squares import Accumulate, Explained, Moments, Scatter
 
 _FEW = 64  # dimensions up to which all eigenvalues are as quick as one
 
 
-def linearity(step: Scatter) -> dict[str, float]:
+def linearity(step: Scatter, explained: Explained) -> dict[str, float]:
     """Return the share of y's variance that the best linear map of x explains; NaN if y has no variance.
 
     The share is over all dimensions of y together. The update y - x needs no regression of its own: its best map leaves
     the same error, which is then a share of the update's variance.
+
+    Args:
+        step: the scatter of x and y.
+        explained: what x explains of y.
 
     Returns:
         `linearity`; `linearity_adjusted`, 1 - (1 - s) (n - 1) / (n - 1 - rank), 0 on average for unrelated states;
@@ -32,14 +36,13 @@ def linearity(step: Scatter) -> dict[str, float]:
     names = ("linearity", "linearity_adjusted", "linearity_null", "linearity_centred")
     if not total:
         return dict.fromkeys(names, float("nan"))
-    fit = step.fit()
-    left = min(max(1 - float(fit.explained.sum()) / total, 0.0), 1.0)
-    free = step.n - 1 - fit.rank
+    left = min(max(1 - float(explained.squares.sum()) / total, 0.0), 1.0)
+    free = step.n - 1 - explained.rank
     adjusted = 1 - left * (step.n - 1) / free if free > 0 else float("nan")
     update = total + float(step.xx.trace()) - 2 * float(step.xy.trace())
     # A smaller update is only the rounding of these sums.
     centred = max(1 - left * total / update, 0.0) if update > 1e-12 * total else float("nan")
-    return dict(zip(names, (1 - left, adjusted, fit.rank / (step.n - 1), centred), strict=True))
+    return dict(zip(names, (1 - left, adjusted, explained.rank / (step.n - 1), centred), strict=True))
 
 
 def anisotropy(scatter: Tensor) -> float:

@@ -127,46 +127,50 @@ def _two_nearest(points: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.n
     n_candidates = min(_CANDIDATES, n - 1)
     if n_candidates < 1:
         return distances, nearest
+    squared = _squares(points)
     unsure = np.arange(len(rows))
     for precision in (np.float32, np.float64):
         if not len(unsure):
             break
-        others, slack = _bounding(points, precision)
+        others, slack = points.astype(precision, copy=False), _slack(points.shape[1], precision)
+        least = (squared * (0.5 - slack)).astype(precision)
         products = np.empty((min(_ROWS, len(unsure)), n), precision)
         again = []
         for block in np.array_split(unsure, range(_ROWS, len(unsure), _ROWS)):
             own, each = rows[block], np.arange(len(block))
-            left = np.column_stack([-points[own], np.ones(len(block))]).astype(precision)
-            bounds = np.matmul(left, others.T, out=products[: len(block)])
+            bounds = np.matmul(others[own], others.T, out=products[: len(block)])
+            np.subtract(least, bounds, out=bounds)
             bounds[each, own] = np.inf
             candidates = np.empty((len(block), n_candidates), dtype=int)
             for column in range(n_candidates):
                 candidates[:, column] = bounds.argmin(axis=1)
                 last = bounds[each, candidates[:, column]].astype(np.float64)
                 bounds[each, candidates[:, column]] = np.inf
-            squares = ((points[own][:, None] - points[candidates]) ** 2).sum(axis=2)
+            squares = _squares(points[own][:, None] - points[candidates])
             two = np.argsort(squares, axis=1, kind="stable")[:, :2]
             width = two.shape[1]
             found = np.take_along_axis(squares, two, axis=1)
             distances[block, :width] = np.sqrt(found)
             nearest[block, :width] = np.take_along_axis(candidates, two, axis=1)
             # Either all points are candidates, or all others are at least as far as the last candidate's bound.
-            furthest = found[:, -1] / 2 - (points[own] ** 2).sum(axis=1) * (1 - slack) / 2
+            furthest = found[:, -1] / 2 - squared[own] * (1 - slack) / 2
             again.append(block[(furthest > last) & (n_candidates < n - 1)])
         unsure = np.concatenate(again)
     return distances, nearest
 
 
-def _bounding(points: np.ndarray, precision: type[np.floating]) -> tuple[np.ndarray, float]:
-    """Return a matrix [n, d + 1] and slack: for every y, its product with (-x, 1) is a lower bound.
+def _squares(vectors: np.ndarray) -> np.ndarray:
+    """Return the squared lengths of vectors [..., d], [...]."""
+    squares: np.ndarray = np.einsum("...d,...d->...", vectors, vectors)
+    return squares
 
-    The bound is at most (|x - y|² - |x|² (1 - slack)) / 2. The product is |y|² / 2 - x y minus the largest possible
-    rounding error: a sum of d + 1 products of rounded factors is wrong by at most (d + 6) eps of the sum of their sizes
-    (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1). That sum is |x| |y| + |y|² / 2, so at most
-    |x|² / 2 + |y|².
+
+def _slack(d: int, precision: type[np.floating]) -> float:
+    """Return the slack with which |y|² (1/2 - slack) - x y, computed in this precision, is a lower bound for every y.
+
+    The bound is at most (|x - y|² - |x|² (1 - slack)) / 2. It is |y|² / 2 - x y minus the largest possible rounding
+    error: a sum of d products of rounded factors, and the two roundings of its difference from the rounded |y|² / 2,
+    are wrong by at most (d + 6) eps of the sum of their sizes (Higham, Accuracy and Stability of Numerical Algorithms,
+    section 3.1). That sum is |x| |y| + |y|² / 2, so at most |x|² / 2 + |y|².
     """
-    slack = (points.shape[1] + 6) * float(np.finfo(precision).eps)
-    others = np.empty((len(points), points.shape[1] + 1), precision)
-    others[:, :-1] = points
-    others[:, -1] = (points**2).sum(axis=1) * (0.5 - slack)
-    return others, slack
+    return (d + 6) * float(np.finfo(precision).eps)

@@ -38,13 +38,11 @@ from interp.authoring import (
     whole_frame,
 )
 from interp.model.tape import Tape
-from interp.stats.least_squares import Accumulate, Moments, Scatter
+from interp.stats.least_squares import Accumulate, Explained, Moments, Scatter
 from probes import papers
 from probes.geometry import plots
 from probes.geometry._linearity import StepMoments, anisotropy, inner_tokens, linearity, massive_dimensions
 from probes.geometry._two_nn import Cloud
-
-CONTROLS = ("none", "without_first", "without_massive", "without_both", "standardised")
 
 MICROSCOPE = Schema(
     probe="microscope",
@@ -208,11 +206,17 @@ class MicroscopeStream(StepMoments):
 def _steps(first: Moments, inner: Moments, usual: Tensor) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield linearity and anisotropy under each control."""
     every, whole = inner.centred(), (first + inner).centred()
-    facts = [_facts(step) for step in (whole, every, every.standardised())]
-    # If no dimension is massive, the facts without them are the same.
-    without = facts[:2] if usual.all() else [_facts(step.of(usual)) for step in (whole, every)]
-    yield from zip(CONTROLS, (*facts[:2], *without, facts[2]), strict=True)
+    (whole_all, whole_usual), (every_all, every_usual) = (step.explained(usual) for step in (whole, every))
+    yield "none", _facts(whole, whole_all)
+    yield "without_first", _facts(every, every_all)
+    yield "without_massive", _facts(whole.of(usual), whole_usual)
+    yield "without_both", _facts(every.of(usual), every_usual)
+    standardised = every.standardised()
+    # Scaling changes what is explained of a dimension of y as it changes the variance of that dimension.
+    shares = (every_all.squares / every.yy).nan_to_num()
+    yield "standardised", _facts(standardised, Explained(shares * standardised.yy, every_all.rank))
 
 
-def _facts(step: Scatter) -> dict[str, float]:
-    return {"n_tokens": step.n, "n_dims": len(step.xx), "anisotropy": anisotropy(step.xx)} | linearity(step)
+def _facts(step: Scatter, explained: Explained) -> dict[str, float]:
+    anisotropic = {"anisotropy": anisotropy(step.xx)}
+    return {"n_tokens": step.n, "n_dims": len(step.xx)} | anisotropic | linearity(step, explained)

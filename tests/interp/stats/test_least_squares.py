@@ -32,12 +32,24 @@ def test_both_decompositions_give_one_fit(normal, moments, smallest, quick):
     x = normal(400, 6)
     x = torch.cat([x, x[:, :1] + smallest * normal(400, 1, seed=1)], dim=1) * torch.logspace(-3, 3, 7, dtype=x.dtype)
     step = moments(x, normal(400, 3, seed=2) + x[:, :1]).centred()
-    assert (step._full_path() is not None) is quick
+    assert (step._factor() is not None) is quick
     fit, path = step.fit(), step.path()
     assert fit.rank == len(path.variances) == (7 if smallest > 1e-7 else 6)
     # Roundings grow with the condition of the correlations, 4e6 at 1e-3.
     torch.testing.assert_close(fit.explained, path.loadings.square().sum(0), rtol=1e-8, atol=EXACT)
     torch.testing.assert_close(fit.coefficients, path.coefficients(0.0), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("smallest", [1.0, 1e-9])
+def test_one_decomposition_explains_as_the_fits_of_all_and_of_some_dimensions_do(normal, moments, smallest):
+    """With and without a dimension that is nearly another: by Cholesky factors, and by eigenvectors."""
+    x = normal(400, 7)
+    x = torch.cat([x, x[:, :1] + smallest * normal(400, 1, seed=1)], dim=1)
+    step = moments(x, normal(400, 8, seed=2) + x).centred()
+    dims = torch.tensor([False, True, True, False, True, True, True, True])
+    for found, fit in zip(step.explained(dims), (step.fit(), step.of(dims).fit()), strict=True):
+        assert found.rank == fit.rank
+        torch.testing.assert_close(found.squares, fit.explained, rtol=1e-8, atol=EXACT)
 
 
 def test_unrelated_states_leave_one_minus_d_over_n_minus_one(normal, moments):
