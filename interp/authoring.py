@@ -29,6 +29,7 @@ from interp.model.tokens import Batch, Texts, Tokens
 from interp.options import options
 from interp.runs.accessor import concat
 from interp.runs.code import code_digest
+from interp.runs.cost import say_cost
 from interp.runs.draws import content_keys, content_order, donor_prompts
 from interp.runs.examples import CONCEPT, at_most, running_text, with_concept
 from interp.runs.holdout import held_out_prompts, require_enough, require_fitted
@@ -95,6 +96,7 @@ __all__ = [
     "rows_of_block",
     "run_id",
     "running_text",
+    "say_cost",
     "select_positions",
     "shipped_path",
     "shows_parameters_of",

@@ -170,3 +170,9 @@ def step_distances(tape: Tape, at: tuple[Tensor, Tensor], maps: Sequence[StepMap
 def inner_tokens(run: Run) -> int:
     """Count the tokens of a run after the first of each prompt."""
     return sum(len(ids) - 1 for ids in run.tokens.ids)
+
+
+def step_products(run: Run) -> float:
+    """Count the multiplications that the moments of all steps take, for `say_cost`: float64, half of x with itself."""
+    per_token = 1.5 * run.subject.d_model**2 * run.subject.n_layers
+    return 2 * per_token * sum(len(ids) for ids in run.tokens.ids)

@@ -34,6 +34,7 @@ from interp.authoring import (
     progress_bar,
     require_enough,
     running_text,
+    say_cost,
     select_positions,
     whole_frame,
 )
@@ -41,7 +42,14 @@ from interp.model.tape import Tape
 from interp.stats.least_squares import Accumulate, Explained, Moments, Scatter
 from probes import papers
 from probes.geometry import plots
-from probes.geometry._linearity import StepMoments, anisotropy, inner_tokens, linearity, massive_dimensions
+from probes.geometry._linearity import (
+    StepMoments,
+    anisotropy,
+    inner_tokens,
+    linearity,
+    massive_dimensions,
+    step_products,
+)
 from probes.geometry._two_nn import Cloud
 
 MICROSCOPE = Schema(
@@ -106,6 +114,7 @@ def microscope(
     """
     settings = MicroscopeSettings(massive, n_points, tokens_per_dim)
     run = microscope_run(subject, texts, settings, seed=seed, truncate=truncate)
+    say_cost(run, passes=1, products=step_products(run))
     stream = MicroscopeStream(run, settings)
     collect(run, [stream])
     return run.frame(stream.rows())

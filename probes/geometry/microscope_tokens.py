@@ -21,10 +21,11 @@ from interp.authoring import (
     require_enough,
     rows_of_block,
     running_text,
+    say_cost,
     select_positions,
 )
 from probes import papers
-from probes.geometry._linearity import StepMap, StepMoments, inner_tokens, step_distances
+from probes.geometry._linearity import StepMap, StepMoments, inner_tokens, step_distances, step_products
 
 TOKENS = Schema(
     probe="microscope_tokens",
@@ -82,6 +83,7 @@ def microscope_tokens(
     parameters = {"tokens_per_dim": tokens_per_dim}
     run = Run(TOKENS, subject, texts, parameters=parameters, truncate=truncate)
     require_enough(inner_tokens(run), run.subject.d_model, tokens_per_dim)
+    say_cost(run, passes=2, products=2 * step_products(run))
     gathered = StepMoments(run)
     collect(run, [gathered])
     with one_core_each() as pool:

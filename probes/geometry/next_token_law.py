@@ -34,11 +34,13 @@ from interp.authoring import (
     progress_bar,
     require_fitted,
     running_text,
+    say_cost,
 )
 from interp.model.tape import Tape
 from interp.stats.least_squares import Accumulate, Moments
 from probes import papers
 from probes.geometry import plots
+from probes.geometry._linearity import step_products
 
 LAW = Schema(
     probe="next_token_law",
@@ -152,6 +154,7 @@ def next_token_law(
     """
     settings = LawSettings(normalised, held_out, draws, tokens_per_dim)
     run = law_run(subject, texts, settings, seed=seed, truncate=truncate)
+    say_cost(run, passes=1, products=step_products(run))
     stream = LawStream(run, settings)
     collect(run, [stream])
     return run.frame([stream.columns()])

@@ -29,8 +29,10 @@ from interp.authoring import (
     columns,
     donor_prompts,
     probe,
+    say_cost,
     select_positions,
     warn,
+    whole_numbers,
 )
 from interp.model.schedules import Root
 from interp.model.tape import Tape
@@ -132,6 +134,10 @@ def layer_robustness(
     if not chosen:
         raise InputError("nothing to do: name at least one intervention, such as 'delete'.")
     check_positions(positions, min(map(len, run.tokens.ids)))
+    n_tokens = sum(map(len, run.tokens.ids))
+    n_read = n_tokens if positions is None else len(run.tokens) * len(whole_numbers(positions, "positions"))
+    # A variant shares the blocks before its own with the intact model: half of them, on average.
+    say_cost(run, passes=1 + resampled + len(chosen) / 2, unembedded=(1 + len(chosen)) * n_read)
     return run.frame(_robustness_rows(run, chosen, positions, seed if resampled else None))
 
 

@@ -31,6 +31,7 @@ from interp.authoring import (
     options,
     probe,
     require_two_tokens,
+    say_cost,
     select_positions,
     warn,
 )
@@ -135,6 +136,10 @@ def stages_of_inference(subject: Source, texts: Texts, *, truncate: bool = False
     require_two_tokens(run.tokens)  # position 0 is left out
     first = run.tokens.ids[0][None, :16]
     run.subject.run(first, lambda tape: tape.last)  # refuse a model that cannot be studied at all
+    subject, n_read = run.subject, sum(len(ids) - 1 for ids in run.tokens.ids)
+    neurons = subject.n_layers * (subject.d_mlp or 0)
+    products = neurons * subject.d_model * subject.d_vocab
+    say_cost(run, passes=1, unembedded=(subject.n_layers + 1) * n_read, products=products)
     patterns = _attempt(lambda: _visible(run.subject, "pattern", first), "attention statistics")
     mlps = _attempt(lambda: _visible(run.subject, "mlp_out", first), "norms of MLP outputs")
     parts = _attempt(lambda: _neuron_counts(run.subject), "neuron counts")

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.authoring import Column, Run, Schema, Source, Subject, columns, probe, progress_bar, whole_numbers
+from interp.authoring import Column, Run, Schema, Source, Subject, columns, probe, progress_bar, say_cost, whole_numbers
 from probes import papers
 from probes.neurons import plots
 from probes.neurons._final_gain import final_gain
@@ -179,6 +179,7 @@ def neuron_kinds(subject: Source, *, layers: int | Sequence[int] | None = None, 
     chosen = range(last + 1) if layers is None else whole_numbers(layers, "layers")
     blocks = sorted({run.subject.check_layer(layer, last) for layer in chosen})
     n_neurons = len(run.subject.value_vectors(blocks[0]))
+    say_cost(run, products=(1 + len(blocks)) * n_neurons * run.subject.W_U.numel())
     directions = TokenDirections.of(run.subject)
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(n_neurons, run.subject.d_model, generator=generator).to(run.subject.device)

@@ -29,6 +29,7 @@ from interp.authoring import (
     columns,
     probe,
     require_two_tokens,
+    say_cost,
     whole_numbers,
 )
 from probes import papers
@@ -158,6 +159,7 @@ def steer(
     run = Run(STEER, subject, texts, parameters=parameters, truncate=truncate, seed=seed)
     (generate,) = whole_numbers(generate, "generate")
     _check(run, neurons, positions, generate)
+    _say_cost(run, neurons, len(alphas), controls, len(_layers(run.subject, neurons, through)), positions)
     known = moments(run.subject, run.tokens, list(neurons.by_layer)) if need_moments(controls, alpha_unit) else {}
     doses, by_control = conditions(
         run.subject, neurons.by_layer, alphas, controls, known, mode=mode, alpha_unit=alpha_unit, seed=seed
@@ -200,6 +202,17 @@ def steer(
         part | fixed | {name: np.tile(value, len(part["kl"]) // len(which)) for name, value in repeated.items()}
         for part in parts
     )
+
+
+def _say_cost(
+    run: Run, neurons: NeuronSet, n_alphas: int, controls: Sequence[Control], n_layers: int, positions: Positions
+) -> None:
+    """Say what the replays will cost; each runs the blocks behind the first edited one."""
+    n_doses = n_alphas * (1 + len(set(controls) - {"mean"})) + ("mean" in controls)
+    behind = 1 - min(neurons.by_layer, default=0) / run.subject.n_layers
+    n_read = len(run.tokens) if positions == "last" else sum(len(ids) - 1 for ids in run.tokens.ids)
+    passes = 1 + bool({"mean", "norm_matched"}.intersection(controls)) + n_doses * behind
+    say_cost(run, passes=passes, unembedded=(1 + n_doses) * n_layers * n_read)
 
 
 def _check(run: Run, neurons: NeuronSet, positions: str, generate: int) -> None:

@@ -60,6 +60,7 @@ ROWS = [
     ("run_id(SCHEMA, s, None, {}, seed=1.5)", "seed=1.5: give a whole number or None"),
     ("running_text('reference', LF)", "subject='reference': give a Subject"),
     ("at_most('a')", "n='a': give a whole number"),
+    ("say_cost(3)", "run=3: give a Run"),
     ("progress_bar('a', 'step')", "total='a': give a whole number"),
     ("rows_of_block(3, by_row={}, by_place={}, full={})", "shape=3: give a list of whole numbers"),
     ("continuation(s.tokenizer, 'a', ids)", "prompt='a': give a Tensor"),

@@ -1,0 +1,75 @@
+"""Say what a long run will cost before it starts."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import torch
+
+from interp.checks import checked
+from interp.model.subject import Subject
+from interp.options import options
+from interp.runs.run import Run
+
+_LONG = 60.0  # seconds of a run that is worth a sentence
+_SURELY_SHORT = 1e11  # multiplications that take no minute on any machine
+_ROWS, _REPEATS = 512, 3  # of the product that is timed
+
+
+@checked
+def say_cost(run: Run, *, passes: float = 0.0, unembedded: float = 0.0, products: float = 0.0) -> None:
+    """Say on stderr how long a run will take, if that is more than a minute, where progress bars are shown.
+
+    Time is estimated from the number of multiplications in matrix products and the speed of one of them, measured on
+    the model's device: attention's own products and everything elementwise come on top, a third more in a usual run.
+
+    Args:
+        run: the run that starts.
+        passes: forward passes over all its tokens, without the unembedding; a part of the blocks is a part of a pass.
+        unembedded: rows that are read by the unembedding, in all.
+        products: other multiplications in float32; one in float64 counts as two.
+    """
+    if hidden():
+        return
+    subject, n_tokens = run.subject, sum(len(ids) for ids in run.tokens.ids) if passes else 0
+    mlp = 8 * subject.d_model if subject.d_mlp is None else 3 * subject.d_mlp
+    of_pass = float(n_tokens) * subject.n_layers * subject.d_model * (4 * subject.d_model + mlp)
+    total = passes * of_pass + unembedded * subject.d_model * subject.d_vocab + products
+    if total < _SURELY_SHORT:
+        return
+    seconds = total / _speed(subject)
+    if seconds < _LONG:
+        return
+    parts = [f"{passes:.3g} forward passes of {n_tokens:,} tokens"] if passes else []
+    parts += [f"{unembedded:,.0f} unembeddings"] if unembedded else []
+    parts += [f"{products:.2g} other multiplications"] if products else []
+    print(f"{run.schema.probe}: about {spoken(seconds)} for {', '.join(parts)}.", file=sys.stderr, flush=True)
+
+
+def hidden() -> bool:
+    """Return whether bars are hidden: by the option, or without one where stderr is not a terminal or a notebook."""
+    return not sys.stderr.isatty() if options.bars_hidden is None else options.bars_hidden
+
+
+def spoken(seconds: float) -> str:
+    """Return a duration in words.
+
+    >>> spoken(90), spoken(600), spoken(9000)
+    ('90 seconds', '10 minutes', '2.5 hours')
+    """
+    if seconds >= 2 * 3600:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"
+
+
+def _speed(subject: Subject) -> float:
+    """Measure the multiplications per second of a product in the model's dtype, on its device."""
+    left = torch.ones(_ROWS, subject.d_model, dtype=subject.dtype, device=subject.device)
+    right = torch.ones(subject.d_model, 4 * subject.d_model, dtype=subject.dtype, device=subject.device)
+    shortest = float("inf")
+    for _ in range(1 + _REPEATS):  # the first one starts threads and kernels
+        start = time.perf_counter()
+        float((left @ right)[0, 0])  # waits for a GPU
+        shortest = min(shortest, time.perf_counter() - start)
+    return _ROWS * right.numel() / shortest

@@ -1,0 +1,44 @@
+"""What a run says of its cost before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import interp
+from interp.authoring import Run, say_cost
+from interp.runs import cost
+from probes.geometry.microscope import MICROSCOPE
+
+TEXTS = ["Once upon a time there was a cat", "The cat sat on the mat"]
+
+
+@pytest.fixture
+def run(monkeypatch) -> Iterator[Run]:
+    monkeypatch.setattr(cost, "_speed", lambda subject: 1e9)
+    with interp.options.local(progress=True):
+        yield Run(MICROSCOPE, "reference", TEXTS, parameters={}, truncate=True)
+
+
+def test_a_long_run_says_what_it_will_take(run, capsys):
+    subject, n_tokens = run.subject, sum(map(len, run.tokens.ids))
+    block = 4 * subject.d_model**2 + 3 * subject.d_model * subject.d_mlp
+    passes = 6e11 / (n_tokens * subject.n_layers * block)
+    say_cost(run, passes=passes, unembedded=3e11 / subject.W_U.numel(), products=3e11)
+    said = capsys.readouterr().err
+    assert said.startswith("microscope: about 20 minutes for ") and said.count("\n") == 1  # 1.2e12 at 1e9 a second
+    assert f"passes of {n_tokens:,} tokens" in said and "unembeddings" in said and "3e+11 other" in said
+
+
+def test_a_short_run_and_a_run_without_bars_say_nothing(run, capsys):
+    say_cost(run, products=5.9e10)
+    say_cost(run, products=1e11 - 1)
+    with interp.options.local(progress=False):
+        say_cost(run, products=1e15)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_speed_is_that_of_a_product(subject):
+    # From a slow core's to a large GPU's multiplications a second.
+    assert 1e8 < cost._speed(subject) < 1e16
