@@ -11,6 +11,7 @@ import pandas as pd
 from interp.checks import checked
 from interp.data.shipped import dataset
 from interp.model.subject import Subject
+from interp.runs.holdout import fitted_tokens
 from interp.runs.registry import Example
 
 CONCEPT = (
@@ -18,22 +19,27 @@ CONCEPT = (
 )  # fmt: skip
 """Words of one concept, common enough for a small model."""
 
-_TOKENS_PER_DIM = 20  # the default of probes that fit maps of the whole residual stream
+_TOKENS_PER_DIM, _HELD_OUT, _SEED = 20, 0.2, 0  # defaults of probes that fit maps of the whole residual stream
 
 
 @checked
 def running_text(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
-    """Return shipped stories, enough to fit every dimension of the residual stream, if the texts are too few."""
-    needed = 2 * _TOKENS_PER_DIM * subject.d_model
-    if _running_length(subject, texts)[-1] >= needed:
+    """Return as many shipped stories as fit every dimension of the residual stream, if the texts are too few."""
+    needed = _TOKENS_PER_DIM * subject.d_model
+    if len(texts) > 1 and _fitted(subject, texts) >= needed:
         return {}
     stories = dataset("stories")
-    return {"texts": stories.head(int(np.searchsorted(_running_length(subject, stories), needed)) + 1)}
+    lengths = [len(ids) - 1 for ids in subject.tokens(stories, truncate=True).ids]
+    n = max(2, 1 + int(np.searchsorted(np.cumsum(lengths), needed / (1 - _HELD_OUT))))
+    # Which are held out depends on all of them, and they differ in length.
+    while n < len(stories) and _fitted(subject, stories.head(n)) < needed:
+        n += 1 + n // 50
+    return {"texts": stories.head(n)}
 
 
-def _running_length(subject: Subject, texts: pd.DataFrame) -> np.ndarray:
-    """Count the tokens up to the end of each text, int64 [texts]."""
-    return np.cumsum([len(ids) for ids in subject.tokens(texts, truncate=True).ids])
+def _fitted(subject: Subject, texts: pd.DataFrame) -> int:
+    """Count the tokens that are left to fit after a share of the texts is held out."""
+    return fitted_tokens(subject.tokens(texts, truncate=True), _HELD_OUT, _SEED)
 
 
 @checked

@@ -11,14 +11,12 @@ from interp.authoring import Run, say_cost
 from interp.runs import cost
 from probes.geometry.microscope import MICROSCOPE
 
-TEXTS = ["Once upon a time there was a cat", "The cat sat on the mat"]
-
 
 @pytest.fixture
-def run(monkeypatch) -> Iterator[Run]:
+def run(monkeypatch, small_subject, ids) -> Iterator[Run]:
     monkeypatch.setattr(cost, "_speed", lambda subject: 1e9)
     with interp.options.local(progress=True):
-        yield Run(MICROSCOPE, "reference", TEXTS, parameters={}, truncate=True)
+        yield Run(MICROSCOPE, small_subject("llama", "bridge"), ids, parameters={}, truncate=True)
 
 
 def test_a_long_run_says_what_it_will_take(run, capsys):
@@ -39,6 +37,6 @@ def test_a_short_run_and_a_run_without_bars_say_nothing(run, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_the_speed_is_that_of_a_product(subject):
+def test_the_speed_is_that_of_a_product(small_subject):
     # From a slow core's to a large GPU's multiplications a second.
-    assert 1e8 < cost._speed(subject) < 1e16
+    assert 1e8 < cost._speed(small_subject("llama", "bridge")) < 1e16
