@@ -1,9 +1,9 @@
 """Run every registered probe with its defaults on a real model: seconds beside bare forward passes, and memory.
 
     python benchmarks/bench_real.py [--model smollm2] [--prompts 24] [--only NAME ...] [--without NAME ...]
-                                    [--out results/bench_real.json]
+                                    [--together] [--out results/bench_real.json]
 
-Each probe runs in a process of its own, on shipped stories of 64 tokens, with the arguments of its `example`
+Each probe runs in a process of its own (with --together all in this one, which saves the imports), on shipped stories of 64 tokens, with the arguments of its `example`
 (`interp.report.every_probe`); a probe that says it needs running text gets as much as it asks for. What was measured
 is kept in --out, one entry per probe, so that an interrupted table goes on where it stopped. Before it starts, it says
 what the whole will cost by the seconds of an earlier table, if it knows them. The ratio is of processor seconds, which
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", metavar="NAME", help="of a probe; may be repeated")
     parser.add_argument("--without", action="append", default=[], metavar="NAME", help="of a probe; may be repeated")
     parser.add_argument("--timeout", type=float, default=600, help="seconds of one probe")
+    parser.add_argument("--together", action="store_true", help="all in one process: what is cached counts once")
     parser.add_argument("--out", type=Path, default=Path("results/bench_real.json"))
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # a probe: how this script calls itself
     arguments = parser.parse_args()
@@ -57,7 +58,10 @@ def main() -> None:
     with progress_bar(len(left), "probe", "bench_real") as bar:
         for name in left:
             bar.set_description(name)
-            done[name] = in_a_process(arguments, name)
+            if arguments.together:
+                done[name] = measure(arguments.model, name, arguments.prompts)
+            else:
+                done[name] = in_a_process(arguments, name)
             arguments.out.parent.mkdir(parents=True, exist_ok=True)
             arguments.out.write_text(json.dumps(kept, indent=1))
             bar.update()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -13,6 +14,7 @@ from interp.authoring import InputError
 # Points nearer than this share of the cloud's size are one state that was computed in batches of different shape.
 _SAME = 1e-5
 _ROWS = 512  # of products at a time: with 4,096 points, 8 MiB of float32
+_PRECISIONS = (np.float32, np.float64)  # the second for rows of which the first is not sure
 _CANDIDATES = 3  # the two nearest, and one that bounds the distance of all others from below
 
 
@@ -129,7 +131,7 @@ def _two_nearest(points: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.n
         return distances, nearest
     squared = _squares(points)
     unsure = np.arange(len(rows))
-    for precision in (np.float32, np.float64):
+    for precision in _PRECISIONS:
         if not len(unsure):
             break
         others, slack = points.astype(precision, copy=False), _slack(points.shape[1], precision)
@@ -165,7 +167,7 @@ def _squares(vectors: np.ndarray) -> np.ndarray:
     return squares
 
 
-def _slack(d: int, precision: type[np.floating]) -> float:
+def _slack(d: int, precision: type[np.floating[Any]]) -> float:
     """Return the slack with which |y|² (1/2 - slack) - x y, computed in this precision, is a lower bound for every y.
 
     The bound is at most (|x - y|² - |x|² (1 - slack)) / 2. It is |y|² / 2 - x y minus the largest possible rounding

@@ -96,7 +96,7 @@ def test_float32_alone_would_be_wrong(monkeypatch):
     points = normal(300, 5)
     points[:, 0] = 1e4 * np.round(points[:, 0])
     assert_nearest(Cloud.of(points))
-    monkeypatch.setattr(_two_nn, "_bounding", lambda points, _, exact=_two_nn._bounding: exact(points, np.float32))
+    monkeypatch.setattr(_two_nn, "_PRECISIONS", (np.float32,))
     with pytest.raises(AssertionError):
         assert_nearest(Cloud.of(points))
 
