@@ -3,11 +3,11 @@
     python benchmarks/bench_real.py [--model smollm2] [--prompts 24] [--only NAME ...] [--without NAME ...]
                                     [--together] [--out results/bench_real.json]
 
-Each probe runs in a process of its own (with --together all in this one, which saves the imports), on shipped stories of 64 tokens, with the arguments of its `example`
-(`interp.report.every_probe`); a probe that says it needs running text gets as much as it asks for. What was measured
-is kept in --out, one entry per probe, so that an interrupted table goes on where it stopped. Before it starts, it says
-what the whole will cost by the seconds of an earlier table, if it knows them. The ratio is of processor seconds, which
-other work on the machine changes least.
+Each probe runs in a process of its own (with --together all in this one, which saves the imports), on shipped stories
+of 64 tokens, with the arguments of its `example` (`interp.report.every_probe`); a probe that says it needs running text
+gets as much as it asks for. What was measured is kept in --out, one entry per probe, so that an interrupted table goes
+on where it stopped. Before it starts, it says what the whole will cost by the seconds of an earlier table, if it knows
+them. The ratio is of processor seconds, which other work on the machine changes least.
 """
 
 from __future__ import annotations

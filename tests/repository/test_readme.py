@@ -116,6 +116,13 @@ def test_the_matrices_of_findings_are_those_that_make_readme_writes(findings_tab
     assert findings_table.readme(README) == README, "run `make readme`"
 
 
+def test_the_costs_are_those_that_make_readme_writes(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    costs_table = importlib.import_module("costs_table")
+    page = costs_table.PAGE.read_text("utf-8")
+    assert costs_table.page(page) == page, "run `make readme`"
+
+
 def test_every_claim_of_ours_is_in_the_matrix(findings_table):
     matrix, _, _ = findings_table.PAGE.read_text("utf-8").partition("## Reasons")
     rows = re.findall(r"^\| ([^|`]+) \| (?:[<>]=? |-?[\d.]+ \.\. ).* \|$", matrix, flags=re.MULTILINE)
