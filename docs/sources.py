@@ -55,6 +55,7 @@ MODULES = {
         "interp.model.tape",
         "interp.model.schedules",
         "interp.model.generation",
+        "interp.model.prefix",
         "interp.model.readout",
         "interp.planted",
     ],

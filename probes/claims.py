@@ -10,6 +10,7 @@ from probes.lens.claims import CLAIMS as LENS
 from probes.neurons.claims import CLAIMS as NEURONS
 from probes.subnetworks.claims import CLAIMS as SUBNETWORKS
 from probes.uncertainty.claims import CLAIMS as UNCERTAINTY
+from probes.vocab.claims import CLAIMS as VOCAB
 
 CLAIMS: tuple[Claim, ...] = (
     *ATTENTION,
@@ -21,4 +22,5 @@ CLAIMS: tuple[Claim, ...] = (
     *NEURONS,
     *SUBNETWORKS,
     *UNCERTAINTY,
+    *VOCAB,
 )
