@@ -46,6 +46,14 @@ def test_python_snippets_run(tmp_path, monkeypatch):
     assert names["sureness"](names["subject"], ["Once upon a time"])["prob"].between(0, 1).all()
 
 
+def test_the_guide_of_sweeps_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for snippet in snippets((GUIDES / "sweeps.md").read_text("utf-8")):
+        exec(compile(snippet, "sweeps.md", "exec"), names)
+    assert len(names["rows"]) == 24
+
+
 def test_the_claim_of_the_guide_is_one():
     names: dict[str, object] = {}
     exec(compile(snippets((GUIDES / "findings.md").read_text("utf-8"))[0], "findings.md", "exec"), names)
