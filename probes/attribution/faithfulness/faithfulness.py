@@ -185,7 +185,10 @@ def faithfulness(
         n_random: number of shuffles for `value_random` of the hard metrics.
         n_draws: number of random masks for the soft metrics, the same for every method.
         n_samples: for "unigram" and counts, number of draws to average over, the same for every set; `value_se` is the
-            standard error over them.
+            standard error over them. With other draws the order of six methods (reference model, 6 prompts of 10
+            tokens) agreed at 4, 8, 16 and 32 draws with a Kendall's tau of .84, .90, .93 and 1 by comprehensiveness
+            and .93, 1, 1 and 1 by sufficiency (`benchmarks/bench_faithfulness_draws.py`): at 8, only methods less than
+            about one standard error apart change places. More prompts average over more draws.
         seed: of shuffles, masks and draws; those of a prompt depend neither on other prompts nor on their order.
 
     Returns:
