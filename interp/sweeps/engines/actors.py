@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +17,8 @@ from interp.sweeps.shard import Done, Task
 
 if TYPE_CHECKING:  # unpickling a `Work` imports what it needs
     from interp.sweeps.work import Work
+
+_PATIENCE = 10.0  # seconds for a machine to answer
 
 
 class Worker:
@@ -107,6 +110,24 @@ def installed() -> Any:
     return ray
 
 
+def require_reachable(address: str | None) -> None:
+    """Refuse an address at which nobody listens; Ray itself would try for minutes.
+
+    Args:
+        address: as `run` takes it.
+
+    Raises:
+        InputError: nobody does.
+    """
+    asked = address or os.environ.get("RAY_ADDRESS", "")
+    host, _, port = asked.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+        except (OSError, OverflowError) as error:
+            raise _unreachable(asked, error) from error
+
+
 def divided(nodes: Sequence[Mapping[str, Any]], workers: int | None, num_gpus: float) -> tuple[int, int]:
     """Return how many actors there are to be, and how many cores each gets, so that there is a place for all of them.
 
@@ -144,11 +165,15 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
     except Exception as error:  # of many types
-        raise InputError(
-            f"address={address!r}: no Ray cluster can be reached or started ({reason_of(error)}); give the address of "
-            "one, or None to start Ray here."
-        ) from error
+        raise _unreachable(address, error) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _unreachable(address: str | None, error: Exception) -> InputError:
+    return InputError(
+        f"address={address!r}: no Ray cluster can be reached or started ({reason_of(error)}); give the address of one, or "
+        "'local' to start Ray here."
+    )

@@ -52,6 +52,7 @@ class Engine:
             raise InputError("executor='submitit' needs workers=, the number of jobs.")
         if executor == "ray":
             actors.installed()
+            actors.require_reachable(self.address)
         elif executor == "submitit":
             jobs.installed()
 

@@ -24,6 +24,10 @@ ROWS = [
     ("interp.sweep('logit_lens', s, T, out='new', executor='ray', num_gpus=1.5)", "num_gpus=1.5: give a whole number"),
     ("interp.sweep('logit_lens', s, T, out='new', executor='ray', num_gpus='all')", "num_gpus='all': give"),
     ("interp.sweep('logit_lens', s, T, out='new', address='auto')", "address='auto' is that of a Ray cluster"),
+    (
+        "interp.sweep('logit_lens', s, T, out='new', executor='ray', address='127.0.0.1:1')",
+        "no Ray cluster can be reached",
+    ),
     ("interp.sweep('logit_lens', s, T, out='new', address=3)", "address=3: give a text"),
     ("interp.sweep('logit_lens', s, T, out='new', slurm={'timeout_min': 9})", "is for submitit's jobs"),
     ("interp.sweep('logit_lens', s, T, out='new', slurm='gpu')", "slurm='gpu': give a dictionary"),
