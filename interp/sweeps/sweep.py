@@ -52,9 +52,9 @@ def sweep(
 
     A shard's name is a hash of what decides its rows: probe, parameters, code and versions, the model's weights and
     dtype, its prompts and your columns. So an interrupted sweep goes on where it stopped, more prompts add shards, and
-    several processes may sweep into one folder at once. A damaged shard is computed again. Rows are those
-    of the probe itself; where a probe draws at random among prompts (the donors of `layer_robustness`), it draws within
-    a shard.
+    several processes may sweep into one folder at once. A damaged shard is computed again. Rows are those of the probe
+    itself; their last bits depend on the division into shards and on a worker's number of threads, as sums are divided
+    otherwise. Where a probe draws at random among prompts (the donors of `layer_robustness`), it draws within a shard.
 
     Args:
         probe: the name of a probe whose rows are about single prompts, or the function.

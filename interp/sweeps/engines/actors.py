@@ -174,6 +174,6 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
 
 def _unreachable(address: str | None, error: Exception) -> InputError:
     return InputError(
-        f"address={address!r}: no Ray cluster can be reached or started ({reason_of(error)}); give the address of one, or "
-        "'local' to start Ray here."
+        f"address={address!r}: no Ray cluster can be reached or started ({reason_of(error)}); give the address of one, "
+        "or 'local' to start Ray here."
     )

@@ -1,7 +1,7 @@
 """Sweeps and what they are read by: rows of (call, words of the sentence)."""
 
 ROWS = [
-    ("interp.sweep('logit_lense', s, T, out='new')", "unknown probe 'logit_lense'; did you mean 'logit_lens'?"),
+    ("interp.sweep('logit_lense', s, T, out='new')", "unknown probe 'logit_lense'; did you mean 'logit_lens'"),
     ("interp.sweep(3, s, T, out='new')", "probe=3: give"),
     ("interp.sweep(len, s, T, out='new')", "'len' is not a probe"),
     ("interp.sweep('vocabulary', s, T, out='new')", "'vocabulary' reads no texts"),
