@@ -48,6 +48,9 @@ from probes.subnetworks.released_subnetwork import released_subnetwork
 from probes.subnetworks.search.bigram_subnetwork import bigram_subnetwork, subnetwork_log
 from probes.subnetworks.search.find_subnetwork import FoundSubnetworks, find_subnetwork
 from probes.subnetworks.subnetwork import Subnetwork, maskable
+from probes.tokenization.byte_log_prob import byte_log_prob
+from probes.tokenization.next_byte import next_byte
+from probes.tokenization.tokenization_bias import tokenization_bias
 from probes.uncertainty.iterative_inference import iterative_inference
 from probes.vocab.first_tokens import first_tokens
 from probes.vocab.loss_by_frequency import loss_by_frequency
@@ -65,6 +68,7 @@ __all__ = [
     "attribute",
     "bigram_model",
     "bigram_subnetwork",
+    "byte_log_prob",
     "character_content",
     "concept_neurons",
     "concept_scores",
@@ -84,6 +88,7 @@ __all__ = [
     "microscope_tokens",
     "neuron_kinds",
     "neuron_tokens",
+    "next_byte",
     "next_token_law",
     "normxlogit",
     "random_model",
@@ -103,6 +108,7 @@ __all__ = [
     "subnetwork_surprisal",
     "token_health",
     "token_repetition",
+    "tokenization_bias",
     "top_tokens",
     "tuned_lens",
     "value_clusters",

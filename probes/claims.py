@@ -9,6 +9,7 @@ from probes.layers.claims import CLAIMS as LAYERS
 from probes.lens.claims import CLAIMS as LENS
 from probes.neurons.claims import CLAIMS as NEURONS
 from probes.subnetworks.claims import CLAIMS as SUBNETWORKS
+from probes.tokenization.claims import CLAIMS as TOKENIZATION
 from probes.uncertainty.claims import CLAIMS as UNCERTAINTY
 from probes.vocab.claims import CLAIMS as VOCAB
 
@@ -21,6 +22,7 @@ CLAIMS: tuple[Claim, ...] = (
     *LENS,
     *NEURONS,
     *SUBNETWORKS,
+    *TOKENIZATION,
     *UNCERTAINTY,
     *VOCAB,
 )

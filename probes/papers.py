@@ -8,6 +8,7 @@ CHARACTERS = (
 )
 CHARBENCH = "after Uzan & Pinter (2025), CharBench: the role of tokenization in character-level tasks, arXiv 2508.02591"
 ERASER = "DeYoung et al. (2020), ERASER, arXiv 1911.03429"
+EXACT_BYTES = "Phan et al. (2024), Exact Byte-Level Probabilities from Tokenized Language Models, arXiv 2410.09303"
 ITERATIVE_INFERENCE = "Brothers et al. (2024), Uncovering Uncertainty in Transformer Inference, arXiv 2412.05768"
 KEY_VALUE_MEMORIES = "Geva et al. (2022), arXiv 2203.14680"
 LLM_MICROSCOPE = "Razzhigaev et al. (2025), LLM-Microscope, arXiv 2502.15007"

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from interp.checks import checked
 from interp.errors import InputError, shown
 from interp.tokenization.anchor import find_anchor
 from interp.tokenization.asking import many_ids, text_ids
@@ -21,7 +20,6 @@ _TRIALS = 1000
 _UNKNOWN, _YES, _NO = 0, 1, 2
 
 
-@checked
 class Lattice:
     """The tokens of a tokenizer over bytes.
 
@@ -57,6 +55,11 @@ class Lattice:
         self.by_pairs = True
         # Words of the vocabulary that no merges make: the last token does not tell them from the merges' own.
         self.by_pairs = not getattr(core, "ignore_merges", False) and self._pairs_decide(_TRIALS)
+
+    @property
+    def adds_space(self) -> bool:
+        """Whether the tokenizer puts a space before a text."""
+        return bool(self._anchor)
 
     def read(self, text: str) -> list[int]:
         """Return the tokenizer's own ids of a text, which may begin with a space that it adds.

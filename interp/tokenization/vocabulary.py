@@ -8,11 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
-from interp.checks import checked
 from interp.errors import InputError
 
 
-@checked
 class Vocabulary:
     """The bytes of tokens, and look-ups among them.
 
