@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -51,10 +52,11 @@ def read_prompts(run: Run, lattice: Lattice, texts: Texts) -> list[Prompt]:
         InputError: a tokenizer loses a byte of a text, a prompt holds no text, or holds token ids that its tokenizer
             would not write.
     """
-    if not isinstance(texts, Tokens):
-        with suppress(InputError):  # token ids and chat messages spell what they spell
-            for text in frame_of_texts(texts)["text"]:
-                lattice.read(text)
+    specials = "|".join(map(re.escape, lattice.tokenizer.all_special_tokens)) or "$^"
+    for one in _strings(texts):
+        rest = re.split(specials, one)[-1]
+        if rest:
+            lattice.read(rest)
     found = []
     lengths = lattice.vocabulary.lengths
     for number, tensor in zip(run.tokens.table["prompt_id"].tolist(), run.tokens.ids, strict=True):
@@ -68,6 +70,15 @@ def read_prompts(run: Run, lattice: Lattice, texts: Texts) -> list[Prompt]:
         text = lattice.vocabulary.join(own)
         found.append(Prompt(number, before, own, text, int(lattice.adds_space and text[:1] == b" ")))
     return found
+
+
+def _strings(texts: Texts) -> list[str]:
+    """Return texts that were given as such; token ids and chat messages spell what they spell."""
+    if isinstance(texts, Tokens):
+        return []
+    with suppress(InputError):
+        return list(frame_of_texts(texts)["text"])
+    return []
 
 
 def check_cuts(cuts: Cuts, *, end: bool) -> None:
@@ -84,9 +95,9 @@ def check_cuts(cuts: Cuts, *, end: bool) -> None:
         if cuts < 1:
             raise InputError(f"cuts={cuts}: give at least 1.")
         return
-    whole_numbers(cuts, "cuts")
     if not len(cuts):
         raise InputError("cuts=[]: give at least one byte place.")
+    whole_numbers(cuts, "cuts")
 
 
 def places(prompts: Sequence[Prompt], lattice: Lattice, cuts: Cuts, *, seed: int, last: bool) -> list[list[int]]:

@@ -422,4 +422,12 @@ ROWS = [
     ("loss_by_frequency(s, T, counts=['a'] * 61)", "counts holds 'a': give a list of finite numbers or None"),
     ("loss_by_frequency(s, T, counts=3)", "counts=3: give a list of finite numbers or None"),
     ("loss_by_frequency(s, T, counts='a')", "counts='a': give a list of finite numbers or None"),
+    ("next_byte(s, T, cuts='middle')", "cuts='middle': give a number of cuts or a list of byte places, or end"),
+    ("next_byte(s, T, cuts=[])", "cuts=[]: give at least one byte place"),
+    ("next_byte(s, T, cuts=['a'])", "cuts"),
+    ("next_byte(s, T, cuts=[1000])", "prompt 0 cannot be cut at byte 1000: give places from 1 to 20"),
+    ("next_byte(s, T, cuts=[0])", "prompt 0 cannot be cut at byte 0: give places from 1 to 20"),
+    ("tokenization_bias(s, T, cuts='end')", "cuts='end': give a number of cuts or a list of byte places"),
+    ("tokenization_bias(s, T, cuts=[20])", "prompt 0 cannot be cut at byte 20: give places from 1 to 19"),
+    ("tokenization_bias(s, T, cuts=[])", "cuts=[]: give at least one byte place"),
 ]

@@ -88,4 +88,8 @@ ROWS = [
     ("first_tokens(s, token_id=[3])", "did you mean 'token_ids'"),
     ("loss_by_frequency(s)", "loss_by_frequency needs a value for 'texts'"),
     ("loss_by_frequency(s, T, bins=3)", "did you mean 'n_bins'"),
+    ("next_byte(s)", "next_byte needs a value for 'texts'"),
+    ("tokenization_bias(s)", "tokenization_bias needs a value for 'texts'"),
+    ("byte_log_prob(s)", "byte_log_prob needs a value for 'texts'"),
+    ("byte_log_prob(s, T, cuts=3)", "unknown argument of byte_log_prob 'cuts'"),
 ]

@@ -170,4 +170,12 @@ ROWS = [
     ("first_tokens(s, seed=1.5)", "seed=1.5: give a whole number"),
     ("first_tokens(s, seed=True)", "seed=True: give a whole number"),
     ("first_tokens(s, seed=None)", "seed=None: give a whole number"),
+    ("next_byte(s, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
+    ("next_byte(s, T, seed='a')", "seed='a': give a whole number"),
+    ("next_byte(s, T, seed=True)", "seed=True: give a whole number"),
+    ("next_byte(s, T, seed=None)", "seed=None: give a whole number"),
+    ("tokenization_bias(s, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
+    ("tokenization_bias(s, T, seed='a')", "seed='a': give a whole number"),
+    ("tokenization_bias(s, T, seed=True)", "seed=True: give a whole number"),
+    ("tokenization_bias(s, T, seed=None)", "seed=None: give a whole number"),
 ]

@@ -75,4 +75,8 @@ ROWS = [
     ("bigram_model(s, torch.tensor([[61, 3]]))", "61"),
     ("bigram_model(s, 'nowhere')", "unknown corpus 'nowhere'"),
     ("require_two_tokens(T)", "give a Tokens"),
+    ("next_byte(s, [])", "no texts were given"),
+    ("tokenization_bias(s, 3)", "texts"),
+    ("byte_log_prob(s, [''])", "text 0 is empty"),
+    ("byte_log_prob(reference, ['a<|endoftext|>'])", "ends with a special token and holds no text behind it"),
 ]

@@ -190,6 +190,12 @@ def test_special_tokens_are_left_whole(toy):
         next_byte(subject, [[*brute.encoding("ab"), END]])
 
 
+def test_a_byte_that_the_tokenizer_loses_is_named(toy):
+    subject, _ = toy
+    with pytest.raises(InputError, match="loses byte 0x78 at place 2 of 'abxa'; leave that character out"):
+        next_byte(subject, ["<end>c<end>abxa"])
+
+
 def test_ids_that_no_tokenizer_writes_are_refused(toy):
     subject, _ = toy
     with pytest.raises(InputError, match="prompt 0 holds token ids that its tokenizer would not write"):
