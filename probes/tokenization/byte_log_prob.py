@@ -29,7 +29,7 @@ BYTE_LOG_PROB = Schema(
     rows="one per prompt and byte, without those of a first token that nothing precedes",
     columns=columns(
         *("model", "run_id", "prompt_id"),
-        Column("place", "int", "bytes before this one, without a space that the tokenizer adds", low=0),
+        Column("cut", "int", "bytes before this one, without a space that the tokenizer adds", low=0),
         Column("byte", "int", "the byte", low=0, high=255),
         Column("text", "str", "the byte as it reads: a character, 0xHH for part of one"),
         VOCABULARY["log_prob"].with_(meaning="log P(the text up to here) - log P(the text before)", missing=False),
@@ -112,7 +112,7 @@ class _Chain:
         log_prob = np.minimum(0.0, np.diff(whole, prepend=0.0))
         return {
             "prompt_id": np.full(self.n_scored, self._prompt.prompt_id),
-            "place": np.arange(start, len(text)) - self._prompt.added,
+            "cut": np.arange(start, len(text)) - self._prompt.added,
             "byte": np.frombuffer(text, dtype=np.uint8)[start:].astype(np.int64),
             "text": np.array([name_of(byte) for byte in text[start:]], dtype=object),
             "log_prob": log_prob,

@@ -39,7 +39,7 @@ def test_it_is_the_chain_of_next_bytes(frame, toy):
     one = tokenization_bias(toy[0], TEXTS[:1], cuts=[1, 2, 3, 4, 5, 6, 7], bos=True, healing=False)
     exact = one[one["method"] == "exact"]
     want = exact["log_prob"] + np.log1p(-exact["lost"])
-    found = frame[(frame["prompt_id"] == 0) & (frame["place"] > 0)]["log_prob"]
+    found = frame[(frame["prompt_id"] == 0) & (frame["cut"] > 0)]["log_prob"]
     assert found.to_numpy() == pytest.approx(want.to_numpy(), abs=1e-9)
 
 

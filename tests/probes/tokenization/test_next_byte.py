@@ -140,7 +140,7 @@ def test_bytes_have_the_letters_probabilities(chain):
     text = "BAABABBAAAAB"
     frame = byte_log_prob(chain, [text])
     want = [np.log(letters(text[:n])[text[n]]) for n in range(1, len(text))]
-    assert frame["place"].tolist() == list(range(1, len(text)))
+    assert frame["cut"].tolist() == list(range(1, len(text)))
     assert frame["log_prob"].to_numpy() == pytest.approx(np.array(want), abs=10 * CHAIN)
 
 
