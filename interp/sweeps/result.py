@@ -130,7 +130,7 @@ class Sweep:
         also = [] if where is None else [name for name in _names_in(where) if name in known]
         read = list(dict.fromkeys([*wanted, *also, "prompt_id"]))
         parts = list(self._tables(shards, read) if where is None else self._meeting(where, shards, read))
-        frame: pd.DataFrame = pa.concat_tables(parts).to_pandas()
+        frame = _in_order_of_texts(pa.concat_tables(parts).to_pandas())
         if not frame["prompt_id"].is_monotonic_increasing:
             frame = frame.sort_values("prompt_id", kind="stable", ignore_index=True)
         return attach(frame[wanted].copy(deep=False), self.provenance)
@@ -192,6 +192,14 @@ class Sweep:
         numbers = [number for shard in shards for number in shard.prompt_ids]
         shown = ", ".join(map(str, numbers[:5])) + (", …" if len(numbers) > 5 else "")
         return f"the rows of {len(numbers):,} prompts are missing in {self.out!r} ({shown})"
+
+
+def _in_order_of_texts(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame whose categories are in the order of texts, as a frame of texts is sorted and grouped."""
+    texts = [name for name in frame.columns if isinstance(frame[name].dtype, pd.CategoricalDtype)]
+    return frame.assign(
+        **{name: frame[name].cat.reorder_categories(sorted(frame[name].cat.categories)) for name in texts}
+    )
 
 
 def _with_texts(frame: pd.DataFrame) -> pd.DataFrame:

@@ -163,6 +163,13 @@ def test_columns_and_conditions(subject, prompts, tmp_path):
         done.frame(where="lair == 3")
 
 
+def test_texts_are_grouped_in_the_order_of_a_frame_of_texts(reference, texts, tmp_path):
+    whole = sweep(reference, texts, tmp_path).frame()
+    by_text = whole.astype({"top1": "str"}).groupby("top1").size()
+    assert whole.groupby("top1").size().to_dict() == by_text.to_dict()
+    assert whole.groupby("top1").size().index.tolist() == by_text.index.tolist()
+
+
 def test_other_readers_read_the_folder(subject, prompts, tmp_path):
     done = sweep(subject, prompts, tmp_path)
     assert done.dataset.count_rows() == len(pd.read_parquet(tmp_path)) == len(done.frame())
