@@ -11,6 +11,7 @@ from readme_table import ROOT, between
 
 import interp.findings
 from interp.display.text import short_citation
+from interp.display.verdicts import decided_by
 
 KEPT = ROOT / "docs" / "findings"
 PAGE = ROOT / "docs" / "pages" / "models.md"
@@ -60,12 +61,12 @@ def kept() -> dict[str, pd.DataFrame]:
 
 
 def matrix(found: dict[str, pd.DataFrame], claims: tuple[str, ...] | None = None) -> str:
-    """Return a row for each claim, with what it is held against and its verdict on each model."""
-    rows = [f"| claim | held against | {' | '.join(found)} |", "|---|---|" + "---|" * len(found)]
+    """Return a row for each claim, with its verdict on each model and what decided it."""
+    rows = [f"| claim | {' | '.join(found)} |", "|---|" + "---|" * len(found)]
     for id in interp.findings.names() if claims is None else claims:
         claim = interp.findings.get(id)
         cells = [_cell(frame, id) for frame in found.values()]
-        rows.append(f"| {claim.statement} | {claim.comparison} | {' | '.join(cells)} |")
+        rows.append(f"| {claim.statement} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
 
@@ -77,18 +78,12 @@ def answers(found: dict[str, pd.DataFrame]) -> str:
         for id in claims:
             tested = {label: frame.loc[id] for label, frame in found.items() if id in frame.index}
             verdicts = [
-                f"{label} **{row['state']}**{'' if pd.isna(row['effect']) else f' ({_number(row, id)})'}"
+                f"{label} **{row['state']}**{f' ({by})' if (by := decided_by(row)) else ''}"
                 for label, row in tested.items()
             ]
             lines.append(f"- {interp.findings.get(id).statement}: {', '.join(verdicts) or NOT_RUN}")
         parts.append(f"**{question}** {said}\n\n" + "\n".join(lines))
     return "\n\n".join(parts) + "\n"
-
-
-def _number(row: pd.Series, id: str) -> str:
-    """Return an effect, and its control's where the verdict is about the two."""
-    against = interp.findings.get(id).comparison.with_control
-    return f"{row['effect']:.3g}" + (f" against {row['control_effect']:.3g}" if against else "")
 
 
 def reasons(found: dict[str, pd.DataFrame]) -> str:
@@ -156,9 +151,7 @@ def _cell(frame: pd.DataFrame, id: str) -> str:
     state = f"**{row['state']}**" if row["state"] in ("holds", "fails") else str(row["state"])
     if pd.isna(row["effect"]):
         return state
-    control = "" if pd.isna(row["control_effect"]) else f", control {row['control_effect']:.3g}"
-    numbers = f"{row['effect']:.3g} [{row['low']:.3g}, {row['high']:.3g}]{control}, {row['n']} {row['unit']}"
-    return f"{state}: {numbers}"
+    return f"{state}: {decided_by(row)}, {row['n']} {row['unit']}"
 
 
 def _plain(reason: str) -> str:

@@ -69,6 +69,8 @@ def format_interval(value: Any, low: Any, high: Any) -> str:
     ends = [float(one) for one in (value, low, high)]
     width = ends[2] - ends[1]
     decimals = max(0, 1 - math.floor(math.log10(width))) if 0 < width < math.inf else 7
+    if any(end and abs(end) < 0.5 * 10**-decimals for end in ends[1:]):  # which side of 0 it lies on must be seen
+        decimals += 2
     if decimals > 6 or not all(map(math.isfinite, ends)):  # too narrow to write out, or no width at all
         shown = [format_value(one) for one in ends]
     else:

@@ -11,7 +11,7 @@ from interp.display.text import format_interval
 
 
 def decided_by(row: Mapping[str, Any]) -> str:
-    """Return effect, interval and threshold; against a control, the paired difference, whose interval decides.
+    """Return effect, interval and threshold; against a control, both, and their difference, whose interval decides.
 
     Args:
         row: of a frame of `interp.findings`, or the fields of a verdict.
@@ -20,7 +20,7 @@ def decided_by(row: Mapping[str, Any]) -> str:
     '0.813 [0.794, 0.834] >= 0.72'
     >>> row = {"effect": 0.15438, "control_effect": 0.16796, "comparison": "> control"}
     >>> decided_by(row | {"difference": -0.0136, "difference_low": -0.0307, "difference_high": 0.002})
-    '0.1544 - 0.168 of the control = -0.014 [-0.031, 0.002] > 0'
+    '0.1544 against 0.168: -0.014 [-0.031, 0.002] > 0'
     """
     if pd.isna(row["effect"]):  # it was not tested
         return ""
@@ -28,4 +28,4 @@ def decided_by(row: Mapping[str, Any]) -> str:
     if against != "control":
         return f"{format_interval(row['effect'], row['low'], row['high'])} {row['comparison']}"
     apart = format_interval(row["difference"], row["difference_low"], row["difference_high"])
-    return f"{row['effect']:.4g} - {row['control_effect']:.4g} of the control = {apart} {sign} 0"
+    return f"{row['effect']:.4g} against {row['control_effect']:.4g}: {apart} {sign} 0"

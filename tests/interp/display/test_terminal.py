@@ -99,6 +99,7 @@ def test_what_is_printed_of_an_interval_is_near_it(value, below, above):
     [
         ((0.70712, 0.69813, 0.71534), "0.707 [0.698, 0.715]"),
         ((-1e-9, -0.1, 0.1), "0.00 [-0.10, 0.10]"),
+        ((0.0378, 0.00068, 0.1071), "0.0378 [0.0007, 0.1071]"),  # the end is above 0, and shows it
         ((0.5, np.nan, np.nan), "0.5"),
         ((np.nan, np.nan, np.nan), "–"),
         ((1.0, 1.0, 1.0), "1 [1, 1]"),
@@ -119,6 +120,6 @@ def test_the_interval_that_is_shown_is_the_one_that_decided():
     """The effect lies above its control's mean, yet the claim fails: the paired differences do."""
     row = {"effect": 2.133, "low": 2.04, "high": 2.224, "comparison": "> control", "control_effect": 2.221}
     row |= {"difference": -0.088, "difference_low": -0.095, "difference_high": -0.081}
-    assert decided_by(row) == "2.133 - 2.221 of the control = -0.088 [-0.095, -0.081] > 0"
+    assert decided_by(row) == "2.133 against 2.221: -0.088 [-0.095, -0.081] > 0"
     assert decided_by(row | {"comparison": "0.4 .. 0.6"}) == "2.13 [2.04, 2.22] 0.4 .. 0.6"
     assert decided_by(row | {"effect": np.nan}) == ""
