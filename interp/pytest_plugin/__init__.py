@@ -12,10 +12,10 @@ claim fails too, unless the test expects it. `finding.record` compares with `<mo
 extra rows and columns fail, and so does a changed sign. The summary at the end lists every finding, records that no
 test uses any more, and files of records whose test module is gone.
 
-    --interp-model MODEL     run the tests on another model. Claims are decided on it; values recorded on the tests' own
+    --interp-model=MODEL     run the tests on another model. Claims are decided on it; values recorded on the tests' own
                              model are not compared, and the new values are printed
-    --interp-device DEVICE   device of the models
-    --interp-dtype DTYPE     dtype of their weights
+    --interp-device=DEVICE   device of the models
+    --interp-dtype=DTYPE     dtype of their weights
     --interp-update          rewrite the recorded values, and remove those that no test uses any more
 
 Models are loaded and probes run once per process. With pytest-xdist that is once per worker, so keep a module's tests
@@ -58,6 +58,12 @@ def pytest_configure(config: pytest.Config) -> None:
         other = "--interp-model" if model else "--interp-dtype"
         raise pytest.UsageError(
             f"--interp-update records the models that the tests name, unchanged; leave {other} out."
+        )
+    if model and (config.invocation_params.dir / model).exists() and "--interp-model" in config.invocation_params.args:
+        # pytest looks for its configuration beside all words that are paths, before it knows of options.
+        raise pytest.UsageError(
+            f"--interp-model {model}: write --interp-model={model}; after a space pytest takes the path for one of "
+            "tests and looks for the project's configuration there."
         )
     if model and (config.invocation_params.dir / model).is_dir():
         # A test may change the working directory before the model is loaded, and a worker may start in another.

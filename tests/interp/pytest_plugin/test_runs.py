@@ -332,7 +332,7 @@ def folder(tmp_path_factory, small_model, word_level):
 def test_another_model_is_asked_the_same_and_measured(project, folder):
     project(LENS, "--interp-update").assert_outcomes(passed=2)
     before = recorded()
-    other = project(LENS, "--interp-model", folder)
+    other = project(LENS, f"--interp-model={folder}")
     other.assert_outcomes(passed=2)
     other.stdout.fnmatch_lines(
         [
@@ -345,15 +345,22 @@ def test_another_model_is_asked_the_same_and_measured(project, folder):
         ]
     )
     assert recorded() == before
-    refused = project(LENS, "--interp-model", folder, "--interp-update")
+    refused = project(LENS, f"--interp-model={folder}", "--interp-update")
     refused.stderr.fnmatch_lines("*--interp-update records the models that the tests name*; leave --interp-model out.")
     assert recorded() == before
+
+
+def test_a_path_after_a_space_is_refused(project, folder):
+    """Else pytest reads the configuration beside the model, and not the project's."""
+    refused = project(LENS, "--interp-model", folder)
+    refused.stderr.fnmatch_lines(f"*--interp-model {folder}: write --interp-model={folder}; after a space*")
+    project(LENS, "--interp-model", "reference", "--collect-only").stdout.no_fnmatch_line("*write --interp-model*")
 
 
 def test_the_models_own_name_is_no_other_model(project, folder):
     source = LENS.replace("model=ladder_once", f"model={str(folder)!r}")
     project(source, "--interp-update").assert_outcomes(passed=2)
-    same = project(source, "--interp-model", folder)
+    same = project(source, f"--interp-model={folder}")
     same.assert_outcomes(passed=2)
     same.stdout.fnmatch_lines("records: 2 same")
 
