@@ -125,7 +125,7 @@ CLAIMS = (
         "norm",
         "tokens of the shortest embeddings are hardly learned more often than random ones",
         "In models with untied embeddings the norm of the embedding tells which tokens are under-trained. That "
-        "outlying norms mark glitch tokens is a common belief about all models.",
+        "outlying norms mark glitch tokens is a common belief about all models. The control is random tokens.",
         lowest_norms,
         "The paper uses the norm for models with untied embeddings only. ",
     ),
@@ -134,7 +134,7 @@ CLAIMS = (
         statement="unused rows are found by the direction of others (AUROC >= 0.95)",
         paper=papers.UNDERTRAINED_TOKENS,
         says="Rows of tokens that never occur share a direction, by which others like them are found. The paper shows "
-        "it by verified tokens; here half of the unused rows are held out, and ranked against ordinary tokens.",
+        "it by verified tokens; here half of the unused rows are held out and ranked, with ordinary tokens as the control.",
         probe="token_health",
         measure=half_held_out,
         statistic=above_held_out,
@@ -148,7 +148,8 @@ CLAIMS = (
         statement="the gap between the model's loss and that of the frequencies is smaller for rare tokens",
         paper=papers.FREQUENCY_LOSS,
         says="Weight decay raises the loss of rare tokens long before the average shows it. That is about training; "
-        "of one model it can be asked how far it is below the loss of the frequencies alone where tokens are rare.",
+        "of one model it can be asked how far it is below the loss of the frequencies alone where tokens are rare. The "
+        "control is common tokens.",
         probe="loss_by_frequency",
         measure=loss_of_parts,
         texts=STORIES,
