@@ -134,7 +134,7 @@ CLAIMS = (
         statement="unused rows are found by the direction of others (AUROC >= 0.95)",
         paper=papers.UNDERTRAINED_TOKENS,
         says="Rows of tokens that never occur share a direction, by which others like them are found. The paper shows "
-        "it by verified tokens; here half of the unused rows are held out and ranked, with ordinary tokens as the control.",
+        "it by verified tokens; here half of the unused rows are held out, and ordinary tokens are the control.",
         probe="token_health",
         measure=half_held_out,
         statistic=above_held_out,
