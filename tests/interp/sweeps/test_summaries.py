@@ -27,7 +27,11 @@ PROBES = [
 ]
 
 
-@pytest.mark.parametrize("name", sorted(set(PROBES) - OTHERS))
+# They ask for the bytes of tokens.
+OF_BYTES = {"byte_log_prob", "next_byte", "tokenization_bias"}
+
+
+@pytest.mark.parametrize("name", sorted(set(PROBES) - OTHERS - OF_BYTES))
 @pytest.mark.filterwarnings("ignore:.*their stop test replaces nothing")
 def test_the_summary_is_that_of_the_probe_itself(subject, prompts, tmp_path, name):
     given = GIVEN.get(name, {})
@@ -35,6 +39,14 @@ def test_the_summary_is_that_of_the_probe_itself(subject, prompts, tmp_path, nam
     done = interp.sweep(name, subject, few, out=tmp_path, shard_tokens=sum(map(len, few)) // 2 + 2, **given)
     assert done.status()["shards"] == 2
     assert_same_summary(done.summary(), registry.get(name).function(subject, few, **given).interp.summary())
+
+
+@pytest.mark.parametrize("name", sorted(OF_BYTES))
+def test_the_summary_of_a_probe_of_bytes_is_that_of_the_probe_itself(tmp_path, name):
+    texts = ["Once upon a time", "The cat sat", "He opened the", "They played in the"]
+    done = interp.sweep(name, "reference", texts, out=tmp_path, shard_tokens=8)
+    assert done.status()["shards"] >= 2
+    assert_same_summary(done.summary(), registry.get(name).function("reference", texts).interp.summary())
 
 
 def test_the_summary_of_uncertainty_is_that_of_the_probe_itself(tmp_path):
