@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -17,9 +18,15 @@ SECONDS = 10  # between two lines of a log
 class _Lines(plain):  # type: ignore[type-arg]
     """A bar for a log: whole lines, and few of them."""
 
+    told = float("-inf")  # when the last line was written
+
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Write the state as a line; nothing where tqdm would clear the bar."""
-        if msg != "":
+        """Write the state as a line if none was written lately; nothing where tqdm would clear the bar."""
+        now = time.time()
+        if (
+            msg != "" and now - max(getattr(self, "start_t", now), self.told) >= SECONDS
+        ):  # tqdm asks at each message of a log too
+            self.told = now
             print(msg or self, file=self.fp, flush=True)
 
     def clear(self, nolock: bool = False) -> None:

@@ -262,3 +262,12 @@ def test_a_log_is_given_lines(monkeypatch, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) >= 2 and all(line.startswith("toy: ") for line in lines)
     assert "\r" not in "".join(lines)
+
+
+def test_a_log_is_given_no_line_at_each_change(capsys):
+    """Ten seconds have not passed, whatever the bar is asked to show."""
+    with options.local(progress=True), progress.progress_bar(3, "step", "toy") as bar:
+        for name in "abc":
+            bar.set_postfix_str(name)
+            bar.update()
+    assert capsys.readouterr().err == ""
