@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -113,8 +114,8 @@ def findings(
 def _remove(parts: Path) -> None:
     """Delete the verdicts kept for an interrupted call, and their folder unless it holds other files."""
     for file in parts.glob("*.parquet"):
-        file.unlink()
-    if not any(parts.iterdir()):
+        file.unlink(missing_ok=True)  # the same call may run twice at once
+    with suppress(OSError):
         parts.rmdir()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from interp.errors import InputError, InterpError, reason_of, warn
@@ -75,7 +77,7 @@ def run(
     except Exception as error:  # submitit's own types
         raise InputError(f"slurm={dict(slurm)!r}: submitit refuses it: {reason_of(error)}.") from error
     n_jobs = min(workers, len(tasks))
-    with executor.batch():
+    with _by_name(), executor.batch():
         jobs = [executor.submit(Job(work, tasks[first::n_jobs])) for first in range(n_jobs)]
     try:
         yield from _kept(Store(work.out, work.kept_as), {task.shard.name for task in tasks}, jobs)
@@ -103,6 +105,24 @@ def installed() -> Any:
     except ImportError:
         raise InputError("executor='submitit' needs submitit: pip install 'interp-probes[slurm]'.") from None
     return submitit
+
+
+@contextmanager
+def _by_name() -> Iterator[None]:
+    """Have cloudpickle pickle all code by its name inside a `with` block.
+
+    Whoever ran a model remotely by nnsight has registered packages that are sent whole, for the rest of the process.
+    """
+    import cloudpickle
+
+    whole = [import_module(name) for name in cloudpickle.list_registry_pickle_by_value()]
+    for module in whole:
+        cloudpickle.unregister_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in whole:
+            cloudpickle.register_pickle_by_value(module)
 
 
 def _kept(store: Store, asked: set[str], jobs: Sequence[Any]) -> Iterator[Done]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from interp.cli.studies import _remove
 from interp.findings import findings
 from interp.report.page import report
 from tests.interp.sweeps.drivers import copy_of_this
@@ -53,6 +56,22 @@ def report_twice(folder):
 @pytest.mark.parametrize("twice", [find_twice, report_twice])
 def test_two_at_once(tmp_path, twice):
     twice(tmp_path / "folder")
+
+
+@pytest.mark.slow
+def test_two_commands_at_once(tmp_path):
+    """The one that ends first takes away what it kept, while the other still keeps its own."""
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    asked = [part for claim in CLAIMS for part in ("--claim", claim)]
+    command = [sys.executable, "-m", "interp", "findings", *asked, "--data", "texts.txt", "--out", "found.csv"]
+    several = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait() for process in several] == [0, 0]
+    assert sorted(pd.read_csv(tmp_path / "found.csv")["claim"]) == sorted(CLAIMS)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["found.csv", "texts.txt"]
+
+
+def test_what_another_took_away_is_no_error(tmp_path):
+    _remove(tmp_path / "found.csv.parts")
 
 
 @pytest.mark.slow

@@ -53,7 +53,8 @@ def work(total: int = 5, **options) -> None:
     ("progress", "terminal", "shown"),
     [(None, True, True), (None, False, False), (True, False, True), (True, True, True), (False, True, False)],
 )
-def test_it_is_shown_on_a_terminal_unless_the_session_says_otherwise(stderr, progress, terminal, shown):
+def test_it_is_shown_on_a_terminal_unless_the_session_says_otherwise(stderr, monkeypatch, progress, terminal, shown):
+    monkeypatch.setattr("interp.runs.progress.SECONDS", 0)  # between two lines of a log
     stream = stderr(terminal=terminal)
     with interp.options.local(progress=progress):
         work()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import partial
 from unittest.mock import Mock
 
+import cloudpickle
 import pytest
 import submitit
 
+import interp
 from interp.errors import InputError, InterpError
 from interp.sweeps.engines import jobs
 from interp.sweeps.shard import Done, Task
@@ -55,7 +57,17 @@ def replace_work(subject, done):
     )  # fmt: skip
 
 
-def test_a_job_that_dies_is_told_of_and_others_go_on(tmp_path, on_this_machine):
+@pytest.fixture
+def sent_whole():
+    """Remote runs register the workbench, whose code then goes with what is pickled."""
+    registered = "interp" in cloudpickle.list_registry_pickle_by_value()
+    cloudpickle.register_pickle_by_value(interp)
+    yield
+    if not registered:
+        cloudpickle.unregister_pickle_by_value(interp)
+
+
+def test_a_job_that_dies_is_told_of_and_others_go_on(tmp_path, on_this_machine, sent_whole):
     (tmp_path / "rows").mkdir()
     work = KeptBy(str(tmp_path), out=str(tmp_path / "rows"))
     found = jobs.run(work, tasks_of("deadly", "easy"), 2, logs=str(tmp_path / "logs"), slurm={"timeout_min": 1})

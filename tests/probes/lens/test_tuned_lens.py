@@ -309,7 +309,8 @@ def test_a_damaged_state_is_refused_by_name(subject, tmp_path, monkeypatch):
         tuned_lens(subject, corpus(), **settings)
 
 
-def test_progress_is_shown_with_the_time_left(subject, capsys):
+def test_progress_is_shown_with_the_time_left(subject, capsys, monkeypatch):
+    monkeypatch.setattr("interp.runs.progress.SECONDS", 0)  # between two lines of a log
     with interp.options.local(progress=True, memory=1 << 16):
         tuned_lens(subject, corpus(), steps=3, tokens_per_step=60)
     shown = capsys.readouterr().err
