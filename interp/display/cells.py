@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from interp.display.text import format_interval, format_value
+from interp.display.text import format_interval, format_numbers, format_value
 
 
 def intervals(names: Iterable[object]) -> dict[str, tuple[str, str]]:
@@ -33,6 +33,8 @@ def cells(frame: pd.DataFrame) -> pd.DataFrame:
         if name in pairs:
             low, high = (frame[end] for end in pairs[name])
             shown[name] = [format_interval(*one) for one in zip(frame[name], low, high, strict=True)]
+        elif name not in ends and pd.api.types.is_float_dtype(frame[name]):
+            shown[name] = format_numbers(frame[name])
         elif name not in ends:
             shown[name] = [format_value(one) for one in frame[name]]
     return pd.DataFrame(shown, index=frame.index, dtype=str)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,20 @@ def format_value(value: Any) -> str:
     if isinstance(value, float | np.floating):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int | np.integer) else visible(str(value))
+
+
+def format_numbers(values: Iterable[Any]) -> list[str]:
+    """Format the numbers of a column: whole, or with three decimals, four below 1; to four digits where that hides one.
+
+    >>> format_numbers([0.25, 12.5, float("nan")]), format_numbers([0.00001, 12.5])
+    (['0.250', '12.500', '–'], ['1e-05', '12.5'])
+    """
+    numbers = list(values)
+    sizes = [abs(float(one)) for one in numbers if not pd.isna(one) and one != 0]
+    decimals = 0 if all(size < 1e6 and size.is_integer() for size in sizes) else 4 if max(sizes) < 1 else 3
+    if decimals and any(not 0.5 * 10**-decimals <= size < 1000 for size in sizes):
+        return [format_value(one) for one in numbers]
+    return ["–" if pd.isna(one) else f"{one + 0.0:.{decimals}f}" for one in numbers]
 
 
 def format_interval(value: Any, low: Any, high: Any) -> str:

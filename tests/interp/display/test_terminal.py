@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from interp.display.cells import cells, intervals
 from interp.display.terminal import show_table
-from interp.display.text import format_interval
+from interp.display.text import format_interval, format_numbers
 from interp.display.verdicts import decided_by
 
 LENS = pd.DataFrame(
@@ -123,3 +123,12 @@ def test_the_interval_that_is_shown_is_the_one_that_decided():
     assert decided_by(row) == "2.133 against 2.221: -0.088 [-0.095, -0.081] > 0"
     assert decided_by(row | {"comparison": "0.4 .. 0.6"}) == "2.13 [2.04, 2.22] 0.4 .. 0.6"
     assert decided_by(row | {"effect": np.nan}) == ""
+
+
+@given(st.lists(st.floats(-1e4, 1e4, allow_subnormal=False) | st.just(0.0) | st.just(float("nan")), max_size=6))
+def test_numbers_of_a_column_are_aligned_or_told_to_four_digits(values):
+    shown = format_numbers(values)
+    known = [(float(text), value) for text, value in zip(shown, values, strict=True) if text != "–"]
+    assert shown.count("–") == sum(np.isnan(values))
+    for text, value in known:
+        assert abs(text - value) <= max(5e-4 * abs(value), 5e-4) and (text == 0) == (value == 0)
