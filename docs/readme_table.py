@@ -8,6 +8,7 @@ from pathlib import Path
 
 from interp.display.text import short_citation
 from interp.runs import registry
+from interp.runs.description import question
 from interp.runs.registry import Probe
 
 ROOT = Path(__file__).parents[1]
@@ -39,8 +40,7 @@ def docstring(path: Path) -> str:
 
 def first_clause(probe: Probe) -> str:
     """Return the first sentence of a probe's docstring, up to a semicolon, without its full stop."""
-    (first, *_) = (probe.function.__doc__ or "").split("\n\n")
-    return " ".join(first.split()).partition(";")[0].rstrip(".").replace("|", r"\|")
+    return question(probe).partition(";")[0].rstrip(".").replace("|", r"\|")
 
 
 def updated(readme: str) -> str:

@@ -19,6 +19,7 @@ from interp.model.subject import Subject
 from interp.model.texts.forms import frame_of_texts
 from interp.model.tokens import Texts
 from interp.runs import registry
+from interp.runs.description import needs
 from interp.runs.progress import progress_bar
 from interp.runs.registry import Probe
 from interp.runs.run import hash_of, kept_as
@@ -111,14 +112,11 @@ def _run(probe: Probe, subject: Subject, texts: pd.DataFrame) -> ProbeResult:
 
 def arguments_of(probe: Probe, subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
     """Collect the arguments the probe is called with, besides the subject."""
-    known = list(inspect.signature(probe.function).parameters.values())[1:]
-    names = {one.name for one in known}
+    names = inspect.signature(probe.function).parameters
     given: dict[str, Any] = {"texts": texts, "truncate": True}
     example: Mapping[str, Any] = {} if probe.example is None else probe.example(subject, texts)
     arguments = {name: value for name, value in given.items() if name in names} | dict(example)
-    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    required = [one.name for one in known if one.default is one.empty and one.kind not in open_ended]
-    needed = [name for name in required if name not in arguments]
+    needed = [name for name in needs(probe) if name not in arguments]
     if needed:
         raise InputError(f"it needs {', '.join(needed)}, which its example does not give; call it yourself.")
     return arguments

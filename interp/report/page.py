@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -23,10 +22,8 @@ from interp.model.loading import Source, load
 from interp.report.every_probe import ProbeResult, run_every_probe, some_texts
 from interp.runs import registry
 from interp.runs.arguments import check_output
+from interp.runs.description import question
 from interp.runs.registry import Probe
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -149,7 +146,7 @@ def _section(number: int, entry: ProbeResult) -> Section:
     return Section(
         anchor=f"{probe.name}-{number}",
         title=probe.name,
-        question=(probe.function.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
+        question=question(probe),
         paper=probe.schema.paper,
         extent="; ".join([f"{len(frame):,} rows", *map(html.extent, frame.interp.runs.values())]),
         table=_summary_table(probe, frame),

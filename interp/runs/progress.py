@@ -23,9 +23,8 @@ class _Lines(plain):  # type: ignore[type-arg]
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Write the state as a line if none was written lately; nothing where tqdm would clear the bar."""
         now = time.time()
-        if (
-            msg != "" and now - max(getattr(self, "start_t", now), self.told) >= SECONDS
-        ):  # tqdm asks at each message of a log too
+        last = max(getattr(self, "start_t", now), self.told)
+        if msg != "" and now - last >= SECONDS:  # tqdm asks at each message of a log too
             self.told = now
             print(msg or self, file=self.fp, flush=True)
 
