@@ -49,7 +49,7 @@ QUESTIONS = {
         ),
     ),
 }  # fmt: skip
-"""What the papers report of models of this size: each question, who answered it how, and the claims that test it."""
+"""The papers' reports of models of this size: each question, who answered it how, and the claims that test it."""
 BEGIN, END = "<!-- findings: written by `make readme` -->\n", "<!-- until here: findings -->\n"
 NOT_RUN = "not run"
 

@@ -73,7 +73,7 @@ class Probe:
 
     @property
     def of_single_prompts(self) -> bool:
-        """Whether each row is about one prompt, whatever the others are, so that sweeps may divide them."""
+        """True if each row is about one prompt, whatever the others are, so that sweeps may divide them."""
         own = any(column.name == "prompt_id" and not column.missing for column in self.schema.columns)
         return own and not self.jointly
 

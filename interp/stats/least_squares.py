@@ -197,7 +197,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Explained:
-    """What a least-squares fit explains: `squares`, the sums of squares of each y [q], by x of a `rank`."""
+    """The part that a least-squares fit explains: `squares`, the sums of squares of each y [q], by x of a `rank`."""
 
     squares: Tensor
     rank: int

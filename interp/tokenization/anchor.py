@@ -1,4 +1,4 @@
-"""What to put before a text so that a tokenizer reads it as it would inside a longer one.
+"""Find what to put before a text so that a tokenizer reads it as it would inside a longer one.
 
 A tokenizer of SentencePiece's kind puts a space before a text: asked for "ing", it answers for " ing", and no token
 that continues a word would ever be canonical.

@@ -58,7 +58,7 @@ class Lattice:
 
     @property
     def adds_space(self) -> bool:
-        """Whether the tokenizer puts a space before a text."""
+        """True if the tokenizer puts a space before a text."""
         return bool(self._anchor)
 
     def read(self, text: str) -> list[int]:

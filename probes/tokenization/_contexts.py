@@ -16,7 +16,7 @@ _LIVE = 3  # the logits, in float64, and what a softmax makes of them
 
 
 class Answer(Generic[T]):
-    """What a function makes of one distribution, once it is read."""
+    """A function's answer about one distribution, once it is read."""
 
     value: T
 

@@ -1,4 +1,4 @@
-"""What comes next after a text that may end inside a token (Phan et al., arXiv 2410.09303).
+"""Predict what comes next after a text that may end inside a token (Phan et al., arXiv 2410.09303).
 
 A cover of a text is a canonical token sequence whose bytes begin with the text and of which only the last token reaches
 or passes its end. The probability of a text is the sum over its covers; that of each next byte likewise.
@@ -77,7 +77,7 @@ class Cut:
 
     @property
     def at_boundary(self) -> bool:
-        """Whether the encoding of the prompt up to the cut is the beginning of that of the whole prompt."""
+        """True if the encoding of the prompt up to the cut is the beginning of that of the whole prompt."""
         return self.prompt.ids[: len(self.encoding)] == self.encoding
 
     def exact(self) -> Distribution:

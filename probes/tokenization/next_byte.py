@@ -1,4 +1,4 @@
-"""What the model says about the next byte of a prompt that may end inside a token.
+"""Ask what the model says about the next byte of a prompt that may end inside a token.
 
 The exact distribution counts every canonical way to write the prompt so far (Phan et al., arXiv 2410.09303). Beside it
 stand the usual one, which takes the prompt's own tokens as they are, and that of token healing, which takes the last of

@@ -1,4 +1,4 @@
-"""How wrong the usual next-byte distribution is where a prompt ends inside a token (Phan et al., arXiv 2410.09303).
+"""Measure how wrong the usual next-byte distribution is where a prompt ends inside a token (Phan et al., 2410.09303).
 
 A prompt cut inside a word ends in tokens that the model never saw before the rest of that word. Every prompt is cut at
 places inside its tokens; where its own tokens end, the control, the usual distribution and the exact one must nearly

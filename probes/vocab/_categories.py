@@ -1,4 +1,4 @@
-"""What kind of token each row of the vocabulary is: can a text hold it at all, which byte is it, of which script?"""
+"""Tell the kind of token of each row of the vocabulary: can a text hold it, which byte is it, of which script?"""
 
 from __future__ import annotations
 

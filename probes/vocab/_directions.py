@@ -1,4 +1,4 @@
-"""How near each row of the unembedding is to those of tokens that are known to be untrained (Land & Bartolo, 2024)."""
+"""Measure how near each row of the unembedding is to those of tokens known to be untrained (Land & Bartolo, 2024)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does a model say after one token alone? A scan of the vocabulary for texts that it knows by heart.
+"""Ask what a model says after one token alone, over the whole vocabulary, for texts that it knows by heart.
 
 After the detection of hidden texts by Hościłowicz et al. (2024): a model that was trained to reveal a text, or that has
 memorised its boiler-plate, continues the first token with probabilities near 1.

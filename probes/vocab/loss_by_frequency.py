@@ -1,4 +1,4 @@
-"""How does the loss depend on how frequent the next token is? After Pinto et al. (2024); they train, this measures."""
+"""Measure the loss by how frequent the next token is, after Pinto et al. (2024); they train, this measures."""
 
 from __future__ import annotations
 

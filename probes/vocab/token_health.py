@@ -1,4 +1,4 @@
-"""Which tokens has this model hardly learned? After Land and Bartolo (2024), with two indicators of our own.
+"""Find the tokens that a model has hardly learned, after Land and Bartolo (2024), with two indicators of our own.
 
 The direction of a token's row of the unembedding needs no text: rows that training hardly touched lie near those of
 tokens that it never touched. The ceiling is the highest probability that a token gets anywhere in some texts.

@@ -20,7 +20,7 @@ Executor = Literal["local", "processes", "ray", "submitit"]
 
 @dataclass(frozen=True)
 class Engine:
-    """What runs the shards; see `interp.sweep` for the fields.
+    """An engine that runs the shards; see `interp.sweep` for the fields.
 
     Raises:
         InputError: they do not go together, or a library is not installed.

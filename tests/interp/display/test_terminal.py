@@ -1,4 +1,4 @@
-"""What a command prints fits the terminal it is printed on, and says what it leaves out."""
+"""A command's table fits the terminal it is printed on, and says what it leaves out."""
 
 from __future__ import annotations
 

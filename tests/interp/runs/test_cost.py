@@ -1,4 +1,4 @@
-"""What a run says of its cost before it starts."""
+"""A run says what it costs before it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many token sequences spell a text, the shortest and a random one: against all of them."""
+"""The number of token sequences of a text, the shortest and a random one agree with all of them listed."""
 
 from collections import Counter
 

@@ -73,7 +73,7 @@ def test_a_scheme_that_is_not_known_is_named():
 
 
 def record(folder):
-    """How a tokenizer reads the texts that it can."""
+    """Read texts as a tokenizer does, those that it can."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     spelt = [(text, tokenizer.convert_ids_to_tokens(text_ids([text], tokenizer)[0])) for text in TEXTS]
     kept = [

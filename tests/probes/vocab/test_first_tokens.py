@@ -1,4 +1,4 @@
-"""What follows one token alone: on chains that are known, against greedy generation, and what ends in a loop."""
+"""Continuations of one token alone: on chains that are known, against greedy generation, and those that loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tokens are hardly learned: planted rows, planted columns, other tokenizers, and a model that learned all."""
+"""Tokens hardly learned are found: planted rows, planted columns, other tokenizers, and a model that learned all."""
 
 from __future__ import annotations
 

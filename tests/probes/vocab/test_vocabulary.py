@@ -1,4 +1,4 @@
-"""Which tokens are words of which alphabet, by every kind of tokenizer, and which rows hold none."""
+"""Words of every alphabet are told by every kind of tokenizer, and so are rows that hold none."""
 
 from __future__ import annotations
 
