@@ -32,6 +32,7 @@ from interp.model.weights import require_one_vocabulary
 from probes import papers
 from probes.vocab import plots
 from probes.vocab._greedy import continued, period
+from probes.vocab._ids import require_known
 
 _STEPS = 3
 
@@ -154,10 +155,7 @@ def first_tokens(
 
 
 def _check(subject: Subject, ids: torch.Tensor, length: int) -> None:
-    n_ids = subject.backend.facts.n_ids
-    for index in (int(ids.min()), int(ids.max())):
-        if not 0 <= index < n_ids:
-            raise InputError(f"token id {index} is outside the vocabulary of {n_ids}; ids run from 0 to {n_ids - 1}.")
+    require_known(subject, ids.tolist())
     if length > subject.n_ctx:
         raise InputError(f"a text of {length} tokens does not fit the context of {subject.n_ctx}; lower n_continue.")
 

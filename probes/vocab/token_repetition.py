@@ -28,6 +28,7 @@ from interp.authoring import (
 from probes import papers
 from probes.vocab import plots
 from probes.vocab._directions import suspects
+from probes.vocab._ids import require_known
 from probes.vocab._prompts import Prompt, Shots, Template, template
 
 BOUNDS = {"unlearned": 0.001, "hardly learned": 0.01, "doubtful": 0.1}
@@ -144,10 +145,7 @@ def token_repetition(
 def _check(subject: Subject, ids: np.ndarray) -> None:
     if not len(ids):
         raise InputError(f"{subject.name!r} has no candidates, its tokens' directions are alike; pass token_ids=.")
-    n_ids = subject.backend.facts.n_ids
-    outside = [index for index in ids.tolist() if not 0 <= index < n_ids]
-    if outside:
-        raise InputError(f"token id {outside[0]} is outside the vocabulary of {n_ids}; ids run from 0 to {n_ids - 1}.")
+    require_known(subject, ids.tolist())
 
 
 def _controls(subject: Subject, healthy: np.ndarray, ids: np.ndarray, n: int, seed: int) -> dict[str, np.ndarray]:
