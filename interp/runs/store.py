@@ -54,7 +54,7 @@ class Store:
         """Return the name of a part's file."""
         return self._file(part)
 
-    def _file(self, part: str) -> str:
+    def _file(self, part: str) -> str:  # for thousands of parts at once, whose names need no check
         return f"{self.name}-{part}.parquet"
 
     def parts(self) -> list[str]:
