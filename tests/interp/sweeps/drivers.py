@@ -26,12 +26,15 @@ GIVEN: dict[str, Any] = {"shard_tokens": 12, "targets": "argmax"}
 def copy_of_this(target, *arguments):
     """Begin a function of a test module in a process of its own."""
     forkserver.ensure_running()
-    process = COPIES.Process(target=_begin, args=(forkserver._forkserver._forkserver_address, target, *arguments))
+    # The copied process may have begun before Ray did here, which notes in the environment how to reach it.
+    given = forkserver._forkserver._forkserver_address, dict(os.environ), target, *arguments
+    process = COPIES.Process(target=_begin, args=given)
     process.start()
     return process
 
 
-def _begin(address, target, *arguments):
+def _begin(address, environment, target, *arguments):
+    os.environ.update(environment)
     interp.options.progress = False
     origin = forkserver._forkserver  # of this process's workers too; Python would begin another
     origin._forkserver_address, origin.ensure_running = address, lambda: None

@@ -30,30 +30,40 @@ from tests.interp.sweeps.stubs import Rows, tasks_of
 ENGINES = {"local": {}, "processes": {"executor": "processes", "workers": 2}}
 
 
+def until_fifty_are_killed(whom, tmp_path, trial):
+    """Repeat a trial, each in a folder of its own, which tells whether it killed somebody in time."""
+    killed = 0
+    for number in range(200):
+        out = tmp_path / str(number)
+        out.mkdir()
+        killed += trial(out)
+        print(f"{killed} {whom} killed in {number + 1} trials", flush=True)
+        if killed == 50:
+            return
+    raise AssertionError(f"only {killed} {whom} were killed in time")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", ENGINES)
 def test_drivers_killed_at_fifty_moments(model_path, subject, prompts, tmp_path, undisturbed, name):
-    draw, killed, engine = random.Random(0), 0, ENGINES[name]
-    for trial in range(200):
-        out = tmp_path / str(trial)
-        out.mkdir()
-        killed += kill_when(start(model_path, prompts, out, **engine), out, draw.randrange(14), draw)
+    draw = random.Random(0)
+
+    def trial(out):
+        killed = kill_when(start(model_path, prompts, out, **ENGINES[name]), out, draw.randrange(14), draw)
         sweep(subject, prompts, out)
         assert_same(out, undisturbed)
-        print(f"{name}: {killed} drivers killed in {trial + 1} trials", flush=True)
-        if killed == 50:
-            return
-    raise AssertionError(f"only {killed} drivers were killed in time")
+        return killed
+
+    until_fifty_are_killed(f"drivers ({name})", tmp_path, trial)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_workers_of_a_pool_killed_at_fifty_moments(model_path, prompts, tmp_path, undisturbed):
-    draw, killed = random.Random(1), 0
-    for trial in range(200):
-        out = tmp_path / str(trial)
-        out.mkdir()
+    draw = random.Random(1)
+
+    def trial(out):
         process = start(model_path, prompts, out, executor="processes", workers=2)
         moment, pid = draw.randrange(14), 0
         while process.is_alive() and not pid:
@@ -64,11 +74,9 @@ def test_workers_of_a_pool_killed_at_fifty_moments(model_path, prompts, tmp_path
         process.join()
         assert process.exitcode == 0
         assert_same(out, undisturbed)
-        killed += pid > 0
-        print(f"processes: {killed} workers killed in {trial + 1} trials", flush=True)
-        if killed == 50:
-            return
-    raise AssertionError(f"only {killed} workers were killed in time")
+        return pid > 0
+
+    until_fifty_are_killed("workers", tmp_path, trial)
 
 
 # -- Ray: a worker with a model takes seconds to begin, so that most trials are about one without ---------------------
@@ -97,32 +105,29 @@ def _compute(out, address):
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_drivers_of_actors_killed_at_fifty_moments(tmp_path, cluster, whole):
-    draw, killed = random.Random(3), 0
-    for trial in range(200):
-        out = tmp_path / str(trial)
-        out.mkdir()
-        killed += kill_when(copy_of_this(_compute, str(out), cluster), out, draw.randrange(60), draw)
+    draw = random.Random(3)
+
+    def trial(out):
+        killed = kill_when(copy_of_this(_compute, str(out), cluster), out, draw.randrange(60), draw)
         work = Rows(str(out))
         for task in work.missing(TASKS):
             work.attempt(task)
         assert content(out) == whole
-        print(f"ray: {killed} drivers killed in {trial + 1} trials", flush=True)
-        if killed == 50:
-            return
-    raise AssertionError(f"only {killed} drivers were killed in time")
+        return killed
+
+    until_fifty_are_killed("drivers (ray)", tmp_path, trial)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_actors_killed_at_fifty_moments(tmp_path, cluster, whole):
     """One in each trial, when a random number of shards is kept, and a random time later."""
-    draw, killed = random.Random(4), 0
-    for trial in range(200):
-        out = tmp_path / str(trial)
-        out.mkdir()
+    draw = random.Random(4)
+
+    def trial(out):
         moment, pids = draw.randrange(55), []
 
-        def kill(out=out, moment=moment, pids=pids):
+        def kill():
             while len(content(out)) < moment or not actors_under(os.getpid()):
                 time.sleep(0.002)
             time.sleep(draw.random() * 0.05)
@@ -133,11 +138,9 @@ def test_actors_killed_at_fifty_moments(tmp_path, cluster, whole):
         _compute(str(out), cluster)
         killer.join()
         assert content(out) == whole
-        killed += pids != [0]
-        print(f"ray: {killed} actors killed in {trial + 1} trials", flush=True)
-        if killed == 50:
-            return
-    raise AssertionError(f"only {killed} actors were killed in time")
+        return pids != [0]
+
+    until_fifty_are_killed("actors", tmp_path, trial)
 
 
 @pytest.mark.slow
