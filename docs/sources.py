@@ -51,6 +51,7 @@ MODULES = {
         "interp.model.subject",
         "interp.model.tokens",
         "interp.tokenization",
+        "interp.scorecard",
         "interp.model.sites",
         "interp.model.tape",
         "interp.model.schedules",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from interp.model.tape import Tape
     from interp.model.tokens import Tokens
     from interp.runs.run import Run
+    from interp.scorecard.table import tokenizer_scorecard
     from interp.sweeps.result import Sweep
     from interp.sweeps.sweep import sweep
 
@@ -47,6 +48,7 @@ __all__ = [
     "options",
     "probe",
     "sweep",
+    "tokenizer_scorecard",
 ]
 
 _LATE = {
@@ -58,6 +60,7 @@ _LATE = {
     "fetch": "model.sources.fetching",
     "load": "model.loading",
     "sweep": "sweeps.sweep",
+    "tokenizer_scorecard": "scorecard.table",
 }
 
 

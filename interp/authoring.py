@@ -28,14 +28,14 @@ from interp.model.texts.windows import context_windows
 from interp.model.tokens import Batch, Texts, Tokens
 from interp.options import options
 from interp.runs.accessor import concat
-from interp.runs.code import code_digest
+from interp.runs.code import code_digest, hash_of
 from interp.runs.cost import say_cost
 from interp.runs.draws import content_keys, content_order, donor_prompts
 from interp.runs.examples import CONCEPT, at_most, running_text, with_concept
 from interp.runs.holdout import held_out_prompts, require_enough, require_fitted
 from interp.runs.progress import progress_bar
 from interp.runs.registry import Example, Probe, means_per_prompt, probe, summarise_by_prompt
-from interp.runs.run import Run, hash_of, in_batches, kept_as, run_id
+from interp.runs.run import Run, in_batches, kept_as, run_id
 from interp.runs.store import Store
 from interp.runs.streams import Stream, collect, one_core_each, whole_frame
 from interp.tokenization.asking import text_ids

@@ -24,10 +24,10 @@ from interp.model.texts.forms import frame_of_texts
 from interp.model.tokens import Texts
 from interp.runs import registry
 from interp.runs.accessor import concat
-from interp.runs.code import code_digest
+from interp.runs.code import code_digest, hash_of
 from interp.runs.progress import progress_bar
 from interp.runs.registry import probe
-from interp.runs.run import Run, hash_of, kept_as
+from interp.runs.run import Run, kept_as
 from interp.runs.store import Store
 from interp.stats import check_resampling, holm
 

@@ -19,10 +19,11 @@ from interp.model.subject import Subject
 from interp.model.texts.forms import frame_of_texts
 from interp.model.tokens import Texts
 from interp.runs import registry
+from interp.runs.code import hash_of
 from interp.runs.description import needs
 from interp.runs.progress import progress_bar
 from interp.runs.registry import Probe
-from interp.runs.run import hash_of, kept_as
+from interp.runs.run import kept_as
 from interp.runs.store import Store
 
 

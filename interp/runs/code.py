@@ -7,7 +7,7 @@ import json
 import platform
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +18,12 @@ from interp.runs.registry import functions_of
 
 _PACKAGES = ("interp-probes", "torch", "transformers", "transformer-lens", "nnsight", "pandas")
 _SESSION = uuid.uuid4().hex
+
+
+@checked
+def hash_of(identity: Mapping[str, Any]) -> str:
+    """Hash JSON into 12 hex digits; the order of its keys does not matter."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @checked

@@ -24,7 +24,7 @@ from interp.model.loading import Source, load
 from interp.model.subject import Subject
 from interp.model.tokens import Batch, Texts, Tokens
 from interp.runs.accessor import attach
-from interp.runs.code import code_digest_of_probe, versions
+from interp.runs.code import code_digest_of_probe, hash_of, versions
 from interp.runs.progress import progress_bar
 from interp.runs.rehearsal import stop_if_rehearsed
 from interp.runs.store import Store
@@ -248,12 +248,6 @@ def identity_of(
         "seed": seed,
         "edits": json.loads(json.dumps(edits, default=_to_json)),
     }
-
-
-@checked
-def hash_of(identity: Mapping[str, Any]) -> str:
-    """Hash JSON into 12 hex digits; the order of its keys does not matter."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @checked

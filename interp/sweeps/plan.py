@@ -13,7 +13,7 @@ import torch
 from interp.errors import InputError
 from interp.model.texts.forms import prompts
 from interp.model.tokens import Texts, Tokens
-from interp.runs.run import hash_of
+from interp.runs.code import hash_of
 from interp.sweeps.shard import Shard
 
 

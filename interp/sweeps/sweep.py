@@ -17,9 +17,10 @@ from interp.model.loading import Source, load
 from interp.model.tokens import Texts
 from interp.options import options
 from interp.runs import arguments, registry
+from interp.runs.code import hash_of
 from interp.runs.progress import progress_bar
 from interp.runs.rehearsal import rehearse
-from interp.runs.run import Run, hash_of, kept_as
+from interp.runs.run import Run, kept_as
 from interp.sweeps.engines.choice import Engine, Executor
 from interp.sweeps.manifest import Manifest, alone, read_manifest, write_manifest
 from interp.sweeps.plan import Each, divide, prompt_hashes, selector

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
 
 from interp.errors import InputError
+
+_KEY = 3  # bytes by which the longest token that may stand at a place is looked up
 
 
 class Vocabulary:
@@ -55,6 +57,17 @@ class Vocabulary:
         """Return the ids of tokens that have exactly these bytes."""
         return self._by_bytes.get(whole, [])
 
+    def at(self, text: bytes, place: int) -> Iterator[tuple[int, list[int]]]:
+        """Yield where tokens end that a text holds at a place, and the ids of each, the longest first.
+
+        >>> list(Vocabulary([b"a", b"ab", b"b", b"a"]).at(b"cab", 1))
+        [(3, [1]), (2, [0, 3])]
+        """
+        longest = self._longest.get(text[place : place + _KEY], _KEY - 1)
+        for stop in range(min(len(text), place + longest), place, -1):
+            if ids := self._by_bytes.get(text[place:stop]):
+                yield stop, ids
+
     def join(self, ids: Sequence[int]) -> bytes:
         """Return the bytes of a token sequence.
 
@@ -85,6 +98,15 @@ class Vocabulary:
         whole = [one or b"" for one in self.spelt]
         lengths = np.array([len(one) for one in whole], dtype=np.int64)
         return np.frombuffer(b"".join(whole), dtype=np.uint8), np.cumsum(lengths) - lengths, lengths
+
+    @cached_property
+    def _longest(self) -> dict[bytes, int]:
+        """The most bytes of a token by its first ones, of those that have so many."""
+        found: dict[bytes, int] = {}
+        for one in self._sorted:
+            if len(one) >= _KEY:
+                found[one[:_KEY]] = max(len(one), found.get(one[:_KEY], 0))
+        return found
 
     @cached_property
     def _by_bytes(self) -> dict[bytes, list[int]]:

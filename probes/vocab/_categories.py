@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ import regex
 from interp.authoring import InputError, Subject
 from interp.tokenization import token_bytes
 from interp.tokenization.asking import many_ids
-from probes.vocab._words import SCRIPTS, special_ids
+from interp.tokenization.scripts import script
+from probes.vocab._words import special_ids
 
 _ANCHORS = ("a", "1", ".", "\n")  # a token may need something before it: `##ing`, or a first space that is added
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what a piece of a character is decoded to
@@ -67,22 +67,6 @@ def categories(subject: Subject) -> pd.DataFrame:
 def with_a_role(tokenizer: Any) -> set[int]:
     """Return the special tokens that texts do hold: start, end, padding and the like."""
     return {index for name in _ROLES if (index := getattr(tokenizer, name, None)) is not None}
-
-
-def script(text: str) -> str:
-    """Return the Unicode script of the first letter of a text; "Other" for a rare one, "" if there is no letter.
-
-    >>> [script(text) for text in (" the", "3-я", "漢", "...")]
-    ['Latin', 'Cyrillic', 'Han', '']
-    """
-    return next((_script(one) for one in text if one.isalpha()), "")
-
-
-@lru_cache(maxsize=1 << 16)
-def _script(letter: str) -> str:
-    if letter.isascii():
-        return "Latin"
-    return next((name for name in SCRIPTS if regex.fullmatch(rf"\p{{Script={name}}}", letter)), "Other")
 
 
 def _read_again(tokenizer: Any, ids: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,16 +11,12 @@ import numpy as np
 import regex
 
 from interp.authoring import InputError, Subject, UnknownName
+from interp.tokenization.scripts import SCRIPTS
 
 Letters: TypeAlias = str | Sequence[str]
 """The name of an alphabet, "ascii" or a Unicode script such as "Cyrillic", or a list of letters of one alphabet."""
 
 _ASCII = "abcdefghijklmnopqrstuvwxyz"
-
-SCRIPTS = (  # tried in turn for a list of letters; any other script can be given by name
-    *("Latin", "Greek", "Cyrillic", "Armenian", "Hebrew", "Arabic", "Devanagari", "Bengali", "Tamil", "Thai"),
-    *("Georgian", "Hangul", "Hiragana", "Katakana", "Han"),
-)
 
 
 @dataclass(frozen=True)

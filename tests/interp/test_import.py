@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import interp
+from interp.data.shipped import shipped_path
 
 HEAVY = ("torch", "transformers", "transformer_lens", "nnsight", "matplotlib", "scipy", "sklearn")
 
@@ -24,9 +25,16 @@ def test_importing_it_imports_no_model_library():
     assert run(code) == ["none", "True", "True", "False"]
 
 
-def test_what_tokens_spell_needs_no_model_library():
-    code = f"import sys, interp.tokenization\nprint(*[name for name in {HEAVY} if name in sys.modules] or ['none'])"
+@pytest.mark.parametrize("room", ["tokenization", "scorecard"])
+def test_what_tokens_spell_needs_no_model_library(room):
+    code = f"import sys, interp.{room}\nprint(*[name for name in {HEAVY} if name in sys.modules] or ['none'])"
     assert run(code) == ["none"]
+
+
+def test_tokenizers_are_scored_without_torch():
+    folder = str(shipped_path("reference"))
+    code = f"import sys, interp\ninterp.tokenizer_scorecard({folder!r}, ['Once'])\nprint('torch' in sys.modules)"
+    assert run(code)[-1:] == ["False"]
 
 
 def test_every_public_name_is_there_and_listed():

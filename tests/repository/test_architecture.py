@@ -29,7 +29,7 @@ FLOORS = (
     ("frames", "stats", "data", "tokenization", "planted"),
     ("display", "model", "reference"),
     ("runs",),
-    ("findings", "authoring", "sweeps"),
+    ("findings", "authoring", "sweeps", "scorecard"),
     ("report", "notebook", "pytest_plugin", "probes"),
     ("cli",),
     ("__main__", "__init__"),  # lazily, so that `import interp` stays light
@@ -256,8 +256,8 @@ def test_long_files_and_full_folders_are_named(tmp_path):
 
 # Words that a method has as a column too, and that mean something else in the workbench.
 EVERYDAY = {
-    *("bias", "category", "continuation", "expected", "k", "n_prompts", "n_tokens", "norm", "prompt", "reference"),
-    *("seconds", "statistic", "text", "value", "verdict", "vocabulary"),
+    *("bias", "byte", "category", "continuation", "expected", "k", "metric", "n_prompts", "n_tokens", "norm"),
+    *("prompt", "reference", "seconds", "statistic", "text", "tokens", "value", "verdict", "vocabulary"),
 }
 
 

@@ -58,4 +58,13 @@ ROWS = [
         "no tokens spell byte 0x62 at place 1",
     ),
     ("interp.tokenization.sample_encoding(None, b'a', 3)", "vocabulary=None: give a Vocabulary"),
+    ("interp.tokenization.log_n_encodings('a', b'a')", "vocabulary='a': give a Vocabulary"),
+    ("interp.tokenization.renyi_efficiency([], 1.0)", "counts are numbers of 0 or more, one of them above 0"),
+    ("interp.tokenization.renyi_efficiency([-1, 2], 1.0)", "counts are numbers of 0 or more, one of them above 0"),
+    ("interp.tokenizer_scorecard(None, T)", "NoneType is not a tokenizer of the tokenizers library"),
+    ("interp.tokenizer_scorecard(3, T)", "int is not a tokenizer of the tokenizers library"),
+    ("interp.tokenizer_scorecard(s, 3)", "texts is a int; give a list of texts, a frame or a dataset's name"),
+    ("interp.tokenizer_scorecard(s, None)", "texts is a NoneType; give a list of texts"),
+    ("interp.tokenizer_scorecard(s, E[['expected']])", "texts is a frame without a column 'text'; add one"),
+    ("interp.tokenizer_scorecard(s, T, parallel=T)", "parallel texts are a dictionary of two sides or more"),
 ]

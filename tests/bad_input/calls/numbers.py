@@ -351,4 +351,11 @@ ROWS = [
     ("tokenization_bias(s, T, cuts=0)", "cuts=0: give at least 1"),
     ("tokenization_bias(s, T, cuts=1.5)", "cuts=1.5: give"),
     ("tokenization_bias(s, T, cuts=None)", "cuts=None: give"),
+    ("interp.tokenizer_scorecard(s, T, n_resamples=0)", "n_resamples=0: give a level between 0 and 1, and at least 99"),
+    ("interp.tokenizer_scorecard(s, T, n_resamples=1.5)", "n_resamples=1.5: give a whole number"),
+    ("interp.tokenization.renyi_efficiency([1, 2], 0.0)", "alpha=0.0: give a number above 0"),
+    (
+        "interp.tokenization.renyi_efficiency([1, 2], 1.0, n_types=1)",
+        "n_types=1: 2 tokens occur; give at least",
+    ),
 ]

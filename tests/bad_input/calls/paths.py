@@ -35,4 +35,8 @@ ROWS = [
     ("findings.findings(s, 'lens.*', out='')", "out='': give a path"),
     ("findings.findings(s, 'lens.*', out='file.txt/x')", "out='file.txt/x' is not a folder and cannot be created"),
     ("findings.findings(s, 'lens.*', out='/dev/full')", "out='/dev/full' is not a folder and cannot be created"),
+    (
+        "interp.tokenizer_scorecard('nowhere', T)",
+        "'nowhere' holds no tokenizer.json; give a folder that does",
+    ),
 ]

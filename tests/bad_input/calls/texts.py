@@ -79,4 +79,6 @@ ROWS = [
     ("tokenization_bias(s, 3)", "texts"),
     ("byte_log_prob(s, [''])", "text 0 is empty"),
     ("byte_log_prob(reference, ['a<|endoftext|>'])", "ends with a special token and holds no text behind it"),
+    ("interp.tokenizer_scorecard(s, 'storiez')", "unknown dataset 'storiez'"),
+    ("interp.tokenizer_scorecard(s, ['zebra'])", "the model's tokenizer cannot read 'zebra'"),
 ]

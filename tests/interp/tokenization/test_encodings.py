@@ -1,5 +1,6 @@
 """The number of token sequences of a text, the shortest and a random one agree with all of them listed."""
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from interp.errors import InputError
-from interp.tokenization import Vocabulary, n_encodings, sample_encoding, shortest
+from interp.tokenization import Vocabulary, log_n_encodings, n_encodings, sample_encoding, shortest
 
 from .toys import PIECES, spellings, strings
 
@@ -20,6 +21,7 @@ def test_the_count_and_the_shortest_are_those_of_all_spellings():
     for text in strings("abc", 5):
         every = list(spellings(LETTERS.spelt, text.encode()))
         assert n_encodings(LETTERS, text.encode()) == len(every)
+        assert log_n_encodings(LETTERS, text.encode()) == pytest.approx(np.log(len(every)), abs=1e-12)
         found = shortest(LETTERS, text.encode())
         assert tuple(found) in every and len(found) == min(map(len, every))
 
@@ -30,7 +32,8 @@ def test_tokens_with_the_same_bytes_count_apart():
 
 def test_a_count_may_exceed_every_float():
     twice = Vocabulary([b"a", b"a", b"aa"])
-    assert n_encodings(twice, b"a" * 1200) > 10**400
+    assert (many := n_encodings(twice, b"a" * 1200)) > 10**400
+    assert log_n_encodings(twice, b"a" * 1200) == pytest.approx(math.log(many), rel=1e-12)
     assert LETTERS.join([]) == b"" and n_encodings(twice, b"") == 1
     drawn = sample_encoding(twice, b"a" * 1200, np.random.default_rng(0))
     assert twice.join(drawn) == b"a" * 1200
@@ -63,7 +66,9 @@ def test_tokens_are_found_by_how_they_begin(prefix, pieces):
     ]
 
 
-@pytest.mark.parametrize("function", [shortest, lambda *given: sample_encoding(*given, np.random.default_rng(0))])
+@pytest.mark.parametrize(
+    "function", [shortest, log_n_encodings, lambda *given: sample_encoding(*given, np.random.default_rng(0))]
+)
 def test_bytes_without_a_token_are_named(function):
     with pytest.raises(InputError, match="no tokens spell byte 0x78 at place 2"):
         function(LETTERS, b"abxa")

@@ -11,8 +11,9 @@ import torch
 import interp
 from interp.errors import InputError
 from interp.planted import bigram, copying
+from interp.tokenization.scripts import script
 from probes import token_health, token_repetition
-from probes.vocab._categories import categories, script
+from probes.vocab._categories import categories
 from probes.vocab._directions import at_or_below, directions, reference_rows
 
 V, RARE = 150, 3  # 2 % of 150 tokens are 3
