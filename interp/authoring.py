@@ -26,6 +26,7 @@ from interp.model.texts.forms import frame_of_texts
 from interp.model.texts.tokenizer import start_ids, start_of_text
 from interp.model.texts.windows import context_windows
 from interp.model.tokens import Batch, Texts, Tokens
+from interp.model.usable import Usable, usable_facts, usable_tokens
 from interp.options import options
 from interp.runs.accessor import concat
 from interp.runs.code import code_digest, hash_of
@@ -62,6 +63,7 @@ __all__ = [
     "Tokens",
     "TooLong",
     "UnknownName",
+    "Usable",
     "at_most",
     "check_positions",
     "checked",
@@ -107,6 +109,8 @@ __all__ = [
     "text_dataset_names",
     "text_ids",
     "tokens_after",
+    "usable_facts",
+    "usable_tokens",
     "warn",
     "whole_frame",
     "whole_numbers",

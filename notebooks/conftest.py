@@ -6,11 +6,11 @@ import pytest
 
 from interp.model.sources.known import KNOWN_MODELS
 
-NEEDS = {"08_a_real_model.ipynb": "smollm2"}
+NEEDS = {"08_a_real_model.ipynb": ["smollm2"], "09_token_health.ipynb": ["smollm2", "gemma3-270m"]}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip with one sentence that says how to fetch the model."""
-    model = KNOWN_MODELS.get(NEEDS.get(item.path.name, ""))
-    if model is not None and not model.is_here:
-        pytest.skip(f"{item.path.name} reads {model.name!r}: fetch it once with `interp fetch {model.name}`.")
+    for name in NEEDS.get(item.path.name, []):
+        if not KNOWN_MODELS[name].is_here:
+            pytest.skip(f"{item.path.name} reads {name!r}: fetch it once with `interp fetch {name}`.")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from interp.display.text import visible
+from interp.display.text import code_of, visible
 from interp.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,12 +61,38 @@ def one_prompt(frame: pd.DataFrame, prompt_id: int | None) -> pd.DataFrame:
     return one
 
 
-def token_label(token: str, width: int = 9) -> str:
-    r"""Return a token in a few characters, with hidden ones spelled out and `$` escaped so that it starts no formula.
+def token_label(token: str, width: int = 9, *, family: str | None = None) -> str:
+    r"""Return a token in a few characters, with `$` escaped so that it starts no formula.
 
-    >>> token_label("a\n"), token_label(" understanding")
-    ('a↵', ' underst…')
+    Hidden characters, and those of a script that the figure's fonts do not cover, are spelled out.
+
+    Args:
+        token: its text.
+        width: the most characters.
+        family: of the font, such as "monospace"; by default that of matplotlib's settings.
+
+    >>> token_label("a\n"), token_label(" understanding"), token_label("\U0001b170")
+    ('a↵', ' underst…', '\\U0001b1…')
     """
     text = visible(token)
+    if not text.isascii():
+        fonts = _fonts(family)
+        text = "".join(one if one.isascii() or _covered(one, fonts) else code_of(one) for one in text)
     text = text if len(text) <= width else text[: width - 1] + "…"
     return text.replace("$", r"\$")
+
+
+def _fonts(family: str | None) -> tuple[str, ...]:
+    """Return the files of the fonts that a text is drawn with, one for each family."""
+    import matplotlib as mpl
+    from matplotlib import font_manager
+
+    families = mpl.rcParams["font.family"] if family is None else [family]
+    return tuple(font_manager.findfont(font_manager.FontProperties(family=[one])) for one in families)
+
+
+@lru_cache(maxsize=1 << 14)
+def _covered(character: str, fonts: tuple[str, ...]) -> bool:
+    from matplotlib import font_manager
+
+    return any(font_manager.get_font(font).get_char_index(ord(character)) for font in fonts)

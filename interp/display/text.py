@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-_NAMED = {"\n": "↵", "\r": "␍", "\t": "⇥"}
+_NAMED = {"\n": "↵", "\r": "\\r", "\t": "⇥"}
 
 
 def visible(text: str) -> str:
     r"""Replace invisible and control characters, also those that change the direction of text, by printable ones.
 
-    >>> visible("a\n\u200b"), visible(" the")
-    ('a↵\\u200b', ' the')
+    >>> visible("a\n\u200b"), visible(" the"), visible("\r")
+    ('a↵\\u200b', ' the', '\\r')
     """
-    return "".join(_NAMED.get(one) or (_code(one) if _hidden(one) else one) for one in text)
+    return "".join(_NAMED.get(one) or (code_of(one) if _hidden(one) else one) for one in text)
 
 
 def _hidden(character: str) -> bool:
@@ -29,7 +29,12 @@ def _hidden(character: str) -> bool:
     return kind.startswith("C") or (kind.startswith("Z") and character != " ")
 
 
-def _code(character: str) -> str:
+def code_of(character: str) -> str:
+    r"""Return the escape of a character.
+
+    >>> code_of("\u6f22"), code_of("\x00")
+    ('\\u6f22', '\\x00')
+    """
     number = ord(character)
     return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}" if number < 65536 else f"\\U{number:08x}"
 

@@ -73,6 +73,7 @@ def _vocabulary() -> dict[str, Column]:
         Column("method", "str", "method that gave the row"),
         Column("control", "str", "'none' for the measurement itself, else the name of the control"),
         Column("seed", "int", "seed of the row's random choices"),
+        Column("usable", "bool", "whether probes that draw or list tokens may take this one"),
     )
     return {column.name: column for column in columns}
 

@@ -12,12 +12,13 @@ from interp.errors import NumericalError
 
 @dataclass(frozen=True)
 class Requested:
-    """The statistics to keep; `ids` are the targets of each row, [rows, t]."""
+    """The statistics to keep; `ids` are the targets of each row, [rows, t], `listed` the tokens that may be a top."""
 
     entropy: bool
     kl: bool
     k: int
     ids: Tensor | None
+    listed: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,12 @@ class TileStatistics:
         if self._wanted.ids is not None:
             # Rank before the shift: it rounds, and could make two small logits under a large maximum equal.
             self._rank(logits, start, self._wanted.ids, scratch)
-        self.keep_top(logits, start)
-        grown, decay = self._rebase()
+        listed = self._wanted.listed
+        if listed is None:
+            self.keep_top(logits, start)
+        else:
+            self.keep_top(torch.where(listed[start : start + logits.shape[1]], logits, -torch.inf), start)
+        grown, decay = self._rebase(self._top[:, 0] if listed is None else logits.amax(dim=1))
         logits.sub_(self._base[:, None])
         powers = torch.exp(logits, out=scratch if exponentials is None else exponentials)
         before = decay * self._total
@@ -138,10 +143,10 @@ class TileStatistics:
     def _entropy(self) -> Tensor:
         return (self._total.log() - self._weighted / self._total).clamp_(min=0.0)
 
-    def _rebase(self) -> tuple[Tensor, Tensor]:
+    def _rebase(self, largest: Tensor) -> tuple[Tensor, Tensor]:
         """Move the base of the exponentials to the largest logit; return its growth and the factor for earlier sums."""
         first = self._peak.isneginf()  # only tokens of probability 0 so far
-        self._peak = torch.maximum(self._peak, self._top[:, 0])
+        self._peak = torch.maximum(self._peak, largest)
         base = torch.where(self._peak.isneginf(), 0.0, self._peak)
         grown = torch.where(first, 0.0, base - self._base)
         self._base = base

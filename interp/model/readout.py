@@ -109,6 +109,7 @@ def read_out(
     entropy: bool = True,
     kl: bool = True,
     k: int = 1,
+    listed: Tensor | None = None,
 ) -> Readout:
     """Read every state through `head` and return statistics of its next-token distribution.
 
@@ -124,6 +125,8 @@ def read_out(
         entropy: compute entropies.
         kl: compute divergences from the reference.
         k: number of top tokens to return, at least 1.
+        listed: which tokens may be among the top, bool [d_vocab], at least k of them; None for all. With it,
+            `reference_top1` is the most probable of these.
 
     Returns:
         A `Readout`, on the CPU.
@@ -145,7 +148,9 @@ def read_out(
         ids = targets[rows].to(reference.device) if isinstance(targets, Tensor) else None
         if targets == "argmax":
             ids = compared.argmax()
-        own, *found = _read(compared, others, Requested(entropy, kl, k, ids))
+        own, *found = _read(
+            compared, others, Requested(entropy, kl, k, ids, None if listed is None else listed.to(reference.device))
+        )
         rest = iter(found)
         results = [own if known else next(rest) for known in same]
         for name in own:
@@ -233,7 +238,10 @@ class _Rows:
     def argmax(self) -> Tensor:
         """Return the most probable token of each row, [rows, 1]."""
         top = TileStatistics(
-            len(self.residual), Requested(entropy=False, kl=False, k=1, ids=None), None, self.residual.device
+            len(self.residual),
+            Requested(entropy=False, kl=False, k=1, ids=None, listed=None),
+            None,
+            self.residual.device,
         )
         for tile in self.tiling.tiles():
             top.keep_top(self.logits(tile), tile.start)

@@ -29,6 +29,8 @@ from interp.runs.progress import progress_bar
 from interp.runs.rehearsal import stop_if_rehearsed
 from interp.runs.store import Store
 
+_ADDED = ("usable",)  # parameters that came after ids were kept: where they are None, an id is what it was
+
 
 @checked
 class Run:
@@ -178,9 +180,11 @@ class Run:
 
     def provenance(self) -> dict[str, Any]:
         """Return everything needed to repeat the run, in JSON types."""
+        parameters = self.identity["parameters"] | dict.fromkeys(_absent(self.parameters))
         return (
             {"run_id": self.run_id}
             | self.identity
+            | {"parameters": parameters}
             | _token_facts(self._tokens)
             | {
                 "paper": self.schema.paper,
@@ -236,6 +240,8 @@ def identity_of(
     edits: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Collect everything that decides a run's numbers, in JSON types."""
+    absent = _absent(parameters)
+    parameters = {name: value for name, value in parameters.items() if name not in absent}
     return {
         "probe": schema.probe,
         "model": subject.name,
@@ -248,6 +254,11 @@ def identity_of(
         "seed": seed,
         "edits": json.loads(json.dumps(edits, default=_to_json)),
     }
+
+
+def _absent(parameters: Mapping[str, Any]) -> list[str]:
+    """Return the parameters that are in the provenance but do not decide an id, which is older than they are."""
+    return [name for name in _ADDED if name in parameters and parameters[name] is None]
 
 
 @checked

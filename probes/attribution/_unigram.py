@@ -86,8 +86,8 @@ def counts_name(counts: Counts) -> str:
     return f"counts {hashlib.sha256(np.asarray(given, dtype=float).tobytes()).hexdigest()[:16]}"
 
 
-def ordinary(weights: np.ndarray, subject: Subject) -> np.ndarray:
-    """Return the weights with 0 for special tokens, which are not words.
+def ordinary(weights: np.ndarray, subject: Subject, allowed: np.ndarray | None = None) -> np.ndarray:
+    """Return the weights with 0 for special tokens, which are not words, and for tokens not `allowed`, bool [d_vocab].
 
     Raises:
         InputError: no other token has a weight.
@@ -95,6 +95,10 @@ def ordinary(weights: np.ndarray, subject: Subject) -> np.ndarray:
     special = [index for index in getattr(subject.tokenizer, "all_special_ids", ()) if index < len(weights)]
     found = weights.copy()
     found[special] = 0.0
+    if allowed is not None:
+        found[~allowed] = 0.0
+        if not found.any():
+            raise InputError("no usable token has a count above 0, nothing to replace tokens by; give others.")
     if not found.any():
         raise InputError("only special tokens have counts above 0, nothing to replace tokens by; give others.")
     return found

@@ -230,5 +230,6 @@ def _named(chosen: Mapping[str, Mapping[str, Any]], subject: Subject) -> dict[st
         known = {one.name: one.default for one in parameters if one.name not in ("subject", "targets", "seed")}
         found[name] = known | dict(given)
         if "sampler" in known:
-            found[name] |= sampler_facts(found[name]["sampler"], subject)
+            facts = sampler_facts(found[name]["sampler"], subject, usable=found[name].pop("usable"))
+            found[name] |= {key: fact for key, fact in facts.items() if fact is not None}  # ids from before it stay
     return found

@@ -22,9 +22,13 @@ from interp.authoring import (
     Source,
     Subject,
     UnknownName,
+    Usable,
     columns,
+    load,
     options,
     progress_bar,
+    usable_facts,
+    usable_tokens,
     whole_numbers,
 )
 from interp.authoring import probe as mark_probe
@@ -90,6 +94,7 @@ def character_content(
     min_tokens: int = 50,
     frequencies: Sequence[float] | None = None,
     drop_glitches: bool = False,
+    usable: Usable = None,
     label_bug: bool = False,
     epochs: int = 5,
     lr: float = 3e-4,
@@ -125,6 +130,7 @@ def character_content(
         frequencies: of every token of the vocabulary, for "frequency_only"; None takes the order of ids, which follows
             frequency in learned vocabularies.
         drop_glitches: leave out tokens that `token_health` suspects by their direction.
+        usable: the frame of `token_health`: ask about the tokens that it calls usable only.
         label_bug: draw and label as the paper's code does: positives have the lower-case letter, and a token with only
             its capital is among the negatives with a positive's label.
         epochs: of the MLP.
@@ -154,10 +160,11 @@ def character_content(
     }  # fmt: skip
     training = Training(epochs, lr, batch)
     numbers = _check(seeds, controls, training)
-    run = Run(CHARACTERS, subject, None, parameters=parameters)
+    loaded = load(subject)
+    run = Run(CHARACTERS, loaded, None, parameters=parameters | usable_facts(usable, loaded))
     places = layers_to_read(run.subject, layers)
     chosen = alphabet(letters)
-    ids, words = _words(run.subject, letters, drop_glitches)
+    ids, words = _words(run.subject, letters, drop_glitches, usable_tokens(usable, run.subject))
     asked = questions(words, chosen, task, case, index=index, label_bug=label_bug)
     n_yes, n_no = (asked.answer & asked.eligible).sum(axis=1), (~asked.answer & asked.eligible).sum(axis=1)
     asked = asked.only((n_yes >= min_tokens) & (n_no >= min_tokens))
@@ -205,7 +212,9 @@ def _check(seeds: int | Sequence[int], controls: Sequence[str], training: Traini
     return numbers
 
 
-def _words(subject: Subject, letters: Letters, drop_glitches: bool) -> tuple[np.ndarray, np.ndarray]:
+def _words(
+    subject: Subject, letters: Letters, drop_glitches: bool, allowed: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return ids and words of the tokens that are words, int64 [n] and object [n]."""
     table = vocabulary(subject, letters=letters)
     if not (table["kind"] == "word").any():
@@ -214,8 +223,8 @@ def _words(subject: Subject, letters: Letters, drop_glitches: bool) -> tuple[np.
             f"no token of {subject.name!r} is a word of two letters or more of {letters!r}, {n_letters} are single "
             "letters: a token that is one letter leaves nothing to ask; choose a model with longer tokens."
         )
-    wanted = table["kind"] == "word"
-    kept = table[wanted & ~suspects(subject)[0] if drop_glitches else wanted]
+    wanted = (table["kind"] == "word") & (True if allowed is None else allowed)
+    kept = table[wanted & ~suspects(subject).candidate if drop_glitches else wanted]
     return kept["token_id"].to_numpy(copy=True), kept["word"].to_numpy(dtype=object)
 
 

@@ -22,8 +22,12 @@ from interp.authoring import (
     Schema,
     Source,
     Subject,
+    Usable,
     columns,
+    load,
     probe,
+    usable_facts,
+    usable_tokens,
     whole_numbers,
     with_concept,
     word_tokens,
@@ -82,6 +86,7 @@ def spelling(
     tasks: Sequence[str] = ("spelling", "membership"),
     n_wrong: int = 3,
     shots: int = 4,
+    usable: Usable = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Ask a model to spell words letter by letter, and to name a letter that is in them.
@@ -97,6 +102,7 @@ def spelling(
         tasks: "spelling", "membership" or both.
         n_wrong: wrong letters per question; chance is 1 / (1 + n_wrong).
         shots: examples before each question, 0 to 8; a word asked about is never an example.
+        usable: the frame of `token_health`: words of the control are your words, or tokens that it calls usable.
         seed: of the wrong letters and the control's words.
 
     Returns:
@@ -116,9 +122,10 @@ def spelling(
     """
     words = [words] if isinstance(words, str) else list(words)
     parameters = {"words": words, "tasks": list(tasks), "n_wrong": n_wrong, "shots": shots}
-    run = Run(SPELLING, subject, None, parameters=parameters, seed=seed)
+    loaded = load(subject)
+    run = Run(SPELLING, loaded, None, parameters=parameters | usable_facts(usable, loaded), seed=seed)
     _check(words, tasks, n_wrong, shots)
-    asker = _Asker(words, _partners(run.subject, words), n_wrong, shots, seed)
+    asker = _Asker(words, _partners(run.subject, words, usable_tokens(usable, run.subject)), n_wrong, shots, seed)
     questions = [question for task in tasks for question in asker.questions(task)]
     texts = [[question.prompt + candidate for candidate in question.candidates] for question in questions]
     scores = log_probs(run.subject, texts, SPELLING.probe)  # [question, candidate]
@@ -161,9 +168,10 @@ def _check(words: list[str], tasks: Sequence[str], n_wrong: int, shots: int) -> 
         )
 
 
-def _partners(subject: Subject, words: list[str]) -> dict[int, list[str]]:
+def _partners(subject: Subject, words: list[str], allowed: np.ndarray | None) -> dict[int, list[str]]:
     """Return the words of each length that the control may show: those asked about, and the vocabulary's own words."""
     _, own = kinds_of_tokens(subject, alphabet("ascii").word)
+    own = own if allowed is None else own[allowed]
     found: dict[int, list[str]] = {}
     for word in dict.fromkeys([*words, *sorted({str(word) for word in own if word and word.islower()})]):
         found.setdefault(len(word), []).append(word)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 
 from interp.authoring import (
     Column,
@@ -14,11 +15,15 @@ from interp.authoring import (
     Schema,
     Source,
     Texts,
+    Usable,
     check_positions,
     columns,
+    load,
     probe,
     rows_of_block,
     select_positions,
+    usable_facts,
+    usable_tokens,
     whole_numbers,
 )
 from probes import papers
@@ -52,6 +57,7 @@ def top_tokens(
     layers: int | Sequence[int] | None = None,
     sublayers: bool = False,
     final_norm: bool = True,
+    usable: Usable = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
     """List the k most probable next tokens at every layer; arguments and errors as in `logit_lens`.
@@ -64,6 +70,8 @@ def top_tokens(
         layers: see `logit_lens`.
         sublayers: see `logit_lens`.
         final_norm: see `logit_lens`.
+        usable: the frame of `token_health`: only tokens that it calls usable are listed, with the probabilities that
+            they have among all.
         truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
@@ -74,16 +82,23 @@ def top_tokens(
     ([0, 1, 2], True)
     """
     parameters = {"k": k, "positions": positions, "layers": layers, "sublayers": sublayers, "final_norm": final_norm}
-    run = Run(TOP_TOKENS, subject, texts, parameters=parameters, truncate=truncate)
+    loaded = load(subject)
+    run = Run(TOP_TOKENS, loaded, texts, parameters=parameters | usable_facts(usable, loaded), truncate=truncate)
     (k,) = whole_numbers(k, "k")
-    if not 1 <= k <= run.subject.d_vocab:
-        raise InputError(f"k={k} is not between 1 and {run.subject.d_vocab}, the size of the vocabulary.")
+    allowed = usable_tokens(usable, run.subject)
+    most = run.subject.d_vocab if allowed is None else int(allowed.sum())
+    if not 1 <= k <= most:
+        what = "the size of the vocabulary" if allowed is None else "the number of usable tokens"
+        raise InputError(f"k={k} is not between 1 and {most}, {what}.")
+    listed = None if allowed is None else torch.from_numpy(allowed)
     places = places_of(run.subject, layers, sublayers)
     check_positions(positions, min(map(len, run.tokens.ids)))
     parts = []
     for batch in run.batches(STATES * (1 + sublayers)):
         row, pos = select_positions(batch, positions)
-        readout = read_places(run.subject, batch, row, pos, places, final_norm=final_norm, entropy=False, kl=False, k=k)
+        readout = read_places(
+            run.subject, batch, row, pos, places, final_norm=final_norm, entropy=False, kl=False, k=k, listed=listed
+        )
         log_prob = readout.top_log_prob.transpose(0, 1).numpy().astype(float)
         parts.append(
             rows_of_block(

@@ -109,12 +109,12 @@ def _is_token(subject: Subject, word: str) -> bool:
     return False
 
 
-def random_words(subject: Subject, words: ConceptWords, n: int, seed: int) -> Tensor:
+def random_words(subject: Subject, words: ConceptWords, n: int, seed: int, allowed: np.ndarray | None = None) -> Tensor:
     """Draw sets of tokens that look like the words that chose the neurons, int64 [n, len(seeds)].
 
     Each word gives way to one of the vocabulary that is not of the concept, written as it is (space before it, letters,
     capitals) and about as common: among the nearest in the order of ids, which follows frequency in learned
-    vocabularies. A set holds no token twice.
+    vocabularies. A set holds no token twice. With `allowed`, bool [d_vocab], other tokens are never drawn.
 
     Raises:
         InputError: the vocabulary has too few other tokens.
@@ -122,6 +122,8 @@ def random_words(subject: Subject, words: ConceptWords, n: int, seed: int) -> Te
     if not n:
         return torch.empty(0, len(words.choosing_ids), dtype=torch.long)
     taken = set(torch.cat([words.seed_ids, words.held_out_ids]).tolist())
+    if allowed is not None:
+        taken |= set(np.flatnonzero(~allowed).tolist())
     forms = [_form(str(text)) for text in subject.token_strings]
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.empty(n, len(words.choosing_ids), dtype=torch.long)
@@ -131,8 +133,8 @@ def random_words(subject: Subject, words: ConceptWords, n: int, seed: int) -> Te
             others = [index for index in range(len(forms)) if index not in taken]
         if len(others) < len(words.choosing_ids):
             raise InputError(
-                f"the vocabulary has {len(others)} tokens that are not of the concept, too few to draw random words "
-                "from; give n_random=0."
+                f"the vocabulary has {len(others)}{' usable' * (allowed is not None)} tokens that are not of the "
+                "concept, too few to draw random words from; give n_random=0."
             )
         pool = torch.tensor(others)
         near = pool[(pool - token).abs().argsort(stable=True)[:_AS_COMMON]]

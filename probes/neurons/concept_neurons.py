@@ -19,10 +19,13 @@ from interp.authoring import (
     Run,
     Schema,
     Source,
+    Usable,
     checked,
     columns,
     load,
     probe,
+    usable_facts,
+    usable_tokens,
     warn,
     whole_numbers,
     with_concept,
@@ -86,6 +89,7 @@ def concept_scores(
     held_out: float = 0.5,
     basis: Basis = "unembedding",
     n_random: int = N_RANDOM,
+    usable: Usable = None,
     concept: str | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -102,6 +106,7 @@ def concept_scores(
         held_out: see `concept_neurons`.
         basis: see `concept_neurons`.
         n_random: see `concept_neurons`.
+        usable: see `concept_neurons`.
         concept: see `concept_neurons`.
         seed: see `concept_neurons`.
 
@@ -120,19 +125,20 @@ def concept_scores(
     >>> frame.interp.summary().p.item() < 0.05
     True
     """
+    loaded = load(subject)
     run = Run(
         CONCEPT_SCORES,
-        subject,
+        loaded,
         None,
         parameters={"words": words, "layers": layers, "n": n, "min_hits": min_hits, "held_out": held_out}
-        | {"basis": basis, "n_random": n_random, "concept": concept},
+        | {"basis": basis, "n_random": n_random, "concept": concept, **usable_facts(usable, loaded)},
         seed=seed,
     )
     n, n_random = _checked_numbers(n, n_random)
     split = concept_words(run.subject, words, held_out=held_out, seed=seed)
     min_hits = _checked_hits(min_hits, split)
     values = {layer: run.subject.value_vectors(layer) for layer in chosen_layers(run.subject, layers)}
-    random = random_words(run.subject, split, n_random, seed)
+    random = random_words(run.subject, split, n_random, seed, usable_tokens(usable, run.subject))
     read = token_basis(run.subject, basis)
     table = _scored(read, values, split, random, n=n, min_hits=min_hits, seed=seed)
     table["concept"] = concept or split.seeds[0]
@@ -150,6 +156,7 @@ def concept_neurons(
     held_out: float = 0.5,
     basis: Basis = "unembedding",
     n_random: int = N_RANDOM,
+    usable: Usable = None,
     concept: str | None = None,
     seed: int = 0,
 ) -> NeuronSet:
@@ -171,6 +178,7 @@ def concept_neurons(
         held_out: share of the words kept out of the choice, on which `steer` measures the effect.
         basis: see `probes.neurons._token_basis.token_basis`.
         n_random: sets of random words; 0 compares with none.
+        usable: the frame of `token_health`: random words are drawn from the tokens that it calls usable.
         concept: its name in frames; by default the first seed word.
         seed: of the split and of the random words.
 
@@ -189,7 +197,7 @@ def concept_neurons(
     n, _ = _checked_numbers(n, n_random)
     frame = concept_scores(
         model, words=words, layers=layers, n=max(n, LISTED), min_hits=min_hits, held_out=held_out, basis=basis,
-        n_random=n_random, concept=concept, seed=seed,
+        n_random=n_random, usable=usable, concept=concept, seed=seed,
     )  # fmt: skip
     split = concept_words(model, words, held_out=held_out, seed=seed)
     chosen = frame[frame["control"] == "none"].head(n)

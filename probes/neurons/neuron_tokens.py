@@ -21,10 +21,14 @@ from interp.authoring import (
     Schema,
     Source,
     Subject,
+    Usable,
     columns,
+    load,
     options,
     probe,
     progress_bar,
+    usable_facts,
+    usable_tokens,
     whole_numbers,
 )
 from probes import papers
@@ -75,6 +79,7 @@ def neuron_tokens(
     k: int = 10,
     basis: Basis = "unembedding",
     centre: bool = True,
+    usable: Usable = None,
     n_random: int = 64,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -87,6 +92,8 @@ def neuron_tokens(
         basis: see `probes.neurons._token_basis.token_basis`.
         centre: give logits less their mean over the vocabulary, which no probability depends on. The order of tokens
             and the z-scores are the same either way.
+        usable: the frame of `token_health`: only tokens that it calls usable are listed; means and z-scores stay those
+            of the whole vocabulary.
         n_random: random directions per layer with the norms of randomly chosen neurons, rows with control "random".
         seed: of the random directions.
 
@@ -108,10 +115,13 @@ def neuron_tokens(
     True
     """
     parameters = {"layers": layers, "k": k, "basis": basis, "centre": centre, "n_random": n_random}
-    run = Run(NEURON_TOKENS, subject, None, parameters=parameters, seed=seed)
+    loaded = load(subject)
+    run = Run(NEURON_TOKENS, loaded, None, parameters=parameters | usable_facts(usable, loaded), seed=seed)
     (k,) = whole_numbers(k, "k")
-    if not 1 <= k <= run.subject.d_vocab:
-        raise InputError(f"k={k} is not between 1 and the vocabulary's {run.subject.d_vocab}.")
+    allowed = usable_tokens(usable, run.subject)
+    most = run.subject.d_vocab if allowed is None else int(allowed.sum())
+    if not 1 <= k <= most:
+        raise InputError(f"k={k} is not between 1 and the vocabulary's {most}{' usable ones' * (allowed is not None)}.")
     if n_random < 0:
         raise InputError(f"n_random is {n_random}; give 0 or more random directions.")
     chosen = chosen_layers(run.subject, layers)
@@ -120,10 +130,10 @@ def neuron_tokens(
     parts = []
     with progress_bar(len(values), "block", NEURON_TOKENS.probe) as bar:
         for layer, vectors in values.items():
-            parts.append(_rows(read, vectors, layer, np.arange(len(vectors)), "none", k, centre))
+            parts.append(_rows(read, vectors, layer, np.arange(len(vectors)), "none", k, centre, allowed))
             if n_random:
                 neurons, random = random_directions(vectors, n_random, seed + layer)
-                parts.append(_rows(read, random, layer, neurons.numpy(), "random", k, centre))
+                parts.append(_rows(read, random, layer, neurons.numpy(), "random", k, centre, allowed))
             bar.update()
     return run.frame([part | {"basis": basis} for part in parts])
 
@@ -162,16 +172,29 @@ def readings(read: TokenBasis, prepared: Tensor) -> Iterator[tuple[slice, Tensor
         yield rows, torch.mm(prepared[rows], read.tokens.T, out=buffer[: rows.stop - start])
 
 
-def top_readings(read: TokenBasis, vectors: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the k largest centred logits of vectors [n, d_model] and their tokens, [n, k] each, largest first."""
-    tops = [logits.topk(k, dim=1) for _, logits in readings(read, read.prepared(vectors))]
+def top_readings(read: TokenBasis, vectors: Tensor, k: int, allowed: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+    """Return the k largest centred logits of vectors [n, d_model] and their tokens, [n, k] each, largest first.
+
+    With `allowed`, bool [d_vocab], other tokens are left out.
+    """
+    left_out = None if allowed is None else torch.from_numpy(np.flatnonzero(~allowed)).to(read.tokens.device)
+    tops = []
+    for _, logits in readings(read, read.prepared(vectors)):
+        tops.append((logits if left_out is None else logits.index_fill_(1, left_out, -torch.inf)).topk(k, dim=1))
     return torch.cat([top.values for top in tops]), torch.cat([top.indices for top in tops])
 
 
 def _rows(
-    read: TokenBasis, vectors: Tensor, layer: int, neurons: np.ndarray, control: str, k: int, centre: bool
+    read: TokenBasis,
+    vectors: Tensor,
+    layer: int,
+    neurons: np.ndarray,
+    control: str,
+    k: int,
+    centre: bool,
+    allowed: np.ndarray | None,
 ) -> dict[str, Any]:
-    logit, token_id = top_readings(read, vectors, k)
+    logit, token_id = top_readings(read, vectors, k, allowed)
     prepared = read.prepared(vectors)
     zscore = logit / read.sd(prepared)[:, None]
     if not centre:

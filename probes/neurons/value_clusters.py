@@ -17,9 +17,13 @@ from interp.authoring import (
     Schema,
     Source,
     Subject,
+    Usable,
     columns,
+    load,
     probe,
     progress_bar,
+    usable_facts,
+    usable_tokens,
     whole_numbers,
 )
 from probes import papers
@@ -76,6 +80,7 @@ def value_clusters(
     *,
     layers: int | Sequence[int] | None = None,
     basis: Basis = "unembedding",
+    usable: Usable = None,
     n_init: int = 3,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -91,6 +96,7 @@ def value_clusters(
         k: number of clusters.
         layers: blocks whose neurons take part, 0..L-1; None is all.
         basis: see `probes.neurons._token_basis.token_basis`.
+        usable: the frame of `token_health`: top tokens are among those that it calls usable.
         n_init: starts of k-means, of which the best is kept.
         seed: of k-means and of the shuffling.
 
@@ -108,7 +114,9 @@ def value_clusters(
     """
     from sklearn.cluster import KMeans
 
-    run = Run(VALUE_CLUSTERS, subject, None, parameters={"k": k, "layers": layers, "basis": basis}, seed=seed)
+    loaded = load(subject)
+    parameters = {"k": k, "layers": layers, "basis": basis} | usable_facts(usable, loaded)
+    run = Run(VALUE_CLUSTERS, loaded, None, parameters=parameters, seed=seed)
     chosen = chosen_layers(run.subject, layers)
     values = torch.cat([run.subject.value_vectors(layer).float() for layer in chosen])
     (k,), (n_init,) = whole_numbers(k, "k"), whole_numbers(n_init, "n_init")
@@ -122,10 +130,12 @@ def value_clusters(
     cluster = np.argsort(np.argsort(-sizes, kind="stable"))[found]  # renamed by size
     shuffled = np.random.default_rng(seed).permutation(cluster)
     read = token_basis(run.subject, basis)
+    allowed = usable_tokens(usable, run.subject)
+    n_top = min(_TOP, run.subject.d_vocab if allowed is None else int(allowed.sum()))
     tops = []
     with progress_bar(len(chosen), "block", VALUE_CLUSTERS.probe) as bar:
         for vectors in torch.split(values, run.subject.d_mlp):
-            tops.append(top_readings(read, vectors, min(_TOP, run.subject.d_vocab))[1])
+            tops.append(top_readings(read, vectors, n_top, allowed)[1])
             bar.update()
     top = torch.cat(tops)
     directions = (
@@ -138,7 +148,7 @@ def value_clusters(
     parts = []
     for control, labels in (("none", cluster), ("shuffled", shuffled)):
         means = _means(unit, torch.from_numpy(labels), k)
-        named = top_readings(read, means.to(values.device), min(_TOP, run.subject.d_vocab))[1].cpu().numpy()
+        named = top_readings(read, means.to(values.device), n_top, allowed)[1].cpu().numpy()
         strings = np.array(
             [" ".join(repr(token)[1:-1].strip() for token in run.subject.token_strings[ids]) for ids in named]
         )

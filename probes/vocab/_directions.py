@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
@@ -110,8 +110,24 @@ def ordinary_tokens(subject: Subject, table: pd.DataFrame) -> np.ndarray:
     return ordinary
 
 
-def suspects(subject: Subject) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return which tokens are suspected by their direction and which are ordinary, bool [V], and the direction [V].
+class Suspects(NamedTuple):
+    """The tokens of a model.
+
+    Attributes:
+        candidate: which are suspected by their direction, bool [V].
+        ordinary: which a text can hold, bool [V].
+        direction: see `directions`, float64 [V].
+        table: of `categories`.
+    """
+
+    candidate: np.ndarray
+    ordinary: np.ndarray
+    direction: np.ndarray
+    table: pd.DataFrame
+
+
+def suspects(subject: Subject) -> Suspects:
+    """Find which tokens are suspected by their direction, with the best reference that the model has.
 
     Raises:
         InputError: the model came without a tokenizer.
@@ -121,7 +137,7 @@ def suspects(subject: Subject) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     table = categories(subject)
     ordinary = ordinary_tokens(subject, table)
     found = directions(subject.W_U.T, reference_rows(subject, table, "auto")[0])
-    return ordinary & (at_or_below(found, ordinary) <= SUSPECTED), ordinary, found
+    return Suspects(ordinary & (at_or_below(found, ordinary) <= SUSPECTED), ordinary, found, table)
 
 
 def _mean(rows: Tensor) -> Tensor:

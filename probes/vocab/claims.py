@@ -24,13 +24,13 @@ _PARTS = 12
 
 def lowest_directions(subject: Subject, *, seed: int) -> pd.DataFrame:
     """Ask for the ordinary tokens nearest to the reference direction, and for as many at random."""
-    _, ordinary, direction = suspects(subject)
-    return _asked(subject, np.where(ordinary, direction, np.inf), int(ordinary.sum()), seed)
+    known = suspects(subject)
+    return _asked(subject, np.where(known.ordinary, known.direction, np.inf), int(known.ordinary.sum()), seed)
 
 
 def lowest_norms(subject: Subject, *, seed: int) -> pd.DataFrame:
     """Ask for the ordinary tokens of the shortest embeddings, and for as many at random."""
-    _, ordinary, _ = suspects(subject)
+    ordinary = suspects(subject).ordinary
     norm = subject.W_E.float().norm(dim=1).cpu().numpy()
     return _asked(subject, np.where(ordinary, norm, np.inf), int(ordinary.sum()), seed)
 

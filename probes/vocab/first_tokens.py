@@ -7,6 +7,7 @@ memorised its boiler-plate, continues the first token with probabilities near 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,20 @@ from interp.authoring import (
     Schema,
     SharedPrefix,
     Source,
+    Store,
     Subject,
+    Usable,
     columns,
     continuation,
+    hash_of,
+    kept_as,
+    load,
     probe,
     progress_bar,
+    run_id,
     start_of_text,
+    usable_facts,
+    usable_tokens,
     whole_numbers,
 )
 from interp.model.weights import require_one_vocabulary
@@ -81,7 +90,9 @@ def first_tokens(
     n_continue: int = 50,
     n_best: int = 15,
     threshold: float = 0.95,
+    usable: Usable = None,
     seed: int = 0,
+    out: str | Path | None = None,
 ) -> pd.DataFrame:
     """Continue every token of the vocabulary greedily, and find those after which the model knows what comes.
 
@@ -96,7 +107,10 @@ def first_tokens(
         n_continue: tokens to continue the best ones by, in all.
         n_best: how many tokens, best by the geometric mean, to continue, and how many others at random as a control.
         threshold: the score from which a token is a candidate; the published one counts the first token as 1.
+        usable: the frame of `token_health`: only tokens that it calls usable are continued, as the best or at random.
         seed: of the random tokens.
+        out: a folder to save probabilities as Parquet as they are computed; after an interruption the same call
+            continues, and so does one about other tokens, with another threshold or seed.
 
     Returns:
         One row per first token; `.interp.summary()` compares the best ones, the random ones and the rest.
@@ -104,6 +118,9 @@ def first_tokens(
     Raises:
         InputError: the model came without a tokenizer, or a number is out of bounds.
         ModelError: the model embeds other tokens than it predicts.
+
+    Cost: `n_steps` passes of a token over all first tokens, each unembedded in full, behind a start of text that is
+    read once; and `n_continue` over 2 `n_best` of them.
 
     >>> frame = first_tokens("reference", token_ids=range(500, 700), n_continue=6, n_best=1)
     >>> frame.nlargest(1, "geometric")[["token", "continuation"]].values.tolist()
@@ -120,7 +137,8 @@ def first_tokens(
     parameters = {
         "token_ids": given, "n_steps": n_steps, "n_continue": n_continue, "n_best": n_best, "threshold": threshold
     }  # fmt: skip
-    run = Run(FIRST_TOKENS, subject, None, parameters=parameters, seed=seed)
+    loaded = load(subject)
+    run = Run(FIRST_TOKENS, loaded, None, parameters=parameters | usable_facts(usable, loaded), seed=seed)
     model = run.subject
     if model.tokenizer is None:
         raise InputError(f"{model.name!r} came without a tokenizer: its continuations have no text; pass tokenizer=.")
@@ -128,16 +146,21 @@ def first_tokens(
     ids = torch.tensor(given if given is not None else range(model.backend.facts.n_ids))
     start = start_of_text(model.tokenizer)
     _check(model, ids, len(start) + max(n_steps, n_continue))
+    kept = _kept(out, model, n_steps)
+    probs = np.full((len(ids), _STEPS), np.nan)
+    probs[:, :n_steps] = _known(kept, ids.numpy(), n_steps)
+    left = torch.from_numpy(np.flatnonzero(np.isnan(probs[:, 0])))
+    allowed = usable_tokens(usable, model)
     prefix = SharedPrefix(model, torch.tensor(start, dtype=torch.int64))
-    with progress_bar(len(ids) * n_steps + 2 * n_best * n_continue, "token", FIRST_TOKENS.probe) as bar:
-        probs = np.full((len(ids), _STEPS), np.nan)
-        done = 0
-        for some in torch.split(ids, prefix.rows(n_steps)):
-            probs[done : done + len(some), :n_steps] = continued(prefix, some, n_steps)[1].numpy()
-            done += len(some)
+    steps, known = len(ids) * n_steps, (len(ids) - len(left)) * n_steps
+    with progress_bar(steps + 2 * n_best * n_continue, "token", FIRST_TOKENS.probe, done=known) as bar:
+        for some in torch.split(left, prefix.rows(n_steps)) if len(left) else ():
+            found = continued(prefix, ids[some], n_steps)[1].numpy()
+            probs[some.numpy(), :n_steps] = found
+            _keep(kept, ids[some].numpy(), found)
             bar.update(len(some) * n_steps)
         geometric = np.exp(np.log(probs[:, :n_steps]).mean(axis=1))
-        chosen = _chosen(geometric, n_best, seed)
+        chosen = _chosen(geometric, np.ones(len(ids), bool) if allowed is None else _at(allowed, ids), n_best, seed)
         texts, periods = np.full(len(ids), None, dtype=object), np.full(len(ids), -1)
         for some in torch.split(torch.tensor(np.flatnonzero(chosen != "")), prefix.rows(n_continue)):
             if not len(some):
@@ -160,10 +183,40 @@ def _check(subject: Subject, ids: torch.Tensor, length: int) -> None:
         raise InputError(f"a text of {length} tokens does not fit the context of {subject.n_ctx}; lower n_continue.")
 
 
-def _chosen(geometric: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Return which tokens to continue and why: the `n` best, and as many of the others, object [tokens]."""
+def _kept(out: str | Path | None, subject: Subject, n_steps: int) -> Store | None:
+    """Return the place of probabilities, named by what decides those of a token; None if none are to be kept."""
+    if out is None:
+        return None
+    id_of_steps = run_id(FIRST_TOKENS, subject, None, {"n_steps": n_steps})
+    return Store(out, kept_as(id_of_steps, subject, FIRST_TOKENS), key="token_id")
+
+
+def _known(store: Store | None, ids: np.ndarray, n_steps: int) -> np.ndarray:
+    """Return the probabilities that are kept, float64 [tokens, n_steps]; NaN for the others."""
+    read = [] if store is None else [store.read_part(part) for part in store.parts()]
+    frames = [frame for frame in read if frame is not None]  # a damaged part is put aside
+    if not frames:
+        return np.full((len(ids), n_steps), np.nan)
+    table = pd.concat(frames).drop_duplicates("token_id").set_index("token_id")
+    return table.reindex(ids).to_numpy(dtype=float)
+
+
+def _keep(store: Store | None, ids: np.ndarray, probs: np.ndarray) -> None:
+    if store is not None:
+        columns = {f"p{step + 1}": probs[:, step] for step in range(probs.shape[1])}
+        store.write(hash_of({"tokens": ids.tolist()}), pd.DataFrame({"token_id": ids} | columns))
+
+
+def _at(allowed: np.ndarray, ids: torch.Tensor) -> np.ndarray:
+    """Return which of some tokens are allowed; a row of the embedding alone, which is never predicted, is not."""
+    return np.array([index < len(allowed) and bool(allowed[index]) for index in ids.tolist()])
+
+
+def _chosen(geometric: np.ndarray, allowed: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Return which tokens to continue and why: the `n` best allowed, and as many others, object [tokens]."""
     chosen = np.full(len(geometric), "", dtype=object)
     order = np.argsort(-geometric, kind="stable")
+    order = order[allowed[order]]
     chosen[order[:n]] = "best"
     chosen[np.random.default_rng(seed).permutation(np.sort(order[n:]))[:n]] = "random"
     return chosen

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LISTED = 24
+_FONT = "monospace"
+_WIDEST = 26  # characters of a token in a table
 
 
 def token_health(frame: pd.DataFrame) -> Figure:
@@ -42,20 +44,24 @@ def token_health(frame: pd.DataFrame) -> Figure:
     axes.set_ylabel("tokens")
     axes.legend(frameon=False, fontsize=8)
     axes.set_title(frame["model"].iat[0], fontsize=10)
-    worst = frame[candidate].nsmallest(_LISTED, name)
-    lines = [f"{value:9.4f}  {one:<8} {text}" for value, one, text in _described(worst, name)]
-    _list(grid[0, 1], [f"{name:>9}  script   token", *lines])
+    _list(grid[0, 1], _worst(frame[candidate].nsmallest(_LISTED, name), name, "9.4f"))
     return figure
 
 
-def _described(frame: pd.DataFrame, name: str) -> list[tuple[float, str, str]]:
-    labels = [token_label(token, 30) for token in frame["token"]]
-    return list(zip(frame[name], frame["script"].replace("", "-"), labels, strict=True))
+def _worst(frame: pd.DataFrame, name: str, format: str) -> list[str]:
+    """Return a table's lines: the value, what kind of token it is, its script, and its text with visible escapes."""
+    labels = [token_label(token, _WIDEST, family=_FONT) for token in frame["token"]]
+    rows = zip(frame[name], frame["category"], frame["script"].replace("", "–"), labels, strict=True)
+    n = len(f"{0.0:{format}}")
+    return [
+        f"{name:>{n}}  {'category':<11} {'script':<10} token",
+        *(f"{value:{format}}  {kind:<11} {script:<10} {label}" for value, kind, script, label in rows),
+    ]
 
 
 def _list(axes: Axes, lines: list[str]) -> None:
     axes.axis("off")
-    axes.text(0, 1, "\n".join(lines), family="monospace", fontsize=7.5, va="top", transform=axes.transAxes)
+    axes.text(0, 1, "\n".join(lines), family=_FONT, fontsize=7.5, va="top", transform=axes.transAxes)
 
 
 def token_repetition(frame: pd.DataFrame) -> Figure:
@@ -82,10 +88,7 @@ def token_repetition(frame: pd.DataFrame) -> Figure:
     axes.legend(frameon=False, fontsize=8)
     axes.set_title(frame["model"].iat[0], fontsize=10)
     worst = best[best["control"] == "none"].nsmallest(_LISTED, "log_prob")
-    lines = [
-        f"{prob:8.1e}  {token_label(token, 34)}" for prob, token in zip(worst["prob"], worst["token"], strict=True)
-    ]
-    _list(grid[0, 1], [f"{'prob':>8}  token", *lines])
+    _list(grid[0, 1], _worst(worst, "prob", "9.1e"))
     return figure
 
 
@@ -104,7 +107,9 @@ def first_tokens(frame: pd.DataFrame) -> Figure:
     axes.set_ylabel("first tokens")
     axes.set_title(frame["model"].iat[0], fontsize=10)
     best = frame[frame["continued"] == "best"].nlargest(_LISTED, "geometric")
-    texts = [token_label(one + two, 52) for one, two in zip(best["token"], best["continuation"], strict=True)]
+    texts = [
+        token_label(one + two, 52, family=_FONT) for one, two in zip(best["token"], best["continuation"], strict=True)
+    ]
     looped = ["" if length == 0 else f"{length}" for length in best["period"]]
     lines = [f"{p:5.3f} {loop:>4}  {text}" for p, loop, text in zip(best["geometric"], looped, texts, strict=True)]
     _list(grid[0, 1], [f"{'prob':>5} {'loop':>4}  text", *lines])

@@ -69,7 +69,7 @@ TOKEN_HEALTH = Schema(
         Column("bias", "float", "bias of its logit, which shifts the ceiling; 0 for most models"),
         Column("norm", "float", "norm of its embedding", low=0.0, missing=True),
         Column("is_candidate", "bool", "whether it is ok and among the lowest 2 % by the first indicator"),
-        Column("usable", "bool", "whether it is ok and no candidate"),
+        "usable",
         Column("reference", "str", "the reference rows: unused, special, centroid or given; empty without direction"),
     ),
 )

@@ -18,11 +18,15 @@ from interp.authoring import (
     SharedPrefix,
     Source,
     Subject,
+    Usable,
     columns,
     dataset,
+    load,
     probe,
     progress_bar,
     text_ids,
+    usable_facts,
+    usable_tokens,
     whole_numbers,
 )
 from probes import papers
@@ -40,6 +44,8 @@ TOKEN_REPETITION = Schema(
     rows="one per token, control and prompt",
     columns=columns(
         *("model", "run_id", "token_id", "token"),
+        Column("category", "str", "see `token_health`; candidates that you name may be special, or pieces"),
+        Column("script", "str", "Unicode script of its first letter; empty without one"),
         Column("prompt", "str", "echo: after a device that repeats its input; repeat: after the token, twelve times"),
         "control",
         Column("direction", "float", "see `token_health`; low is suspicious", low=0.0, high=2.0),
@@ -65,7 +71,7 @@ def _share_of_verdicts(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _some(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
     """Choose few tokens, so that the probe shows itself in seconds."""
-    return {"token_ids": np.flatnonzero(suspects(subject)[0])[:8].tolist() or [0], "n_random": 8}
+    return {"token_ids": np.flatnonzero(suspects(subject).candidate)[:8].tolist() or [0], "n_random": 8}
 
 
 @probe(TOKEN_REPETITION, plot=plots.token_repetition, summarise=_share_of_verdicts, example=_some)
@@ -76,6 +82,7 @@ def token_repetition(
     prompts: Sequence[Prompt] = ("echo", "repeat"),
     shots: Shots = "fixed",
     n_random: int = 200,
+    usable: Usable = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Ask the model to say each token, and judge by the probability it gives it.
@@ -92,6 +99,8 @@ def token_repetition(
             as published.
         n_random: how many other ordinary tokens to ask for as a control; a quarter as many of the most frequent tokens
             of the shipped stories are another, where the tokenizer reads these.
+        usable: the frame of `token_health`: the controls' tokens are among those that it calls usable. Without it, they
+            are ordinary tokens that `token_health` does not suspect by its defaults.
         seed: of the random tokens.
 
     Returns:
@@ -113,13 +122,17 @@ def token_repetition(
         raise InputError(f"n_random={n_random}: give 0 or more.")
     given = None if token_ids is None else whole_numbers(token_ids, "token_ids")
     parameters = {"token_ids": given, "prompts": asked, "shots": shots, "n_random": n_random}
-    run = Run(TOKEN_REPETITION, subject, None, parameters=parameters, seed=seed)
+    loaded = load(subject)
+    parameters |= usable_facts(usable, loaded)
+    run = Run(TOKEN_REPETITION, loaded, None, parameters=parameters, seed=seed)
     model = run.subject
-    candidate, ordinary, direction = suspects(model)
+    candidate, ordinary, direction, table = suspects(model)
     ids = np.flatnonzero(candidate) if given is None else np.array(given)
     _check(model, ids)
     templates = {prompt: template(model, prompt, shots) for prompt in asked}
-    tokens = {"none": np.unique(ids)} | _controls(model, ordinary & ~candidate, ids, n_random, seed)
+    allowed = usable_tokens(usable, model)
+    healthy = ordinary & ~candidate if allowed is None else allowed
+    tokens = {"none": np.unique(ids)} | _controls(model, healthy, ids, n_random, seed)
     every = np.unique(np.concatenate(list(tokens.values())))
     n_passes = len(every) * len(templates)
     with progress_bar(n_passes, "token", TOKEN_REPETITION.probe) as bar:
@@ -136,6 +149,7 @@ def token_repetition(
                 log_prob = values["log_prob"][at]
                 yield {
                     "token_id": chosen, "prompt": prompt, "control": control, "direction": direction[chosen],
+                    **{name: table[name].to_numpy()[chosen] for name in ("category", "script")},
                     "prob": np.exp(log_prob), "log_prob": log_prob, "rank": values["rank"][at], "verdict": verdict[at],
                 }  # fmt: skip
 

@@ -41,6 +41,7 @@ def names(small_model, word_level, tmp_path_factory) -> dict[str, Any]:
         "B": probes.bigram_model(s, T),
         "L": probes.TunedLens(torch.zeros(2, 32, 32), torch.zeros(2, 32), s.name, s.fingerprint, {}),
         "F": frame,
+        "H": probes.token_health(s, T),
         "LF": probes.logit_lens(s, T),
         "KF": probes.kept_weights(s, probes.Subnetwork.full(s)),
         "SCHEMA": probes.logit_lens.probe.schema,

@@ -71,6 +71,7 @@ UNASKED |= {
     "Source",
     "Texts",
     "TypeAlias",
+    "Usable",
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.authoring import InputError, Subject
+from interp.authoring import InputError, Subject, Usable
 from probes.attribution._draws import generator_for
 from probes.attribution._last_position import log_prob_and_rank, read_last
 from probes.attribution._replacements import Replacements, replacements
@@ -65,6 +65,7 @@ class Measurement:
     attributions: Sequence[Attribution]
     metrics: Sequence[str]
     replacement: Replacement | Counts
+    usable: Usable
     fractions: Sequence[float]
     normalise: str
     log_odds: bool
@@ -194,7 +195,7 @@ class Measurement:
     @cached_property
     def _tables(self) -> dict[bytes, Replacements]:
         contexts = [one.passage.ids for one in self.attributions]
-        tables = replacements(self.replacement, self.subject, [torch.from_numpy(ids) for ids in contexts])
+        tables = replacements(self.replacement, self.subject, [torch.from_numpy(ids) for ids in contexts], self.usable)
         return {ids.tobytes(): table for ids, table in zip(contexts, tables, strict=True)}
 
     @cached_property

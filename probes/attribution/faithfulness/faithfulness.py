@@ -24,6 +24,7 @@ from interp.authoring import (
     Schema,
     Source,
     Subject,
+    Usable,
     columns,
     load,
     probe,
@@ -143,6 +144,7 @@ def faithfulness(
     *,
     metrics: Sequence[Metric] = ("soft_ns", "soft_nc", "sufficiency", "comprehensiveness", "aopc"),
     replacement: Replacement | Counts = "unigram",
+    usable: Usable = None,
     fractions: Sequence[float] = FRACTIONS,
     normalise: Normaliser = "min_max",
     unit: RemovalUnit = "token",
@@ -175,6 +177,7 @@ def faithfulness(
             replaces it (see `probes.reagent`); counts [d_vocab]: one drawn by these; "mask_embedding": its embedding
             becomes the vocabulary's mean; "zero_embedding": its embedding becomes zero; "delete": it is deleted and
             later tokens move up.
+        usable: the frame of `token_health`: only tokens that it calls usable replace others, by "unigram" and counts.
         fractions: of the tokens; the nearest number of tokens (halves rounded up), at least one, is removed or kept.
         normalise: the map from scores to the soft metrics' probabilities: "min_max" (equal scores become 0.5), or
             "none" if scores are within 0..1 already.
@@ -219,7 +222,7 @@ def faithfulness(
     loaded = load(subject)
     chosen = list(dict.fromkeys(metrics))
     settings: dict[str, Any] = {
-        "metrics": chosen, **sampler_facts(replacement, loaded, "replacement"), "fractions": list(fractions),
+        "metrics": chosen, **_replacing(replacement, usable, loaded), "fractions": list(fractions),
         "normalise": normalise, "unit": unit, "absolute": absolute, "log_odds": log_odds, "protect_last": protect_last,
         "n_random": n_random, "n_draws": n_draws, "n_samples": n_samples,
     }  # fmt: skip
@@ -228,8 +231,9 @@ def faithfulness(
     settings |= {"runs": sorted(frame["run_id"].unique()), "scores_sha256": digest_of(frame)}
     run = Run(FAITHFULNESS, loaded, None, parameters=settings, seed=seed)
     measurement = Measurement(
-        subject=run.subject, attributions=given, metrics=chosen, replacement=replacement, fractions=fractions,
-        normalise=normalise, log_odds=log_odds, n_random=n_random, n_draws=n_draws, n_samples=n_samples, seed=seed,
+        subject=run.subject, attributions=given, metrics=chosen, replacement=replacement, usable=usable,
+        fractions=fractions, normalise=normalise, log_odds=log_odds, n_random=n_random, n_draws=n_draws,
+        n_samples=n_samples, seed=seed,
     )  # fmt: skip
     intact = measurement.intact  # run once without edits first: verification must see the unedited model
     measured = []
@@ -239,6 +243,13 @@ def faithfulness(
             bar.update()
     warn_of_chance(measured)
     return run.frame(_columns(*of_target) for of_target in zip(given, intact, measured, strict=True))
+
+
+def _replacing(replacement: Replacement | Counts, usable: Usable, subject: Subject) -> dict[str, Any]:
+    """Return the provenance of what replaces tokens."""
+    if usable is not None and isinstance(replacement, str) and replacement != "unigram":
+        raise InputError(f"replacement={replacement!r} draws no tokens; leave usable= out.")
+    return sampler_facts(replacement, subject, "replacement", usable)
 
 
 def _columns(attribution: Attribution, intact: np.ndarray, rows: list[Measured]) -> dict[str, Any]:

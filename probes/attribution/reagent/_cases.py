@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from interp.authoring import InputError, Subject
+from interp.authoring import InputError, Subject, Usable
 from probes.attribution._checks import free_positions
 from probes.attribution._last_position import log_prob_and_rank, read_last
 from probes.attribution._replacements import OwnSampler, Replacements, replacements
@@ -38,14 +38,14 @@ class Cases:
         return f"about {minutes:,.0f} minutes" if minutes >= 1 else ""
 
 
-def cases_of(subject: Subject, targets: Targets, sampler: Any, *, protect_bos: bool) -> Cases:
+def cases_of(subject: Subject, targets: Targets, sampler: Any, *, protect_bos: bool, usable: Usable = None) -> Cases:
     """Return the targets as cases."""
     contexts = targets.contexts.ids
     tables: Sequence[Replacements | OwnSampler]
     if callable(sampler) and not hasattr(sampler, "table"):
         tables = [_checked(sampler, subject)] * len(contexts)
     else:
-        tables = replacements(sampler, subject, contexts)
+        tables = replacements(sampler, subject, contexts, usable)
     ids = torch.nn.utils.rnn.pad_sequence(contexts, batch_first=True)
     start = perf_counter()  # the model was verified when the targets were found
     intact = read_last(subject, ids, targets.pos + 1, log_prob_and_rank(targets.ids)).double().numpy()

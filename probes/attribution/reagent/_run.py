@@ -27,7 +27,7 @@ def explain(
     Returns:
         The targets as cases, and the outcomes of their probes.
     """
-    found = cases_of(subject, targets, settings.sampler, protect_bos=settings.protect_bos)
+    found = cases_of(subject, targets, settings.sampler, protect_bos=settings.protect_bos, usable=settings.usable)
     cases = found.all
     short = sum(int(case.free.sum()) <= settings.keep for case in cases)
     if short:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias, TypedDict, get_args
 
-from interp.authoring import InputError, UnknownName
+from interp.authoring import InputError, UnknownName, Usable
 from probes.attribution._checks import check_counts
 from probes.attribution._replacements import OwnSampler, SamplerName, sampler_name
 from probes.attribution._target_ids import Target
@@ -30,6 +30,7 @@ class ReagentOptions(TypedDict, total=False):
     sampler: Sampler
     implementation: Implementation
     protect_bos: bool
+    usable: Usable
 
 
 class ReagentArguments(ReagentOptions, total=False):
@@ -54,6 +55,7 @@ class ReagentSettings(Recursion):
     sampler: Sampler = "unigram"
     implementation: Implementation = "paper"
     protect_bos: bool = True
+    usable: Usable = None
 
     def __post_init__(self) -> None:
         check_counts(keep=self.keep, tolerance=self.tolerance, max_steps=self.max_steps, n_probes=self.n_probes)
@@ -63,6 +65,6 @@ class ReagentSettings(Recursion):
             raise UnknownName("implementation", str(self.implementation), get_args(Implementation))
 
     def parameters(self) -> dict[str, Any]:
-        """Return all settings but the seed, for provenance."""
-        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "seed"}
+        """Return all settings but the seed and the usable tokens, for provenance; see `sampler_facts` for these."""
+        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("seed", "usable")}
         return own | {"sampler": sampler_name(self.sampler)}

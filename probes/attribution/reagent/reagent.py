@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias, Unpack, overload
 
 import pandas as pd
 
-from interp.authoring import Run, Source, Subject, Texts, at_most, checked, load, probe, shows_parameters_of
+from interp.authoring import Run, Source, Subject, Texts, Usable, at_most, checked, load, probe, shows_parameters_of
 from probes.attribution import plots
 from probes.attribution._replacements import OwnSampler, SamplerName, sampler_facts
 from probes.attribution._target_ids import Target
@@ -69,6 +69,7 @@ def reagent(
     sampler: SamplerName | MaskedLM | OwnSampler | Counts = "unigram",
     implementation: Implementation = "paper",
     protect_bos: bool = True,
+    usable: Usable = None,
     seed: int = 0,
     truncate: bool = False,
     return_probes: bool = False,
@@ -107,6 +108,8 @@ def reagent(
             then 0. The published implementations do replace them. An ordinary token at position 0 may be replaced:
             another token there leaves the attention sink where it is (SmolLM2: a residual of norm 23,000 there, as
             before).
+        usable: the frame of `token_health`: only tokens that it calls usable replace others. Where a sampler proposes
+            none of them at a position, the token stays.
         seed: of all draws; those of a prompt depend neither on the batch nor on the other prompts.
         truncate: cut texts longer than the context instead of refusing them.
         return_probes: also return the frame of `reagent_probes` of the same run.
@@ -127,11 +130,11 @@ def reagent(
     """
     settings = ReagentSettings(
         replace_ratio=replace_ratio, keep=keep, tolerance=tolerance, max_steps=max_steps, n_probes=n_probes,
-        sampler=sampler, implementation=implementation, protect_bos=protect_bos, seed=seed,
+        sampler=sampler, implementation=implementation, protect_bos=protect_bos, usable=usable, seed=seed,
     )  # fmt: skip
     loaded = load(subject)
     asked = {"target": target, "continuation": continuation, "target_pos": target_pos}
-    parameters = asked | settings.parameters() | sampler_facts(sampler, loaded)
+    parameters = asked | settings.parameters() | sampler_facts(sampler, loaded, usable=usable)
     run = Run(REAGENT, loaded, texts, parameters=parameters, truncate=truncate, seed=seed)
     targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
     cases, outcomes = explain(run.subject, targets, settings)
@@ -174,6 +177,7 @@ def reagent_probes(subject: Source, texts: Texts, **arguments: Unpack[ReagentArg
         sampler: see `reagent`.
         implementation: see `reagent`.
         protect_bos: see `reagent`.
+        usable: see `reagent`.
         seed: see `reagent`.
         truncate: see `reagent`.
 

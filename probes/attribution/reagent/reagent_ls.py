@@ -21,6 +21,7 @@ from interp.authoring import (
     Source,
     Subject,
     Texts,
+    Usable,
     at_most,
     load,
     probe,
@@ -71,6 +72,7 @@ def reagent_ls(
     n_masks: int | None = None,
     sampler: SamplerName | MaskedLM | OwnSampler | Counts = "unigram",
     protect_bos: bool = True,
+    usable: Usable = None,
     seed: int = 0,
     truncate: bool = False,
 ) -> pd.DataFrame:
@@ -92,6 +94,7 @@ def reagent_ls(
             replaced.
         sampler: see `probes.reagent`.
         protect_bos: never replace special tokens or a start-of-text token; their score is then 0.
+        usable: see `probes.reagent`.
         seed: of all draws; those of a prompt depend neither on the batch nor on the other prompts.
         truncate: cut texts longer than the context instead of refusing them.
 
@@ -115,12 +118,12 @@ def reagent_ls(
     loaded = load(subject)
     parameters = {
         "target": target, "continuation": continuation, "target_pos": target_pos, "n_masks": n_masks,
-        "protect_bos": protect_bos, **sampler_facts(sampler, loaded),
+        "protect_bos": protect_bos, **sampler_facts(sampler, loaded, usable=usable),
     }  # fmt: skip
     run = Run(REAGENT_LS, loaded, texts, parameters=parameters, truncate=truncate, seed=seed)
     targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
     scores = reagent_ls_scores(
-        run.subject, targets, seed=seed, n_masks=n_masks, sampler=sampler, protect_bos=protect_bos
+        run.subject, targets, seed=seed, n_masks=n_masks, sampler=sampler, protect_bos=protect_bos, usable=usable
     )
     return run.frame([attribution_columns(targets, scores, method="reagent_ls")])
 
@@ -133,9 +136,10 @@ def reagent_ls_scores(
     n_masks: int | None = None,
     sampler: SamplerName | MaskedLM | OwnSampler | Counts = "unigram",
     protect_bos: bool = True,
+    usable: Usable = None,
 ) -> Scores:
     """Score by `reagent_ls`, as a method of `attribute`."""
-    prepared = cases_of(subject, targets, sampler, protect_bos=protect_bos)
+    prepared = cases_of(subject, targets, sampler, protect_bos=protect_bos, usable=usable)
     cases = prepared.all
     pairs = [_n_pairs(n_masks, int(case.free.sum())) for case in cases]
     read = reader_of(subject, targets)

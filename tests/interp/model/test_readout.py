@@ -16,6 +16,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHead
 
 import interp
 from interp.errors import InputError, NumericalError
+from interp.model.head import Head
 from interp.model.readout import Readout, read_out
 from interp.planted import bias_ladder
 
@@ -417,3 +418,26 @@ def test_extra_memory_is_a_tenth_of_all_logits_at_the_size_of_gpt2():
     assert two_chunks < min(budget, 0.1 * (4 * 13 * 512 * vocab))
     # What remains of a state are five numbers per row.
     assert two_chunks - one_chunk < 0.01 * one_chunk
+
+
+@pytest.mark.parametrize("k", [1, 9])
+def test_a_list_of_some_tokens_leaves_all_other_statistics_alone(k):
+    """In tiles, some of which hold the largest logit but no token of the list."""
+    generator = torch.Generator().manual_seed(0)
+    weight = 3 * torch.randn(5000, 16, generator=generator)
+    listed = torch.rand(5000, generator=generator) < 0.01
+    listed[:2048] = False
+    head = Head(lambda states: states @ weight.T, weight)
+    states = list(torch.randn(2, 5, 16, generator=generator))
+    wanted = {"d_vocab": 5000, "memory": MEMORY, "targets": torch.arange(5)[:, None]}
+    whole = read_out(head, states, states[0], k=5000, **wanted)
+    some = read_out(head, states, states[0], k=k, listed=listed, **wanted)
+    assert torch.equal(whole.rank, some.rank)
+    for name in ("log_prob", "entropy", "kl"):
+        assert torch.equal(getattr(whole, name), getattr(some, name)), name
+    for state in range(2):
+        for row in range(5):
+            ids = whole.top_id[state, row]
+            assert some.top_id[state, row].tolist() == ids[listed[ids]][:k].tolist()
+            kept = whole.top_log_prob[state, row][listed[ids]][:k]
+            assert torch.equal(some.top_log_prob[state, row], kept)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import interp
+from interp.authoring import SharedPrefix
 from interp.planted import bigram
 from probes import first_tokens
+from probes.vocab import first_tokens as _first_tokens
 from probes.vocab._greedy import period
 
 V, CHAIN = 30, (7, 3, 9, 4)
@@ -87,3 +90,44 @@ def test_fewer_steps_leave_probabilities_out(small_subject):
     assert frame.interp.summary()["n_tokens"].tolist() == [1, 1]
     axes, listed = frame.interp.plot().axes
     assert "prob" in listed.texts[0].get_text() and axes.get_ylabel() == "first tokens"
+
+
+def test_an_interrupted_scan_goes_on(small_subject, tmp_path, monkeypatch):
+    """What is kept is read again, whatever is asked for then; nothing is computed twice."""
+    subject = small_subject("gpt2", "bridge")
+    monkeypatch.setattr(SharedPrefix, "rows", lambda self, width: 7)
+    asked = {"n_continue": 2, "n_best": 3}
+    whole = first_tokens(subject, **asked)
+    scanned: list[int] = []
+    original = _first_tokens.continued
+
+    def counting(prefix, ids, n_steps):
+        if len(scanned) == 3 * 7:
+            raise KeyboardInterrupt
+        if n_steps == 3:
+            scanned.extend(ids.tolist())
+        return original(prefix, ids, n_steps)
+
+    out = tmp_path / "rows"
+    monkeypatch.setattr(_first_tokens, "continued", counting)
+    with pytest.raises(KeyboardInterrupt):
+        first_tokens(subject, out=out, **asked)
+    assert len(list(out.glob("*.parquet"))) == 3
+    scanned[:] = [-1]
+    resumed = first_tokens(subject, out=out, **asked)
+    assert scanned[1:] == list(range(21, 61))
+    pd.testing.assert_frame_equal(resumed, whole)
+    scanned[:] = [-1]
+    some = first_tokens(subject, token_ids=[3, 40], threshold=0.5, seed=1, out=out, **asked | {"n_best": 0})
+    assert scanned == [-1] and some["p1"].tolist() == whole["p1"][[3, 40]].tolist()
+    assert len(first_tokens(subject, token_ids=[3], n_steps=2, out=out, **asked)) == 1  # other steps are kept apart
+    assert first_tokens(subject, token_ids=[3], out=out, **asked)["p3"].notna().all()
+
+
+def test_a_damaged_part_is_computed_again(small_subject, tmp_path):
+    subject = small_subject("gpt2", "bridge")
+    first = first_tokens(subject, n_best=0, out=tmp_path)
+    (file,) = tmp_path.glob("*.parquet")
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.warns(UserWarning, match="its rows are computed again"):
+        pd.testing.assert_frame_equal(first_tokens(subject, n_best=0, out=tmp_path), first)
