@@ -50,10 +50,11 @@ docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]' -c constraints.txt
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file docs/mkdocs.yml
 
-# The tables of README.md, docs/pages/models.md and docs/pages/costs.md: of probes, from their schemas, docstrings and
-# papers; of findings, from docs/findings; of costs, from docs/costs.
+# The tables of README.md and docs/pages: of probes, from their schemas, docstrings and papers; of findings, from
+# docs/findings; of costs, from docs/costs; of architectures, from the tests.
 readme: $(READY)
 	$(BIN)/python docs/readme_table.py
+	$(BIN)/python docs/architectures_table.py
 	$(BIN)/python docs/findings_table.py
 	$(BIN)/python docs/costs_table.py
 

@@ -11,7 +11,7 @@ from readme_table import ROOT, between
 
 import interp.findings
 from interp.display.text import short_citation
-from interp.display.verdicts import decided_by
+from interp.display.verdicts import decided_by, deciding_interval
 
 KEPT = ROOT / "docs" / "findings"
 PAGE = ROOT / "docs" / "pages" / "models.md"
@@ -60,12 +60,12 @@ def kept() -> dict[str, pd.DataFrame]:
     return {label: pd.read_csv(file).set_index("claim") for label, file in files.items() if file.is_file()}
 
 
-def matrix(found: dict[str, pd.DataFrame], claims: tuple[str, ...] | None = None) -> str:
-    """Return a row for each claim, with its verdict on each model and what decided it."""
+def matrix(found: dict[str, pd.DataFrame], claims: tuple[str, ...] | None = None, *, short: bool = False) -> str:
+    """Return a row for each claim, with its verdict on each model and what decided it; `short`, only the interval."""
     rows = [f"| claim | {' | '.join(found)} |", "|---|" + "---|" * len(found)]
     for id in interp.findings.names() if claims is None else claims:
         claim = interp.findings.get(id)
-        cells = [_cell(frame, id) for frame in found.values()]
+        cells = [_cell(frame, id, short) for frame in found.values()]
         rows.append(f"| {claim.statement} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
@@ -131,7 +131,7 @@ def page(text: str) -> str:
 def readme(text: str) -> str:
     """Return README.md with the claims that say most made again, for the models on which any of them was tested."""
     tested = {label: frame for label, frame in kept().items() if frame.index.isin(TELLING).any()}
-    return updated(text, matrix(tested, TELLING))
+    return updated(text, matrix(tested, TELLING, short=True))
 
 
 def _reads(claim: interp.findings.Claim) -> str:
@@ -144,13 +144,15 @@ def _reads(claim: interp.findings.Claim) -> str:
     return f"{n} {claim.texts}{each}"
 
 
-def _cell(frame: pd.DataFrame, id: str) -> str:
+def _cell(frame: pd.DataFrame, id: str, short: bool) -> str:
     if id not in frame.index:
         return NOT_RUN
     row = frame.loc[id]
     state = f"**{row['state']}**" if row["state"] in ("holds", "fails") else str(row["state"])
     if pd.isna(row["effect"]):
         return state
+    if short:
+        return f"{state}: {deciding_interval(row)}"
     return f"{state}: {decided_by(row)}, {row['n']} {row['unit']}"
 
 

@@ -1,18 +1,19 @@
-"""Write the README's table of probes from schemas, docstrings and papers: `make readme`."""
+"""Write the table of probes in `docs/pages/probes.md` from schemas, docstrings and papers: `make readme`."""
 
 from __future__ import annotations
 
-import ast
+import os
 import re
 from pathlib import Path
+
+from layout import FAMILIES, GUIDES, ROOT, docstring
 
 from interp.display.text import short_citation
 from interp.runs import registry
 from interp.runs.description import question
 from interp.runs.registry import Probe
 
-ROOT = Path(__file__).parents[1]
-FAMILIES = sorted(path.parent for path in (ROOT / "probes").glob("*/__init__.py"))
+PAGE = GUIDES / "probes.md"
 BEGIN, END = "<!-- written by `make readme` -->\n", "<!-- until here -->\n"
 
 
@@ -22,7 +23,7 @@ def table() -> str:
     for family in FAMILIES:
         probes = probes_of(f"probes.{family.name}")
         if probes:
-            rows.append(f"| **[{family.name}](probes/{family.name})** | **{_question(family)}** | |")
+            rows.append(f"| **[{family.name}]({_relative(family)})** | **{_question(family)}** | |")
             rows += [f"| {_link(one)} | {first_clause(one)} | {citations(one.schema.paper)} |" for one in probes]
     return "\n".join(rows) + "\n"
 
@@ -33,19 +34,14 @@ def probes_of(package: str) -> list[Probe]:
     return [one for one in known if f"{one.function.__module__}.".startswith(f"{package}.")]
 
 
-def docstring(path: Path) -> str:
-    """Return a module's docstring without importing the module."""
-    return ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
-
-
 def first_clause(probe: Probe) -> str:
     """Return the first sentence of a probe's docstring, up to a semicolon, without its full stop."""
     return question(probe).partition(";")[0].rstrip(".").replace("|", r"\|")
 
 
-def updated(readme: str) -> str:
-    """Return the README with the table between its two marks made again."""
-    return between(readme, BEGIN, END, table(), "README.md")
+def updated(page: str) -> str:
+    """Return the page with the table between its two marks made again."""
+    return between(page, BEGIN, END, table(), PAGE.name)
 
 
 def between(text: str, begin: str, end: str, made: str, name: str) -> str:
@@ -64,7 +60,11 @@ def _question(family: Path) -> str:
 
 
 def _link(probe: Probe) -> str:
-    return f"[`{probe.name}`]({probe.function.__module__.replace('.', '/')}.py)"
+    return f"[`{probe.name}`]({_relative(ROOT / probe.function.__module__.replace('.', '/'))}.py)"
+
+
+def _relative(path: Path) -> str:
+    return Path(os.path.relpath(path, PAGE.parent)).as_posix()
 
 
 def citations(paper: str) -> str:
@@ -83,9 +83,8 @@ def _citation(paper: str) -> str:
 
 
 def main() -> None:
-    """Rewrite README.md in place."""
-    path = ROOT / "README.md"
-    path.write_text(updated(path.read_text("utf-8")), "utf-8")
+    """Rewrite the page in place."""
+    PAGE.write_text(updated(PAGE.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Build the pages that are not written in `pages/`: the README, the notebooks, the cards and the docstrings."""
+"""Build the pages that are not written in `pages/`: of the README, notebooks, cards, probes and docstrings."""
 
 from __future__ import annotations
 
@@ -11,25 +11,38 @@ from pathlib import Path
 from typing import Any
 
 import griffe
+import probe_pages
+from layout import (
+    CARDS,
+    CODE,
+    FAMILIES,
+    GUIDES,
+    INDEXES,
+    MODULES,
+    NOTEBOOKS,
+    PACKAGES,
+    REFERENCE,
+    ROOT,
+    docstring,
+    module_name,
+    public_modules,
+    subpackages,
+)
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
-from readme_table import FAMILIES, ROOT, docstring, probes_of, table
+from probe_pages import markdown
+from readme_table import first_clause, probes_of
 
 from interp.display.text import short_citation
-from interp.runs.registry import Probe
 
-
-def subpackages(package: Path) -> list[Path]:
-    """Return the folders of a family that hold modules."""
-    return sorted(path.parent for path in package.glob("*/__init__.py"))
-
-
-def public_modules(package: Path) -> list[Path]:
-    """Return the modules of a family that a user may want to read about, its figures and claims aside."""
-    found = sorted(package.glob("*.py"))
-    return [path for path in found if not path.stem.startswith("_") and path.stem not in ("plots", "claims")]
+_LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)(?=[)#])")
+GUIDE_ORDER = (
+    "your-model", "memory", "chat", "coming-from", "comparing", "tokenizers", "saving", "sweeps", "findings", "claim", "probe",
+    "attribution", "architectures", "guarantees", "costs", "speed", "found", "models", "contributing",
+)  # fmt: skip
+"""The guides in the order of the navigation; a page that is not named here comes last."""
 
 
 @cache
@@ -40,46 +53,22 @@ def exports(package: str) -> list[griffe.Alias]:
     return [one for one in members if isinstance(one, griffe.Alias)]
 
 
-GUIDES = ROOT / "docs" / "pages"
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-CARDS = sorted((ROOT / "datasets").glob("*/README.md"))
-AUTHORING = "interp.authoring"
-MODULES = {
-    "Writing a probe": [AUTHORING, "interp.display.plotting"],
-    "Models": [
-        "interp.model.loading",
-        "interp.model.subject",
-        "interp.model.tokens",
-        "interp.tokenization",
-        "interp.scorecard",
-        "interp.model.sites",
-        "interp.model.tape",
-        "interp.model.schedules",
-        "interp.model.generation",
-        "interp.model.prefix",
-        "interp.model.readout",
-        "interp.planted",
-    ],
-    "Frames": ["interp.runs.accessor", "interp.stats", "interp.options", "interp.data.shipped"],
-    "Findings": ["interp.findings", "interp.pytest_plugin.finding", "interp.report.page", "interp.notebook"],
-}
-_HOMES = {name.final_target.module.path for name in exports(AUTHORING)}
-MODULES["Writing a probe"] += sorted(_HOMES.difference(*MODULES.values()))
-PACKAGES = [folder for family in FAMILIES for folder in (family, *subpackages(family))]
-CODE = {*PACKAGES, *(module for package in PACKAGES for module in public_modules(package))}
-CODE |= {(ROOT / name.replace(".", "/")).with_suffix(".py") for names in MODULES.values() for name in names}
-_LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)(?=[)#])")
-
-
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Lay the navigation out: notebooks and probes are whatever there is."""
-    written = sorted(path.name for path in Path(config.docs_dir).glob("*.md"))
+    order = {f"{name}.md": place for place, name in enumerate(GUIDE_ORDER)}
+    pages = {path.name for path in Path(config.docs_dir).glob("*.md")} - {"probes.md"}
+    written = sorted(pages, key=lambda name: (order.get(name, len(order)), name))
     config.nav = [
         {"Home": "README.md"},
         {"Guides": written},
         {"Notebooks": [f"notebooks/{path.stem}.md" for path in NOTEBOOKS]},
-        {"Probes": [{"All probes": "probes.md"}, *map(_family_nav, FAMILIES)]},
-        {"Reference": [{part: [{name: _page(name)} for name in names]} for part, names in MODULES.items()]},
+        {"Probes": [{"All probes": "probes.md"}, *map(_probes_nav, FAMILIES)]},
+        {
+            "Reference": [
+                *({part: [{name: _page(name)} for name in names]} for part, names in MODULES.items()),
+                {"Families": [*map(_family_nav, FAMILIES)]},
+            ]
+        },
         {"Data": [{path.parent.name: path.relative_to(ROOT).as_posix()} for path in CARDS]},
         {"Changes": "CHANGELOG.md"},
     ]
@@ -101,11 +90,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for package in PACKAGES:
         _add(files, config, _uri(package), _family_page(package))
         for module in public_modules(package):
-            _add(files, config, _uri(module), _module_page(_name(module)))
-    _add(files, config, "probes.md", f"# All probes\n\n{table()}")
+            _add(files, config, _page(module_name(module)), _module_page(module_name(module)))
+    for probe in probe_pages.ours().values():
+        uri = probe_pages.uri(probe)
+        reference = posixpath.relpath(_page(probe.function.__module__), posixpath.dirname(uri))
+        text, figure = probe_pages.page(probe, reference)
+        _add(files, config, uri, text)
+        if figure is not None:
+            _add(files, config, uri.replace(".md", ".png"), figure)
     for name in (name for names in MODULES.values() for name in names):
-        text = f"{_options(members=False)}\n\n{_names(name)}" if name == AUTHORING else ""
+        text = f"{_options(members=False)}\n\n{_names(name)}" if name in INDEXES else ""
         _add(files, config, _page(name), f"# {name}\n\n::: {name}{text}\n")
+    _add(files, config, "llms.txt", _llms(config))
     return files
 
 
@@ -126,13 +122,15 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
 # Probes --------------------------------------------------------------------------------------------------------------
 
 
+def _probes_nav(package: Path) -> dict[str, list[Any]]:
+    pages = [{one.name: probe_pages.uri(one)} for one in probes_of(module_name(package))]
+    return {package.name: [_uri(package), *pages]}
+
+
 def _family_nav(package: Path) -> dict[str, list[Any]]:
-    modules = [{module.stem: _uri(module)} for module in public_modules(package)]
-    return {package.name: [_uri(package), *modules, *map(_family_nav, subpackages(package))]}
-
-
-def _name(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    modules = [{module.stem: _page(module_name(module))} for module in public_modules(package)]
+    inner = [_uri(package)] if package.parent not in (ROOT / "probes",) else []
+    return {package.name: [*inner, *modules, *map(_family_nav, subpackages(package))]}
 
 
 def _page(name: str, suffix: str = ".md") -> str:
@@ -146,36 +144,32 @@ def _family_page(package: Path) -> str:
     listed += [(f"{one.name}/", f"{one.name}/index.md", docstring(one / "__init__.py")) for one in subpackages(package)]
     parts.append("\n".join(f"- [`{name}`]({page}): {text.splitlines()[0]}" for name, page, text in listed))
     if (package / "plots.py").is_file():
-        parts.append(f"## Figures\n\n::: {_name(package)}.plots{_options(heading_level=3)}")
+        parts.append(f"## Figures\n\n::: {module_name(package)}.plots{_options(heading_level=3)}")
     if (package / "claims.py").is_file():
         parts.append(f"## Claims\n\n{_claims_table(package)}")
     return "\n\n".join(parts) + "\n"
 
 
 def _module_page(name: str) -> str:
-    """Document what a module offers, and the columns of its probes' frames."""
+    """Document what a module offers, and lead to the pages of its probes."""
     probes = probes_of(name)
     offered = [one.name for one in exports("probes") if one.target_path.startswith(f"{name}.")]
     offered += [one.summarise.__name__ for one in probes if one.summarise.__module__ == name]
     only = _options(members=offered) if offered else ""
-    tables = [f"## Columns of `{probe.name}`\n\n{_columns_table(probe)}" for probe in probes]
-    return "\n\n".join([f"# {name.rpartition('.')[2]}", f"::: {name}{only}", *tables]) + "\n"
+    here = posixpath.dirname(_page(name))
+    links = (f"[`{one.name}`]({posixpath.relpath(probe_pages.uri(one), here)})" for one in probes)
+    more = [f"Rows, figure, columns and cost: {', '.join(links)}."] if probes else []
+    return "\n\n".join([f"# {name.rpartition('.')[2]}", *more, f"::: {name}{only}"]) + "\n"
 
 
 def _options(**options: Any) -> str:
     return "\n    options:" + "".join(f"\n      {name}: {value}" for name, value in options.items())
 
 
-def _columns_table(probe: Probe) -> str:
-    schema = probe.schema
-    rows = [(f"`{row.column}`", row.type, row.unit, row.meaning) for row in schema.describe().itertuples(index=False)]
-    return f"One row: {schema.rows}. Paper: {schema.paper}.\n\n{_markdown(('column', 'type', 'unit', 'meaning'), rows)}"
-
-
 def _claims_table(package: Path) -> str:
-    claims = importlib.import_module(f"{_name(package)}.claims").CLAIMS
+    claims = importlib.import_module(f"{module_name(package)}.claims").CLAIMS
     rows = [(f"`{one.id}`", one.statement, str(one.comparison), short_citation(one.paper)) for one in claims]
-    return _markdown(("claim", "statement", "held against", "paper"), rows)
+    return markdown(("claim", "statement", "held against", "paper"), rows)
 
 
 def _names(module: str) -> str:
@@ -188,18 +182,12 @@ def _names(module: str) -> str:
         else:  # a type or an object, which its module's docstring explains
             place, text = f"({_beside(module, target.module.path)})", target.module.docstring.value
         rows.append((f"[`{one.name}`]{place}", " ".join(text.partition("\n\n")[0].split())))
-    return _markdown(("name", "what it is"), rows)
+    return markdown(("name", "what it is"), rows)
 
 
 def _beside(page: str, other: str) -> str:
     """Return the link from one module's page to another's."""
     return posixpath.relpath(_page(other), posixpath.dirname(_page(page)))
-
-
-def _markdown(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [header, ("---",) * len(header), *rows]
-    escaped = ([cell.replace("|", r"\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 
 
 # The rest ------------------------------------------------------------------------------------------------------------
@@ -215,8 +203,36 @@ def _uri(path: Path) -> str:
     if path.parent == GUIDES:
         return path.name
     if path in CODE:
-        return _page(_name(path), "/index.md" if path.is_dir() else ".md")
+        if (page := _probe_page(path)) is not None:
+            return page
+        if path in REFERENCE:
+            return _page(REFERENCE[path])
+        return _page(module_name(path), "/index.md" if path.is_dir() else ".md")
     return re.sub(r"\.ipynb$", ".md", path.relative_to(ROOT).as_posix())
+
+
+def _probe_page(path: Path) -> str | None:
+    """Return where the page is of the probe that a file is named after."""
+    probe = probe_pages.ours().get(path.stem) if ROOT / "probes" in path.parents else None
+    return None if probe is None or probe.function.__module__ != module_name(path) else probe_pages.uri(probe)
+
+
+def _llms(config: MkDocsConfig) -> str:
+    """Return the map of the site for language models, as llmstxt.org describes it."""
+    summary = (ROOT / "README.md").read_text("utf-8").split("\n\n")[1]
+    lines = [f"# {config.site_name}", "", f"> {' '.join(summary.split())}", "", "## Guides", ""]
+    guides = [GUIDES / name for part in config.nav or () for name in part.get("Guides", ())]
+    lines += [f"- [{_title(path)}]({path.stem}.html)" for path in guides]
+    lines += ["", "## Probes", ""]
+    pages = ((one, probe_pages.uri(one).replace(".md", ".html")) for one in probe_pages.ours().values())
+    lines += [f"- [{one.name}]({page}): {first_clause(one)}" for one, page in pages]
+    lines += ["", "## Reference", ""]
+    lines += [f"- [{name}]({_page(name, '.html')})" for names in MODULES.values() for name in names]
+    return "\n".join(lines) + "\n"
+
+
+def _title(path: Path) -> str:
+    return path.read_text("utf-8").partition("\n")[0].removeprefix("# ")
 
 
 def _linked_files(page: Path, text: str) -> Iterator[Path]:

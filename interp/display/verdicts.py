@@ -25,7 +25,14 @@ def decided_by(row: Mapping[str, Any]) -> str:
     if pd.isna(row["effect"]):  # it was not tested
         return ""
     sign, _, against = str(row["comparison"]).partition(" ")
+    decided = deciding_interval(row)
     if against != "control":
-        return f"{format_interval(row['effect'], row['low'], row['high'])} {row['comparison']}"
-    apart = format_interval(row["difference"], row["difference_low"], row["difference_high"])
-    return f"{row['effect']:.4g} against {row['control_effect']:.4g}: {apart} {sign} 0"
+        return f"{decided} {row['comparison']}"
+    return f"{row['effect']:.4g} against {row['control_effect']:.4g}: {decided} {sign} 0"
+
+
+def deciding_interval(row: Mapping[str, Any]) -> str:
+    """Return the number that was held against the threshold, with its interval: the effect, or the difference."""
+    against_control = str(row["comparison"]).endswith(" control")
+    names = ("difference", "difference_low", "difference_high") if against_control else ("effect", "low", "high")
+    return format_interval(*(row[name] for name in names))

@@ -100,6 +100,11 @@ def subjoiner_heads(subject: Source, texts: Texts, *, truncate: bool = False) ->
         InputError: no word of the texts has several tokens, or the model has no tokenizer to find words with.
         ModelError: the architecture does not show its attention.
 
+    Cost: one forward pass with visible attention; no unembedding.
+
+    Pitfall: heads are not independent draws, and a text without words of several tokens says nothing; compare with the
+    control, since some heads look one token back whatever stands there.
+
     >>> frame = subjoiner_heads("reference", "prompts")
     >>> frame.groupby("control").size().to_dict(), bool((frame.score == frame.within - frame.across).all())
     ({'distance_only': 64, 'none': 64}, True)

@@ -178,6 +178,9 @@ def attribute(
     integrated gradients `n_steps` + 1 of both, occlusion n passes, reagent_ls 10 n, and reagent up to
     2 `n_probes` `max_steps`.
 
+    Pitfall: scores of two methods have two units, and one method finding a cause in a planted model does not make it
+    right on yours; rank within a prompt, and measure with `faithfulness`.
+
     >>> frame = attribute("reference", "The cat sat on the", methods=("occlusion", "norm", "random"))
     >>> frame.method.unique().tolist(), frame.control.unique().tolist(), len(frame)
     (['occlusion', 'norm', 'random'], ['none', 'random'], 18)

@@ -103,6 +103,8 @@ def normxlogit(
 
     Cost: one forward pass and a dot product per position, layer and target; centring unembeds every position.
 
+    Pitfall: the last position has the logit that made the target the target, and tends to come first.
+
     >>> frame = normxlogit("reference", "Once upon a time there was a little", target=" girl")
     >>> frame.token.iloc[-1], frame.target.iloc[-1], bool((frame.score == frame.norm * frame.logit).all())
     (' little', ' girl', True)

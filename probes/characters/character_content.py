@@ -148,6 +148,9 @@ def character_content(
     Cost: no forward pass for weights; for `layers`, one pass over every token per chunk of layers. An MLP costs the
     training of 2 d² weights per letter, seed and control; ridge one Gram matrix per seed and control.
 
+    Pitfall: tokens of one letter differ in length and frequency too; the gain over the best control is the result, not
+    the score.
+
     >>> frame = character_content("reference", letters=["e", "s"], probe="ridge", seeds=1, controls=["permuted"])
     >>> frame.groupby("control").macro_f1.mean().round(1).to_dict()
     {'none': 0.6, 'permuted': 0.5}

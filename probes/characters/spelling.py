@@ -116,6 +116,9 @@ def spelling(
     Cost: one pass per word for its letters, and one per question of the control and of membership; where a letter after
     a space is several tokens, one per candidate.
 
+    Pitfall: a small model answers from the frequency of letters; only the gain over the other word of the same length
+    is knowledge of this word.
+
     >>> frame = spelling("reference", ["little"], tasks=["spelling"], shots=2)
     >>> frame[["letter", "letter_pos", "n_tokens"]].drop_duplicates().values.tolist()[:3]
     [['l', 0, 1], ['i', 1, 1], ['t', 2, 1]]

@@ -108,6 +108,9 @@ def microscope(
     Cost: one forward pass and 2 d² float64 multiplications per token and layer; memory 2 d² numbers and `n_points`
     states per layer.
 
+    Pitfall: linearity near 1 is what a residual stream gives for nothing: read it beside "without_both" and the
+    unrelated states, and give it many more tokens than dimensions.
+
     >>> frame = microscope("reference", "prompts", tokens_per_dim=2, n_points=256)
     >>> bool(frame.linearity.dropna().between(0.5, 1).all()), frame.control.nunique()
     (True, 5)

@@ -75,6 +75,8 @@ def microscope_tokens(
 
     Cost: two forward passes, the first to fit and the second to apply.
 
+    Pitfall: the map is fitted to the same tokens, so sizes are comparable within one run only.
+
     >>> frame = microscope_tokens("reference", "prompts", tokens_per_dim=2)
     >>> inner = frame[frame.pos > 0]
     >>> bool(((inner["size"] ** 2).groupby(inner.layer).mean() - 1).abs().max() < 1e-6)

@@ -148,6 +148,9 @@ def next_token_law(
 
     Cost: one forward pass and 2 d² float64 multiplications per token and layer; memory 4 d² numbers per layer.
 
+    Pitfall: in-sample fits of d parameters fall by themselves; read "held_out", and beside it the control with renamed
+    ids.
+
     >>> frame = next_token_law("reference", "prompts", tokens_per_dim=2, draws=1)
     >>> frame[(frame.response == "next") & (frame.control == "none")].groupby("sample").layer.max().to_dict()
     {'held_out': 8, 'in_sample': 8}

@@ -118,6 +118,9 @@ def layer_robustness(
     begin with and pass through each block as one batch, and 2L - 1 unembeddings of the chosen positions; the control
     adds L²/2 block runs, a forward pass and L unembeddings.
 
+    Pitfall: a block without which the top token stays may still matter for rarer tokens: look at the KL too, and at
+    "resample", which tells a block that can go from one that says nothing of the prompt.
+
     >>> texts = ["Once upon a time there was a", "The cat sat on the mat"]
     >>> frame = layer_robustness("reference", texts, positions=-1)
     >>> frame.groupby(["intervention", "control"]).layer.nunique().to_dict()

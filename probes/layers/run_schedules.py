@@ -81,6 +81,11 @@ def run_schedules(
     Raises:
         InputError: there are no schedules, or one names a block that the model does not have.
 
+    Cost: one run of each block of a schedule behind what it shares with others, and an unembedding for each schedule.
+
+    Pitfall: most orders leave the distribution the model was trained on; a large KL says that, not which block did
+    what.
+
     >>> frame = run_schedules("reference", "prompts", {"reversed": range(7, -1, -1), "intact": range(8)}, positions=-1)
     >>> bool(frame.query("schedule == 'intact'").top1_agrees.all())
     True

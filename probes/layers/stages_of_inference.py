@@ -126,6 +126,9 @@ def stages_of_inference(subject: Source, texts: Texts, *, truncate: bool = False
     Cost: one forward pass with visible attention and L + 1 unembeddings per position, streamed; (2 L + 1) d_model²
     float64 multiplications per position and memory for as many numbers for CKA; the cost of `neuron_kinds`.
 
+    Pitfall: the criteria are the papers' own, read off larger models: a stage that does not show is not shown to be
+    absent.
+
     >>> frame = stages_of_inference("reference", ["Once upon a time there was a cat", "The cat sat on the mat"])
     >>> frame.query("statistic == 'agrees_final' and layer == 8").value.tolist()
     [1.0, 1.0]

@@ -171,6 +171,9 @@ def logit_lens(
 
     Cost: one forward pass and L + 1 unembeddings per position, streamed.
 
+    Pitfall: early layers look wrong where they only use another basis: a rank that is high there does not mean that
+    nothing is known. A tuned lens shows the difference.
+
     >>> frame = logit_lens("reference", ["Once upon a time there was a little"], positions=-1, targets="argmax")
     >>> frame.layer.tolist()
     [0, 1, 2, 3, 4, 5, 6, 7, 8]

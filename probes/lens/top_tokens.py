@@ -77,6 +77,10 @@ def top_tokens(
     Returns:
         One row per prompt, position, layer and k (from 0, most probable first).
 
+    Cost: one forward pass and L + 1 unembeddings per position, as for `logit_lens`.
+
+    Pitfall: the words of early layers are often those nearest to the mean residual, the same for every prompt.
+
     >>> frame = top_tokens("reference", ["Once upon a time"], k=3, positions=-1, layers=[8])
     >>> frame.k.tolist(), bool((frame.prob.diff().dropna() <= 0).all())
     ([0, 1, 2], True)

@@ -118,6 +118,8 @@ def concept_scores(
     Cost: one pass over the value vectors, with d_model + n_random + 1 columns each instead of d_vocab; the covariance
     of the vocabulary; and the listed neurons in full. With `min_hits`, some columns of the vocabulary for all neurons.
 
+    Pitfall: the best of thousands of neurons always looks good; `p` is corrected for that, the top words are not.
+
     >>> words = ["time", "day", "moment", "hour", "night", "week"]
     >>> frame = concept_scores("reference", words=words, layers=[6, 7], n=20)
     >>> (frame.control == "none").sum().item(), bool(frame.score.head(20).is_monotonic_decreasing)

@@ -170,6 +170,8 @@ def neuron_kinds(subject: Source, *, layers: int | Sequence[int] | None = None, 
     vocabulary, and two d_model x d_model matrices, whatever the size of the vocabulary. No texts. For SmolLM2-135M the
     multiplications are 2.6 TFLOP, 29 s of matrix products on one core, of 40 s in all.
 
+    Pitfall: a kind is a threshold on a moment: between two models compare shares beside those of random directions.
+
     >>> frame = neuron_kinds("reference", layers=7)
     >>> len(frame.query("control == 'none'")), frame.query("control == 'random'").kind.unique().tolist()
     (1024, ['neither'])

@@ -108,6 +108,9 @@ def neuron_tokens(
     Cost: n_layers · d_mlp · d_model · d_vocab multiplications; logits are streamed and never kept. For SmolLM2-135M
     these are 2.6 TFLOP, 29 s of matrix products on one core, of 35 s in all; there is no way around them.
 
+    Pitfall: a neuron's top tokens are its direct effect at the output alone; what later blocks make of it is not in the
+    weights.
+
     >>> frame = neuron_tokens("reference", layers=7, k=3, n_random=0)
     >>> len(frame), frame.k.tolist()[:4]
     (3072, [0, 1, 2, 0])

@@ -134,6 +134,8 @@ def steer(
     Cost: one clean forward pass, and per condition the blocks from the first edited one on and an unembedding. Alphas
     in standard deviations and the controls "norm_matched" and "mean" need another clean pass over all texts first.
 
+    Pitfall: a dose that raises the concept's words also breaks the text: read KL and loss of other tokens beside it.
+
     >>> from probes import concept_neurons
     >>> neurons = concept_neurons("reference", ["time", "day", "moment", "hour", "night", "week"], n=5)
     >>> frame = steer("reference", ["Once upon a time there was a"], neurons, alphas=(0, 4), controls=("random",))

@@ -61,6 +61,8 @@ def byte_log_prob(subject: Source, texts: Texts, *, bos: bool | None = None, tru
 
     Cost: a forward pass and an unembedding for each byte, of what is before it.
 
+    Pitfall: a text is scored as a beginning: its last word may go on.
+
     >>> frame = byte_log_prob("reference", ["Once upon a time"])
     >>> len(frame), round(float(frame["log_prob"].sum()), 2), frame.interp.summary()["bits"].round(2).tolist()
     (16, -4.42, [0.4])

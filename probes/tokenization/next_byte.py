@@ -79,6 +79,8 @@ def next_byte(
     Cost: a forward pass and an unembedding for each beginning of the prompt's last words after which a token could
     stand that passes the cut, about seven.
 
+    Pitfall: a byte is not a character: outside ASCII the next one may be part of a letter.
+
     >>> frame = next_byte("reference", ["Once upon a ti"], top_k=1)
     >>> [(method, text, round(prob, 2)) for method, text, prob in frame[["method", "text", "prob"]].values]
     [('exact', 'm', 1.0), ('naive', ' ', 0.55), ('healed', 'p', 0.45)]

@@ -81,6 +81,8 @@ def tokenization_bias(
     Cost: a forward pass and an unembedding for each beginning of the words before a cut after which a token could stand
     that passes it, about seven per cut.
 
+    Pitfall: the size of the bias hangs on where the prompts are cut; compare models on the same cuts.
+
     >>> frame = tokenization_bias("reference", ["Once upon a time there was a girl"], cuts=[14, 16])
     >>> frame.pivot(index="cut", columns="method", values="log_prob").round(1)[["exact", "naive"]].values.tolist()
     [[-0.0, -5.4], [-1.5, -1.5]]

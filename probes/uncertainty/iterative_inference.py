@@ -108,6 +108,9 @@ def iterative_inference(subject: Source, texts: Texts, *, truncate: bool = False
 
     Cost: one forward pass and L + 1 unembeddings per prompt.
 
+    Pitfall: an answer is told by its first token only, and the scores judge the model's own errors: with few wrong
+    answers the AUC is a guess.
+
     >>> prompts = pd.DataFrame({"text": ["Once upon a", "He opened the"], "expected": [" time", " door"]})
     >>> frame = iterative_inference("reference", prompts)
     >>> int(frame.layer.max()), bool((frame[frame.correct].loss_true == frame[frame.correct].loss_generated).all())

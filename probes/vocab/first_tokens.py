@@ -122,6 +122,8 @@ def first_tokens(
     Cost: `n_steps` passes of a token over all first tokens, each unembedded in full, behind a start of text that is
     read once; and `n_continue` over 2 `n_best` of them.
 
+    Pitfall: a loop is as probable as a memorised text; read `period`.
+
     >>> frame = first_tokens("reference", token_ids=range(500, 700), n_continue=6, n_best=1)
     >>> frame.nlargest(1, "geometric")[["token", "continuation"]].values.tolist()
     [[' mu', 'ddy, and the old gentleman']]

@@ -86,6 +86,10 @@ def loss_by_frequency(
     Raises:
         InputError: a text has a single token, or the counts are not one number of 0 or more per token.
 
+    Cost: one forward pass and an unembedding per position.
+
+    Pitfall: the frequencies are those of the counts you give; of another corpus, rare means something else.
+
     >>> frame = loss_by_frequency("reference", ["Once upon a time there was a little girl who had a dog."], n_bins=2)
     >>> frame[["bin", "control", "n_types", "n_targets"]].values.tolist()
     [[0, 'none', 11, 11], [1, 'none', 1, 3], [0, 'unigram', 11, 11], [1, 'unigram', 1, 3]]

@@ -115,6 +115,10 @@ def token_health(
         InputError: the model came without a tokenizer, or the reference has no rows.
         ModelError: the model embeds other tokens than it predicts.
 
+    Cost: the vocabulary's rows once, and one forward pass with an unembedding per position for the ceiling.
+
+    Pitfall: few texts leave most tokens without a fair chance, so that the ceiling is low for all.
+
     >>> frame = token_health("reference", ["Once upon a time there was a little girl."])
     >>> frame.interp.summary()[["category", "n_tokens", "n_candidates", "n_usable"]].values.tolist()
     [['ok', 8062, 161, 7901], ['special', 1, 0, 0], ['undecodable', 129, 0, 0]]

@@ -49,6 +49,10 @@ def vocabulary(subject: Source, *, letters: Letters = "ascii") -> pd.DataFrame:
         InputError: the alphabet is unknown or has no words and no letters here, or the model came without a tokenizer.
         ModelError: the model embeds other tokens than it predicts.
 
+    Cost: no forward pass.
+
+    Pitfall: a word here is a token of letters of one script; it need not be a word of any language.
+
     >>> frame = vocabulary("reference")
     >>> frame.interp.summary()[["kind", "n_tokens"]].values.tolist()
     [['other', 280], ['single_letter', 102], ['special', 1], ['word', 7809]]

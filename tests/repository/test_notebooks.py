@@ -62,7 +62,11 @@ def test_it_names_no_machine(notebook):
     assert not re.findall(r"/(?:work|root|home|Users|tmp)/[^\s\"']*", text)
 
 
-def test_the_pictures_of_the_readme_are_those_of_the_tour():
-    shown = re.findall(r"\]\(notebooks/figures/(\w+\.png)\)", (ROOT / "README.md").read_text("utf-8"))
+def shown_in(page):
+    return re.findall(r"\]\((?:\.\./\.\./)?notebooks/figures/(\w+\.png)\)", (ROOT / page).read_text("utf-8"))
+
+
+def test_the_pictures_of_the_seven_questions_are_those_of_the_tour():
     tour = pictures(nbformat.read(NOTEBOOKS[0], as_version=4))
-    assert [(FIGURES / name).read_bytes() for name in shown] == tour
+    assert [(FIGURES / name).read_bytes() for name in shown_in("docs/pages/questions.md")] == tour
+    assert shown_in("README.md") == ["logit_lens.png"]

@@ -49,7 +49,7 @@ def test_the_sdist_holds_the_sources_and_nothing_else(built):
         members = [member.name.partition("/")[2] for member in sdist.getmembers() if member.isfile()]
     folders = {name.partition("/")[0] for name in members}
     added = {".gitignore", "PKG-INFO"}  # by the build backend itself
-    files = {"CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml"}
+    files = {"CHANGELOG.md", "LICENSE", "README.md", "hatch_build.py", "pyproject.toml"}
     assert folders == {"interp", "probes", "datasets"} | files | added
     assert set(members) == files_of("interp", "probes", "datasets") | files | added
 

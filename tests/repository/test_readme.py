@@ -1,6 +1,6 @@
 """What the README shows is run as it stands there."""
 
-import importlib.util
+import importlib
 import re
 from pathlib import Path
 
@@ -26,11 +26,10 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 @pytest.fixture(scope="module")
 def readme_table():
-    """The script of `make readme`, as a module."""
-    spec = importlib.util.spec_from_file_location("readme_table", ROOT / "docs" / "readme_table.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The first script of `make readme`, as a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs")
+        return importlib.import_module("readme_table")
 
 
 def snippets(text: str) -> list[str]:
@@ -38,20 +37,34 @@ def snippets(text: str) -> list[str]:
 
 
 def test_python_snippets_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    for snippet in snippets(README):
-        exec(compile(snippet, "README.md", "exec"), names)
+    names = run_snippets(ROOT / "README.md", tmp_path, monkeypatch)
     assert "kl_to_final" in names["frame"].columns
-    assert names["sureness"](names["subject"], ["Once upon a time"])["prob"].between(0, 1).all()
 
 
-def test_the_guide_of_sweeps_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def run_snippets(page: Path, folder: Path, monkeypatch) -> dict[str, object]:
+    """Run a page's Python in a folder, one snippet after the other, tests aside; return the names."""
+    monkeypatch.chdir(folder)
     names: dict[str, object] = {}
-    for snippet in snippets((GUIDES / "sweeps.md").read_text("utf-8")):
-        exec(compile(snippet, "sweeps.md", "exec"), names)
-    assert len(names["rows"]) == 24
+    for snippet in snippets(page.read_text("utf-8")):
+        if "mark.finding" not in snippet:
+            exec(compile(snippet, page.name, "exec"), names)
+    return names
+
+
+# Contributing shows files, which `test_contributing.py` adds to a copy of the repository.
+WITH_PYTHON = [page for page in sorted(GUIDES.glob("*.md")) if "```python\n" in page.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.stem)
+def test_the_guides_run(page, tmp_path, monkeypatch):
+    """Each on its own; and what a guide says of its numbers is so."""
+    names = run_snippets(page, tmp_path, monkeypatch)
+    if page.stem == "sweeps":
+        assert len(names["rows"]) == 24
+    if page.stem == "probe":
+        assert names["sureness"](names["frame"].model[0], ["Once upon a time"])["prob"].between(0, 1).all()
+    if page.stem == "claim":
+        assert names["found"]["state"].item() == names["verdict"].state == "undecided"
 
 
 def test_the_claim_of_the_guide_is_one():
@@ -62,7 +75,7 @@ def test_the_claim_of_the_guide_is_one():
     assert claim.statistic(frame).between(0, 1).all()
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", GUIDES / "findings.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("page", [GUIDES / "claim.md", GUIDES / "findings.md"], ids=lambda path: path.name)
 def test_findings_shown_as_tests_pass_as_tests(pytester, page):
     (snippet,) = (one for one in snippets(page.read_text("utf-8")) if "mark.finding" in one)
     pytester.makepyfile(test_shown=snippet)
@@ -70,7 +83,7 @@ def test_findings_shown_as_tests_pass_as_tests(pytester, page):
 
 
 def test_the_probe_shown_is_the_example_plugins():
-    (shown,) = (one for one in snippets(README) if "@probe" in one)
+    (shown,) = (one for one in snippets((GUIDES / "probe.md").read_text("utf-8")) if "@probe" in one)
     lines = [line for line in (ROOT / "tests/example_plugin/example_plugin.py").read_text("utf-8").splitlines() if line]
     asked = [line for line in shown.splitlines() if line]
     assert [line for line in lines if line in asked] == asked
@@ -85,18 +98,19 @@ def test_make_targets_exist():
 
 
 def test_every_installed_probe_of_ours_is_in_the_table():
-    table = set(re.findall(r"^\| \[`(\w+)`\]", README, flags=re.MULTILINE))
+    table = set(re.findall(r"^\| \[`(\w+)`\]", (GUIDES / "probes.md").read_text("utf-8"), flags=re.MULTILINE))
     ours = {name for name in registry.names() if registry.get(name).function.__module__.startswith("probes.")}
     assert table == ours
 
 
 def test_the_table_of_probes_is_the_one_that_make_readme_writes(readme_table):
-    assert readme_table.updated(README) == README, "run `make readme`"
-    row = re.search(r"^\| \[`logit_lens`\].*\n", README, flags=re.MULTILINE)[0]
-    assert readme_table.updated(README.replace(row, "")) == README
+    page = readme_table.PAGE.read_text("utf-8")
+    assert readme_table.updated(page) == page, "run `make readme`"
+    row = re.search(r"^\| \[`logit_lens`\].*\n", page, flags=re.MULTILINE)[0]
+    assert readme_table.updated(page.replace(row, "")) == page
 
 
-def test_a_readme_without_marks_is_refused(readme_table):
+def test_a_page_without_marks_is_refused(readme_table):
     with pytest.raises(SystemExit, match="put them around the table"):
         readme_table.updated("# interp\n")
 

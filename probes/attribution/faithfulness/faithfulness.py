@@ -207,6 +207,12 @@ def faithfulness(
             are not finite.
         UnknownName: there is no such metric, replacement, normaliser or unit.
 
+    Cost: a pass over the prompt for each different set of tokens that an order, a fraction or a draw asks for; the
+    shuffles ask for `n_random` times as many as a method.
+
+    Pitfall: removing tokens makes texts that the model never saw, so a high value may measure surprise; read every
+    value beside that of shuffled scores.
+
     >>> from probes.attribution.reagent.reagent import reagent
     >>> attribution = reagent("reference", ["Once upon a time there"], n_probes=2, max_steps=1, keep=2)
     >>> scores = faithfulness("reference", attribution, metrics=["comprehensiveness"], fractions=[0.5])

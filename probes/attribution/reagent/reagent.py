@@ -124,6 +124,9 @@ def reagent(
 
     Cost: two forward passes per probe and step, and one per prompt; only the last position is unembedded.
 
+    Pitfall: scores that stopped at different steps are not comparable, and those of a prompt that stopped at once are
+    noise; `reagent_ls` has standard errors.
+
     >>> frame = reagent("reference", ["Once upon a time there was a little"], n_probes=2, max_steps=2)
     >>> round(float(frame.score.sum()), 6), frame.score.iloc[0]
     (1.0, np.float64(0.0))
@@ -183,6 +186,10 @@ def reagent_probes(subject: Source, texts: Texts, **arguments: Unpack[ReagentArg
 
     Returns:
         One row per prompt, target and probe; entropy in nats.
+
+    Cost: that of `reagent`.
+
+    Pitfall: a probe that stopped at step 0 has learned nothing about the tokens.
 
     >>> frame = reagent_probes("reference", ["Once upon a time"], n_probes=2, max_steps=2, keep=1)
     >>> frame.probe.tolist()

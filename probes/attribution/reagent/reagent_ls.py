@@ -109,6 +109,8 @@ def reagent_ls(
     Cost: `n_masks` forward passes of one sequence per target, in large batches; only the last position is unembedded.
     Over a minute is told before it starts.
 
+    Pitfall: replacements are drawn from a distribution: with another sampler the effect is another number.
+
     >>> frame = reagent_ls("reference", ["Once upon a time"])
     >>> frame.score.iloc[0], bool((frame.score_se.iloc[1:] > 0).all())
     (np.float64(0.0), True)

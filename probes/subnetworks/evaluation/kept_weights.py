@@ -70,6 +70,10 @@ def kept_weights(subject: Source, subnetwork: Subnetworks, *, by: By = "componen
         UnknownName: `by` is something else.
         ModelError: a subnetwork belongs to another model.
 
+    Cost: no forward pass.
+
+    Pitfall: a matrix with more weights keeps more by chance: read `share_of_kept` beside `share_if_even`.
+
     >>> import interp
     >>> subject = interp.load("reference")
     >>> whole = Subnetwork.full(subject)

@@ -78,6 +78,8 @@ def subnetwork_covariance(
     Cost: one forward pass per condition, 3 d² float64 multiplications per token and layer, L + 1 eigenvalue problems of
     size d.
 
+    Pitfall: few massive dimensions decide a covariance; `n_dropped` says how many directions were left out.
+
     >>> import interp
     >>> subject = interp.load("reference")
     >>> empty = Subnetwork.empty(subject)

@@ -78,6 +78,10 @@ def subnetwork_overlap(subject: Source, subnetwork: Subnetworks, other: Subnetwo
         InputError: `subnetwork` or `other` is something else.
         ModelError: a subnetwork belongs to another model.
 
+    Cost: no forward pass.
+
+    Pitfall: masks agree on whole rows and columns, so the null of scattered weights is too easy.
+
     >>> import interp
     >>> subject = interp.load("reference")
     >>> empty = Subnetwork.empty(subject)

@@ -113,6 +113,8 @@ def subnetwork_rotation(
     Cost: one forward pass per condition, another over the held-out prompts with 2 L + 2 unembeddings; 3 d²
     float64 multiplications per token and layer, and 4 d² numbers of memory per layer.
 
+    Pitfall: a map without any structure has an angle of 90 degrees too.
+
     >>> import interp
     >>> from interp.planted.bigrams import bigram
     >>> subject = interp.load(bigram(vocab=6).model)

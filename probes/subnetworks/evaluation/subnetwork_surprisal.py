@@ -164,6 +164,9 @@ def subnetwork_surprisal(
 
     Cost: two forward passes, and 6 for each subnetwork; for the linear map at most 512 unembeddings per step.
 
+    Pitfall: a correlation of 0.95 is reached by masks of an untrained network and by one linear map; only "minus" is
+    specific to the trained model's own weights.
+
     >>> import interp
     >>> subject = interp.load("reference")
     >>> whole = Subnetwork.full(subject)

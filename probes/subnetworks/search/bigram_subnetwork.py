@@ -74,6 +74,10 @@ def bigram_subnetwork(
     Returns:
         `find_subnetwork(...).components`.
 
+    Cost: that of `find_subnetwork`: a forward and a backward pass per step.
+
+    Pitfall: masks hang on the last bit of a sum: another processor keeps other weights with the same surprisals.
+
     >>> frame = bigram_subnetwork("reference", unit="head", steps=2, batch=1, length=8)
     >>> bool((frame.groupby("control")["share_of_kept"].sum().round(9) <= 1).all())
     True
@@ -102,6 +106,10 @@ def subnetwork_log(subject: Source, **settings: Unpack[BigramSettings]) -> pd.Da
 
     Returns:
         `find_subnetwork(...).log`.
+
+    Cost: that of `find_subnetwork`: a forward and a backward pass per step.
+
+    Pitfall: the loss of the last step is of soft masks; evaluate the hard ones.
 
     >>> frame = subnetwork_log("reference", unit="head", steps=2, batch=1, length=8)
     >>> frame["step"].tolist()

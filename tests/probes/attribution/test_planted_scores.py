@@ -17,7 +17,7 @@ from probes.attribution.planted_scores import CASES, VOCAB, hit_rates, planted_s
 pytestmark = pytest.mark.trained
 
 LENGTH, N_PROMPTS = 8, 32
-PAGE = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "pages" / "attribution.md").read_text("utf-8")
 DECIDED = (
     "normxlogit",
     "norm",
