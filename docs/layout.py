@@ -60,7 +60,7 @@ _MODULES = {
         "interp.model.subject",
         "interp.model.tokens",
         "interp.tokenization",
-        "interp.scorecard",
+        "interp.scorecard.table",
         "interp.model.sites",
         "interp.model.tape",
         "interp.model.schedules",
