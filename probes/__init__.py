@@ -50,6 +50,8 @@ from probes.subnetworks.search.find_subnetwork import FoundSubnetworks, find_sub
 from probes.subnetworks.subnetwork import Subnetwork, maskable
 from probes.tokenization.byte_log_prob import byte_log_prob
 from probes.tokenization.next_byte import next_byte
+from probes.tokenization.recutting.retokenisation import retokenisation
+from probes.tokenization.recutting.retokenised import retokenised
 from probes.tokenization.tokenization_bias import tokenization_bias
 from probes.uncertainty.iterative_inference import iterative_inference
 from probes.vocab.first_tokens import first_tokens
@@ -96,6 +98,8 @@ __all__ = [
     "reagent_ls",
     "reagent_probes",
     "released_subnetwork",
+    "retokenisation",
+    "retokenised",
     "run_schedules",
     "spelling",
     "stages_of_inference",

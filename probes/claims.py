@@ -10,6 +10,7 @@ from probes.lens.claims import CLAIMS as LENS
 from probes.neurons.claims import CLAIMS as NEURONS
 from probes.subnetworks.claims import CLAIMS as SUBNETWORKS
 from probes.tokenization.claims import CLAIMS as TOKENIZATION
+from probes.tokenization.recutting.claims import CLAIMS as RECUTTING
 from probes.uncertainty.claims import CLAIMS as UNCERTAINTY
 from probes.vocab.claims import CLAIMS as VOCAB
 
@@ -21,6 +22,7 @@ CLAIMS: tuple[Claim, ...] = (
     *LAYERS,
     *LENS,
     *NEURONS,
+    *RECUTTING,
     *SUBNETWORKS,
     *TOKENIZATION,
     *UNCERTAINTY,

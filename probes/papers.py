@@ -19,6 +19,9 @@ REAGENT = "Zhao & Shan (2024), ReAGent: a model-agnostic feature attribution met
 STAGES_OF_INFERENCE = (
     "Lad, Gurnee & Tegmark (2024), The Remarkable Robustness of LLMs: Stages of Inference?, arXiv 2406.19384"
 )
+STOCHASTOK = (
+    "after Sims et al. (2025), StochasTok: Improving Fine-Grained Subword Understanding in LLMs, arXiv 2506.01687"
+)
 TOKEN_BASIS = "Häon et al. (2025), arXiv 2509.00328"
 TUNED_LENS = (
     "Belrose et al. (2023), Eliciting Latent Predictions from Transformers with the Tuned Lens, arXiv 2303.08112"

@@ -7,14 +7,19 @@ from interp.tokenization.asking import text_ids
 from interp.tokenization.encodings import log_n_encodings, n_encodings, sample_encoding, shortest
 from interp.tokenization.entropy import renyi_efficiency
 from interp.tokenization.lattice import Lattice
+from interp.tokenization.pieces import Pieces
+from interp.tokenization.recutting import Variant, recut
 from interp.tokenization.spelling import token_bytes
 from interp.tokenization.vocabulary import Vocabulary
 
 __all__ = [
     "Lattice",
+    "Pieces",
+    "Variant",
     "Vocabulary",
     "log_n_encodings",
     "n_encodings",
+    "recut",
     "renyi_efficiency",
     "sample_encoding",
     "shortest",

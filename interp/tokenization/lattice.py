@@ -107,6 +107,17 @@ class Lattice:
         """
         return bool(self._written([(tuple(ids), self.vocabulary.join(ids))])[0])
 
+    def noncanonical_pairs(self, ids: Sequence[int]) -> int:
+        """Count the tokens of a sequence that the tokenizer would not write after the one before, alone.
+
+        Tokens of white space, of digits and inside a character are asked for with what stands before them.
+        """
+        asked = []
+        for n in range(1, len(ids)):
+            start = self._start(ids[:n])
+            asked.append((tuple(ids[start : n + 1]), self.vocabulary.join(ids[start : n + 1])))
+        return int((~self._written(asked)).sum())
+
     def starts(self, prefix: bytes) -> np.ndarray:
         """Return the ids of tokens whose bytes begin with a prefix, in the order of their bytes, int64 [n]."""
         return self.vocabulary.starts(prefix)
@@ -157,10 +168,15 @@ class Lattice:
         if not self.by_pairs:  # back to where the last word but one begins
             begins = [at for at, index in enumerate(left) if (spelt[index] or b"")[:1].isspace()]
             start = begins[-2] if len(begins) > 1 else 0
+        return tuple(left[self._start(left, start) :])
+
+    def _start(self, left: Sequence[int], start: int = -1) -> int:
+        """Return the token from which on a sequence can be asked for alone, at a place or before it."""
+        start = max(0, len(left) - 1) if start < 0 else start
         # A tokenizer that looks ahead does so over white space and digits, and bytes inside a character are no text.
-        while start > 0 and _goes_on(spelt[left[start]] or b""):
+        while start > 0 and _goes_on(self.vocabulary.spelt[left[start]] or b""):
             start -= 1
-        return tuple(left[start:])
+        return start
 
     def _written(self, asked: Sequence[tuple[tuple[int, ...], bytes]]) -> np.ndarray:
         """Tell of token sequences, each with its bytes, whether the tokenizer writes them, bool [n]."""

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from interp.authoring import InputError, Run, Texts, Tokens, content_keys, frame_of_texts, whole_numbers
+from interp.authoring import InputError, Texts, Tokens, content_keys, frame_of_texts, whole_numbers
 from interp.tokenization import Lattice
 
 Cuts: TypeAlias = str | int | Sequence[int]
@@ -45,8 +45,13 @@ class Prompt:
         return () if self.before else encoding[:1]
 
 
-def read_prompts(run: Run, lattice: Lattice, texts: Texts) -> list[Prompt]:
-    """Return the prompts of a run as bytes.
+def read_prompts(tokens: Tokens, lattice: Lattice, texts: Texts) -> list[Prompt]:
+    """Return prompts as bytes.
+
+    Args:
+        tokens: the prompts.
+        lattice: of the tokenizer.
+        texts: what the tokens were made of.
 
     Raises:
         InputError: a tokenizer loses a byte of a text, a prompt holds no text, or holds token ids that its tokenizer
@@ -59,7 +64,7 @@ def read_prompts(run: Run, lattice: Lattice, texts: Texts) -> list[Prompt]:
             lattice.read(rest)
     found = []
     lengths = lattice.vocabulary.lengths
-    for number, tensor in zip(run.tokens.table["prompt_id"].tolist(), run.tokens.ids, strict=True):
+    for number, tensor in zip(tokens.table["prompt_id"].tolist(), tokens.ids, strict=True):
         ids = tuple(tensor.tolist())
         start = next((at for at in range(len(ids), 0, -1) if not lengths[ids[at - 1]]), 0)
         before, own = ids[:start], ids[start:]

@@ -71,7 +71,7 @@ def byte_log_prob(subject: Source, texts: Texts, *, bos: bool | None = None, tru
     run = Run(BYTE_LOG_PROB, subject, subject.tokens(texts, bos=bos, truncate=truncate), parameters={})
     lattice = Lattice(subject.tokenizer, subject.d_vocab)
     contexts = Contexts()
-    made = [_Chain(lattice, one, contexts) for one in read_prompts(run, lattice, texts)]
+    made = [_Chain(lattice, one, contexts) for one in read_prompts(run.tokens, lattice, texts)]
     contexts.read(subject, BYTE_LOG_PROB.probe)
     return run.frame([one.rows() for one in made if one.n_scored])
 

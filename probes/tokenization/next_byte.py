@@ -92,7 +92,7 @@ def next_byte(
     parameters = {"cuts": cuts, "top_k": top_k}
     run = Run(NEXT_BYTE, subject, subject.tokens(texts, bos=bos, truncate=truncate), parameters=parameters, seed=seed)
     lattice = Lattice(subject.tokenizer, subject.d_vocab)
-    prompts = read_prompts(run, lattice, texts)
+    prompts = read_prompts(run.tokens, lattice, texts)
     contexts = Contexts()
     chosen = places(prompts, lattice, cuts, seed=seed, last=True)
     made = [Cut(lattice, one, place, contexts) for one, at in zip(prompts, chosen, strict=True) for place in at]

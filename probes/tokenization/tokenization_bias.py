@@ -93,7 +93,7 @@ def tokenization_bias(
     tokens = subject.tokens(texts, bos=bos, truncate=truncate)
     run = Run(TOKENIZATION_BIAS, subject, tokens, parameters=parameters, seed=seed)
     lattice = Lattice(subject.tokenizer, subject.d_vocab)
-    prompts = read_prompts(run, lattice, texts)
+    prompts = read_prompts(run.tokens, lattice, texts)
     contexts = Contexts()
     chosen = places(prompts, lattice, cuts, seed=seed, last=False)
     made = [Cut(lattice, one, place, contexts) for one, at in zip(prompts, chosen, strict=True) for place in at]

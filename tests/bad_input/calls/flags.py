@@ -97,4 +97,9 @@ ROWS = [
     ("next_byte(s, T, bos='no')", "bos='no': give True or False"),
     ("tokenization_bias(s, T, bos='no')", "bos='no': give True or False"),
     ("byte_log_prob(s, T, bos='no')", "bos='no': give True or False"),
+    ("retokenisation(s, T, truncate='no')", "truncate='no': give True or False"),
+    ("retokenisation(s, T, bos='no')", "bos='no': give True or False"),
+    ("retokenised(s, T, truncate=None)", "truncate=None: give True or False"),
+    ("retokenised(s, T, bos=1)", "bos=1: give True or False"),
+    ("retokenised(s, T, control='no')", "control='no': give True or False"),
 ]

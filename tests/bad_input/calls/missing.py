@@ -92,4 +92,7 @@ ROWS = [
     ("tokenization_bias(s)", "tokenization_bias needs a value for 'texts'"),
     ("byte_log_prob(s)", "byte_log_prob needs a value for 'texts'"),
     ("byte_log_prob(s, T, cuts=3)", "unknown argument of byte_log_prob 'cuts'"),
+    ("retokenisation(s)", "retokenisation needs a value for 'texts'"),
+    ("retokenised(s)", "retokenised needs a value for 'texts'"),
+    ("retokenisation(s, T, scheme='bytes')", "did you mean 'schemes'"),
 ]

@@ -44,4 +44,6 @@ ROWS = [
     ("token_repetition(s, token_ids=[3], shots='fixex')", "unknown shots 'fixex'; did you mean 'fixed'"),
     ("token_repetition(s, token_ids=[3])", "so that it cannot be asked by 'echo'; pass ['repeat']"),
     ("loss_by_frequency(s, T, match='typex')", "unknown match 'typex'; did you mean 'types'"),
+    ("retokenisation(s, T, schemes=['byte'])", "unknown scheme 'byte'; did you mean 'bytes'"),
+    ("retokenised(s, T, scheme='split')", "unknown scheme 'split'; did you mean 'split_one'"),
 ]

@@ -61,4 +61,7 @@ ROWS = [
     ("B.surprisal([1], [99])", "token ids run from 99 to 99"),
     ("B.surprisal([1, 2], [3])", "current [2] and following [1] differ; give pairs"),
     ("B.unigram_surprisal(['a'])", "following holds 'a': give a Tensor or a list of whole"),
+    ("retokenisation(s, T, layers=3)", "layer 3 is not in"),
+    ("retokenisation(s, T, layers=[])", "layers is empty"),
+    ("retokenisation(s, T, layers=['a'])", "layers"),
 ]
