@@ -19,6 +19,14 @@ REAGENT = "Zhao & Shan (2024), ReAGent: a model-agnostic feature attribution met
 STAGES_OF_INFERENCE = (
     "Lad, Gurnee & Tegmark (2024), The Remarkable Robustness of LLMs: Stages of Inference?, arXiv 2406.19384"
 )
+PHANTOM_EDITS = (
+    "after Ayoobi et al. (2026), Say Anything but This: When Tokenizer Betrays Reasoning in LLMs, arXiv 2601.14658"
+)
+INNER_LEXICON = "after Kaplan et al. (2024), From Tokens to Words: On the Inner Lexicon of LLMs, arXiv 2410.05864"
+SUBWORD_ROBUSTNESS = (
+    "after Chai et al. (2024), Tokenization Falling Short: On Subword Robustness in Large Language Models, "
+    "arXiv 2406.11687"
+)
 STOCHASTOK = (
     "after Sims et al. (2025), StochasTok: Improving Fine-Grained Subword Understanding in LLMs, arXiv 2506.01687"
 )

@@ -77,8 +77,8 @@ SAME_BYTES: dict[str, Scheme] = {
 """Schemes that leave the text as it is: one token, drawn or the last that can be, becomes two (`split_one`,
 `split_last`); StochasTok, which draws a share p of the tokens' number (`stochastic`); a token for each byte; and a draw
 among all sequences that spell the text."""
-DRAWN = frozenset(SAME_BYTES) - {"bytes"}
-"""Those that give another sequence at another draw."""
+FIXED = frozenset({"bytes"})
+"""Those that give the same sequence at every draw."""
 
 
 def recut(

@@ -13,7 +13,7 @@ from torch import Tensor
 from interp.authoring import Batch, Subject, Tokens
 from interp.model.readout import Readout
 from interp.model.tape import Tape
-from probes.tokenization.recutting._variants import Laid
+from probes.tokenization.recutting._variants import CANONICAL, Laid
 
 STATES_PER_LAYER = 2
 """Residuals held of each layer: a tape's, and those of the prompts themselves."""
@@ -63,7 +63,9 @@ def compared(
         layers: to compare, 0..L.
     """
     own = _own_passes(subject, batch, layers)
-    flat = [(place, one) for place, several in enumerate(variants) for one in several]
+    flat = [(place, one) for place, several in enumerate(variants) for one in several if one.control != CANONICAL]
+    for place, several in enumerate(variants):
+        yield from (_itself(one, own[place], len(layers)) for one in several if one.control == CANONICAL)
     ids = [torch.tensor(one.ids) for _, one in flat]
     table = pd.DataFrame({"prompt_id": np.arange(len(flat))})
     every = Tokens(ids, table, None, np.zeros(len(flat), dtype=np.int64))
@@ -124,10 +126,16 @@ def _compared(
         )
 
 
+def _itself(laid: Laid, own: _Own, n_layers: int) -> Compared:
+    """Return a prompt compared with itself: nothing differs."""
+    lost, log_prob = _losses(laid, own.log_prob, own.log_prob)
+    same = np.ones(n_layers)
+    return Compared(laid, same, same, 0.0, True, lost, log_prob)
+
+
 def _losses(laid: Laid, own: np.ndarray, here: np.ndarray) -> tuple[float, float]:
     """Return `lost` and `log_prob` of a variant from the log-probabilities of tokens, of the prompt and of it."""
-    first = len(laid.prompt.before)
-    own_start, start = (first, first) if first else (int(laid.own[0]) + 1, int(laid.here[0]) + 1)
+    own_start, start = laid.starts
     own_stop, stop = int(laid.own[-1]) + 1, int(laid.here[-1]) + 1
     if not laid.n_bytes:
         return float("nan"), float("nan")

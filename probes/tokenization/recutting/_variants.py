@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -11,10 +11,20 @@ import torch
 
 from interp.authoring import InputError, TooLong, UnknownName, content_keys
 from interp.tokenization import Pieces, Variant, recut
-from interp.tokenization.recutting import DRAWN, SAME_BYTES, changed, common_cuts, ends_of, replaced
+from interp.tokenization.edits import Edit, edited, original_places, shuffles, typos
+from interp.tokenization.python_source import naming, spacing
+from interp.tokenization.recutting import FIXED, SAME_BYTES, changed, common_cuts, ends_of, replaced
 from probes.tokenization._prompts import Prompt
 
 CANONICAL, RANDOM_TOKEN = "canonical", "random_token"
+REWRITES: dict[str, Callable[[str, float, np.random.Generator], list[Edit]]] = {
+    "typo": typos,
+    "shuffle": shuffles,
+    "spacing": spacing,
+    "naming": naming,
+}
+"""Schemes that change the text: typing errors, permuted letters, and Python source of an equal syntax tree."""
+SCHEMES = (*SAME_BYTES, *REWRITES)
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,9 @@ class Laid:
         own: the common cuts as places in the prompt, special tokens included, int64 [n].
         here: the same places in the variant, int64 [n].
         first: the first of these cuts that lies behind a change.
-        n_bytes: bytes between the first and the last of them; the first is where special tokens end, if there are any.
+        starts: the first token whose loss counts, in the prompt and in the variant: the text's own first one, or if
+            nothing precedes that, the first behind a common cut.
+        n_bytes: bytes of the prompt from there to the last common cut.
     """
 
     prompt: Prompt
@@ -45,6 +57,7 @@ class Laid:
     own: np.ndarray
     here: np.ndarray
     first: int
+    starts: tuple[int, int]
     n_bytes: int
 
     @property
@@ -53,7 +66,7 @@ class Laid:
         return len(self.ids) - len(self.prompt.before)
 
 
-def check_schemes(schemes: Sequence[str], p: float, known: Sequence[str] = tuple(SAME_BYTES)) -> list[str]:
+def check_schemes(schemes: Sequence[str], p: float, known: Sequence[str] = SCHEMES) -> list[str]:
     """Return the schemes that were asked for.
 
     Raises:
@@ -88,11 +101,23 @@ def drawn(pieces: Pieces, prompt: Prompt, scheme: str, key: int, number: int, p:
     Raises:
         InputError: nothing of the prompt can be cut otherwise.
     """
+    if scheme in REWRITES:
+        return _rewritten(pieces, prompt, scheme, draws(key, scheme, number), p)
     if not any(map(pieces.splits, prompt.ids)):
         raise InputError(
             f"prompt {prompt.prompt_id} has no token that two others spell, so it has no other cut; leave it out."
         )
     return recut(pieces, prompt.ids, scheme, draws(key, scheme, number), p=p)
+
+
+def _rewritten(pieces: Pieces, prompt: Prompt, scheme: str, generator: np.random.Generator, p: float) -> Variant:
+    added, text = prompt.text[: prompt.added], prompt.text[prompt.added :].decode(errors="replace")
+    edits = REWRITES[scheme](text, p, generator)
+    ids = pieces.lattice.encode(added + edited(text, edits).encode())
+    places = original_places(text, edits)
+    ends = ends_of(pieces, ids) - len(added)
+    ends = np.where(places[ends] < 0, -1, places[ends] + len(added))
+    return Variant(tuple(ids), ends, scheme, same_bytes=False)
 
 
 def random_tokens(
@@ -116,15 +141,11 @@ def laid_out(
     itself = Variant(prompt.ids, ends, CANONICAL)
     yield _laid(pieces, prompt, itself, 0, CANONICAL, ends, np.empty(0, dtype=np.int64))
     for scheme in schemes:
-        for number in range(n_variants if scheme in DRAWN else 1):
+        for number in range(1 if scheme in FIXED else n_variants):
             variant = drawn(pieces, prompt, scheme, key, number, p)
             places, others = random_tokens(pieces, prompt, variant, key, number)
             made = _laid(pieces, prompt, variant, number, "none", ends, places)
-            if len(made.ids) > n_ctx:
-                raise TooLong(
-                    f"prompt {prompt.prompt_id} cut by {scheme!r} has {len(made.ids)} tokens, and the model takes "
-                    f"{n_ctx}; shorten it, or leave the scheme out."
-                )
+            check_length(made.ids, prompt, scheme, n_ctx)
             yield made
             yield Laid(
                 prompt,
@@ -137,8 +158,22 @@ def laid_out(
                 made.own,  # read at the same places as the variant that it is the control of
                 made.own,
                 made.first,
+                (made.starts[0], made.starts[0]),
                 made.n_bytes,
             )
+
+
+def check_length(ids: Sequence[int], prompt: Prompt, scheme: str, n_ctx: int) -> None:
+    """Refuse a variant that is longer than the context.
+
+    Raises:
+        TooLong: it is.
+    """
+    if len(ids) > n_ctx:
+        raise TooLong(
+            f"prompt {prompt.prompt_id} cut by {scheme!r} has {len(ids)} tokens, and the model takes {n_ctx}; shorten "
+            "it, or leave the scheme out."
+        )
 
 
 def _laid(
@@ -164,5 +199,6 @@ def _laid(
         own + n_before,
         here + n_before,
         min(first, len(own) - 1),
+        (n_before, n_before) if n_before else (int(own[0]) + 1, int(here[0]) + 1),
         int(ends[own[-1]] - (0 if n_before else ends[own[0]])),
     )

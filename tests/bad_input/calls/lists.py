@@ -430,7 +430,6 @@ ROWS = [
     ("tokenization_bias(s, T, cuts='end')", "cuts='end': give a number of cuts or a list of byte places"),
     ("tokenization_bias(s, T, cuts=[20])", "prompt 0 cannot be cut at byte 20: give places from 1 to 19"),
     ("tokenization_bias(s, T, cuts=[])", "cuts=[]: give at least one byte place"),
-<<<<<<< HEAD
     ("interp.tokenizer_scorecard([], T)", "no tokenizers were given; pass at least one"),
     ("interp.tokenizer_scorecard({}, T)", "no tokenizers were given; pass at least one"),
     ("interp.tokenizer_scorecard([s, s], T)", "give a dictionary of names"),
@@ -444,9 +443,7 @@ ROWS = [
     ("interp.tokenizer_scorecard(s, T, parallel={'a': T})", "parallel texts are a dictionary of two sides or more"),
     ("interp.tokenizer_scorecard(s, T, parallel={'a': T, 'b': T[:1]})", "give as many of each, translations in the"),
     ("interp.tokenizer_scorecard(s, T, parallel={'a': T, 'b': 3})", "parallel['b'] is a int; give a list of texts"),
-=======
     ("retokenisation(s, T, schemes=[])", "schemes=[]: name at least one, each once"),
     ("retokenisation(s, T, schemes=['bytes', 'bytes'])", "schemes=['bytes', 'bytes']: name at least one, each once"),
     ("retokenisation(s, T, schemes='bytes')", "schemes='bytes': give"),
->>>>>>> 07667ee (Cut texts into other tokens, with random tokens at the same places as the control)
 ]

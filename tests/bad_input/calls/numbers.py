@@ -351,7 +351,6 @@ ROWS = [
     ("tokenization_bias(s, T, cuts=0)", "cuts=0: give at least 1"),
     ("tokenization_bias(s, T, cuts=1.5)", "cuts=1.5: give"),
     ("tokenization_bias(s, T, cuts=None)", "cuts=None: give"),
-<<<<<<< HEAD
     ("interp.tokenizer_scorecard(s, T, n_resamples=0)", "n_resamples=0: give a level between 0 and 1, and at least 99"),
     ("interp.tokenizer_scorecard(s, T, n_resamples=1.5)", "n_resamples=1.5: give a whole number"),
     ("interp.tokenization.renyi_efficiency([1, 2], 0.0)", "alpha=0.0: give a number above 0"),
@@ -359,7 +358,6 @@ ROWS = [
         "interp.tokenization.renyi_efficiency([1, 2], 1.0, n_types=1)",
         "n_types=1: 2 tokens occur; give at least",
     ),
-=======
     ("retokenisation(s, T, n_variants=0)", "n_variants=0: give at least 1"),
     ("retokenisation(s, T, n_variants=1.5)", "n_variants=1.5: give a whole number"),
     ("retokenisation(s, T, p=0)", "p=0: give a share above 0 and up to 1"),
@@ -367,5 +365,4 @@ ROWS = [
     ("retokenisation(s, T, p=nan)", "p=nan: give"),
     ("retokenised(s, T, number=-1)", "number=-1: give 0 or more"),
     ("retokenised(s, T, p=-0.1)", "p=-0.1: give a share above 0 and up to 1"),
->>>>>>> 07667ee (Cut texts into other tokens, with random tokens at the same places as the control)
 ]

@@ -178,13 +178,10 @@ ROWS = [
     ("tokenization_bias(s, T, seed='a')", "seed='a': give a whole number"),
     ("tokenization_bias(s, T, seed=True)", "seed=True: give a whole number"),
     ("tokenization_bias(s, T, seed=None)", "seed=None: give a whole number"),
-<<<<<<< HEAD
     ("interp.tokenizer_scorecard(s, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
     ("interp.tokenizer_scorecard(s, T, seed='a')", "seed='a': give a whole number"),
     ("interp.tokenizer_scorecard(s, T, seed=None)", "seed=None: give a whole number"),
-=======
     ("retokenisation(s, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
     ("retokenisation(s, T, seed=None)", "seed=None: give a whole number"),
     ("retokenised(s, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
->>>>>>> 07667ee (Cut texts into other tokens, with random tokens at the same places as the control)
 ]

@@ -79,12 +79,9 @@ ROWS = [
     ("tokenization_bias(s, 3)", "texts"),
     ("byte_log_prob(s, [''])", "text 0 is empty"),
     ("byte_log_prob(reference, ['a<|endoftext|>'])", "ends with a special token and holds no text behind it"),
-<<<<<<< HEAD
     ("interp.tokenizer_scorecard(s, 'storiez')", "unknown dataset 'storiez'"),
     ("interp.tokenizer_scorecard(s, ['zebra'])", "the model's tokenizer cannot read 'zebra'"),
-=======
     ("retokenisation(s, [])", "no texts were given"),
     ("retokenised(s, T)", "prompt 0 has no token that two others spell, so it has no other cut; leave it out"),
     ("retokenised(s, ['w3 w99'])", "w99"),
->>>>>>> 07667ee (Cut texts into other tokens, with random tokens at the same places as the control)
 ]

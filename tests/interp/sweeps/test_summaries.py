@@ -15,6 +15,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "attribute": {"methods": ("normxlogit", "occlusion")},
     "layer_robustness": {"controls": ()},
     "run_schedules": {"schedules": {"reversed": (2, 1, 0)}},
+    "retokenisation": {"schemes": ("split_one", "bytes"), "n_variants": 2},
     "reagent": {"n_probes": 2, "max_steps": 4},
     "reagent_probes": {"n_probes": 2, "max_steps": 4},
 }
@@ -44,9 +45,10 @@ def test_the_summary_is_that_of_the_probe_itself(subject, prompts, tmp_path, nam
 @pytest.mark.parametrize("name", sorted(OF_BYTES))
 def test_the_summary_of_a_probe_of_bytes_is_that_of_the_probe_itself(tmp_path, name):
     texts = ["Once upon a time", "The cat sat", "He opened the", "They played in the"]
-    done = interp.sweep(name, "reference", texts, out=tmp_path, shard_tokens=8)
+    given = GIVEN.get(name, {})
+    done = interp.sweep(name, "reference", texts, out=tmp_path, shard_tokens=8, **given)
     assert done.status()["shards"] >= 2
-    assert_same_summary(done.summary(), registry.get(name).function("reference", texts).interp.summary())
+    assert_same_summary(done.summary(), registry.get(name).function("reference", texts, **given).interp.summary())
 
 
 def test_the_summary_of_uncertainty_is_that_of_the_probe_itself(tmp_path):

@@ -241,9 +241,26 @@ def test_what_cannot_be_cut_is_refused(toy):
     subject, _ = toy
     with pytest.raises(InputError, match="prompt 1 has no token that two others spell, so it has no other cut"):
         retokenisation(subject, ["abc", "bb"])
-    with pytest.raises(InputError, match=r"scheme 'stochastic' with p=0.1 cuts no text otherwise; give longer texts"):
+    with pytest.warns(UserWarning, match=r"scheme 'stochastic' with p=0.1 changes nothing in these texts; give longer"):
         retokenisation(subject, ["abcab"], schemes=("stochastic",))
     with pytest.raises(TooLong, match="prompt 0 cut by 'bytes' has 71 tokens, and the model takes 64; shorten it"):
         retokenisation(subject, ["abcab" * 14], schemes=("bytes",), bos=True)
     with pytest.raises(UnknownName, match="unknown scheme 'byte'; did you mean 'bytes'"):
         retokenised(subject, ["abcab"], scheme="byte")
+
+
+def test_changes_of_the_text_are_laid_on_it_by_its_bytes():
+    """Of Python source with other spaces, states are compared where a symbol ends in both, and read after the last."""
+    source = "def add_one(some_value):\n    new_value = some_value+1\n    return new_value"
+    cut = {one: retokenised("reference", [source], scheme=one, p=0.5) for one in ("spacing", "naming", "typo")}
+    frame = retokenisation("reference", [source], schemes=tuple(cut), n_variants=1, p=0.5, layers=(0, 8))
+    subject = interp.load("reference")
+    for scheme, given in cut.items():
+        text = subject.tokenizer.decode(given["input_ids"][0], skip_special_tokens=True)
+        assert text != source and (scheme == "typo" or len(text) >= len(source) - 5)
+        row = frame[(frame["scheme"] == scheme) & (frame["control"] == "none")].iloc[0]
+        assert row["n_noncanonical"] == 0 and row["n_tokens"] == len(given["input_ids"][0]) - 1
+        own, other = (subject.logits(one)[0][-1].double().log_softmax(-1) for one in ([source], given))
+        assert row["kl"] == pytest.approx((own.exp() * (own - other)).sum().item(), rel=1e-4)  # float32 of logits
+    with pytest.raises(InputError, match="'Once upon a time' is not Python"):
+        retokenisation("reference", ["Once upon a time"], schemes=("spacing",))
