@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from interp.authoring import InputError
+from interp.stats.neighbours import distinct_rows, nearest
 
 # Points nearer than this share of the cloud's size are one state that was computed in batches of different shape.
 _SAME = 1e-5
-_ROWS = 512  # of products at a time: with 4,096 points, 8 MiB of float32
-_PRECISIONS = (np.float32, np.float64)  # the second for rows of which the first is not sure
-_CANDIDATES = 3  # the two nearest, and one that bounds the distance of all others from below
 
 
 def intrinsic_dimension(points: np.ndarray, keep: float = 0.2) -> tuple[float, int]:
@@ -63,16 +60,13 @@ class Cloud:
     @classmethod
     def of(cls, points: np.ndarray) -> Cloud:
         """Build the cloud of points [n, d]; some may coincide."""
-        given = np.asarray(points, dtype=np.float64) + 0.0  # -0.0 and 0.0 are one number with different bytes
-        kept: dict[bytes, int] = {}
-        for index, point in enumerate(given):
-            kept.setdefault(point.tobytes(), index)
-        origin = np.array(list(kept.values()), dtype=int)
+        given = np.asarray(points, dtype=np.float64)
+        origin = distinct_rows(given)
         n = max(1, len(origin))
         centred = given[origin] - given[origin].sum(0) / n
         size = np.sqrt((centred**2).sum() / n)
         centred /= size if size > 0 else 1.0
-        cloud = cls(centred, origin, *_two_nearest(centred, np.arange(len(centred))))
+        cloud = cls(centred, origin, *nearest(centred, np.arange(len(centred)), 2))
         while (twins := cloud._twins()).any():
             cloud = cloud._of(~twins)
         return cloud
@@ -111,68 +105,7 @@ class Cloud:
         """Keep only the points flagged in `kept` [n]; find new neighbours for points that lose one."""
         place = np.cumsum(kept) - 1
         points = self.points[kept]
-        distances, nearest = self.distances[kept], place[self.nearest[kept]]
+        distances, neighbours = self.distances[kept], place[self.nearest[kept]]
         bereft = (~kept[self.nearest[kept]].all(axis=1)).nonzero()[0]
-        distances[bereft], nearest[bereft] = _two_nearest(points, bereft)
-        return Cloud(points, self.origin[kept], distances, nearest)
-
-
-def _two_nearest(points: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distances of the points in `rows` to their two nearest neighbours, and the indices, [rows, 2] each.
-
-    Products in float32 bound every distance from below. The points of lowest bound are the candidates; their distances
-    are computed exactly. If the second nearest of them is not further than the last bound, no other point can be
-    nearer. Otherwise the row is computed again in float64.
-    """
-    n = len(points)
-    distances, nearest = np.full((len(rows), 2), np.inf), np.zeros((len(rows), 2), dtype=int)
-    n_candidates = min(_CANDIDATES, n - 1)
-    if n_candidates < 1:
-        return distances, nearest
-    squared = _squares(points)
-    unsure = np.arange(len(rows))
-    for precision in _PRECISIONS:
-        if not len(unsure):
-            break
-        others, slack = points.astype(precision, copy=False), _slack(points.shape[1], precision)
-        least = (squared * (0.5 - slack)).astype(precision)
-        products = np.empty((min(_ROWS, len(unsure)), n), precision)
-        again = []
-        for block in np.array_split(unsure, range(_ROWS, len(unsure), _ROWS)):
-            own, each = rows[block], np.arange(len(block))
-            bounds = np.matmul(others[own], others.T, out=products[: len(block)])
-            np.subtract(least, bounds, out=bounds)
-            bounds[each, own] = np.inf
-            candidates = np.empty((len(block), n_candidates), dtype=int)
-            for column in range(n_candidates):
-                candidates[:, column] = bounds.argmin(axis=1)
-                last = bounds[each, candidates[:, column]].astype(np.float64)
-                bounds[each, candidates[:, column]] = np.inf
-            squares = _squares(points[own][:, None] - points[candidates])
-            two = np.argsort(squares, axis=1, kind="stable")[:, :2]
-            width = two.shape[1]
-            found = np.take_along_axis(squares, two, axis=1)
-            distances[block, :width] = np.sqrt(found)
-            nearest[block, :width] = np.take_along_axis(candidates, two, axis=1)
-            # Either all points are candidates, or all others are at least as far as the last candidate's bound.
-            furthest = found[:, -1] / 2 - squared[own] * (1 - slack) / 2
-            again.append(block[(furthest > last) & (n_candidates < n - 1)])
-        unsure = np.concatenate(again)
-    return distances, nearest
-
-
-def _squares(vectors: np.ndarray) -> np.ndarray:
-    """Return the squared lengths of vectors [..., d], [...]."""
-    squares: np.ndarray = np.einsum("...d,...d->...", vectors, vectors)
-    return squares
-
-
-def _slack(d: int, precision: type[np.floating[Any]]) -> float:
-    """Return the slack with which |y|² (1/2 - slack) - x y, computed in this precision, is a lower bound for every y.
-
-    The bound is at most (|x - y|² - |x|² (1 - slack)) / 2. It is |y|² / 2 - x y minus the largest possible rounding
-    error: a sum of d products of rounded factors, and the two roundings of its difference from the rounded |y|² / 2,
-    are wrong by at most (d + 6) eps of the sum of their sizes (Higham, Accuracy and Stability of Numerical Algorithms,
-    section 3.1). That sum is |x| |y| + |y|² / 2, so at most |x|² / 2 + |y|².
-    """
-    return (d + 6) * float(np.finfo(precision).eps)
+        distances[bereft], neighbours[bereft] = nearest(points, bereft, 2)
+        return Cloud(points, self.origin[kept], distances, neighbours)

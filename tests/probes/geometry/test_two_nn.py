@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.errors import InputError
-from probes.geometry import _two_nn
+from interp.stats import neighbours
 from probes.geometry._two_nn import Cloud, intrinsic_dimension
 
 pytestmark = pytest.mark.trained
@@ -96,7 +96,7 @@ def test_float32_alone_would_be_wrong(monkeypatch):
     points = normal(300, 5)
     points[:, 0] = 1e4 * np.round(points[:, 0])
     assert_nearest(Cloud.of(points))
-    monkeypatch.setattr(_two_nn, "_PRECISIONS", (np.float32,))
+    monkeypatch.setattr(neighbours, "_PRECISIONS", (np.float32,))
     with pytest.raises(AssertionError):
         assert_nearest(Cloud.of(points))
 
