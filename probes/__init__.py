@@ -20,6 +20,7 @@ from probes.attribution.reagent.reagent import reagent, reagent_probes
 from probes.attribution.reagent.reagent_ls import reagent_ls
 from probes.characters.character_content import character_content
 from probes.characters.spelling import spelling
+from probes.geometry.clouds.isotropy import isotropy
 from probes.geometry.law_and_microscope import law_and_microscope
 from probes.geometry.microscope import microscope
 from probes.geometry.microscope_tokens import microscope_tokens
@@ -78,6 +79,7 @@ __all__ = [
     "faithfulness",
     "find_subnetwork",
     "first_tokens",
+    "isotropy",
     "iterative_inference",
     "kept_weights",
     "law_and_microscope",

@@ -42,3 +42,5 @@ HIDDEN_TEXT = "after Hościłowicz et al. (2024), Hiding Text in Large Language 
 FREQUENCY_LOSS = "after Pinto et al. (2024), The Fair Language Model Paradox, arXiv 2410.11985"
 FAITHFULNESS = f"{ERASER}; {REAGENT}"
 VALUE_VECTORS = f"{KEY_VALUE_MEMORIES}; {TOKEN_BASIS}"
+ISOSCORE = "Rudman et al. (2022), IsoScore: Measuring the Uniformity of Embedding Space Utilization, arXiv 2108.07344"
+TOKEN_MANIFOLD = "Robinson et al. (2025), Token embeddings violate the manifold hypothesis, arXiv 2504.01002"

@@ -14,7 +14,7 @@ from typing import Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from interp.errors import ModelError
+from interp.errors import InputError, ModelError
 
 Component: TypeAlias = Literal["q", "k", "v", "o", "mlp_in", "mlp_gate", "mlp_out"]
 COMPONENTS: tuple[Component, ...] = ("q", "k", "v", "o", "mlp_in", "mlp_gate", "mlp_out")
@@ -140,6 +140,18 @@ def replaced(weights: Mapping[nn.Module, nn.Parameter]) -> Iterator[None]:
             module._parameters["weight"] = parameter
         for module in first:
             del _set_aside[module]
+
+
+def require_known_tokens(subject: Vocabularies, ids: Iterable[int]) -> None:
+    """Refuse a token id that the model cannot read.
+
+    Raises:
+        InputError: there is one; the message names the first.
+    """
+    n_ids = min(subject.d_vocab, subject.d_embedding)
+    for index in ids:
+        if not 0 <= index < n_ids:
+            raise InputError(f"token id {index} is outside the vocabulary of {n_ids}; ids run from 0 to {n_ids - 1}.")
 
 
 def require_one_vocabulary(model: Vocabularies, what: str) -> None:

@@ -1,4 +1,4 @@
-"""What shape do clouds of hidden states have at each layer?
+"""What shape do clouds of hidden states and embeddings have?
 
-Probes: `next_token_law`, `microscope`, `microscope_tokens`.
+Probes: `next_token_law`, `microscope`, `microscope_tokens`, and those of clouds in `clouds`.
 """

@@ -37,11 +37,10 @@ from interp.authoring import (
     usable_tokens,
     whole_numbers,
 )
-from interp.model.weights import require_one_vocabulary
+from interp.model.weights import require_known_tokens, require_one_vocabulary
 from probes import papers
 from probes.vocab import plots
 from probes.vocab._greedy import continued, period
-from probes.vocab._ids import require_known
 
 _STEPS = 3
 
@@ -180,7 +179,7 @@ def first_tokens(
 
 
 def _check(subject: Subject, ids: torch.Tensor, length: int) -> None:
-    require_known(subject, ids.tolist())
+    require_known_tokens(subject, ids.tolist())
     if length > subject.n_ctx:
         raise InputError(f"a text of {length} tokens does not fit the context of {subject.n_ctx}; lower n_continue.")
 

@@ -29,10 +29,10 @@ from interp.authoring import (
     usable_tokens,
     whole_numbers,
 )
+from interp.model.weights import require_known_tokens
 from probes import papers
 from probes.vocab import plots
 from probes.vocab._directions import suspects
-from probes.vocab._ids import require_known
 from probes.vocab._prompts import Prompt, Shots, Template, template
 
 BOUNDS = {"unlearned": 0.001, "hardly learned": 0.01, "doubtful": 0.1}
@@ -163,7 +163,7 @@ def token_repetition(
 def _check(subject: Subject, ids: np.ndarray) -> None:
     if not len(ids):
         raise InputError(f"{subject.name!r} has no candidates, its tokens' directions are alike; pass token_ids=.")
-    require_known(subject, ids.tolist())
+    require_known_tokens(subject, ids.tolist())
 
 
 def _controls(subject: Subject, healthy: np.ndarray, ids: np.ndarray, n: int, seed: int) -> dict[str, np.ndarray]:

@@ -102,4 +102,8 @@ ROWS = [
     ("retokenised(s, T, truncate=None)", "truncate=None: give True or False"),
     ("retokenised(s, T, bos=1)", "bos=1: give True or False"),
     ("retokenised(s, T, control='no')", "control='no': give True or False"),
+    ("isotropy(s, debiased='no')", "debiased='no': give True or False"),
+    ("isotropy(s, match_n=None)", "match_n=None: give True or False"),
+    ("isotropy(s, whiten=2)", "whiten=2: give True or False"),
+    ("isotropy(s, texts=T, truncate='no')", "truncate='no': give True or False"),
 ]

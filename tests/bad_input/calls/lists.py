@@ -446,4 +446,11 @@ ROWS = [
     ("retokenisation(s, T, schemes=[])", "schemes=[]: name at least one, each once"),
     ("retokenisation(s, T, schemes=['bytes', 'bytes'])", "schemes=['bytes', 'bytes']: name at least one, each once"),
     ("retokenisation(s, T, schemes='bytes')", "schemes='bytes': give"),
+    ("isotropy(s, where=[])", "where=[] and no texts leave nothing to measure; name a place or give texts"),
+    ("isotropy(s, where='embedding')", "where='embedding': give a list of"),
+    ("isotropy(s, groups={'a': [61, 1, 2]})", "token id 61 is outside the vocabulary of 61; ids run from 0 to 60"),
+    ("isotropy(s, groups={'a': [1, 1, 2]})", "group 'a' has 2 different rows in 'GPT2LMHeadModel'; give at least 3"),
+    ("isotropy(s, groups={'a': []})", "group 'a' has 0 different rows"),
+    ("isotropy(s, groups=['a'])", "groups"),
+    ("isotropy(s, texts=T, layers=[])", "layers"),
 ]

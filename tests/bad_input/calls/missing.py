@@ -95,4 +95,6 @@ ROWS = [
     ("retokenisation(s)", "retokenisation needs a value for 'texts'"),
     ("retokenised(s)", "retokenised needs a value for 'texts'"),
     ("retokenisation(s, T, scheme='bytes')", "did you mean 'schemes'"),
+    ("isotropy()", "isotropy needs a value for 'subject'"),
+    ("isotropy(s, group={})", "did you mean 'groups'"),
 ]

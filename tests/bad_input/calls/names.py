@@ -46,4 +46,6 @@ ROWS = [
     ("loss_by_frequency(s, T, match='typex')", "unknown match 'typex'; did you mean 'types'"),
     ("retokenisation(s, T, schemes=['byte'])", "unknown scheme 'byte'; did you mean 'bytes'"),
     ("retokenised(s, T, scheme='split')", "unknown scheme 'split'; did you mean 'split_one'"),
+    ("isotropy(s, where=['embeddinx'])", "unknown where 'embeddinx'; did you mean 'embedding'"),
+    ("isotropy(s, controls=['gaussiax'])", "unknown control 'gaussiax'; did you mean 'gaussian'"),
 ]

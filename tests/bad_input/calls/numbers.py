@@ -365,4 +365,10 @@ ROWS = [
     ("retokenisation(s, T, p=nan)", "p=nan: give"),
     ("retokenised(s, T, number=-1)", "number=-1: give 0 or more"),
     ("retokenised(s, T, p=-0.1)", "p=-0.1: give a share above 0 and up to 1"),
+    ("isotropy(s, remove_top=-1)", "remove_top=-1, n_points=4096"),
+    ("isotropy(s, remove_top=32)", "remove_top=32: the vectors have 32 dimensions; give fewer"),
+    ("isotropy(s, n_points=2)", "n_points=2, n_resamples=999: give 0 or more directions, at least 3 points"),
+    ("isotropy(s, n_points=2.5)", "n_points=2.5: give a whole number"),
+    ("isotropy(s, n_resamples=0)", "n_resamples=0: give 0 or more directions"),
+    ("isotropy(s, texts=T, layers=9)", "layer"),
 ]

@@ -184,4 +184,6 @@ ROWS = [
     ("retokenisation(s, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
     ("retokenisation(s, T, seed=None)", "seed=None: give a whole number"),
     ("retokenised(s, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
+    ("isotropy(s, seed=-1)", "seed=-1: give a whole number of 0 or more"),
+    ("isotropy(s, seed=None)", "seed=None: give a whole number"),
 ]
