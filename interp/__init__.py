@@ -15,6 +15,8 @@ from interp.runs.accessor import concat
 from interp.runs.registry import probe
 
 if TYPE_CHECKING:
+    from interp.data.shared_frames import pull
+    from interp.findings.compare import compare
     from interp.model.loading import load
     from interp.model.sources.fetching import fetch
     from interp.model.subject import Subject
@@ -41,12 +43,14 @@ __all__ = [
     "Tokens",
     "TooLong",
     "UnknownName",
+    "compare",
     "concat",
     "dataset",
     "fetch",
     "load",
     "options",
     "probe",
+    "pull",
     "sweep",
     "tokenizer_scorecard",
 ]
@@ -57,8 +61,10 @@ _LATE = {
     "Sweep": "sweeps.result",
     "Tape": "model.tape",
     "Tokens": "model.tokens",
+    "compare": "findings.compare",
     "fetch": "model.sources.fetching",
     "load": "model.loading",
+    "pull": "data.shared_frames",
     "sweep": "sweeps.sweep",
     "tokenizer_scorecard": "scorecard.table",
 }

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,7 +30,8 @@ def write_frame(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a frame as .parquet, .csv or .json, by the file's name.
 
     Parquet keeps types and provenance. CSV has a header and texts in quotation marks. JSON is a list of objects, with
-    15 digits of each number.
+    15 digits of each number. Beside a CSV or JSON file its provenance is written to a file of the same name and
+    `.provenance.json`, which `read_frame` finds.
 
     Raises:
         InputError: the name ends with none of these, or the file cannot be written.
@@ -35,10 +39,25 @@ def write_frame(frame: pd.DataFrame, path: str | Path) -> None:
     check_frame_file(path)
     with written(path, "the frame") as file:
         _WRITERS[Path(path).suffix.lower()](frame, file)
+    if Path(path).suffix.lower() != ".parquet" and frame.attrs:
+        facts = {"sha256_of_the_rows": _sha256(path), "attrs": frame.attrs}
+        with written(sidecar(path), "the provenance") as file:
+            file.write(json.dumps(facts, indent=1, ensure_ascii=False).encode())
+
+
+def sidecar(path: str | Path) -> Path:
+    """Return the file that holds the provenance of a CSV or JSON file.
+
+    >>> sidecar("runs/lens.csv").as_posix()
+    'runs/lens.csv.provenance.json'
+    """
+    return Path(f"{path}.provenance.json")
 
 
 def read_frame(path: str | Path) -> pd.DataFrame:
-    """Read a frame that was written as .parquet, .csv or .json; only Parquet holds its provenance.
+    """Read a frame that was written as .parquet, .csv or .json, with its provenance if that is in it or beside it.
+
+    A file beside it that was written for other rows is left alone: they were changed since.
 
     Raises:
         InputError: the name ends with none of these, or the file cannot be read.
@@ -48,7 +67,16 @@ def read_frame(path: str | Path) -> pd.DataFrame:
         frame: pd.DataFrame = _READERS[Path(path).suffix.lower()](path)
     except (OSError, ValueError) as error:  # of pandas and pyarrow too: all their errors of parsing are ValueErrors
         raise InputError(f"cannot read the frame in {str(path)!r}: {reason_of(error)}.") from error
+    with suppress(OSError, ValueError, KeyError, TypeError):  # there is none, or it is somebody else's
+        facts = json.loads(sidecar(path).read_text("utf-8"))
+        if facts["sha256_of_the_rows"] == _sha256(path):
+            frame.attrs = dict(facts["attrs"])
     return frame
+
+
+def _sha256(path: str | Path) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _to_csv(frame: pd.DataFrame, file: BinaryIO) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,6 +128,37 @@ class InterpAccessor:
             with written(path, "the figure") as file:
                 figure.savefig(file, format=Path(path).suffix.removeprefix(".") or None)
         return figure
+
+    def push(self, repo: str | Path, name: str | None = None, *, private: bool = True) -> str:
+        """Share the frame, with its provenance: in a dataset repository of the Hugging Face hub, or in a folder.
+
+        `interp.pull` reads it again. The hub asks for a token (`hf auth login`).
+
+        Args:
+            repo: "user/repo", created if it is not there; a folder, as a path that begins with "." or "/" or as a
+                Path; or a URL that fsspec knows.
+            name: of the frame; by default the probe and the run_id.
+            private: whether a repository that is created is.
+
+        Returns:
+            Where the frame is.
+
+        Raises:
+            InputError: the frame has no provenance, or the place cannot be written to.
+        """
+        from interp.data.shared_frames import push_frame
+
+        check("repo", repo, str | Path)
+        check("name", name, str | None)
+        check("private", private, bool)
+        runs = self.runs
+        if name is None:
+            name = f"{self.schema.probe}-{next(iter(runs))}" + (f"-and-{len(runs) - 1}-more" if len(runs) > 1 else "")
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise InputError(f"name={name!r}: give letters, digits, '-', '_' and '.' only.")
+        frame = self._frame.copy(deep=False)
+        frame.attrs = {**self._frame.attrs, ATTRS_KEY: runs}
+        return push_frame(frame, repo, name, private=private)
 
     @contextmanager
     def _naming_lost_columns(self, schema: Schema) -> Iterator[None]:

@@ -52,6 +52,8 @@ ROWS = [
     ("findings.findings()", "findings needs a value for 'models'"),
     ("findings.Claim()", "Claim needs a value for 'id'"),
     ("interp.probe()", "probe needs a value for 'schema'"),
+    ("interp.compare()", "compare needs a value for 'frame'"),
+    ("interp.pull()", "pull needs a value for 'repo'"),
     ("interp.concat()", "concat needs a value for 'frames'"),
     ("logit_lens(s, T, target='next')", "unknown argument of logit_lens 'target'; did you mean 'targets'"),
     ("logit_lens(s, T, layer=1)", "did you mean 'layers'"),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from interp.data.frame_files import check_frame_file, write_frame
+from interp.data.frame_files import check_frame_file, read_frame, sidecar, write_frame
 from interp.errors import InputError
 
 FRAME = pd.DataFrame(
@@ -43,6 +43,23 @@ def test_parquet_keeps_everything(tmp_path):
     back = pd.read_parquet(tmp_path / "a.parquet")
     pd.testing.assert_frame_equal(back, FRAME, check_exact=True)
     assert back.attrs == FRAME.attrs
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.json"])
+def test_provenance_stands_beside_a_file_that_cannot_hold_it(tmp_path, name):
+    frame = pd.DataFrame({"x": [1.5, 2.5], "run_id": ["a", "a"]})
+    frame.attrs["interp"] = {"a": {"probe": "p", "tokens": ["é"]}}
+    write_frame(frame, tmp_path / name)
+    assert sidecar(tmp_path / name).name == f"{name}.provenance.json"
+    assert read_frame(tmp_path / name).attrs == frame.attrs
+    text = (tmp_path / name).read_text("utf-8")
+    (tmp_path / name).write_text(text.replace("2.5", "3.5"), "utf-8")  # somebody changed a number
+    assert read_frame(tmp_path / name).attrs == {}
+
+
+def test_a_frame_without_provenance_has_nothing_beside_it(tmp_path):
+    write_frame(pd.DataFrame({"x": [1]}), tmp_path / "a.csv")
+    assert [one.name for one in tmp_path.iterdir()] == ["a.csv"]
 
 
 @pytest.mark.parametrize("name", ["a", "a.xlsx", "a.csv.gz", "csv", ".parquet"])
