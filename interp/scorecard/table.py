@@ -111,7 +111,7 @@ def tokenizer_scorecard(
     >>> import interp
     >>> frame = tokenizer_scorecard(interp.load("reference"), ["Once upon a time", "There was a girl."])
     >>> frame.set_index("metric")["value"].round(3)[["tokens_per_byte", "whole_words", "shortest_gap"]].tolist()
-    [0.273, 1.0, 1.0]
+    [0.273, 0.875, 1.0]
     """
     chosen, given = named_tokenizers(tokenizers), named_texts(texts)
     sides = {} if parallel is None else aligned_texts(parallel)

@@ -1,4 +1,4 @@
-r"""The bytes of tokens: of each scheme, and as real tokenizers of five families read a few texts.
+r"""The bytes of tokens: of each scheme, and as real tokenizers of seven families read a few texts.
 
 `python tests/interp/tokenization/test_token_bytes.py NAME=FOLDER ...` records more tokenizers in families.json: how
 they read the texts, and by which decoder.
@@ -44,7 +44,7 @@ def test_tokens_spell_what_real_tokenizers_read(family):
 
 
 def test_the_families_are_recorded():
-    assert len(KNOWN) >= 5 and all(len(one["texts"]) >= 4 for one in KNOWN.values())
+    assert len(KNOWN) >= 7 and all(len(one["texts"]) >= 4 for one in KNOWN.values())
 
 
 def test_the_shipped_tokenizer_has_every_byte():
