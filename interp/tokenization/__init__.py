@@ -6,6 +6,7 @@ It needs a tokenizer, and neither a model nor torch.
 from interp.tokenization.asking import text_ids
 from interp.tokenization.encodings import log_n_encodings, n_encodings, sample_encoding, shortest
 from interp.tokenization.entropy import renyi_efficiency
+from interp.tokenization.kept import lattice_of
 from interp.tokenization.lattice import Lattice
 from interp.tokenization.pieces import Pieces
 from interp.tokenization.recutting import Variant, recut
@@ -17,6 +18,7 @@ __all__ = [
     "Pieces",
     "Variant",
     "Vocabulary",
+    "lattice_of",
     "log_n_encodings",
     "n_encodings",
     "recut",

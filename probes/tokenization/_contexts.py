@@ -13,6 +13,7 @@ from interp.authoring import Subject, TooLong, options, progress_bar
 T = TypeVar("T")
 Context = tuple[int, ...]
 _LIVE = 3  # the logits, in float64, and what a softmax makes of them
+_PADDING = 128  # tokens of padding in a batch, at most: a pass over few tokens costs about as much
 
 
 class Answer(Generic[T]):
@@ -55,9 +56,10 @@ class Contexts:
             start = 0
             while start < len(contexts):
                 n = min(most_rows, max(1, subject.batch_tokens() // len(contexts[start])))
-                self._read(subject, contexts[start : start + n])
-                bar.update(len(contexts[start : start + n]))
-                start += n
+                batch = _alike(contexts[start : start + n])
+                self._read(subject, batch)
+                bar.update(len(batch))
+                start += len(batch)
 
     def _read(self, subject: Subject, contexts: list[Context]) -> None:
         rows = [torch.tensor(context) for context in contexts]
@@ -67,3 +69,10 @@ class Contexts:
         for context, row in zip(contexts, found, strict=True):
             for answer in self._asked[context]:
                 answer.value = answer.function(row)
+
+
+def _alike(contexts: list[Context]) -> list[Context]:
+    """Return the first of contexts, the longest first, until padding them would cost more than another pass."""
+    longest = len(contexts[0])
+    padding = np.cumsum([longest - len(one) for one in contexts])
+    return contexts[: int(np.searchsorted(padding, _PADDING, side="right"))]

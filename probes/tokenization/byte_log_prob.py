@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from interp.authoring import VOCABULARY, Column, Run, Schema, Source, Texts, columns, load, probe
-from interp.tokenization import Lattice
+from interp.tokenization import Lattice, lattice_of
 from probes import papers
 from probes.tokenization import plots
 from probes.tokenization._contexts import Answer, Context, Contexts
@@ -69,7 +69,7 @@ def byte_log_prob(subject: Source, texts: Texts, *, bos: bool | None = None, tru
     """
     subject = load(subject)
     run = Run(BYTE_LOG_PROB, subject, subject.tokens(texts, bos=bos, truncate=truncate), parameters={})
-    lattice = Lattice(subject.tokenizer, subject.d_vocab)
+    lattice = lattice_of(subject)
     contexts = Contexts()
     made = [_Chain(lattice, one, contexts) for one in read_prompts(run.tokens, lattice, texts)]
     contexts.read(subject, BYTE_LOG_PROB.probe)

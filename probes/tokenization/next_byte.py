@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from interp.authoring import VOCABULARY, Column, InputError, Run, Schema, Source, Texts, columns, load, probe
-from interp.tokenization import Lattice
+from interp.tokenization import lattice_of
 from probes import papers
 from probes.tokenization import plots
 from probes.tokenization._contexts import Contexts
@@ -91,7 +91,7 @@ def next_byte(
     subject = load(subject)
     parameters = {"cuts": cuts, "top_k": top_k}
     run = Run(NEXT_BYTE, subject, subject.tokens(texts, bos=bos, truncate=truncate), parameters=parameters, seed=seed)
-    lattice = Lattice(subject.tokenizer, subject.d_vocab)
+    lattice = lattice_of(subject)
     prompts = read_prompts(run.tokens, lattice, texts)
     contexts = Contexts()
     chosen = places(prompts, lattice, cuts, seed=seed, last=True)

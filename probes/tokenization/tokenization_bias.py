@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from interp.authoring import VOCABULARY, Column, Run, Schema, Source, Texts, columns, load, probe
-from interp.tokenization import Lattice
+from interp.tokenization import lattice_of
 from probes import papers
 from probes.tokenization import plots
 from probes.tokenization._contexts import Contexts
@@ -92,7 +92,7 @@ def tokenization_bias(
     parameters = {"cuts": cuts, "healing": healing}
     tokens = subject.tokens(texts, bos=bos, truncate=truncate)
     run = Run(TOKENIZATION_BIAS, subject, tokens, parameters=parameters, seed=seed)
-    lattice = Lattice(subject.tokenizer, subject.d_vocab)
+    lattice = lattice_of(subject)
     prompts = read_prompts(run.tokens, lattice, texts)
     contexts = Contexts()
     chosen = places(prompts, lattice, cuts, seed=seed, last=False)

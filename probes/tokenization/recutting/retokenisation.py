@@ -182,7 +182,7 @@ def retokenisation(
     parameters = {"schemes": chosen, "n_variants": n_variants, "p": p, "layers": layers}
     tokens = subject.tokens(texts, bos=bos, truncate=truncate)
     run = Run(RETOKENISATION, subject, tokens, parameters=parameters, seed=seed)
-    pieces = Pieces(Lattice(subject.tokenizer, subject.d_vocab))
+    pieces = Pieces(lattice_of(subject))
     prompts = read_prompts(run.tokens, pieces.lattice, texts)
     made = [
         list(laid_out(pieces, one, key, chosen, n_variants, p, n_ctx=subject.n_ctx))

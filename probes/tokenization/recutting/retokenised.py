@@ -62,7 +62,7 @@ def retokenised(
         raise InputError(f"number={number}: give 0 or more.")
     subject = load(subject)
     tokens = subject.tokens(texts, bos=bos, truncate=truncate)
-    pieces = Pieces(Lattice(subject.tokenizer, subject.d_vocab))
+    pieces = Pieces(lattice_of(subject))
     prompts = read_prompts(tokens, pieces.lattice, texts)
     ids, n_changed = [], []
     for prompt, key in zip(prompts, keys_of(prompts, seed), strict=True):
