@@ -20,7 +20,8 @@ def lattice_of(subject: Any) -> Lattice:
         InputError: it came without a tokenizer, or the bytes of its tokens are not known.
 
     >>> from interp import load
-    >>> lattice_of(load("reference")) is lattice_of(load("reference"))
+    >>> subject = load("reference")
+    >>> lattice_of(subject) is lattice_of(subject)
     True
     """
     found = _KEPT.get(subject)

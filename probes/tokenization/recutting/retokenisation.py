@@ -32,7 +32,7 @@ from interp.authoring import (
     whole_numbers,
 )
 from interp.stats import bootstrap_over_prompts
-from interp.tokenization import Lattice, Pieces
+from interp.tokenization import Pieces, lattice_of
 from probes import papers
 from probes.tokenization._prompts import read_prompts
 from probes.tokenization.recutting import plots

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from interp.authoring import InputError, Source, Texts, checked, load
-from interp.tokenization import Lattice, Pieces
+from interp.tokenization import Pieces, lattice_of
 from probes.tokenization._prompts import read_prompts
 from probes.tokenization.recutting._variants import RANDOM_TOKEN, check_schemes, drawn, keys_of, random_tokens
 
