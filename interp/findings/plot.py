@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from interp.display.plotting import BLUE, GREY, RED, new_figure
+from interp.display.plotting import BLUE, GREY, RED, Canvas, figure
 from interp.display.verdicts import decided_by
-from interp.errors import InputError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Distinguished by words and marks too, not by colour alone.
 _LOOKS = {
@@ -23,21 +19,16 @@ _LOOKS = {
 }
 
 
-def findings(frame: pd.DataFrame) -> Figure:
-    """Draw a row per claim and a column per model: verdict as colour and mark, and what decided it.
-
-    Args:
-        frame: of `interp.findings.findings`.
-    """
+@figure(together=True)
+def findings(frame: pd.DataFrame, canvas: Canvas) -> None:
+    """Draw a row per claim and a column per model: verdict as colour and mark, and what decided it."""
     from matplotlib.patches import Rectangle
 
-    if frame.empty:
-        raise InputError("the frame has no rows to draw.")
     claims, runs = frame["claim"].unique().tolist(), frame["run_id"].unique().tolist()
     names = frame.drop_duplicates("run_id").set_index("run_id")["model"]
     statements = frame.drop_duplicates("claim").set_index("claim")["statement"]
     width, height = 4.6 + 3.4 * len(runs), 0.9 + 0.3 * len(claims)
-    figure, axes = new_figure((width, height))
+    axes = canvas.one((width, height))
     for row in frame.itertuples():
         x, y = runs.index(row.run_id), claims.index(row.claim)
         colour, mark = _LOOKS[row.state]
@@ -53,8 +44,7 @@ def findings(frame: pd.DataFrame) -> Figure:
     axes.spines[:].set_visible(False)
     level = round(100 * float(frame["level"].iat[0]))
     legend = "   ".join(f"{mark} {state}" for state, (_, mark) in _LOOKS.items())
-    figure.supxlabel(f"effect [{level} % interval], or its difference from the control      {legend}", fontsize=8)
-    return figure
+    canvas.caption(f"effect [{level} % interval], or its difference from the control", legend)
 
 
 def _cell(row: Any) -> str:

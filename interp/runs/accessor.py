@@ -115,7 +115,18 @@ class InterpAccessor:
             return registry.get(schema.probe).summarise(self.rows, **options)
 
     def plot(self, **options: Any) -> Any:
-        """Draw the probe's figure, a matplotlib Figure; with `path=`, save it too."""
+        """Draw the probe's figure and return it, a matplotlib Figure.
+
+        Args:
+            options: `path=` saves it too (.png, .svg, .pdf). Every figure of ours takes `ax=` or `axes=` (matplotlib
+                axes to draw on), `model=` (the model to draw; by default all, one below the other on the same scale)
+                and `prompt_id=` (the prompt; by default all, or the first where a figure shows one), and some more of
+                their own: a lens `layers=`, `positions=` and `value=`.
+
+        Raises:
+            InputError: the frame holds nothing to draw, or more than the figure can show.
+            UnknownName: there is no such model, option or kind of file.
+        """
         path: str | Path | None = options.pop("path", None)
         probe = registry.get(self.schema.probe)
         if probe.plot is None:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 
-from interp.display.plotting import LINES, new_grid
+from interp.display.plotting import LINES, Canvas, dodged, figure
 from interp.errors import InputError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _PANELS = {
     "tokens_per_byte": "tokens per byte",
@@ -22,11 +17,13 @@ _PANELS = {
 }
 
 
-def scorecard(frame: pd.DataFrame, *, metrics: list[str] | None = None) -> Figure:
+@figure(together=True)
+def scorecard(frame: pd.DataFrame, canvas: Canvas, *, metrics: list[str] | None = None) -> None:
     """Draw metrics side by side: a line for each set of texts, a mark with its interval for each tokenizer.
 
     Args:
         frame: of `tokenizer_scorecard`.
+        canvas: to draw on.
         metrics: which; by default those of length, evenness and fairness that the frame has.
 
     Raises:
@@ -39,18 +36,15 @@ def scorecard(frame: pd.DataFrame, *, metrics: list[str] | None = None) -> Figur
     runs = frame.drop_duplicates("run_id").set_index("run_id")["tokenizer"]
     rows = frame[frame["metric"].isin(shown)]
     n_lines = rows.groupby("metric")["texts"].nunique().max()
-    figure, grid = new_grid(1, len(shown), (1.6 + 1.9 * len(shown), 1.5 + 0.16 * n_lines * (len(runs) + 1)))
+    grid = canvas.grid(1, len(shown), (1.6 + 1.9 * len(shown), 1.5 + 0.16 * n_lines * (len(runs) + 1)))
     for axes, metric in zip(grid[0], shown, strict=True):
         of_metric = rows[rows["metric"] == metric]
         names = of_metric["texts"].unique().tolist()
         for place, run in enumerate(runs.index):
             one = of_metric[of_metric["run_id"] == run]
             at = [names.index(name) + (place - (len(runs) - 1) / 2) * 0.7 / len(runs) for name in one["texts"]]
-            spread = [(one["value"] - one["low"]).fillna(0.0), (one["high"] - one["value"]).fillna(0.0)]
-            colour = LINES[place % len(LINES)]
-            axes.errorbar(
-                one["value"], at, xerr=spread, fmt="o", markersize=4, color=colour, capsize=2, label=runs[run]
-            )
+            one = one.rename(columns={"low": "value_low", "high": "value_high"})
+            dodged(axes, at, one, "value", across=True, fmt="o", color=LINES[place % len(LINES)], label=runs[run])
         axes.set_yticks(
             range(len(names)), names if len(names) > 1 or metric == "premium" else [""] * len(names), fontsize=8
         )
@@ -58,6 +52,6 @@ def scorecard(frame: pd.DataFrame, *, metrics: list[str] | None = None) -> Figur
         axes.set_title(_PANELS.get(metric, metric), fontsize=9)
         axes.tick_params(axis="x", labelsize=8)
         axes.margins(x=0.2)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(runs)), frameon=False, fontsize=8)
-    return figure
+    canvas.title("tokenizers on texts")
+    canvas.legend(grid[0, 0])
+    canvas.caption("bars: 95 % bootstrap over texts, where a metric has an interval")

@@ -1,8 +1,8 @@
-"""Figures of attributions and of their faithfulness."""
+"""Figures of attributions, of their faithfulness, and of the replacements they are found by."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,43 +16,49 @@ from interp.display.plotting import (
     RED,
     SKY,
     YELLOW,
-    new_grid,
+    Canvas,
+    curve,
+    dodged,
+    figure,
     one_prompt,
-    require_one,
+    over_prompts,
+    share_axis,
     token_label,
+    worded,
 )
 from interp.stats import bootstrap_over_prompts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _TOKENS_PER_LINE = 18
 _MAX_LINES = 6
 _CELL_INCHES = (0.56, 0.3)
 
 
-def attribution(frame: pd.DataFrame, prompt_id: int | None = None, target: int = 0) -> Figure:
+@figure
+def attribution(frame: pd.DataFrame, canvas: Canvas, *, target: int = 0) -> None:
     """Draw the scores of one prompt and target: a row per method (and layer), a column per token, wrapped like text.
 
     Scores are percentages of the largest absolute score in their row. Position 0 often holds a start-of-text token
     whose score dwarfs the rest: it does not set the scale, and its colour saturates.
 
     Args:
-        frame: of `attribute` or of one method, one model.
-        prompt_id: the prompt to draw; by default the first.
+        frame: of `attribute` or of one method.
+        canvas: to draw on.
         target: number of the prompt's target, from 0, in the order of the frame.
     """
-    one = _one_target(one_prompt(frame, prompt_id), target)
+    one = _one_target(one_prompt(frame), target)
     table = one.pivot(index="row", columns="pos", values="score").reindex(one["row"].unique())
-    n_lines = -(-table.shape[1] // _TOKENS_PER_LINE)
+    n_lines = canvas.offered or -(-table.shape[1] // _TOKENS_PER_LINE)
     per_line = -(-table.shape[1] // n_lines)
-    lines = [table.iloc[:, start : start + per_line] for start in range(0, table.shape[1], per_line)][:_MAX_LINES]
+    most = canvas.offered or _MAX_LINES
+    lines = [table.iloc[:, start : start + per_line] for start in range(0, table.shape[1], per_line)][:most]
     tokens = one.drop_duplicates("pos").set_index("pos")["token"]
     shares = 100 * table.div(_scale(table), axis=0)
     widest = lines[0].shape[1]
     size = (2.9 + _CELL_INCHES[0] * widest, 0.9 + len(lines) * (0.75 + _CELL_INCHES[1] * len(table)))
-    figure, panels = new_grid(len(lines), 1, size)
+    panels = canvas.grid(len(lines), 1, size)
     for axes, line in zip(panels[:, 0], lines, strict=True):
         cells = shares[line.columns].to_numpy()
         image = axes.imshow(cells, cmap="PuOr", vmin=-100, vmax=100, aspect="auto")
@@ -63,20 +69,18 @@ def attribution(frame: pd.DataFrame, prompt_id: int | None = None, target: int =
         axes.spines[:].set_visible(False)
         names = [token_label(text) for text in tokens.reindex(line.columns)]
         axes.set_xticks(range(len(names)), names, fontsize=8, rotation=40, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(table)), table.index, fontsize=8)
+        axes.set_yticks(range(len(table)), [worded(row) for row in table.index], fontsize=8)
     first = one.iloc[0]
-    cut = (
-        f", first {sum(line.shape[1] for line in lines)} of {table.shape[1]} tokens" if len(lines) == _MAX_LINES else ""
+    canvas.title(
+        f"scores of tokens for “{token_label(str(first['target']), 20)}” after position {first['target_pos']}, "
+        f"prompt {first['prompt_id']}"
     )
-    figure.suptitle(
-        f"{first['model']}: scores of tokens for “{token_label(str(first['target']), 20)}” after position "
-        f"{first['target_pos']}, prompt {first['prompt_id']}{cut}",
-        fontsize=10,
+    canvas.colour_bar(image, "score, % of the row's largest", fraction=0.05, pad=0.01, aspect=15)
+    n_shown = sum(line.shape[1] for line in lines)
+    canvas.caption(
+        f"the first {n_shown} of {table.shape[1]} tokens" if n_shown < table.shape[1] else "",
+        "one prompt and target: no interval; position 0 does not set the scale",
     )
-    bar = figure.colorbar(image, ax=panels[:, 0], fraction=0.05, pad=0.01, aspect=15)
-    bar.set_label("score, % of the row's largest", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
-    return figure
 
 
 def _one_target(one: pd.DataFrame, target: int) -> pd.DataFrame:
@@ -105,10 +109,7 @@ def _ink(share: float) -> str:
 
 # Okabe & Ito's colours, which colour-blind readers can distinguish, each with a marker for black-and-white print.
 _COLOURS = (BLUE, RED, GREEN, PINK, SKY, YELLOW, BLACK)
-
 _MARKERS = "osD^vP*"
-
-_MAX_BANDS = 3  # of more methods than these, bands would hide the lines
 
 _PANELS = {
     "comprehensiveness": ("most important tokens removed", "higher is better"),
@@ -116,16 +117,17 @@ _PANELS = {
 }
 
 
-def faithfulness(frame: pd.DataFrame) -> Figure:
+@figure
+def faithfulness(frame: pd.DataFrame, canvas: Canvas) -> None:
     """Draw the fall of the target's probability against the share of tokens removed, or kept: a line per method.
 
-    Lines are means over prompts, with 95 % bootstrap bands for up to three methods. Scores that do not use the model
-    are grey: shuffled scores dashed, the method "random" dotted. The summary has intervals of every method.
+    Lines are means over prompts, with 95 % bootstrap bars side by side. Scores that do not use the model are grey:
+    shuffled scores dashed with a band, the method "random" dotted.
 
     Args:
-        frame: of `faithfulness`, one model, with "comprehensiveness" or "sufficiency" among its metrics.
+        frame: of `faithfulness`, with "comprehensiveness" or "sufficiency" among its metrics.
+        canvas: to draw on.
     """
-    require_one(frame, "model")
     shown = [metric for metric in _PANELS if (frame["metric"] == metric).any()]
     if not shown:
         raise InputError(
@@ -133,35 +135,72 @@ def faithfulness(frame: pd.DataFrame) -> Figure:
             f"{frame['metric'].unique().tolist()}; measure one of them."
         )
     measured = frame[frame["control"] != "permuted"]
-    figure, panels = new_grid(1, len(shown), (1.6 + 4.2 * len(shown), 3.6))
-    for axes, metric in zip(panels[0], shown, strict=True):
-        _draw(axes, measured[measured["metric"] == metric])
+    grid = canvas.grid(1, len(shown), (2.0 + 4.4 * len(shown), 4.0))
+    for axes, metric in zip(grid[0], shown, strict=True):
+        drawn = _draw(axes, measured[measured["metric"] == metric])
         axes.set_title(f"{metric}: {_PANELS[metric][1]}", fontsize=10)
         axes.set_xlabel(f"share of tokens, {_PANELS[metric][0]}", fontsize=9)
-    panels[0, 0].set_ylabel("fall of the target's probability", fontsize=9)
-    panels[0, -1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.suptitle(f"{frame['model'].iat[0]}: deletion curves, {frame['prompt_id'].nunique()} prompts", fontsize=10)
-    return figure
+        share_axis(axes, across=True)
+    grid[0, 0].set_ylabel("fall of the target's probability", fontsize=9)
+    canvas.title("deletion curves")
+    canvas.legend(grid[0, -1])
+    canvas.caption(over_prompts(drawn, "value", "bars and band") + "; bars are drawn side by side to be seen")
 
 
-def _draw(axes: Axes, rows: pd.DataFrame) -> None:
+def _draw(axes: Axes, rows: pd.DataFrame) -> pd.DataFrame:
+    curves = bootstrap_over_prompts(rows, ["method", "fraction"], ["value"])
     methods = [method for method in rows["method"].unique() if method != "random"]
+    methods += ["random"] * bool((rows["method"] == "random").any())
+    step = 0.6 * float(np.diff(np.sort(rows["fraction"].unique())).min(initial=0.1)) / max(1, len(methods) - 1)
     for number, method in enumerate(methods):
-        curve = bootstrap_over_prompts(rows[rows["method"] == method], ["fraction"], ["value"])
-        colour = _COLOURS[number % len(_COLOURS)]
+        one = curves[curves["method"] == method]
+        places = one["fraction"] + step * (number - (len(methods) - 1) / 2)
         style = "-" if number < len(_COLOURS) else "-."
-        marker = _MARKERS[number % len(_MARKERS)]
-        axes.plot(
-            curve["fraction"], curve["value"], style, color=colour, marker=marker, markersize=4, label=str(method)
-        )
-        if len(methods) <= _MAX_BANDS:
-            low, high = curve["value_low"], curve["value_high"]
-            axes.fill_between(curve["fraction"], low, high, color=colour, alpha=0.15, lw=0)
-    if (rows["method"] == "random").any():
-        curve = bootstrap_over_prompts(rows[rows["method"] == "random"], ["fraction"], ["value"])
-        axes.plot(curve["fraction"], curve["value"], color="0.45", linestyle=":", label="random")
+        look: dict[str, Any] = {
+            "color": _COLOURS[number % len(_COLOURS)],
+            "fmt": style + _MARKERS[number % len(_MARKERS)],
+        }
+        if method == "random":
+            look = {"color": "0.45", "fmt": ":"}
+        dodged(axes, places, one, "value", label=worded(str(method)), elinewidth=0.8, capsize=1.5, **look)
     chance = bootstrap_over_prompts(rows, ["fraction"], ["value_random"])
-    axes.plot(chance["fraction"], chance["value_random"], color="0.45", linestyle="--", label="shuffled scores")
+    curve(axes, chance, "fraction", "value_random", label="shuffled scores", colour="0.45", mark="", style="--")
     axes.axhline(0.0, color="0.8", linewidth=0.8, zorder=0)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
+    return curves
+
+
+_MOST_TARGETS = 24
+
+
+@figure
+def reagent_probes(frame: pd.DataFrame, canvas: Canvas) -> None:
+    """Draw how probable each target is with the replacements of every probe (left), and after how many steps (right).
+
+    A black line is the target's probability in the intact prompt; a hollow point has not converged.
+    """
+    targets = list(frame.groupby(["prompt_id", "target_pos", "target_id"], sort=False))
+    shown = targets[:_MOST_TARGETS]
+    left, right = canvas.grid(1, 2, (8.6, 1.4 + 0.3 * len(shown)), sharey=True)[0]
+    heights = list(range(len(shown)))[::-1]
+    for height, (_, rows) in zip(heights, shown, strict=True):
+        left.plot(rows["prob_intact"].iloc[:1], [height], "|", color=BLACK, markersize=14, label="_intact")
+        for axes, value in ((left, "prob_kept"), (right, "stop_step")):
+            for converged, face in ((True, BLUE), (False, "none")):
+                some = rows.loc[rows["converged"] == converged, value]
+                axes.plot(some, [height] * len(some), "o", color=BLUE, markerfacecolor=face, alpha=0.5, markersize=4)
+    names = [f"prompt {key[0]} “{token_label(str(rows['target'].iat[0]))}”" for key, rows in shown]
+    left.set_yticks(heights, names, fontsize=8)
+    left.set_ylim(-0.6, len(shown) - 0.4)
+    left.set_xlabel("probability of the target (line: intact prompt)", fontsize=9)
+    right.set_xlabel("step at which the probe stopped", fontsize=9)
+    for axes in (left, right):
+        axes.set_xlim(left=0)
+        axes.grid(alpha=0.25)
+    canvas.title("the target, where replaced tokens were found not to matter")
+    canvas.caption(
+        "every point is one probe, all are drawn: no interval",
+        "hollow: not converged" if not frame["converged"].all() else "",
+        f"the first {len(shown)} of {len(targets)} targets" if len(shown) < len(targets) else "",
+    )

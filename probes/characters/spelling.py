@@ -33,6 +33,7 @@ from interp.authoring import (
     word_tokens,
 )
 from probes import papers
+from probes.characters import plots
 from probes.characters._log_probs import log_probs
 from probes.vocab._words import alphabet, kinds_of_tokens
 
@@ -78,7 +79,7 @@ class _Question:
     candidates: tuple[str, ...]
 
 
-@probe(SPELLING, example=with_concept())
+@probe(SPELLING, plot=plots.spelling, example=with_concept())
 def spelling(
     subject: Source,
     words: Sequence[str],

@@ -25,6 +25,7 @@ from interp.authoring import (
     select_positions,
 )
 from probes import papers
+from probes.geometry import plots
 from probes.geometry._linearity import StepMap, StepMoments, inner_tokens, step_distances, step_products
 
 TOKENS = Schema(
@@ -48,7 +49,7 @@ TOKENS = Schema(
 )
 
 
-@probe(TOKENS, example=running_text, jointly=True)
+@probe(TOKENS, plot=plots.microscope_tokens, example=running_text, jointly=True)
 def microscope_tokens(
     subject: Source,
     texts: Texts,

@@ -26,6 +26,7 @@ from interp.authoring import (
 )
 from interp.model.schedules import Schedule, check_schedules, plan
 from probes import papers
+from probes.layers import plots
 from probes.layers._against_intact import AT, METRICS, SUMMED, by_prompt, metrics, states_per_layer, summarise
 
 SCHEDULES = Schema(
@@ -54,7 +55,14 @@ def _orders(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
     return {"schedules": {f"middle {name}": (*head, *order, *tail) for name, order in orders.items()}}
 
 
-@probe(SCHEDULES, summarise=_summarise_schedules, reduce=_reduce, reduce_from=SUMMED, example=_orders)
+@probe(
+    SCHEDULES,
+    plot=plots.run_schedules,
+    summarise=_summarise_schedules,
+    reduce=_reduce,
+    reduce_from=SUMMED,
+    example=_orders,
+)
 def run_schedules(
     subject: Source,
     texts: Texts,

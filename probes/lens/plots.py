@@ -1,92 +1,177 @@
-"""Figures of the lenses: the next token predicted at every layer and position."""
+"""Figures of the lenses: the next token predicted at every layer and position, and both lenses' divergence by layer."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from interp.authoring import InputError
-from interp.display.plotting import BLUE, GREY, RED, new_figure, one_prompt, require_one, token_label
+from interp.display.plotting import (
+    BLUE,
+    GREY,
+    RED,
+    Canvas,
+    curve,
+    figure,
+    layer_axis,
+    legible_on,
+    one_prompt,
+    over_prompts,
+    require_one,
+    token_label,
+)
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
-_MAX_POSITIONS = 40
-_CELL_INCHES = (0.82, 0.42)
+Value: TypeAlias = Literal["prob", "rank", "entropy", "kl", "log_prob"]
+"""What the colour shows: the probability of the token in the cell, the rank of the target, the entropy of the
+distribution, its divergence from the output, or the log-probability of the target."""
 
 
-def lens(frame: pd.DataFrame, prompt_id: int | None = None) -> Figure:
-    """Draw layers x positions of one prompt: the most probable next token in each cell, its probability as the colour.
+class _Scale(NamedTuple):
+    column: str
+    label: str
+    colours: str
+    kind: Literal["share", "log", "root", "linear"]
+
+
+_SCALES: dict[str, _Scale] = {
+    "prob": _Scale("top1_prob", "probability of the token shown", "viridis", "share"),
+    "rank": _Scale("rank", "rank of the target (0: argmax)", "viridis_r", "log"),
+    "entropy": _Scale("entropy", "entropy (nats)", "viridis_r", "linear"),
+    "kl": _Scale("kl_to_final", "KL from the output (nats)", "viridis_r", "root"),
+    "log_prob": _Scale("log_prob", "log-probability of the target (nats)", "viridis", "linear"),
+}
+_PER_LINE, _MOST_CELLS = 12, 3000
+_INCHES = 8.0  # wide at most: 800 pixels at 100 dpi
+
+
+@figure
+def lens(
+    frame: pd.DataFrame,
+    canvas: Canvas,
+    *,
+    layers: int | Sequence[int] | None = None,
+    positions: int | Sequence[int] | None = None,
+    value: Value = "prob",
+) -> None:
+    """Draw layers x positions of one prompt, wrapped like text: the most probable next token in each cell.
 
     Args:
-        frame: of `logit_lens`, one model.
-        prompt_id: the prompt to draw; by default the first.
+        frame: of `logit_lens`.
+        canvas: to draw on.
+        layers: the layer or layers to draw, 0..L; None draws all that were read.
+        positions: the position or positions to draw, negative ones from the prompt's end; None draws all.
+        value: what the colour shows; see `Value`.
     """
     # Frames of a trained lens hold the logit lens beside it.
     kind = "tuned" if (frame["lens"] == "tuned").any() else "logit"
-    return _grid(frame[frame["lens"] == kind], prompt_id, token="top1", prob="top1_prob", title=f"{kind} lens")
+    one = _chosen(one_prompt(frame[frame["lens"] == kind]), layers, positions)
+    _grid(canvas, one, "top1", _SCALES[value], f"{kind} lens")
 
 
-def lenses(frame: pd.DataFrame) -> Figure:
-    """Draw the KL from the output to the logit and the tuned lens of every layer, and to the tuned lens of layer 0.
+@figure
+def top_tokens(
+    frame: pd.DataFrame,
+    canvas: Canvas,
+    *,
+    layers: int | Sequence[int] | None = None,
+    positions: int | Sequence[int] | None = None,
+) -> None:
+    """Draw the same grid from a `top_tokens` frame: its most probable token (k = 0).
 
     Args:
-        frame: of `logit_lens(..., lens=...)`, one model.
+        frame: of `top_tokens`.
+        canvas: to draw on.
+        layers: see `lens`.
+        positions: see `lens`.
     """
-    require_one(frame, "run_id")
-    summary = frame.interp.summary()
-    tuned = summary[summary["lens"] == "tuned"]
-    if tuned.empty:
-        raise InputError("the frame holds no tuned lens; make it with logit_lens(..., lens=...).")
-    figure, axes = new_figure((6.4, 3.8))
-    for kind, colour, mark in (("logit", RED, "s"), ("tuned", BLUE, "o")):
-        curve = summary[(summary["lens"] == kind) & (summary["kl_to_final"] > 0)]  # the output's 0 has no logarithm
-        axes.plot(curve["layer"], curve["kl_to_final"], marker=mark, color=colour, label=f"{kind} lens", markersize=4)
-        band = curve["kl_to_final_low"], curve["kl_to_final_high"]
-        axes.fill_between(curve["layer"], *band, color=colour, alpha=0.18, linewidth=0)
-    control = tuned.loc[tuned["layer"] == 0, "kl_to_final"].iat[0]
-    axes.axhline(control, color=GREY, linestyle="--", linewidth=1.2, label="tuned lens of layer 0: the token alone")
-    axes.set_yscale("log")
-    axes.set_xticks(sorted(set(summary["layer"]) - {summary["layer"].max()}))
-    axes.set_xlabel("layer (0 enters the first block)")
-    axes.set_ylabel("KL(output || lens), nats")
-    axes.set_title(f"{frame['model'].iat[0]}: bands 95 % over prompts", fontsize=10)
-    axes.legend(frameon=False, fontsize=9)
-    axes.grid(alpha=0.25)
-    return figure
+    one = _chosen(one_prompt(frame[frame["k"] == 0]), layers, positions)
+    _grid(canvas, one, "pred", _SCALES["prob"]._replace(column="prob"), "most probable tokens")
 
 
-def top_tokens(frame: pd.DataFrame, prompt_id: int | None = None) -> Figure:
-    """Draw the same grid from a `top_tokens` frame: its most probable token (k = 0)."""
-    return _grid(frame[frame["k"] == 0], prompt_id, token="pred", prob="prob", title="top tokens")
+def _chosen(one: pd.DataFrame, layers: Any, positions: Any) -> pd.DataFrame:
+    """Return the rows of the layers and positions that were asked for, all of which must be there."""
+    n_pos = int(one["pos"].max()) + 1
+    for name, asked, known in (("layer", layers, one["layer"]), ("pos", positions, one["pos"])):
+        if asked is None:
+            continue
+        numbers = [asked] if np.ndim(asked) == 0 else list(asked)
+        wanted = [number + n_pos if name == "pos" and number < 0 else number for number in numbers]
+        lost = [number for number, place in zip(numbers, wanted, strict=True) if place not in set(known)]
+        if lost or not wanted:
+            what = "layers" if name == "layer" else "positions"
+            holds = sorted(int(number) for number in known.unique())
+            raise InputError(
+                f"{what}={asked!r}: the frame holds {what} {holds[0]} to {holds[-1]} of this prompt; give some."
+            )
+        one = one[one[name].isin(wanted)]
+    return one
 
 
-def _grid(frame: pd.DataFrame, prompt_id: int | None, *, token: str, prob: str, title: str) -> Figure:
-    one = one_prompt(frame, prompt_id)
-    one = one[one["pos"].isin(np.sort(one["pos"].unique())[:_MAX_POSITIONS])]
+def _grid(canvas: Canvas, one: pd.DataFrame, token: str, scale: _Scale, title: str) -> None:
+    require_one(one, "run_id")
+    several = one.duplicated(["pos", "layer", "sublayer"]).any()
     order = {"pre": 0.0, "mid": 0.5, "final": 0.0}
     one = one.assign(height=one["layer"] + one["sublayer"].map(order)).drop_duplicates(["pos", "height"])
-    probs = one.pivot(index="height", columns="pos", values=prob)
-    names = one.pivot(index="height", columns="pos", values=token)
-    n_rows, n_columns = probs.shape
-    size = (1.9 + _CELL_INCHES[0] * n_columns, 1.5 + _CELL_INCHES[1] * n_rows)
-    figure, axes = new_figure(size)
-    image = axes.imshow(probs.to_numpy(), cmap="viridis", vmin=0, vmax=1, aspect="auto", origin="lower")
-    for y in range(n_rows):
-        for x in range(n_columns):
-            # viridis is dark below its middle: white letters there, black above.
-            colour = "white" if float(probs.iat[y, x]) < 0.6 else "black"
-            axes.text(x, y, token_label(str(names.iat[y, x])), ha="center", va="center", fontsize=8, color=colour)
-    inputs = one.drop_duplicates("pos").set_index("pos")["token"].reindex(probs.columns)
-    axes.set_xticks(range(n_columns), [token_label(text) for text in inputs], fontsize=8, rotation=40, ha="right")
-    axes.set_yticks(range(n_rows), [_height_label(height, one) for height in probs.index], fontsize=8)
-    axes.set_xlabel("input token")
-    axes.set_ylabel("layer read")
-    axes.set_title(f"{one['model'].iat[0]}: {title}, prompt {one['prompt_id'].iat[0]}", fontsize=10)
-    figure.colorbar(image, ax=axes, label="probability of the token shown", fraction=0.05, pad=0.01)
-    return figure
+    heights, places = sorted(one["height"].unique()), sorted(one["pos"].unique())
+    most = max(_PER_LINE, _MOST_CELLS // len(heights) // _PER_LINE * _PER_LINE)
+    n_lines = canvas.offered or -(-min(len(places), most) // _PER_LINE)
+    shown = places if canvas.offered else places[:most]
+    per_line = -(-len(shown) // n_lines)
+    lines = [shown[start : start + per_line] for start in range(0, len(shown), per_line)]
+    row = 0.3 if len(heights) <= 12 else 0.15
+    size = (max(4.6, 1.9 + 0.51 * per_line), 0.8 + len(lines) * (0.55 + row * len(heights)))
+    panels = canvas.grid(len(lines), 1, (min(_INCHES, size[0]), size[1]))[:, 0]
+    numbers = one.astype({scale.column: "Float64"}).pivot(index="height", columns="pos", values=scale.column)
+    words = one.pivot(index="height", columns="pos", values=token)
+    norm = _norm(numbers[shown].to_numpy(dtype=float, na_value=np.nan), scale)
+    for axes, line in zip(panels, lines, strict=True):
+        cells = numbers[line].to_numpy(dtype=float, na_value=np.nan)
+        image = axes.imshow(cells, cmap=scale.colours, norm=norm, aspect="auto", origin="lower")
+        _write(axes, words[line], image.cmap(norm(cells)), 7 if row < 0.3 else 8)
+        axes.set_facecolor("0.85")
+        axes.set_xlim(-0.5, per_line - 0.5)
+        axes.spines[:].set_visible(False)
+        inputs = one.drop_duplicates("pos").set_index("pos")["token"].reindex(line)
+        axes.set_xticks(range(len(line)), [token_label(text) for text in inputs], fontsize=7.5, rotation=30, ha="right")
+        labels = [_height_label(height, one) for height in heights]
+        axes.set_yticks(range(len(heights)), labels, fontsize=7 if row < 0.3 else 8)
+    panels[-1].set_xlabel("input token", fontsize=9)
+    panels[len(panels) // 2].set_ylabel("layer read", fontsize=9)
+    canvas.title(f"{title}, prompt {one['prompt_id'].iat[0]}")
+    canvas.colour_bar(image, scale.label, fraction=0.04, pad=0.01, aspect=30)
+    canvas.caption(
+        "in each cell: the most probable next token; one prompt: no interval",
+        "of the first of several targets" if several and scale.column in ("rank", "log_prob") else "",
+        f"positions {shown[0]} to {shown[-1]} of {len(places)}: positions= draws others"
+        if len(shown) < len(places)
+        else "",
+        "grey: no target" if one["pos"].isin(shown).any() and numbers[shown].isna().any(axis=None) else "",
+    )
+
+
+def _norm(cells: np.ndarray, scale: _Scale) -> Any:
+    from matplotlib import colors
+
+    found = cells[np.isfinite(cells)]
+    if scale.kind == "share" or not found.size:
+        return colors.Normalize(0, 1)
+    if scale.kind == "log":
+        return colors.AsinhNorm(linear_width=1.0, vmin=0, vmax=max(1.0, found.max()))
+    if scale.kind == "root":
+        return colors.PowerNorm(0.5, vmin=0, vmax=max(1e-6, found.max()))
+    return colors.Normalize(min(found.min(), found.max() - 1e-6), found.max())
+
+
+def _write(axes: Axes, words: pd.DataFrame, colours: np.ndarray, fontsize: float) -> None:
+    for (y, x), word in np.ndenumerate(words.to_numpy()):
+        ink = legible_on(colours[y, x])
+        axes.text(x, y, token_label(str(word)), ha="center", va="center", fontsize=fontsize, color=ink, clip_on=True)
 
 
 def _height_label(height: float, one: pd.DataFrame) -> str:
@@ -95,3 +180,26 @@ def _height_label(height: float, one: pd.DataFrame) -> str:
     if (one["sublayer"] == "final").any() and height == one["layer"].max():
         return f"{int(height)} (output)"
     return f"{int(height)}" if height == int(height) else f"{int(height)} mid"
+
+
+@figure
+def lenses(frame: pd.DataFrame, canvas: Canvas) -> None:
+    """Draw the KL from the output to the logit and the tuned lens of every layer, and to the tuned lens of layer 0."""
+    require_one(frame, "run_id")
+    summary = frame.interp.summary()
+    tuned = summary[summary["lens"] == "tuned"]
+    if tuned.empty:
+        raise InputError("the frame holds no tuned lens; make it with logit_lens(..., lens=...).")
+    axes = canvas.one((6.4, 3.8))
+    for kind, colour, mark in (("logit", RED, "s"), ("tuned", BLUE, "o")):
+        rows = summary[(summary["lens"] == kind) & (summary["kl_to_final"] > 0)]  # the output's 0 has no logarithm
+        curve(axes, rows, "layer", "kl_to_final", label=f"{kind} lens", colour=colour, mark=mark)
+    control = tuned.loc[tuned["layer"] == 0, "kl_to_final"].iat[0]
+    axes.axhline(control, color=GREY, linestyle="--", linewidth=1.2, label="tuned lens of layer 0: the token alone")
+    axes.set_yscale("log")
+    layer_axis(axes, set(summary["layer"]) - {summary["layer"].max()})
+    axes.set_ylabel("KL(output || lens), nats")
+    axes.legend(frameon=False, fontsize=9)
+    axes.grid(alpha=0.25)
+    canvas.title("how far each lens is from the output")
+    canvas.caption(over_prompts(summary, "kl_to_final"))

@@ -31,6 +31,7 @@ from interp.authoring import (
     with_concept,
 )
 from probes import papers
+from probes.neurons import plots
 from probes.neurons._concept_words import ConceptWords, concept_words, random_words
 from probes.neurons._token_basis import TOP, Basis, TokenBasis, sieve, token_basis
 from probes.neurons.neuron_set import NeuronSet
@@ -78,7 +79,7 @@ def summarise_scores(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
-@probe(CONCEPT_SCORES, summarise=summarise_scores, example=with_concept(concept="time"))
+@probe(CONCEPT_SCORES, plot=plots.concept_scores, summarise=summarise_scores, example=with_concept(concept="time"))
 def concept_scores(
     subject: Source,
     *,

@@ -1,4 +1,4 @@
-"""Figures of neurons: value vectors read as tokens, kinds of neurons, and steering."""
+"""Figures of neurons: value vectors read as tokens, kinds, concepts and clusters of neurons, and steering."""
 
 from __future__ import annotations
 
@@ -6,25 +6,39 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from interp.display.plotting import BLACK, BLUE, GREEN, GREY, PINK, RED, SKY, YELLOW, new_figure, new_grid, require_one
+from interp.display.plotting import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    PINK,
+    RED,
+    SKY,
+    YELLOW,
+    Canvas,
+    dodged,
+    figure,
+    layer_axis,
+    over_prompts,
+    require_one,
+    share_axis,
+    token_label,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _COLOURS = {"none": BLUE, "random": GREY}
+_WEIGHTS = "all neurons of the weights, not a sample: no interval"
 
 
-def neuron_tokens(frame: pd.DataFrame) -> Figure:
-    """Draw how far the top token of every neuron stands out, per layer, beside random directions of the same norms.
-
-    Args:
-        frame: of `neuron_tokens`, one model.
-    """
+@figure
+def neuron_tokens(frame: pd.DataFrame, canvas: Canvas) -> None:
+    """Draw how far the top token of every neuron stands out, per block, beside random directions of the same norms."""
     require_one(frame, "run_id")
     top = frame[frame["k"] == 0]
     layers = sorted(top["layer"].unique())
-    figure, axes = new_figure((2.5 + 0.6 * len(layers), 3.4))
+    axes = canvas.one((min(9.6, 3.0 + 0.6 * len(layers)), 3.6))
     for offset, (control, label) in enumerate({"none": "neurons", "random": "random directions"}.items()):
         values = [top[(top["layer"] == layer) & (top["control"] == control)]["zscore"].to_numpy() for layer in layers]
         if not any(map(len, values)):
@@ -42,38 +56,102 @@ def neuron_tokens(frame: pd.DataFrame) -> Figure:
         for box in boxes["boxes"]:
             box.set_facecolor(_COLOURS[control])
         boxes["boxes"][0].set_label(label)
-    axes.set_xticks(layers, [str(layer) for layer in layers])
-    axes.set_xlabel("layer")
-    axes.set_ylabel("z-score of the top token\n(box: quartiles, whiskers: 5–95 %)")
-    axes.set_title(f"{frame['model'].iat[0]}: value vectors in the {frame['basis'].iat[0]} basis", fontsize=10)
-    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
-    return figure
+    layer_axis(axes, layers, block=True)
+    axes.set_ylabel("z-score of the top token")
+    canvas.legend(axes)
+    canvas.title(f"value vectors in the {frame['basis'].iat[0]} basis")
+    canvas.caption("box: quartiles, line: median, whiskers: 5 to 95 % of neurons", _WEIGHTS)
 
 
-def neuron_kinds(frame: pd.DataFrame) -> Figure:
-    """Draw the share of prediction and suppression neurons by block; dotted, that of random directions.
-
-    Args:
-        frame: of `neuron_kinds`, one model.
-    """
-    require_one(frame, "model")
+@figure
+def neuron_kinds(frame: pd.DataFrame, canvas: Canvas) -> None:
+    """Draw the share of prediction and suppression neurons by block; dotted, that of random directions."""
+    axes = canvas.one((7.2, 3.6))
     summary = frame.interp.summary()
-    figure, axes = new_figure((6.4, 3.4))
     rows, chance = summary[summary["control"] == "none"], summary[summary["control"] != "none"]
     for kind, colour, mark in (("prediction", BLUE, "o"), ("suppression", RED, "s")):
         axes.plot(rows["layer"], rows[f"share_{kind}"], marker=mark, color=colour, label=f"{kind} neurons")
         for share in chance[f"share_{kind}"]:
             axes.axhline(share, color=colour, linestyle=":", linewidth=1)
-    axes.set_xticks(rows["layer"])
-    axes.set_xlabel("block")
+    most = rows[["share_prediction", "share_suppression"]].to_numpy().max()
+    axes.set_ylim(0, None if most else 0.01)
+    if not most:
+        axes.text(0.5, 0.5, "none in any block", transform=axes.transAxes, ha="center", color="0.4")
+    layer_axis(axes, rows["layer"], block=True)
     axes.set_ylabel("share of the block's neurons")
-    axes.set_title(f"{frame['model'].iat[0]}: neurons that promote or suppress few tokens", fontsize=10)
+    share_axis(axes)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=9)
-    return figure
+    canvas.title("neurons that promote or suppress few tokens")
+    canvas.caption(_WEIGHTS, "dotted: random directions" if len(chance) else "")
 
 
-# Okabe-Ito, told apart by marker too.
+_MOST_NEURONS = 25
+
+
+@figure
+def concept_scores(frame: pd.DataFrame, canvas: Canvas) -> None:
+    """Draw the scores of the best neurons of a concept, beside the best neurons of sets of random words."""
+    require_one(frame, "run_id")
+    own, chance = frame[frame["control"] == "none"], frame[frame["control"] != "none"]["score"]
+    best = own.head(_MOST_NEURONS)
+    axes = canvas.one((8.2, 3.8))
+    axes.bar(range(len(best)), best["score"], color=BLUE, label="neurons of the concept")
+    axes.set_xticks(
+        range(len(best)), [f"{row.layer}:{row.neuron}" for row in best.itertuples()], fontsize=7, rotation=90
+    )
+    if len(chance):
+        middle, high = chance.mean(), chance.quantile(0.95)
+        axes.axhspan(chance.quantile(0.05), high, color=GREY, alpha=0.3, linewidth=0, label="random words: 5 to 95 %")
+        axes.axhline(middle, color="0.4", linewidth=1, label="random words: mean")
+    axes.set_xlabel("neuron (block:number)")
+    axes.set_ylabel("mean z-score of the words")
+    axes.legend(frameon=False, fontsize=8)
+    canvas.title(f"neurons of “{token_label(str(own['concept'].iat[0]), 20)}”")
+    canvas.caption(
+        _WEIGHTS,
+        f"band: the best neurons of {len(chance)} sets of random words" if len(chance) else "",
+        f"the best {len(best)} of {len(own)} neurons in the frame" if len(best) < len(own) else "",
+    )
+
+
+_MOST_CLUSTERS = 12
+
+
+@figure
+def value_clusters(frame: pd.DataFrame, canvas: Canvas) -> None:
+    """Draw how alike the tokens of each cluster are, beside shuffled clusters, and in which blocks its neurons are."""
+    require_one(frame, "run_id")
+    summary = frame.interp.summary()
+    shown = summary.sort_values("coherence", ascending=False).head(_MOST_CLUSTERS)
+    left, right = canvas.grid(1, 2, (9.6, 1.4 + 0.28 * len(shown)), sharey=True)[0]
+    heights = list(range(len(shown)))[::-1]
+    left.plot(shown["coherence"], heights, "o", color=BLUE, label="cluster")
+    left.plot(shown["coherence_shuffled"], heights, "x", color="0.4", label="control: shuffled")
+    names = [" ".join(token_label(one) for one in str(tokens).split()[:4]) for tokens in shown["tokens"]]
+    labels = [f"{names[place]} ({n})" for place, n in enumerate(shown["n_neurons"])]
+    left.set_yticks(heights, labels, fontsize=7.5)
+    left.set_ylim(-0.6, len(shown) - 0.4)
+    left.set_xlabel("similarity of its neurons' tokens")
+    left.grid(alpha=0.25)
+    left.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    own = frame[frame["control"] == "none"]
+    layers = sorted(own["layer"].unique())
+    shares = pd.crosstab(own["cluster"], own["layer"], normalize="index").reindex(shown["cluster"])
+    image = right.imshow(
+        shares.to_numpy(), cmap="Blues", vmin=0, aspect="auto", extent=(-0.5, len(layers) - 0.5, -0.5, len(shown) - 0.5)
+    )
+    layer_axis(right, range(len(layers)), block=True)
+    right.set_xticks(right.get_xticks(), [str(layers[int(place)]) for place in right.get_xticks()])
+    canvas.title("clusters of value vectors")
+    canvas.colour_bar(image, "share of its neurons", [right])
+    canvas.caption(
+        _WEIGHTS,
+        f"the most alike {len(shown)} of {len(summary)} clusters" if len(shown) < len(summary) else "",
+        "in brackets: neurons of the cluster",
+    )
+
+
 _STYLES = {
     "none": (BLACK, "o", "concept neurons"),
     "random": (GREY, "s", "random neurons"),
@@ -83,49 +161,48 @@ _STYLES = {
     "random_direction": (YELLOW, "X", "random direction"),
     "mean": (PINK, "P", "own mean"),
 }
+_MODES = {"override": "set to α", "add": "raised by α", "scale": "multiplied by α"}
 
 
-def steer(frame: pd.DataFrame) -> Figure:
+@figure
+def steer(frame: pd.DataFrame, canvas: Canvas) -> None:
     """Draw effect against damage, one curve per condition; if layers were read, also the effect layer by layer.
 
     Up and to the left is better: more of the concept for less change elsewhere. Bars are 95 % bootstraps over
     prompts.
-
-    Args:
-        frame: of `steer`, one run.
     """
     require_one(frame, "run_id")
     by_alpha = frame.interp.summary(by="alpha")
     n_layers = frame["layer"].nunique()
-    figure, grid = new_grid(1, 1 + (n_layers > 1), (5.8 + 4.6 * (n_layers > 1), 4.0))
-    _against_damage(grid[0, 0], by_alpha)
-    grid[0, 0].legend(frameon=False, fontsize=9)
+    grid = canvas.grid(1, 1 + (n_layers > 1), (7.6 + 4.6 * (n_layers > 1), 4.0))
+    left_out = _against_damage(grid[0, 0], by_alpha)
     one = frame.iloc[0]
-    grid[0, 0].set_title(
-        f"{one['model']}: {one['n_neurons']} neurons of {one['concept']!r}, {one['mode']}", fontsize=10
-    )
     if n_layers > 1:
         _through_layers(grid[0, 1], frame.interp.summary(by="layer"))
-    return figure
+    mode = _MODES.get(one["mode"], str(one["mode"]))
+    canvas.title(f"{one['n_neurons']} neurons of “{token_label(str(one['concept']), 20)}” {mode}")
+    canvas.legend(grid[0, 0])
+    canvas.caption(over_prompts(by_alpha, "delta_log_prob", "bars"), left_out)
 
 
-def _against_damage(axes: Axes, by_alpha: pd.DataFrame) -> None:
+def _against_damage(axes: Axes, by_alpha: pd.DataFrame) -> str:
+    """Draw the doses on a logarithmic axis of damage, and return what the caption says about those of none."""
+    visible = by_alpha[by_alpha["kl"] > 0]
     for control, (colour, marker, label) in _STYLES.items():
-        one = by_alpha[by_alpha["control"] == control].sort_values("alpha")
+        one = visible[visible["control"] == control].sort_values("alpha")
         if one.empty:
             continue
         # The control "mean" is one condition that stands at every alpha.
         one = one.head(1) if control == "mean" else one
-        bars = [one["delta_log_prob"] - one["delta_log_prob_low"], one["delta_log_prob_high"] - one["delta_log_prob"]]
-        axes.errorbar(
+        dodged(
+            axes,
             one["kl"],
-            one["delta_log_prob"],
-            yerr=None if one["delta_log_prob_low"].isna().any() else bars,
+            one,
+            "delta_log_prob",
             color=colour,
             marker=marker,
             markersize=8 if control == "direction" else 5,
             linewidth=2.0 if control == "none" else 1.2,
-            capsize=2,
             label=label,
             # The mean direction often lies right on the neurons: hollow, and drawn over them.
             zorder={"none": 3, "direction": 4}.get(control, 2),
@@ -133,15 +210,16 @@ def _against_damage(axes: Axes, by_alpha: pd.DataFrame) -> None:
             linestyle="--" if control == "direction" else "-",
         )
         if control == "none":
-            # The small doses lie close together: their labels would cover one another.
-            labelled = one[one["kl"] > 0.02 * by_alpha["kl"].max()]
-            for alpha, x, y in zip(labelled["alpha"], labelled["kl"], labelled["delta_log_prob"], strict=True):
+            for alpha, x, y in zip(one["alpha"], one["kl"], one["delta_log_prob"], strict=True):
                 axes.annotate(
-                    f"α={alpha:g}", (x, y), xytext=(-4, 6), ha="right", textcoords="offset points", fontsize=8
+                    f"α={alpha:g}", (x, y), xytext=(-5, 5), ha="right", textcoords="offset points", fontsize=8
                 )
     axes.axhline(0, color="#cccccc", linewidth=0.8, zorder=1)
+    axes.set_xscale("log")
     axes.set_xlabel("damage: KL(unsteered || steered), nats per token")
     axes.set_ylabel("effect: change of log P(held-out words), nats")
+    none = sorted(set(by_alpha["alpha"]) - set(visible["alpha"]))
+    return f"without damage, and so not on the axis: α = {', '.join(f'{one:g}' for one in none)}" if none else ""
 
 
 def _through_layers(axes: Axes, by_layer: pd.DataFrame) -> None:
@@ -153,9 +231,12 @@ def _through_layers(axes: Axes, by_layer: pd.DataFrame) -> None:
         curve = one[one["alpha"] == alpha].sort_values("layer")
         colour = colormaps["viridis"](0.9 * index / max(1, len(alphas) - 1))
         axes.plot(curve["layer"], curve["delta_log_prob"], color=colour, marker="o", markersize=4, label=f"α={alpha:g}")
+        if "delta_log_prob_low" in curve:
+            band = curve["delta_log_prob_low"], curve["delta_log_prob_high"]
+            axes.fill_between(curve["layer"], *band, color=colour, alpha=0.18, linewidth=0)
     axes.axhline(0, color="#cccccc", linewidth=0.8, zorder=1)
-    axes.set_xticks(sorted(one["layer"].unique()))
+    layer_axis(axes, one["layer"])
     axes.set_xlabel("layer read through the lens (the last is the output)")
     axes.set_ylabel("change of log P(held-out words), nats")
     axes.set_title("concept neurons, through the layers", fontsize=10)
-    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.legend(frameon=False, fontsize=8)

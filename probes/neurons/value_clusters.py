@@ -27,6 +27,7 @@ from interp.authoring import (
     whole_numbers,
 )
 from probes import papers
+from probes.neurons import plots
 from probes.neurons._token_basis import Basis, token_basis
 from probes.neurons.neuron_tokens import chosen_layers, top_readings
 
@@ -73,7 +74,7 @@ def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
     return {"k": 16, "n_init": 1}
 
 
-@probe(VALUE_CLUSTERS, summarise=summarise_clusters, example=_example)
+@probe(VALUE_CLUSTERS, plot=plots.value_clusters, summarise=summarise_clusters, example=_example)
 def value_clusters(
     subject: Source,
     k: int,

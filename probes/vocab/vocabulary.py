@@ -9,6 +9,7 @@ from interp.authoring import Column, InputError, Run, Schema, Source, columns
 from interp.authoring import probe as mark_probe
 from interp.model.weights import require_one_vocabulary
 from probes import papers
+from probes.vocab import plots
 from probes.vocab._words import Letters, alphabet, kinds_of_tokens
 
 VOCABULARY_SCHEMA = Schema(
@@ -32,7 +33,7 @@ def _count_kinds(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.groupby(["model", "run_id", "kind"], sort=True).agg(n_tokens=("token_id", "size")).reset_index()
 
 
-@mark_probe(VOCABULARY_SCHEMA, summarise=_count_kinds)
+@mark_probe(VOCABULARY_SCHEMA, plot=plots.vocabulary, summarise=_count_kinds)
 def vocabulary(subject: Source, *, letters: Letters = "ascii") -> pd.DataFrame:
     """Classify every row of the vocabulary: the words that `character_content` asks about, and all other tokens.
 

@@ -13,15 +13,19 @@ from functools import cache
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from torch import nn
 
 import interp
 import probes
 from interp.authoring import CONCEPT, VOCABULARY, Run, dataset
 from interp.runs import registry
+from interp.runs.accessor import attach
 from probes.neurons.concept_neurons import concept_neurons
 
 PROBES = {function.probe.name: function for function in probes.PROBES}
@@ -233,8 +237,6 @@ def test_it_leaves_the_model_as_it_was(tiny, name, any_backend):
     summary = frame.interp.summary()
     assert len(summary) > 0
     assert {*probe.schema.summary_by, *probe.schema.summary_of} <= {*frame.columns, *summary.columns}
-    if probe.plot is not None:
-        plt.close(frame.interp.plot())
 
 
 @every_probe
@@ -267,3 +269,34 @@ def test_an_interrupted_run_leaves_no_trace(tiny, name, any_backend, monkeypatch
 
 def interrupt(*arguments: Any) -> None:
     raise Interrupted
+
+
+@every_probe
+def test_its_figure_draws_where_it_is_told_one_model_or_two(tiny, name):
+    frame, _ = tiny("bridge").usual(name)
+    probe, prompts = PROBES[name].probe, frame.get("prompt_id", pd.Series(dtype="Int64")).dropna()
+    alone = frame.interp.plot(**({"prompt_id": prompts.iat[0]} if len(prompts) else {}))
+    panels = panels_of(alone)
+    assert re.search(r"95 %|no interval", alone.get_supxlabel()), "the caption says what the bands are"
+    words = " ".join(text.get_text() for text in alone.findobj(Text))
+    raw = {column.name for column in probe.schema.columns if "_" in column.name}
+    assert not raw & set(re.findall(r"\w+", words)), "labels are words, not names of columns"
+    twin = frame.assign(model="twin", run_id="0123456789ab")
+    (facts,) = frame.interp.runs.values()
+    attach(twin, facts | {"run_id": "0123456789ab", "model": "twin"})
+    both = interp.concat([frame, twin])
+    told, axes = plt.subplots(2, len(panels_of(frame.interp.plot())))
+    assert both.interp.plot(axes=axes) is told
+    plt.close(told)
+    drawn = [one for one in np.atleast_1d(axes).flat if one.has_data() or one.texts or not one.axison]
+    titles = " ".join([text.get_text() for text in told.findobj(Text)])
+    assert "twin" in titles and frame["model"].iat[0] in titles
+    assert len(drawn) >= len(panels)
+    one = both.interp.plot(model="twin")
+    assert len(panels_of(one)) == len(axes.flat) // 2
+    assert "twin: " in (one.get_suptitle() or one.axes[0].get_title()) or name == "loss_by_frequency"
+
+
+def panels_of(figure: Figure) -> list[Any]:
+    """The axes that were asked for, without those of colour bars."""
+    return [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]

@@ -159,7 +159,7 @@ probe(
 )(reagent)
 
 
-@probe(REAGENT_PROBES, example=at_most(4))
+@probe(REAGENT_PROBES, plot=plots.reagent_probes, example=at_most(4))
 @shows_parameters_of(reagent, but=["return_probes"])
 def reagent_probes(subject: Source, texts: Texts, **arguments: Unpack[ReagentArguments]) -> pd.DataFrame:
     """List the probes of `reagent`: when each stopped, the entropy of its scores, the target's kept probability.

@@ -11,8 +11,8 @@ import torch
 
 from interp.authoring import Column, InputError, Run, Schema, Source, Texts, collect, columns, probe
 from probes import papers
-from probes.subnetworks import plots
 from probes.subnetworks._examples import with_subnetwork
+from probes.subnetworks.evaluation import plots
 from probes.subnetworks.evaluation._conditions import SubnetworkCondition, Subnetworks, by_sparsity, digests
 from probes.subnetworks.evaluation._ridge import similarity, without_largest
 from probes.subnetworks.evaluation._state_moments import StateMoments

@@ -10,6 +10,7 @@ import pandas as pd
 
 from interp.authoring import Column, InputError, Run, Schema, Source, Subject, columns, probe
 from probes import papers
+from probes.subnetworks import plots
 from probes.subnetworks._examples import shipped_subnetwork
 from probes.subnetworks.evaluation._conditions import Subnetworks, by_sparsity, digests
 from probes.subnetworks.evaluation._placement import NULLS, Chance
@@ -55,7 +56,7 @@ def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
     return {"subnetwork": shipped_subnetwork(subject), "other": shipped_subnetwork(subject, sparsity=100)}
 
 
-@probe(OVERLAP, summarise=_whole_model, example=_example)
+@probe(OVERLAP, plot=plots.subnetwork_overlap, summarise=_whole_model, example=_example)
 def subnetwork_overlap(subject: Source, subnetwork: Subnetworks, other: Subnetwork) -> pd.DataFrame:
     """Count the weights that two subnetworks share, beside three nulls that keep each matrix's count.
 

@@ -32,8 +32,8 @@ from interp.authoring import (
     whole_frame,
 )
 from probes import papers
-from probes.subnetworks import plots
 from probes.subnetworks._examples import with_subnetwork
+from probes.subnetworks.evaluation import plots
 from probes.subnetworks.evaluation._conditions import (
     SubnetworkCondition,
     Subnetworks,

@@ -30,9 +30,9 @@ from interp.authoring import (
 )
 from interp.stats import bootstrap_over_prompts
 from probes import papers
-from probes.subnetworks import plots
 from probes.subnetworks._examples import with_subnetwork
 from probes.subnetworks.bigram_model import BigramModel, bigram_model
+from probes.subnetworks.evaluation import plots
 from probes.subnetworks.evaluation._conditions import (
     RandomModels,
     SubnetworkCondition,

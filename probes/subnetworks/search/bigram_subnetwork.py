@@ -11,6 +11,7 @@ import pandas as pd
 from interp.authoring import Source, Texts, load, probe, shows_parameters_of
 from probes.subnetworks._examples import pilot
 from probes.subnetworks.bigram_model import bigram_model
+from probes.subnetworks.search import plots
 from probes.subnetworks.search._frames import COMPONENTS, LOG, summarise_components, summarise_log
 from probes.subnetworks.search._parameters import MaskUnit
 from probes.subnetworks.search._targets import Distributions
@@ -45,7 +46,7 @@ class BigramSettings(SearchSettings, total=False):
     sparsity: float | Sequence[float]
 
 
-@probe(COMPONENTS, summarise=summarise_components, example=pilot)
+@probe(COMPONENTS, plot=plots.bigram_subnetwork, summarise=summarise_components, example=pilot)
 # `texts` are what masks are trained on; a probe with an argument of that name is given texts to measure.
 @shows_parameters_of(find_subnetwork, but=["bigrams", "texts"])
 def bigram_subnetwork(
@@ -85,7 +86,7 @@ def bigram_subnetwork(
     return _found(subject, corpus=corpus, sparsity=sparsity, **settings).components
 
 
-@probe(LOG, summarise=summarise_log, example=pilot)
+@probe(LOG, plot=plots.subnetwork_log, summarise=summarise_log, example=pilot)
 @shows_parameters_of(bigram_subnetwork)
 def subnetwork_log(subject: Source, **settings: Unpack[BigramSettings]) -> pd.DataFrame:
     """Find a bigram subnetwork in one call, and return the log of its training.

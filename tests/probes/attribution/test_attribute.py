@@ -351,7 +351,7 @@ def test_the_figure_shows_every_token_once_per_method(frame, bridged, tmp_path):
     figure = frame.interp.plot(target=1, path=tmp_path / "attribution.png")
     assert (tmp_path / "attribution.png").stat().st_size > 1000
     axes = figure.axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == list(CHEAP)
+    assert [label.get_text() for label in axes.get_yticklabels()] == [name.replace("_", " ") for name in CHEAP]
     assert [label.get_text().strip() for label in axes.get_xticklabels()] == ["<s>", *RAGGED[0].split()]
     cells = np.array([int(text.get_text()) for text in axes.texts]).reshape(len(CHEAP), 9)
     assert (np.abs(cells[:, 1:]).max(axis=1) == 100).all()  # each row's largest after position 0

@@ -172,7 +172,7 @@ def test_one_pass_gives_both_frames(texts, subject):
 def test_figures_show_controls(texts, subject):
     law, layers = law_and_microscope(subject, texts(80))
     (axes,) = law.interp.plot().axes
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    labels = [text.get_text() for text in axes.figure.legends[0].get_texts()]
     assert "control: ids shuffled" in labels and "log10" in axes.get_ylabel()
     assert len(layers.interp.plot().axes) == 4
     both = interp.concat([law, next_token_law(subject, texts(80), seed=1)])

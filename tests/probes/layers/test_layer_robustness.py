@@ -376,8 +376,8 @@ def test_the_summary_is_of_prompts_and_leaves_position_0_out(frame):
 def test_the_figure_shows_every_intervention_and_the_control(frame):
     (axes,) = frame.interp.plot().axes
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["delete", "delete_run(2)", "repeat", "swap", "control: resampled"]
-    assert len(axes.lines) == 5 and "share" in axes.get_ylabel()
+    assert labels == ["delete", "delete run(2)", "repeat", "swap", "control: resampled"]
+    assert len(axes.lines) == 5 and "retained" in axes.get_ylabel()
 
 
 def test_an_interrupted_run_goes_on(subject, tmp_path, monkeypatch):

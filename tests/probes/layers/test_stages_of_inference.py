@@ -409,6 +409,15 @@ def test_the_summary_by_layer_has_every_statistic(run: pd.DataFrame) -> None:
 
 def test_the_figure_has_a_panel_for_every_statistic(run: pd.DataFrame) -> None:
     figure = run.interp.plot()
-    drawn = {line.get_label() for axes in figure.axes for line in axes.get_lines()}
-    assert set(STATISTICS) - {"n_prediction", "n_suppression"} <= drawn
+    drawn = [line for axes in figure.axes[1:] for line in axes.get_lines() if line.get_marker() != "None"]
+    some = run.loc[run["value"] > 0, "statistic"].unique()
+    shares = {"share_prediction", "share_suppression"}
+    kinds = shares if shares & set(some) else set()  # a panel of zeros is left out, and the caption says so
+    assert len(drawn) == len(set(STATISTICS) - {"n_prediction", "n_suppression"} - shares | kinds)
+    assert kinds or "no prediction or suppression neurons in any block" in " ".join(figure.get_supxlabel().split())
     assert all(axes.get_ylabel() and axes.get_xlabel() for axes in figure.axes)
+    stages = run.interp.summary()
+    bars = [tuple(patch.get_bbox().intervalx) for patch in figure.axes[0].patches]
+    placed = stages.dropna(subset="first_block")
+    assert bars == [(row.first_block - 0.5, row.last_block + 0.5) for row in placed.itertuples()]
+    assert len(figure.axes[1].patches) == int(stages["shown"].sum())  # blocks of a stage that is shown are shaded

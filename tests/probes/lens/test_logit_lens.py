@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,10 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import interp
-from interp.errors import InputError, NumericalError
+from interp.errors import InputError, NumericalError, UnknownName
 from interp.planted import Planted, bias_ladder, bigram, copying, two_step, word_tokenizer
 from probes import logit_lens, top_tokens
+from probes.lens import plots
 from probes.lens._arrivals import LAYERS
 
 # Float32 models of logits up to ten: forward pass and statistics each round at 1e-6 or so.
@@ -638,9 +640,57 @@ def test_the_figure_has_a_cell_for_every_place(subject, frame, tmp_path):
 def test_figures_that_cannot_be_drawn(frame):
     with pytest.raises(InputError, match="prompt 99 is not in the frame"):
         frame.interp.plot(prompt_id=99)
-    other = logit_lens(bias_ladder().model, "w1 w2")
-    with pytest.raises(InputError, match="several models"):
-        interp.concat([frame, other]).interp.plot()
+    with pytest.raises(InputError, match=r"positions=\[0, 40\]: the frame holds positions 0 to"):
+        frame.interp.plot(positions=[0, 40])
+    with pytest.raises(InputError, match=f"layers=9: the frame holds layers 0 to {N_LAYERS}"):
+        frame.interp.plot(layers=9)
+    with pytest.raises(UnknownName, match="unknown value 'ranks'"):
+        frame.interp.plot(value="ranks")
+    again = logit_lens(bias_ladder().model, "w1 w2", targets="argmax")
+    with pytest.raises(InputError, match="several run_ids"):
+        interp.concat([logit_lens(bias_ladder().model, "w1 w2"), again]).interp.plot()
+
+
+def shown_values(figure) -> np.ndarray:
+    """The numbers behind the colours, [layer, pos] in the order of the frame."""
+    return np.concatenate([axes.images[0].get_array().filled(np.nan) for axes in figure.axes if axes.images], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("value", "column"),
+    [("prob", "top1_prob"), ("rank", "rank"), ("entropy", "entropy"), ("kl", "kl_to_final"), ("log_prob", "log_prob")],
+)
+def test_the_colour_shows_what_is_asked_for(frame, value, column):
+    one = frame[(frame["prompt_id"] == 0) & (frame["sublayer"] != "mid")]
+    want = one.pivot(index="layer", columns="pos", values=column).loc[[1, 3], [2, 4]]
+    figure = frame[frame["sublayer"] != "mid"].interp.plot(prompt_id=0, layers=[1, 3], positions=[2, 4], value=value)
+    np.testing.assert_allclose(shown_values(figure), want.to_numpy(dtype=float, na_value=np.nan))
+
+
+def test_a_long_prompt_of_a_deep_model_is_whole_and_can_be_read():
+    """30 layers x 64 positions at 800 pixels: every cell has its token, in letters of 9 pixels that do not overlap."""
+    places = pd.MultiIndex.from_product([range(64), range(31)], names=["pos", "layer"]).to_frame(index=False)
+    frame = places.assign(
+        model="deep", run_id="a", prompt_id=0, lens="logit", token="understood", top1=" perhaps", top1_prob=0.5,
+        rank=1, entropy=1.0, kl_to_final=1.0, log_prob=-1.0, sublayer=np.where(places["layer"] == 30, "final", "pre"),
+    )  # fmt: skip
+    figure = plots.lens(frame)
+    figure.set_dpi(100)
+    figure.canvas.draw()
+    assert figure.get_window_extent().width <= 800
+    cells = [text for axes in figure.axes for text in axes.texts]
+    assert len(cells) == 31 * 64
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert min(box.height for box in boxes) >= 9
+    across = sorted((box for box in boxes if box.y0 == boxes[0].y0), key=lambda box: box.x0)
+    assert all(left.x1 <= right.x0 for left, right in pairwise(across))
+    rows = sorted({(box.y0, box.y1) for box in boxes})
+    assert all(low[1] <= high[0] + 1 for low, high in pairwise(rows))  # a pixel of space between lines of text
+    longer = pd.concat([frame.assign(pos=frame["pos"] + 64 * part) for part in range(3)])
+    cut = " ".join(plots.lens(longer).get_supxlabel().split())
+    assert "positions 0 to 95 of 192: positions= draws others" in cut
+    drawn = plots.lens(longer, positions=[100, -1])
+    assert len(drawn.axes[0].texts) == 62 and "others" not in drawn.get_supxlabel()
 
 
 # -- the frame itself ------------------------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def test_summary_and_figure(small_subject):
     top = frame[(frame["k"] == 0) & (frame["control"] == "none") & (frame["layer"] == 2)]["zscore"]
     row = summary.set_index(["layer", "control"]).loc[(2, "none")]
     assert row["n_neurons"] == len(top) == 48 and row["zscore"] == pytest.approx(top.mean())
-    assert frame.interp.plot().axes[0].get_xlabel() == "layer"
+    assert frame.interp.plot().axes[0].get_xlabel() == "block"
 
 
 def test_bad_input(small_subject):

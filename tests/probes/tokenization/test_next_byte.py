@@ -213,5 +213,5 @@ def test_the_figure_shows_the_most_probable_bytes(toy):
     subject, _ = toy
     frame = next_byte(subject, ["ab", "ca"], cuts=[1, 2], bos=True)
     (axes,) = frame.interp.plot().axes
-    assert {one.get_text() for one in axes.get_legend().get_texts()} == {"exact", "healed", "naive"}
+    assert {one.get_text() for one in axes.get_legend().get_texts()} == {"exact", "token healing", "as usual"}
     assert len(axes.containers) == 3

@@ -466,8 +466,10 @@ def test_the_figure_shows_a_line_per_method_and_chance(scores, tmp_path):
     figure = scores.interp.plot(path=tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
     assert [axes.get_title().split(":")[0] for axes in figure.axes] == ["comprehensiveness", "sufficiency"]
-    labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
-    assert labels == ["reagent_ls", "random", "shuffled scores"]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert sorted(labels) == ["random", "reagent ls", "shuffled scores"]
+    bars = [one for axes in figure.axes for one in axes.containers]
+    assert len(bars) == 4 and all(one.has_yerr for one in bars)  # every method has its intervals in both panels
     with pytest.raises(InputError, match="deletion curves need"):
         scores[scores["metric"] == "soft_ns"].interp.plot()
 

@@ -439,12 +439,12 @@ def test_figures(small, evaluation, tmp_path):
     labels = left.get_legend_handles_labels()[1]
     assert {
         "subnetwork",
-        "random",
+        "random weights",
         "random rows",
         "random blocks",
-        "linear map",
-        "unigram",
-        "empty",
+        "a linear map",
+        "unigrams",
+        "no weights",
         "full model",
     } == set(labels)
     assert len(right.get_legend_handles_labels()[1]) == 7
