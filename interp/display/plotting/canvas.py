@@ -60,7 +60,7 @@ class Canvas:
         """Write the title: the model, if there is only one, and what is shown."""
         text = f"{self._models[0]}: {what}" if len(self._models) == 1 else what
         text = textwrap.fill(printable(text), max(30, int(12 * self.size[0])))
-        if self._parent is not None and len(self.axes) > 1:
+        if self._parent is not None and (len(self.axes) > 1 or self.axes[0].get_title()):
             self._parent.suptitle(text, fontsize=10)
         else:
             first = self.axes[0]
