@@ -68,10 +68,9 @@ def glotscope(rows: np.ndarray, reference: list[int]) -> np.ndarray:
 def own_reference(tokenizer: Any, n_rows: int) -> str:
     """Say which rows glotscope itself takes for untrained, if it finds any."""
     vocab = tokenizer.get_vocab()
+    family = TokenizerFamily.BYTE_FALLBACK if "<0x00>" in vocab else TokenizerFamily.BYTE_LEVEL
     try:
-        chosen = resolve_reference_set(
-            vocab, TokenizerFamily.BYTE_LEVEL, vocab_size=len(vocab), n_rows=n_rows, checkpoint="", tied=True
-        )
+        chosen = resolve_reference_set(vocab, family, vocab_size=len(vocab), n_rows=n_rows, checkpoint="", tied=True)
     except NoReferenceSetError:
         return "none, it refuses this model"
     return f"{chosen.source.value}, {len(chosen.token_ids)}"

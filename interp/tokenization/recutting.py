@@ -135,10 +135,18 @@ def changed(ids: Sequence[int], ends: np.ndarray, variant: Variant) -> np.ndarra
 
 
 def replaced(
-    pieces: Pieces, ids: Sequence[int], places: Sequence[int], generator: np.random.Generator
+    pieces: Pieces,
+    ids: Sequence[int],
+    places: Sequence[int],
+    generator: np.random.Generator,
+    allowed: np.ndarray | None = None,
 ) -> tuple[int, ...]:
-    """Return a sequence with other tokens at some places, each drawn among all that have bytes: a control of cuts."""
-    found, pool = list(ids), pieces.lattice.vocabulary.order
+    """Return a sequence with other tokens at some places, each drawn among all that have bytes: a control of cuts.
+
+    With `allowed`, bool [d_vocab], other tokens are not drawn.
+    """
+    found, pool = list(ids), np.asarray(pieces.lattice.vocabulary.order)
+    pool = pool if allowed is None else pool[allowed[pool]]
     for at in places:
         while found[at] == ids[at] and len(pool) > 1:
             found[at] = int(generator.choice(pool))

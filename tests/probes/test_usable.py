@@ -12,6 +12,8 @@ import pytest
 import interp
 from interp.authoring import usable_facts, usable_tokens
 from interp.runs import registry
+from interp.tokenization import Lattice, Pieces
+from interp.tokenization.recutting import replaced
 from probes import (
     attribute,
     character_content,
@@ -21,6 +23,7 @@ from probes import (
     neuron_tokens,
     reagent,
     reagent_ls,
+    retokenisation,
     spelling,
     token_health,
     token_repetition,
@@ -33,7 +36,7 @@ from probes.neurons._concept_words import concept_words, random_words
 
 TAKE = {
     *("character_content", "concept_scores", "faithfulness", "first_tokens", "neuron_tokens", "reagent"),
-    *("reagent_ls", "reagent_probes", "spelling", "token_repetition", "top_tokens", "value_clusters"),
+    *("reagent_ls", "reagent_probes", "retokenisation", "spelling", "token_repetition", "top_tokens", "value_clusters"),
 }
 TEXTS = ["w3 w4 w5 w6 w7 w8", "w20 w21 w22 w23"]
 
@@ -178,3 +181,17 @@ def test_letters_are_asked_of_usable_words():
     frame = spelling(subject, ["little"], tasks=["spelling"], shots=2, usable=half)
     assert set(frame.loc[frame["control"] != "none", "shown"]) <= allowed
     assert recorded(frame)["parameters"]["usable"]["n_tokens"] == int(half["usable"].sum())
+
+
+def test_random_tokens_in_place_of_others_are_usable():
+    subject = interp.load("reference")
+    health = token_health(subject, ["Once upon a time"], indicators=["direction"])
+    tenth = health.assign(usable=health["usable"] & (health["token_id"] % 10 == 0))
+    (ids,) = subject.tokens(["Once upon a time there was a little girl"], bos=False).ids
+    pieces = Pieces(Lattice(subject.tokenizer, subject.d_vocab))
+    found = replaced(pieces, ids.tolist(), range(len(ids)), np.random.default_rng(0), usable_tokens(tenth, subject))
+    assert len(found) == len(ids) and usable_tokens(tenth, subject)[list(found)].all()
+    frame = retokenisation(
+        subject, ["Once upon a time there was"], schemes=["split_last"], n_variants=1, layers=[8], usable=tenth
+    )
+    assert recorded(frame)["parameters"]["usable"]["n_tokens"] == tenth["usable"].sum()

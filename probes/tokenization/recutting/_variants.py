@@ -121,16 +121,27 @@ def _rewritten(pieces: Pieces, prompt: Prompt, scheme: str, generator: np.random
 
 
 def random_tokens(
-    pieces: Pieces, prompt: Prompt, variant: Variant, key: int, number: int
+    pieces: Pieces, prompt: Prompt, variant: Variant, key: int, number: int, allowed: np.ndarray | None = None
 ) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Return the tokens of a prompt that a variant changed, and the prompt with random ones there."""
+    """Return the tokens of a prompt that a variant changed, and the prompt with random ones there.
+
+    With `allowed`, bool [d_vocab], other tokens are not drawn.
+    """
     places = changed(prompt.ids, ends_of(pieces, prompt.ids), variant)
     generator = draws(key, f"{variant.scheme} {RANDOM_TOKEN}", number)
-    return places, replaced(pieces, prompt.ids, places.tolist(), generator)
+    return places, replaced(pieces, prompt.ids, places.tolist(), generator, allowed)
 
 
 def laid_out(
-    pieces: Pieces, prompt: Prompt, key: int, schemes: Sequence[str], n_variants: int, p: float, *, n_ctx: int
+    pieces: Pieces,
+    prompt: Prompt,
+    key: int,
+    schemes: Sequence[str],
+    n_variants: int,
+    p: float,
+    *,
+    n_ctx: int,
+    allowed: np.ndarray | None = None,
 ) -> Iterator[Laid]:
     """Yield a prompt itself, and each variant of it followed by its control.
 
@@ -143,7 +154,7 @@ def laid_out(
     for scheme in schemes:
         for number in range(1 if scheme in FIXED else n_variants):
             variant = drawn(pieces, prompt, scheme, key, number, p)
-            places, others = random_tokens(pieces, prompt, variant, key, number)
+            places, others = random_tokens(pieces, prompt, variant, key, number, allowed)
             made = _laid(pieces, prompt, variant, number, "none", ends, places)
             check_length(made.ids, prompt, scheme, n_ctx)
             yield made

@@ -22,12 +22,15 @@ from interp.authoring import (
     Schema,
     Source,
     Texts,
+    Usable,
     columns,
     load,
     means_per_prompt,
     probe,
     say_cost,
     summarise_by_prompt,
+    usable_facts,
+    usable_tokens,
     warn,
     whole_numbers,
 )
@@ -134,6 +137,7 @@ def retokenisation(
     n_variants: int = 4,
     p: float = 0.1,
     layers: int | Sequence[int] | None = None,
+    usable: Usable = None,
     seed: int = 0,
     bos: bool | None = None,
     truncate: bool = False,
@@ -152,6 +156,7 @@ def retokenisation(
         n_variants: draws of each scheme; "bytes" has one.
         p: see `schemes`.
         layers: the layer or layers to compare, 0..L; None compares all.
+        usable: the frame of `token_health`: the control's tokens are drawn from those that it calls usable.
         seed: of the draws, which depend on the prompt's tokens too, and on no other prompt.
         bos: see `Subject.tokens`. Where a prompt begins with no special token, losses count from the first place where
             both sequences end a token.
@@ -179,13 +184,17 @@ def retokenisation(
     subject = load(subject)
     read = range(subject.n_layers + 1) if layers is None else sorted(set(whole_numbers(layers, "layers")))
     at = [subject.check_layer(layer, subject.n_layers) for layer in read]
-    parameters = {"schemes": chosen, "n_variants": n_variants, "p": p, "layers": layers}
+    parameters = {"schemes": chosen, "n_variants": n_variants, "p": p, "layers": layers} | usable_facts(usable, subject)
     tokens = subject.tokens(texts, bos=bos, truncate=truncate)
     run = Run(RETOKENISATION, subject, tokens, parameters=parameters, seed=seed)
     pieces = Pieces(lattice_of(subject))
     prompts = read_prompts(run.tokens, pieces.lattice, texts)
     made = [
-        list(laid_out(pieces, one, key, chosen, n_variants, p, n_ctx=subject.n_ctx))
+        list(
+            laid_out(
+                pieces, one, key, chosen, n_variants, p, n_ctx=subject.n_ctx, allowed=usable_tokens(usable, subject)
+            )
+        )
         for one, key in zip(prompts, keys_of(prompts, seed), strict=True)
     ]
     for scheme in chosen:

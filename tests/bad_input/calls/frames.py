@@ -100,6 +100,7 @@ ROWS = [
             "reagent_probes(s, T",
             "reagent_ls(s, T",
             "faithfulness(s, F",
+            "retokenisation(s, T",
         )
     ),
     ("top_tokens(s, T, usable='health.parquet')", "usable='health.parquet': give a DataFrame or None"),
