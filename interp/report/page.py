@@ -6,6 +6,7 @@ The page is one file. It holds no script, loads nothing from a network, and has 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,20 +18,29 @@ from interp.data.writing import written
 from interp.display import html
 from interp.display import token_map as heat_map
 from interp.display.figures import image
+from interp.display.text import visible
 from interp.errors import InputError, InterpError
 from interp.model.loading import Source, load
+from interp.report.abstract import abstract
 from interp.report.every_probe import ProbeResult, run_every_probe, some_texts
 from interp.runs import registry
 from interp.runs.arguments import check_output
-from interp.runs.description import question
+from interp.runs.description import family, question
 from interp.runs.registry import Probe
+
+_MAX_PROMPTS, _BEGINS = 5, 60  # prompts whose tokens a section shows, and characters of the line to choose one by
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page, about one frame."""
+    """A section of the page, about one frame.
+
+    Attributes:
+        maps: the tokens of some prompts, each with how the prompt begins.
+    """
 
     anchor: str
+    family: str
     title: str
     question: str
     paper: str
@@ -38,6 +48,7 @@ class Section:
     table: Markup
     columns: Markup
     picture: Markup
+    maps: Sequence[tuple[str, Markup]]
     notes: Sequence[str]
 
 
@@ -125,13 +136,15 @@ def _page(title: str, facts: Sequence[str], entries: Sequence[ProbeResult], verd
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["shown"] = visible
     sections = [_section(number, entry) for number, entry in enumerate(entries) if entry.frame is not None]
     absent = [entry for entry in entries if entry.frame is None]
     return environment.get_template("report.html").render(
         title=title,
         facts=facts,
+        abstract=abstract(verdicts, absent),
         findings=None if verdicts is None else html.findings(verdicts),
-        sections=sections,
+        families=[(name, [one for one in sections if one.family == name]) for name in sorted(_families(sections))],
         absent=_absent_table(absent) if absent else None,
         provenance=list(_provenance(entries)),
     )
@@ -145,6 +158,7 @@ def _section(number: int, entry: ProbeResult) -> Section:
         notes = [*notes, "Made by an earlier run of this report."]
     return Section(
         anchor=f"{probe.name}-{number}",
+        family=family(probe),
         title=probe.name,
         question=question(probe),
         paper=probe.schema.paper,
@@ -152,8 +166,28 @@ def _section(number: int, entry: ProbeResult) -> Section:
         table=_summary_table(probe, frame),
         columns=html.table(probe.schema.describe(), f"Columns of a frame of {probe.name}", max_rows=200),
         picture=picture,
+        maps=_token_maps(probe, frame),
         notes=notes,
     )
+
+
+def _families(sections: Iterable[Section]) -> set[str]:
+    return {one.family for one in sections}
+
+
+def _token_maps(probe: Probe, frame: pd.DataFrame) -> list[tuple[str, Markup]]:
+    """Return how each of the first prompts begins, and its tokens coloured by score; none if it has no tokens."""
+    if not {"prompt_id", "pos", "token"} <= set(frame.columns):
+        return []
+    found = []
+    for prompt in frame["prompt_id"].drop_duplicates().head(_MAX_PROMPTS).tolist():
+        of = frame[frame["prompt_id"] == prompt]
+        tokens = of.drop_duplicates("pos").sort_values("pos")["token"]
+        begins = visible("".join(map(str, tokens)).strip())
+        with suppress(InterpError):  # a prompt without a score, or rows that no column distinguishes
+            shown = heat_map.token_map(frame, probe.schema, prompt_id=prompt)
+            found.append((begins if len(begins) <= _BEGINS else f"{begins[: _BEGINS - 1]}…", shown))
+    return found
 
 
 def _summary_table(probe: Probe, frame: pd.DataFrame) -> Markup:
@@ -169,12 +203,9 @@ def _summary_table(probe: Probe, frame: pd.DataFrame) -> Markup:
 
 
 def _picture(probe: Probe, frame: pd.DataFrame) -> tuple[Markup, list[str]]:
-    """Return the probe's figure; without one, the tokens of the first text, if the frame has a row for each."""
+    """Return the probe's figure, or why there is none."""
     if probe.plot is None:
-        try:
-            return heat_map.token_map(frame, probe.schema), []
-        except InterpError:
-            return Markup(""), []
+        return Markup(""), []
     try:
         return image(frame.interp.plot(), probe.name), []
     except InterpError as error:

@@ -112,6 +112,9 @@ def isotropy(
 
     Cost: no forward pass for weights; d² multiplications for a point and cloud, and as many for its control.
 
+    Pitfall: most of an embedding's anisotropy is its mean and a few directions: read the value beside "gaussian", and
+    again with `remove_top`.
+
     >>> frame = isotropy("reference", where=["embedding"]).set_index(["control", "metric"])["value"]
     >>> frame["none"][["isoscore", "mean_cosine"]].round(3).tolist()
     [0.025, 0.398]

@@ -30,7 +30,7 @@ from interp.runs import registry
 from interp.runs.registry import GROUP
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-WIDTHS = (360, 768, 1280)
+WIDTHS = (400, 768, 1400)
 HOSTILE = "<script>alert('1')</script> \x00\u202e \u200b $x_1$ & \"it\" -- -->"
 FINDINGS = pd.DataFrame(
     {
@@ -119,7 +119,7 @@ class Outline(HTMLParser):
 def test_every_probe_has_a_section_or_a_reason(page):
     text = page.read_text("utf-8")
     for name in ("logit_lens", "normxlogit", "vocabulary", "run_schedules", "guest"):
-        assert f"<h2>{name}</h2>" in text
+        assert f"<h3>{name}</h3>" in text
     assert "It failed: RuntimeError: no such luck" in text
     assert "it needs words, which its example does not give" in text
     assert "3 texts of" in text and "fingerprint" in text  # what was read, by which model
@@ -137,6 +137,31 @@ def test_a_probe_of_what_ships_for_one_model_is_absent_on_another(tmp_path):
     assert "it is of another model" in text.read_text("utf-8")
 
 
+def test_it_opens_with_what_was_found(page):
+    text = page.read_text("utf-8")
+    _, _, opening = text.partition('<section id="abstract">')
+    opening, _, _ = opening.partition("</section>")
+    assert "1 of the papers&#39; claims holds here:" in opening
+    assert "middle blocks keep most of what the model would say: 0.80 [0.70, 0.90] &gt;= 0.4" in opening
+    assert "Surprising: 1 that papers report fails here:" in opening and "(nobody 2020)" in opening
+    assert "1 is undecided:" in opening and "2 of the probes have no section:" in opening
+    assert text.index('id="abstract"') < text.index('id="findings"') < text.index('id="family-lens"')
+
+
+def test_probes_stand_by_family(page):
+    text = page.read_text("utf-8")
+    places = [text.index(f"<h2>{family}</h2>") for family in ("attribution", "layers", "lens", "vocab")]
+    assert places == sorted(places)
+    assert places[2] < text.index("<h3>logit_lens</h3>") < places[3]
+
+
+def test_the_tokens_of_a_prompt_are_chosen_by_how_it_begins(page):
+    text = page.read_text("utf-8")
+    chosen = re.findall(r'<details name="(tokens of normxlogit-1)"( open)?><summary>(.*?)</summary>', text)
+    assert [opened for _, opened, _ in chosen] == [" open", "", ""]
+    assert "Once upon a time there was a little girl" in chosen[0][2] and chosen[2][2].endswith("…")
+
+
 def test_the_page_can_be_read_aloud(page):
     outline = Outline(page.read_text("utf-8"))
     assert outline.open == [] and outline.all("html")[0]["lang"] == "en"
@@ -144,7 +169,8 @@ def test_the_page_can_be_read_aloud(page):
     assert len(outline.all("caption")) == len(outline.all("table"))
     pictures = outline.all("img")
     assert len(pictures) >= 3 and all(len(one["alt"]) > 40 for one in pictures)
-    assert "KL" not in pictures[0]["alt"] and "layer read against input token" in pictures[0]["alt"]
+    (lens,) = (one["alt"] for one in pictures if one["alt"].startswith("Figure of logit_lens"))
+    assert "KL" not in lens and "layer read against input token" in lens
     ids = [of["id"] for _, of in outline.elements if "id" in of]
     assert len(set(ids)) == len(ids)
     assert {one["href"].removeprefix("#") for one in outline.all("a")} == set(ids)
@@ -192,7 +218,7 @@ def test_frames_made_already_make_a_page(tmp_path):
     frame = registry.get("logit_lens").function("reference", ["Once upon a time"])
     read = pd.read_parquet(_written(frame, tmp_path / "frame.parquet"))
     text = report([frame, read], tmp_path / "page.html").read_text("utf-8")
-    assert text.count("<h2>logit_lens</h2>") == 2 and "Findings" not in text
+    assert text.count("<h3>logit_lens</h3>") == 2 and "Findings" not in text
     assert frame["run_id"].iat[0] in text
 
 
@@ -302,9 +328,12 @@ class Browser:
     def said(self, method: str) -> list[dict[str, Any]]:
         return [event["params"] for event in self.events if event.get("method") == method]
 
-    def screenshot(self) -> Image.Image:
-        data = self.send("Page.captureScreenshot", format="png")["data"]
-        return Image.open(io.BytesIO(base64.b64decode(data))).convert("L")
+    def screenshot(self, whole: bool = False) -> Image.Image:
+        size = self.send("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"clip": {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 8000), "scale": 1}}
+        more = {"captureBeyondViewport": True, **clip} if whole else {}
+        data = self.send("Page.captureScreenshot", format="png", **more)["data"]
+        return Image.open(io.BytesIO(base64.b64decode(data)))
 
 
 @pytest.fixture(scope="module")
@@ -361,7 +390,9 @@ def test_a_browser_shows_all_of_it(browser, page, width, scheme, tmp_path):
     asked = {request["request"]["url"].split(",")[0] for request in browser.said("Network.requestWillBeSent")}
     assert {url for url in asked if not url.startswith("data:")} == {page.as_uri()}
     assert [entry["entry"]["text"] for entry in browser.said("Log.entryAdded")] == []
-    corner = browser.screenshot().crop((0, 0, 8, 8)).getextrema()
+    if folder := os.environ.get("INTERP_SCREENSHOTS"):  # kept by whoever asks for them
+        browser.screenshot(whole=True).save(Path(folder) / f"report-{width}-{scheme}.png")
+    corner = browser.screenshot().convert("L").crop((0, 0, 8, 8)).getextrema()
     assert corner[0] > 200 if scheme == "light" else corner[1] < 60
 
 
