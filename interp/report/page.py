@@ -136,7 +136,7 @@ def _page(title: str, facts: Sequence[str], entries: Sequence[ProbeResult], verd
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["shown"] = visible
+    environment.filters["legible"] = visible
     sections = [_section(number, entry) for number, entry in enumerate(entries) if entry.frame is not None]
     absent = [entry for entry in entries if entry.frame is None]
     return environment.get_template("report.html").render(

@@ -98,9 +98,6 @@ def summarise(frame: pd.DataFrame, by: str = "layer", **options: Any) -> pd.Data
     Raises:
         InputError: `by` is none of these.
 
-    Pitfall: a text cut otherwise is longer and rarer than any that the model was trained on: read it beside random
-    tokens.
-
     >>> frame = retokenisation("reference", ["Once upon a time there was"], schemes=("split_last",), n_variants=2)
     >>> frame.interp.summary(by="variant")[["scheme", "variant", "repair_layer"]].values.tolist()
     [['split_last', 0, 1], ['split_last', 1, 1]]
@@ -175,6 +172,9 @@ def retokenisation(
         TooLong: a text cut otherwise is longer than the context.
 
     Cost: a forward pass for each variant and for its control, about as long as the prompt; "bytes" four times as long.
+
+    Pitfall: a text cut otherwise is longer and rarer than any that the model was trained on: read it beside random
+    tokens.
 
     >>> texts = ["Once upon a time there was a little girl"]
     >>> frame = retokenisation("reference", texts, schemes=("split_last",), n_variants=2, layers=(0, 8))
