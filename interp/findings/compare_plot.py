@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from interp.display.plotting import GREY, LINES, new_grid, require_one
+from interp.display.plotting import GREY, LINES, Canvas, figure, require_one
 from interp.runs import registry
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _PANELS_A_ROW = 3
 
 
-def compared(frame: pd.DataFrame) -> Figure:
-    """Draw what the other run has more than the first, by layer where there are layers, with its interval over prompts.
-
-    Args:
-        frame: of `interp.compare`.
-    """
+@figure(together=True)
+def compared(frame: pd.DataFrame, canvas: Canvas) -> None:
+    """Draw what the other run has more than the first, by layer where there are any, with its interval over prompts."""
     require_one(frame, "run_id")
     measures = frame["measure"].unique().tolist()
     known = {column.name for column in frame.interp.schema.columns}
@@ -28,7 +22,7 @@ def compared(frame: pd.DataFrame) -> Figure:
     across = next((name for name in groups if pd.api.types.is_numeric_dtype(frame[name])), None)
     rows = -(-len(measures) // _PANELS_A_ROW)
     wide = min(len(measures), _PANELS_A_ROW)
-    figure, grid = new_grid(rows, wide, (3.4 * wide, 2.7 * rows + 0.5))
+    grid = canvas.grid(rows, wide, (3.4 * wide, 2.7 * rows + 0.5))
     units = _units(frame)
     for axes, measure in zip(grid.flat, measures, strict=False):
         of = frame[frame["measure"] == measure]
@@ -46,14 +40,11 @@ def compared(frame: pd.DataFrame) -> Figure:
     if any(axes.get_legend_handles_labels()[1] for axes in grid.flat):
         grid.flat[0].legend(fontsize=7)
     first = frame.iloc[0]
-    figure.suptitle(f"{first['other_model']} minus {first['model']}", fontsize=10)
-    level = _level(frame)
-    figure.supxlabel(
-        f"difference within each prompt, mean over {frame['n_prompts'].max()} prompts; band: {level} % bootstrap over "
-        "prompts",
-        fontsize=8,
+    canvas.title(f"{first['other_model']} minus {first['model']}", models=False)
+    canvas.caption(
+        f"difference within each prompt, mean over {frame['n_prompts'].max()} prompts",
+        f"bands and bars: {_level(frame)} % bootstrap over prompts",
     )
-    return figure
 
 
 def _draw(axes: Any, part: pd.DataFrame, across: str | None, colour: str, label: str) -> None:

@@ -56,9 +56,9 @@ class Canvas:
         self.size, self.axes = size, list(grid.flat)
         return grid
 
-    def title(self, what: str) -> None:
-        """Write the title: the model, if there is only one, and what is shown."""
-        text = f"{self._models[0]}: {what}" if len(self._models) == 1 else what
+    def title(self, what: str, *, models: bool = True) -> None:
+        """Write the title: the model, if there is only one and `models` is not False, and what is shown."""
+        text = f"{self._models[0]}: {what}" if models and len(self._models) == 1 else what
         text = textwrap.fill(printable(text), max(30, int(12 * self.size[0])))
         if self._parent is not None and (len(self.axes) > 1 or self.axes[0].get_title()):
             self._parent.suptitle(text, fontsize=10)

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
-from interp.display.plotting import BLUE, GREEN, PINK, RED, new_grid, require_one
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from interp.display.plotting import BLUE, GREEN, PINK, RED, Canvas, dodged, figure, require_one
 
 _NAMES = {
     "none": "measured",
@@ -29,12 +23,9 @@ _ISOTROPY = {
 }
 
 
-def isotropy(frame: pd.DataFrame) -> Figure:
-    """Draw four measures of isotropy, one mark per cloud and control, with intervals.
-
-    Args:
-        frame: of `isotropy`, one model.
-    """
+@figure
+def isotropy(frame: pd.DataFrame, canvas: Canvas) -> None:
+    """Draw four measures of isotropy, one mark per cloud and control, with intervals."""
     require_one(frame, "run_id")
     labels = [
         place if group == "all" and pd.isna(layer) else f"{layer}" if pd.notna(layer) else group
@@ -42,7 +33,7 @@ def isotropy(frame: pd.DataFrame) -> Figure:
     ]
     frame = frame.assign(label=labels, cloud=frame["where"] + "/" + pd.Series(labels, index=frame.index))
     clouds = frame.drop_duplicates("cloud")
-    figure, grid = new_grid(1, len(_ISOTROPY), (3.1 * len(_ISOTROPY), max(2.6, 0.3 * len(clouds) + 1.4)), sharey=True)
+    grid = canvas.grid(1, len(_ISOTROPY), (3.1 * len(_ISOTROPY), max(2.6, 0.3 * len(clouds) + 1.4)), sharey=True)
     for axes, (metric, label) in zip(grid[0], _ISOTROPY.items(), strict=True):
         rows = frame[frame["metric"] == metric].set_index("cloud").loc[clouds["cloud"]]
         for control, (colour, mark) in _STYLES.items():
@@ -50,11 +41,10 @@ def isotropy(frame: pd.DataFrame) -> Figure:
             if one.empty:
                 continue
             place = np.arange(len(clouds)) + (0.16 if control != "none" else -0.16)
-            reach = np.abs(one[["low", "high"]].to_numpy().T - one["value"].to_numpy())
-            axes.errorbar(
-                one["value"], place, xerr=np.nan_to_num(reach), fmt=mark, color=colour, markersize=4.5,
-                linewidth=1.2, label=_NAMES[control], fillstyle="full" if control == "none" else "none",
-            )  # fmt: skip
+            one = one.rename(columns={"low": "value_low", "high": "value_high"})
+            fill = "full" if control == "none" else "none"
+            look = {"fmt": mark, "color": colour, "markersize": 4.5, "fillstyle": fill, "label": _NAMES[control]}
+            dodged(axes, place, one, "value", across=True, **look)
         axes.set_xlabel(label)
         axes.grid(alpha=0.25)
     names = [
@@ -63,11 +53,6 @@ def isotropy(frame: pd.DataFrame) -> Figure:
     ]
     grid[0, 0].set_yticks(range(len(clouds)), names)
     grid[0, 0].set_ylim(len(clouds) - 0.5, -0.5)
-    _legend(figure, grid[0, 0])
-    figure.suptitle(f"{frame['model'].iat[0]}: how evenly its vectors fill their space", fontsize=10)
-    return figure
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    canvas.title("how evenly its vectors fill their space")
+    canvas.legend(grid[0, 0])
+    canvas.caption("bars: 95 % intervals over parts of the cloud, where a measure has one")
