@@ -9,6 +9,7 @@ import sys
 import time
 from unittest.mock import Mock
 
+import pandas as pd
 import pytest
 
 import interp
@@ -39,6 +40,22 @@ def test_a_killed_driver_loses_nothing(model_path, subject, prompts, tmp_path, u
     assert kill_when(start(model_path, prompts, tmp_path), tmp_path, 3)
     assert n_files(tmp_path) >= 3
     sweep(subject, prompts, tmp_path)
+    assert_same(tmp_path, undisturbed)
+
+
+def test_a_folder_is_read_while_a_sweep_writes_to_it(model_path, prompts, tmp_path, undisturbed):
+    """Whoever reads sees whole shards, once each, and more of them as time goes on."""
+    length = undisturbed.groupby("prompt_id").size()
+    process, seen = start(model_path, prompts, tmp_path), [0]
+    while process.is_alive():
+        if n_files(tmp_path):
+            found = pd.read_parquet(tmp_path, columns=["prompt_id"]).groupby("prompt_id").size()
+            assert found.equals(length[found.index])
+            assert len(found) >= seen[-1]
+            seen.append(len(found))
+        time.sleep(0.01)
+    assert process.exitcode == 0
+    assert any(0 < n < len(prompts) for n in seen)
     assert_same(tmp_path, undisturbed)
 
 
