@@ -20,6 +20,8 @@ from probes.attribution.reagent.reagent import reagent, reagent_probes
 from probes.attribution.reagent.reagent_ls import reagent_ls
 from probes.characters.character_content import character_content
 from probes.characters.spelling import spelling
+from probes.contexts.nearest_contexts import nearest_contexts
+from probes.contexts.state_bank import StateBank
 from probes.geometry.clouds.isotropy import isotropy
 from probes.geometry.law_and_microscope import law_and_microscope
 from probes.geometry.microscope import microscope
@@ -66,6 +68,7 @@ __all__ = [
     "Evaluation",
     "FoundSubnetworks",
     "NeuronSet",
+    "StateBank",
     "Subnetwork",
     "TunedLens",
     "attribute",
@@ -90,6 +93,7 @@ __all__ = [
     "maskable",
     "microscope",
     "microscope_tokens",
+    "nearest_contexts",
     "neuron_kinds",
     "neuron_tokens",
     "next_byte",

@@ -63,7 +63,8 @@ def _condition(frame: pd.DataFrame, condition: str, control: str = "none") -> pd
 
 def _correlation(rows: pd.DataFrame) -> pd.Series:
     """Return Pearson's r with the bigram surprisal over all tokens, as pseudo-values per prompt."""
-    known = rows.assign(bigram_surprisal=finite(rows["bigram_surprisal"].to_numpy(), "max"))
+    # What was never counted surprises a bigram and a unigram model without end.
+    known = rows.assign(**{name: finite(rows[name].to_numpy(), "max") for name in ("surprisal", "bigram_surprisal")})
     tokens = {prompt: of[["surprisal", "bigram_surprisal"]].to_numpy().T for prompt, of in known.groupby("prompt_id")}
     prompts = pd.DataFrame(index=pd.Index(tokens, name="prompt_id"))
     return pseudo_values(prompts, lambda some: np.corrcoef(np.hstack([tokens[one] for one in some.index]))[0, 1])
