@@ -4,6 +4,7 @@ from interp.findings import Claim
 from probes.attention.claims import CLAIMS as ATTENTION
 from probes.attribution.claims import CLAIMS as ATTRIBUTION
 from probes.characters.claims import CLAIMS as CHARACTERS
+from probes.contexts.claims import CLAIMS as CONTEXTS
 from probes.geometry.claims import CLAIMS as GEOMETRY
 from probes.layers.claims import CLAIMS as LAYERS
 from probes.lens.claims import CLAIMS as LENS
@@ -18,6 +19,7 @@ CLAIMS: tuple[Claim, ...] = (
     *ATTENTION,
     *ATTRIBUTION,
     *CHARACTERS,
+    *CONTEXTS,
     *GEOMETRY,
     *LAYERS,
     *LENS,

@@ -1,1 +1,4 @@
-"""Probes of states in their contexts: which occurrence of which word, in which sentence, a state is most like."""
+"""Which real word, in which sentence, is a state most like?
+
+Probes: `nearest_contexts`, in a `StateBank` of texts.
+"""

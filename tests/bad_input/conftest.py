@@ -40,6 +40,7 @@ def names(small_model, word_level, tmp_path_factory) -> dict[str, Any]:
         "S": probes.Subnetwork.full(s),
         "B": probes.bigram_model(s, T),
         "L": probes.TunedLens(torch.zeros(2, 32, 32), torch.zeros(2, 32), s.name, s.fingerprint, {}),
+        "K": probes.StateBank.of(s, T, layers=[1, 2]),
         "F": frame,
         "H": probes.token_health(s, T),
         "LF": probes.logit_lens(s, T),

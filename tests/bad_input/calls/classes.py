@@ -67,4 +67,9 @@ ROWS = [
     ("interp.tokenizer_scorecard(s, None)", "texts is a NoneType; give a list of texts"),
     ("interp.tokenizer_scorecard(s, E[['expected']])", "texts is a frame without a column 'text'; add one"),
     ("interp.tokenizer_scorecard(s, T, parallel=T)", "parallel texts are a dictionary of two sides or more"),
+    ("nearest_contexts(s, T, bank='a')", "bank='a': give a StateBank (made by StateBank.of)"),
+    ("nearest_contexts(s, T, bank=None)", "bank=None: give a StateBank (made by StateBank.of)"),
+    ("StateBank.of(3, T)", "cannot study a int: pass a name"),
+    ("K.merged(3)", "others=3: give a StateBank (made by StateBank.of)"),
+    ("K.check('s')", "subject='s': give a Subject (made by interp.load)"),
 ]

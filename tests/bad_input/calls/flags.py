@@ -106,4 +106,8 @@ ROWS = [
     ("isotropy(s, match_n=None)", "match_n=None: give True or False"),
     ("isotropy(s, whiten=2)", "whiten=2: give True or False"),
     ("isotropy(s, texts=T, truncate='no')", "truncate='no': give True or False"),
+    ("nearest_contexts(s, T, bank=K, centre='no')", "centre='no': give True or False"),
+    ("nearest_contexts(s, T, bank=K, across_layers=None)", "across_layers=None: give True or False"),
+    ("nearest_contexts(s, T, bank=K, truncate='no')", "truncate='no': give True or False"),
+    ("StateBank.of(s, T, truncate='no')", "truncate='no': give True or False"),
 ]

@@ -99,4 +99,10 @@ ROWS = [
     ("retokenisation(s, T, scheme='bytes')", "did you mean 'schemes'"),
     ("isotropy()", "isotropy needs a value for 'subject'"),
     ("isotropy(s, group={})", "did you mean 'groups'"),
+    ("nearest_contexts(s, T)", "nearest_contexts needs a value for 'bank'"),
+    ("nearest_contexts(s, bank=K)", "nearest_contexts needs a value for 'texts'"),
+    ("StateBank()", "StateBank needs a value for 'layers'"),
+    ("StateBank.of(s)", "StateBank.of needs a value for 'texts'"),
+    ("K.search(np.ones((1, 32)))", "StateBank.search needs a value for 'layer'"),
+    ("StateBank.load()", "StateBank.load needs a value for 'path'"),
 ]

@@ -48,4 +48,5 @@ ROWS = [
     ("retokenised(s, T, scheme='split')", "unknown scheme 'split'; did you mean 'split_one'"),
     ("isotropy(s, where=['embeddinx'])", "unknown where 'embeddinx'; did you mean 'embedding'"),
     ("isotropy(s, controls=['gaussiax'])", "unknown control 'gaussiax'; did you mean 'gaussian'"),
+    ("StateBank.of(s, T, dtype='int8')", "unknown dtype 'int8'"),
 ]

@@ -43,4 +43,8 @@ ROWS = [
         "interp.tokenizer_scorecard('nowhere', T)",
         "'nowhere' holds no tokenizer.json; give a folder that does",
     ),
+    ("StateBank.load(3)", "path=3: give a text or a path"),
+    ("StateBank.load('')", "path='': give a path"),
+    ("StateBank.load('file.txt/x')", "no state bank can be read from 'file.txt/x'"),
+    ("K.save('/dev/full/x')", "a state bank cannot be written to"),
 ]

@@ -186,4 +186,6 @@ ROWS = [
     ("retokenised(s, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
     ("isotropy(s, seed=-1)", "seed=-1: give a whole number of 0 or more"),
     ("isotropy(s, seed=None)", "seed=None: give a whole number"),
+    ("nearest_contexts(s, T, bank=K, seed=-1)", "seed=-1: give a whole number of 0 or more"),
+    ("StateBank.of(s, T, seed='a')", "seed='a': give a whole number"),
 ]
