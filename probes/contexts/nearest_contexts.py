@@ -128,6 +128,9 @@ def nearest_contexts(
 
     Cost: one forward pass and an unembedding per state; then a product of every state with all of the bank's layer.
 
+    Pitfall: a neighbour is the nearest of the bank, however far it is: compare `cosine` and `same_next` with those of the
+    control "same_token", which its token gives without the context, and read no word of a bank that lacks the token.
+
     >>> from probes import StateBank
     >>> bank = StateBank.of("reference", ["The cat sat on the mat, and the dog sat on the floor."], layers=[0, 4])
     >>> frame = nearest_contexts("reference", ["There was a big dog"], bank=bank, positions=-1, k=1)
