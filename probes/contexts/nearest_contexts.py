@@ -128,7 +128,7 @@ def nearest_contexts(
 
     Cost: one forward pass and an unembedding per state; then a product of every state with all of the bank's layer.
 
-    Pitfall: a neighbour is the nearest that the bank has, however far it is. Compare `cosine` and `same_next` with those
+    Pitfall: a neighbour is the nearest of the bank, however far it is. Compare `cosine` and `same_next` with those
     of the control "same_token", which the token gives without its context; a token that the bank lacks has no likeness.
 
     >>> from probes import StateBank
