@@ -23,6 +23,7 @@ from probes.characters.spelling import spelling
 from probes.contexts.nearest_contexts import nearest_contexts
 from probes.contexts.state_bank import StateBank
 from probes.geometry.clouds.isotropy import isotropy
+from probes.geometry.clouds.local_dimension import local_dimension
 from probes.geometry.law_and_microscope import law_and_microscope
 from probes.geometry.microscope import microscope
 from probes.geometry.microscope_tokens import microscope_tokens
@@ -88,6 +89,7 @@ __all__ = [
     "law_and_microscope",
     "layer_robustness",
     "load_tuned_lens",
+    "local_dimension",
     "logit_lens",
     "loss_by_frequency",
     "maskable",

@@ -6,6 +6,7 @@ from probes.attribution.claims import CLAIMS as ATTRIBUTION
 from probes.characters.claims import CLAIMS as CHARACTERS
 from probes.contexts.claims import CLAIMS as CONTEXTS
 from probes.geometry.claims import CLAIMS as GEOMETRY
+from probes.geometry.clouds.claims import CLAIMS as CLOUDS
 from probes.layers.claims import CLAIMS as LAYERS
 from probes.lens.claims import CLAIMS as LENS
 from probes.neurons.claims import CLAIMS as NEURONS
@@ -21,6 +22,7 @@ CLAIMS: tuple[Claim, ...] = (
     *CHARACTERS,
     *CONTEXTS,
     *GEOMETRY,
+    *CLOUDS,
     *LAYERS,
     *LENS,
     *NEURONS,

@@ -8,7 +8,7 @@ from interp.stats.bootstrap import (
     paired_bootstrap,
     ratio_over_prompts,
 )
-from interp.stats.corrections import holm
+from interp.stats.corrections import benjamini_hochberg, holm
 from interp.stats.jackknife import pseudo_values
 from interp.stats.ranking import auc
 from interp.stats.resampling import check_resampling, count_draws, draw_units, draws_in_parts, interval
@@ -19,6 +19,7 @@ __all__ = [
     "Mean",
     "Statistic",
     "auc",
+    "benjamini_hochberg",
     "bootstrap_over_prompts",
     "check_resampling",
     "count_draws",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from interp.display.plotting import BLUE, GREEN, PINK, RED, Canvas, dodged, figure, require_one
+from interp.display.plotting import BLUE, GREEN, PINK, RED, Canvas, dodged, figure, require_one, share_axis
 
 _NAMES = {
     "none": "measured",
@@ -56,3 +56,33 @@ def isotropy(frame: pd.DataFrame, canvas: Canvas) -> None:
     canvas.title("how evenly its vectors fill their space")
     canvas.legend(grid[0, 0])
     canvas.caption("bars: 95 % intervals over parts of the cloud, where a measure has one")
+
+
+@figure
+def local_dimension(frame: pd.DataFrame, canvas: Canvas) -> None:
+    """Draw which share of tokens has a break at every level of its p-value: any break, and an increase."""
+    require_one(frame, "run_id")
+    grid = canvas.grid(1, 2, (8.0, 3.6), sharey=True)
+    levels = np.geomspace(1e-4, 1, 60)
+    titles = {"p_break": "any break", "p_increase": "break to a larger dimension"}
+    for axes, (column, title) in zip(grid[0], titles.items(), strict=True):
+        for control, (colour, _) in _STYLES.items():
+            p = frame.loc[frame["control"] == control, column].to_numpy()
+            if len(p):
+                share = (p[None] <= levels[:, None]).mean(axis=1)
+                line = "-" if control == "none" else "--"
+                axes.plot(levels, share, line, color=colour, label=_NAMES[control], linewidth=1.6)
+        axes.plot(levels, levels, ":", color="black", linewidth=1, label="evenly spread points")
+        axes.set_xscale("log")
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("level of the test")
+        axes.set_ylim(0, 1)
+        share_axis(axes)
+        axes.grid(alpha=0.25)
+    grid[0, 0].set_ylabel("tokens that break")
+    canvas.title("how often the dimension around a token breaks")
+    canvas.legend(grid[0, 0])
+    n, low, high = len(frame[frame["control"] == "none"]), frame["k_low"].iat[0], frame["k_high"].iat[0]
+    canvas.caption(
+        f"{n:,} rows of the {frame['where'].iat[0]} and of each control, neighbours {low} to {high}: no interval"
+    )

@@ -1,6 +1,12 @@
 """Lists where one value is meant, one value where a list is meant, and lists of the wrong things."""
 
 ROWS = [
+    ("local_dimension(s, k=(10, 49))", "k=(10, 49): give a first neighbour of 1 or more and a last one at least 40 on"),
+    ("local_dimension(s, k=(0, 49))", "k=(0, 49): give a first neighbour of 1 or more"),
+    ("local_dimension(s, k=10)", "k=10: give a list of 2 whole numbers"),
+    ("local_dimension(s)", "the 61 different rows of 'GPT2LMHeadModel' have no neighbour 200; give less"),
+    ("local_dimension(s, tokens=[])", "tokens=[]: give at least one token id, or None to draw some"),
+    ("local_dimension(s, tokens=[61])", "token id 61 is outside the vocabulary of 61; ids run from 0 to 60"),
     ("attribute(s, T, methods=[3])", "methods holds 3: give a text, a list of texts or a"),
     ("attribute(s, T, methods=['x'])", "unknown method 'x'"),
     ("attribute(s, T, methods=[])", "methods is empty; name at least one"),

@@ -1,6 +1,8 @@
 """Arguments that are missing, unknown, given twice or too many."""
 
 ROWS = [
+    ("local_dimension()", "local_dimension needs a value for 'subject'"),
+    ("local_dimension(s, token=[3])", "did you mean 'tokens'"),
     ("logit_lens()", "logit_lens needs a value for 'subject'; call it as in logit_lens("),
     ("logit_lens(s)", "logit_lens needs a value for 'texts'; call it as in logit_lens("),
     ("steer(s, T)", "steer needs a value for 'neurons'; call it as in steer("),

@@ -1,6 +1,8 @@
 """Names that are not among those that an argument takes."""
 
 ROWS = [
+    ("local_dimension(s, where='embeddinx')", "unknown where 'embeddinx'"),
+    ("local_dimension(s, controls=['gaussiax'])", "unknown control 'gaussiax'; did you mean 'gaussian'"),
     ("character_content(s, where='embeddinx')", "unknown where 'embeddinx'"),
     ("character_content(s, layers='allx')", "unknown layers 'allx'"),
     ("character_content(s, task='containx')", "unknown task 'containx'"),

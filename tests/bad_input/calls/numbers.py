@@ -1,6 +1,9 @@
 """Numbers of the wrong kind, not finite, or out of range."""
 
 ROWS = [
+    ("local_dimension(s, n_tokens=0)", "n_tokens=0, n_null=20000: give 1 token and 999 draws, or more"),
+    ("local_dimension(s, n_tokens=1.5)", "n_tokens=1.5: give a whole number"),
+    ("local_dimension(s, n_null=99)", "n_null=99: give 1 token and 999 draws, or more"),
     ("character_content(s, index=1.5)", "index=1.5: give a whole number"),
     ("character_content(s, index='3')", "index='3': give a whole number"),
     ("character_content(s, index=2**70)", "index=1180591620717411303424: give a whole number below"),
