@@ -54,8 +54,12 @@ from probes.subnetworks.search.find_subnetwork import FoundSubnetworks, find_sub
 from probes.subnetworks.subnetwork import Subnetwork, maskable
 from probes.tokenization.byte_log_prob import byte_log_prob
 from probes.tokenization.next_byte import next_byte
+from probes.tokenization.recutting.compositionality import compositionality
+from probes.tokenization.recutting.perturbation import perturbation
 from probes.tokenization.recutting.retokenisation import retokenisation
 from probes.tokenization.recutting.retokenised import retokenised
+from probes.tokenization.recutting.word_states import word_states
+from probes.tokenization.recutting.written_tokens import written_tokens
 from probes.tokenization.tokenization_bias import tokenization_bias
 from probes.uncertainty.iterative_inference import iterative_inference
 from probes.vocab.first_tokens import first_tokens
@@ -77,6 +81,7 @@ __all__ = [
     "bigram_subnetwork",
     "byte_log_prob",
     "character_content",
+    "compositionality",
     "concept_neurons",
     "concept_scores",
     "evaluate_subnetwork",
@@ -101,6 +106,7 @@ __all__ = [
     "next_byte",
     "next_token_law",
     "normxlogit",
+    "perturbation",
     "random_model",
     "reagent",
     "reagent_ls",
@@ -125,6 +131,8 @@ __all__ = [
     "tuned_lens",
     "value_clusters",
     "vocabulary",
+    "word_states",
+    "written_tokens",
 ]
 
 PROBES = tuple(one for one in (globals()[name] for name in __all__) if isinstance(getattr(one, "probe", None), Probe))

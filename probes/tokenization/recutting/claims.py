@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from interp.findings import Claim, Comparison
-from interp.findings.per_prompt import STORIES
+from interp.findings.per_prompt import SHARE, STORIES
 from probes import papers
 
 _N_STORIES, _N_POSITIONS = 24, 48
@@ -27,6 +27,11 @@ def repair(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     cosine = rows.groupby(["prompt_id", "layer", "control"])["cosine"].mean().unstack()
     nearer = (cosine["none"] - cosine["random_token"]).unstack()
     return nearer[nearer.columns.max()], nearer[nearer.columns.min()]
+
+
+def written(frame: pd.DataFrame) -> pd.Series:
+    """Return the share of tokens in samples that the tokenizer writes, too, per prompt."""
+    return frame.groupby("prompt_id")["share_canonical"].mean().dropna()
 
 
 def _claim(id: str, statement: str, says: str, statistic: Any, note: str, **comparison: Any) -> Claim:
@@ -74,5 +79,22 @@ CLAIMS = (
         "Cosines rise for random tokens too, by the direction that all states of a layer share. Worded after it was "
         "seen on the shipped model.",
         above="control",
+    ),
+    Claim(
+        id="retokenisation.writes",
+        statement="of the tokens that the model writes, 99 % are those that its tokenizer would write",
+        paper=papers.PHANTOM_EDITS,
+        says="A non-trivial share of models' answers reads as it should in tokens that no tokenizer writes. There is "
+        "no control: an untrained model, which draws tokens at random, hardly writes a token that its tokenizer does.",
+        probe="written_tokens",
+        texts=STORIES,
+        n_texts=_N_STORIES,
+        n_positions=16,
+        parameters={"samples": 2},
+        statistic=written,
+        comparison=Comparison(at_least=0.99),
+        bounds=SHARE,
+        note="Samples at temperature 1 that go on stories; the paper asks instruction-tuned models to replace words. "
+        "The 99 % are ours.",
     ),
 )

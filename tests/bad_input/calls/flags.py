@@ -110,4 +110,9 @@ ROWS = [
     ("nearest_contexts(s, T, bank=K, across_layers=None)", "across_layers=None: give True or False"),
     ("nearest_contexts(s, T, bank=K, truncate='no')", "truncate='no': give True or False"),
     ("StateBank.of(s, T, truncate='no')", "truncate='no': give True or False"),
+    ("perturbation(s, T, truncate='no')", "truncate='no': give True or False"),
+    ("perturbation(s, T, bos='no')", "bos='no': give True or False"),
+    ("written_tokens(s, T, truncate='no')", "truncate='no': give True or False"),
+    ("written_tokens(s, T, bos='no')", "bos='no': give True or False"),
+    ("word_states(s, ['w3', 'w4'], bos='no')", "bos='no': give True or False"),
 ]

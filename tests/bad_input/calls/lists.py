@@ -459,4 +459,11 @@ ROWS = [
     ("isotropy(s, groups={'a': []})", "group 'a' has 0 different rows"),
     ("isotropy(s, groups=['a'])", "groups"),
     ("isotropy(s, texts=T, layers=[])", "layers"),
+    ("perturbation(s, T, schemes=[])", "schemes=[]: name at least one, each once"),
+    ("perturbation(s, T, p=[])", "p=[]: give at least one share, each once"),
+    ("perturbation(s, T, p=[0.1, 0.1])", "p=[0.1, 0.1]: give at least one share, each once"),
+    ("perturbation(s, T, p=0.1)", "p=0.1: give"),
+    ("word_states(s, [])", "words=[]: give two or more; other words are the control"),
+    ("word_states(s, ['w3', 'w3'])", "word 'w3' is given twice; leave one out"),
+    ("word_states(s, ['w3', 'w4'], schemes=[])", "schemes=[]: name at least one, each once"),
 ]

@@ -107,4 +107,8 @@ ROWS = [
     ("StateBank.of(s)", "StateBank.of needs a value for 'texts'"),
     ("K.search(np.ones((1, 32)))", "StateBank.search needs a value for 'layer'"),
     ("StateBank.load()", "StateBank.load needs a value for 'path'"),
+    ("perturbation(s)", "perturbation needs a value for 'texts'"),
+    ("written_tokens(s)", "written_tokens needs a value for 'texts'"),
+    ("word_states(s)", "word_states needs a value for 'words'"),
+    ("compositionality()", "compositionality needs a value for 'subject'"),
 ]

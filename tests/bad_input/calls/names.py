@@ -51,4 +51,7 @@ ROWS = [
     ("isotropy(s, where=['embeddinx'])", "unknown where 'embeddinx'; did you mean 'embedding'"),
     ("isotropy(s, controls=['gaussiax'])", "unknown control 'gaussiax'; did you mean 'gaussian'"),
     ("StateBank.of(s, T, dtype='int8')", "unknown dtype 'int8'"),
+    ("perturbation(s, T, schemes=['bytes'])", "unknown scheme 'bytes'; known: 'shuffle', 'typo'"),
+    ("word_states(s, ['w3', 'w4'], schemes=['typo'])", "unknown scheme 'typo'"),
+    ("compositionality(s, where='head')", "unknown where 'head'; known: 'embedding', 'unembedding'"),
 ]

@@ -385,4 +385,11 @@ ROWS = [
     ("K.search(np.ones((1, 31)), 1)", "vectors torch.float64 [1, 31]: give floating-point numbers [n, 32]"),
     ("K.search(np.ones((1, 32), dtype=int), 1)", "vectors torch.int64 [1, 32]: give floating-point numbers [n, 32]"),
     ("K.search('a', 1)", "vectors='a': give"),
+    ("perturbation(s, T, p=[1.5])", "p=[1.5]: give shares from 0 to 1"),
+    ("perturbation(s, T, p=[nan])", "nan"),
+    ("written_tokens(s, T, max_new_tokens=0)", "max_new_tokens=0, samples=4: give at least 1 of both"),
+    ("written_tokens(s, T, samples=0)", "max_new_tokens=40, samples=0: give at least 1 of both"),
+    ("written_tokens(s, T, samples=1.5)", "samples=1.5: give a whole number"),
+    ("word_states(s, ['w3', 'w4'], n_variants=0)", "n_variants=0: give at least 1"),
+    ("compositionality(s, n_pairs=0)", "n_pairs=0: give at least 1"),
 ]

@@ -71,4 +71,5 @@ ROWS = [
     ("StateBank.of(s, T, layers='a')", "layers='a': give"),
     ("K.at(0)", "layer 0 is not in this bank, which keeps [1, 2]"),
     ("K.nearest(s, np.ones((1, 32)), 0)", "layer 0 is not in this bank, which keeps [1, 2]"),
+    ("word_states(s, ['w3', 'w4'], layers=3)", "layer 3 is not in"),
 ]

@@ -190,4 +190,8 @@ ROWS = [
     ("isotropy(s, seed=None)", "seed=None: give a whole number"),
     ("nearest_contexts(s, T, bank=K, seed=-1)", "seed=-1: give a whole number of 0 or more"),
     ("StateBank.of(s, T, seed='a')", "seed='a': give a whole number"),
+    ("perturbation(s, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
+    ("written_tokens(s, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
+    ("word_states(s, ['w3', 'w4'], seed=-1)", "seed=-1: give a whole number of 0 or more"),
+    ("compositionality(s, seed=-1)", "seed=-1: give a whole number of 0 or more"),
 ]

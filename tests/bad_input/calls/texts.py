@@ -84,4 +84,10 @@ ROWS = [
     ("retokenisation(s, [])", "no texts were given"),
     ("retokenised(s, T)", "prompt 0 has no token that two others spell, so it has no other cut; leave it out"),
     ("retokenised(s, ['w3 w99'])", "w99"),
+    ("perturbation(s, ['w3'])", "prompt 0 has no second word whose loss could be measured; leave it out"),
+    ("written_tokens(s, [])", "no texts were given"),
+    ("word_states(s, ['w3', 'w4'])", "word 'w3' has no token that two others spell"),
+    ("word_states(s, ['w3', ' '])", "word ' ' is empty; leave it out"),
+    ("word_states(s, ['w3', 'w4'], prompt='a')", "prompt='a': give a text that ends with {word}, where the word goes"),
+    ("compositionality(s)", "is spelt by two others, so none can be compared with its parts"),
 ]

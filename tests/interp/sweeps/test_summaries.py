@@ -29,7 +29,7 @@ PROBES = [
 
 
 # They ask for the bytes of tokens.
-OF_BYTES = {"byte_log_prob", "next_byte", "retokenisation", "tokenization_bias"}
+OF_BYTES = {"byte_log_prob", "next_byte", "perturbation", "retokenisation", "tokenization_bias", "written_tokens"}
 
 
 @pytest.mark.parametrize("name", sorted(set(PROBES) - OTHERS - OF_BYTES))
