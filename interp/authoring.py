@@ -22,6 +22,7 @@ from interp.model.positions import (
 from interp.model.prefix import SharedPrefix
 from interp.model.subject import Subject
 from interp.model.texts.continuation import continuation_of_ids, single_token, tokens_after, word_tokens
+from interp.model.texts.ends import warn_of_end
 from interp.model.texts.forms import frame_of_texts
 from interp.model.texts.tokenizer import start_ids, start_of_text
 from interp.model.texts.windows import context_windows
@@ -112,6 +113,7 @@ __all__ = [
     "usable_facts",
     "usable_tokens",
     "warn",
+    "warn_of_end",
     "whole_frame",
     "whole_numbers",
     "with_concept",

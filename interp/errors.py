@@ -7,7 +7,8 @@ InterpError                     the base of all below
 ├── ModelError                  a model that cannot be studied here (encoder, unreadable head, replay that differs)
 └── NumericalError              NaN or infinity where a number was needed
 
-`WithoutTemplate` (UserWarning) is the category of the warning that a chat model's texts were read without its template.
+`WithoutTemplate` (UserWarning) is the category of the warning that a chat model's texts were read without its template,
+and `EndsInsideToken` that of a prompt that ends in a space.
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ class NumericalError(InterpError, ArithmeticError):
 
 class WithoutTemplate(UserWarning):
     """Texts were read without the chat template of the model's tokenizer; the warning comes once per subject."""
+
+
+class EndsInsideToken(UserWarning):
+    """A prompt ends where the tokenizer would have gone on with a longer token; it comes once per subject."""
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

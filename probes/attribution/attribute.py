@@ -26,6 +26,7 @@ from interp.authoring import (
     probe,
     progress_bar,
     summarise_by_prompt,
+    warn_of_end,
 )
 from probes.attribution import baselines, plots
 from probes.attribution._replacements import sampler_facts
@@ -195,6 +196,8 @@ def attribute(
     }
     run = Run(ATTRIBUTE, loaded, texts, parameters=parameters, truncate=truncate, seed=seed)
     targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
+    if continuation is None:
+        warn_of_end(run.subject, run.tokens)
     parts = []
     with progress_bar(len(chosen), "method") as bar:
         for name, options in chosen.items():

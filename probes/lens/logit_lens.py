@@ -34,6 +34,7 @@ from interp.authoring import (
     single_token,
     summarise_by_prompt,
     warn,
+    warn_of_end,
     whole_numbers,
 )
 from interp.model.readout import Readout
@@ -171,6 +172,8 @@ def logit_lens(
 
     Cost: one forward pass and L + 1 unembeddings per position, streamed.
 
+    Pitfall: after a prompt that ends in a space the model is at a loss, which a warning says once: `next_byte` is not.
+
     Pitfall: early layers look wrong where they only use another basis: a rank that is high there does not mean that
     nothing is known. A tuned lens shows the difference.
 
@@ -205,6 +208,8 @@ def logit_lens(
         tuned = sorted({0, *(layer for layer, where, _ in places if where != "mid")})
         places += [(layer, sublayer_of(layer, run.subject), "tuned") for layer in tuned]
     check_positions(positions, min(map(len, run.tokens.ids)))
+    if positions is None or -1 in whole_numbers(positions, "positions"):
+        warn_of_end(run.subject, run.tokens)
     parts = []
     for batch in run.batches(STATES * (1 + sublayers)):
         row, pos = select_positions(batch, positions)

@@ -123,4 +123,5 @@ ROWS = [
     ("interp.runs.registry.get('logit_lense')", "unknown probe 'logit_lense'; did you mean 'logit_lens'"),
     ("interp.runs.registry.get(3)", "name=3: give a text"),
     ("interp.runs.registry.get('')", "unknown probe ''"),
+    ("warn_of_end(s, T)", "give a Tokens"),
 ]
