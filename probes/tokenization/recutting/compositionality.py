@@ -16,7 +16,7 @@ from torch import Tensor
 from interp.authoring import VOCABULARY, Column, InputError, Run, Schema, Source, columns, load, probe
 from interp.model.weights import require_one_vocabulary
 from interp.stats import bootstrap_over_prompts
-from interp.tokenization import Lattice, Pieces
+from interp.tokenization import Pieces, lattice_of
 from probes import papers
 from probes.tokenization.recutting import plots
 
@@ -75,7 +75,7 @@ def compositionality(
     subject = load(subject)
     require_one_vocabulary(subject, "compositionality")
     run = Run(COMPOSITIONALITY, subject, None, parameters={"where": where, "n_pairs": n_pairs}, seed=seed)
-    pieces = Pieces(Lattice(subject.tokenizer, subject.d_vocab))
+    pieces = Pieces(lattice_of(subject))
     generator = np.random.default_rng(seed)
     pool = pieces.lattice.vocabulary.order
     drawn: list[tuple[int, int, int]] = []

@@ -24,7 +24,7 @@ from interp.authoring import (
     probe,
     say_cost,
 )
-from interp.tokenization import Lattice, Pieces, Variant
+from interp.tokenization import Pieces, Variant, lattice_of
 from interp.tokenization.edits import Edit, edited, original_places, shuffles, typos
 from interp.tokenization.recutting import changed, ends_of, replaced
 from probes import papers
@@ -97,7 +97,7 @@ def perturbation(
     subject = load(subject)
     tokens = subject.tokens(texts, bos=bos, truncate=truncate)
     run = Run(PERTURBATION, subject, tokens, parameters={"schemes": chosen, "p": shares}, seed=seed)
-    pieces = Pieces(Lattice(subject.tokenizer, subject.d_vocab))
+    pieces = Pieces(lattice_of(subject))
     prompts = read_prompts(tokens, pieces.lattice, texts)
     made = [
         list(_changed_halves(pieces, one, key, chosen, shares, subject.n_ctx))

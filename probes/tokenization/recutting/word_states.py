@@ -29,7 +29,7 @@ from interp.authoring import (
     with_concept,
 )
 from interp.model.tape import Tape
-from interp.tokenization import Lattice, Pieces, recut
+from interp.tokenization import Pieces, lattice_of, recut
 from interp.tokenization.recutting import FIXED, SAME_BYTES
 from probes import papers
 from probes.tokenization._prompts import Prompt, read_prompts
@@ -115,7 +115,7 @@ def word_states(
     tokens = subject.tokens(texts, bos=bos, truncate=None)
     parameters = {"prompt": prompt, "schemes": chosen, "n_variants": n_variants, "layers": layers}
     run = Run(WORD_STATES, subject, tokens, parameters=parameters, seed=seed)
-    pieces = Pieces(Lattice(subject.tokenizer, subject.d_vocab))
+    pieces = Pieces(lattice_of(subject))
     prompts = read_prompts(tokens, pieces.lattice, texts)
     cuts, n_own = _cuts(pieces, prompts, given, prompt, keys_of(prompts, seed), chosen, n_variants)
     own = _unit(_ends(subject, [torch.tensor(one.before + one.ids) for one in prompts], at))

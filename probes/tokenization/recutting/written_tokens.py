@@ -14,7 +14,7 @@ import pandas as pd
 from torch import Tensor
 
 from interp.authoring import Column, InputError, Run, Schema, Source, Texts, columns, load, probe
-from interp.tokenization import Lattice
+from interp.tokenization import Lattice, lattice_of
 from interp.tokenization.recutting import common_cuts
 from probes import papers
 from probes.tokenization._prompts import Prompt, read_prompts
@@ -99,7 +99,7 @@ def written_tokens(
     tokens = subject.tokens(texts, bos=bos, truncate=truncate)
     parameters = {"max_new_tokens": max_new_tokens, "samples": samples}
     run = Run(WRITTEN_TOKENS, subject, tokens, parameters=parameters, seed=seed)
-    lattice = Lattice(subject.tokenizer, subject.d_vocab)
+    lattice = lattice_of(subject)
     prompts = read_prompts(tokens, lattice, texts)
     seeds = np.random.SeedSequence(seed).generate_state(samples).tolist()
     rows = []
