@@ -13,7 +13,7 @@ from torch import Tensor
 from interp.authoring import Batch, Subject, Tokens
 from interp.model.readout import Readout
 from interp.model.tape import Tape
-from probes.tokenization.recutting._variants import CANONICAL, Laid
+from probes.tokenization.recutting._variants import Laid
 
 STATES_PER_LAYER = 2
 """Residuals held of each layer: a tape's, and those of the prompts themselves."""
@@ -63,9 +63,9 @@ def compared(
         layers: to compare, 0..L.
     """
     own = _own_passes(subject, batch, layers)
-    flat = [(place, one) for place, several in enumerate(variants) for one in several if one.control != CANONICAL]
+    flat = [(place, one) for place, several in enumerate(variants) for one in several if not _unchanged(one)]
     for place, several in enumerate(variants):
-        yield from (_itself(one, own[place], len(layers)) for one in several if one.control == CANONICAL)
+        yield from (_itself(one, own[place], len(layers)) for one in several if _unchanged(one))
     ids = [torch.tensor(one.ids) for _, one in flat]
     table = pd.DataFrame({"prompt_id": np.arange(len(flat))})
     every = Tokens(ids, table, None, np.zeros(len(flat), dtype=np.int64))
@@ -124,6 +124,10 @@ def _compared(
             lost,
             log_prob_here,
         )
+
+
+def _unchanged(laid: Laid) -> bool:
+    return laid.ids == laid.prompt.before + laid.prompt.ids
 
 
 def _itself(laid: Laid, own: _Own, n_layers: int) -> Compared:
