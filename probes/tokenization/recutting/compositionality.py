@@ -66,6 +66,10 @@ def compositionality(
     Raises:
         InputError: the model came without a tokenizer, or no token can be cut in two.
 
+    Cost: no forward pass.
+
+    Pitfall: all rows share a mean, which makes the raw cosines large for random parts too.
+
     >>> frame = compositionality("reference", n_pairs=500)
     >>> frame.interp.summary()[["control", "cosine"]].round(2).values.tolist()
     [['none', 0.15], ['random_parts', -0.01], ['same_first', 0.1]]

@@ -88,6 +88,8 @@ def perturbation(
 
     Cost: a forward pass of the text for each row.
 
+    Pitfall: what is changed just before the second half costs most, so compare means over several texts.
+
     >>> texts = ["Once upon a time there was a little girl. She lived in a big house with a red door."]
     >>> frame = perturbation("reference", texts, schemes=("typo",), p=(0.2,))
     >>> frame[["control", "n_edits", "lost"]].round(2).values.tolist()

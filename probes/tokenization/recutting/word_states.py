@@ -101,6 +101,10 @@ def word_states(
         InputError: there are fewer than two words, one is given twice or cannot be cut, or the prompt does not end with
             its place.
 
+    Cost: a forward pass of the prompt for each word and each of its variants.
+
+    Pitfall: states of one layer are alike whatever the word: read the cosine beside that with other words.
+
     >>> frame = word_states("reference", ["happy", "little", "garden"], prompt="The {word}", schemes=("split_one",))
     >>> frame.interp.summary()["auroc"].round(2).tolist()
     [0.38, 0.54, 0.5, 0.58, 0.38, 0.54, 0.54, 0.54, 0.54]

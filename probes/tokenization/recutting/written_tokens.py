@@ -89,6 +89,8 @@ def written_tokens(
 
     Cost: `samples` continuations of each prompt, with a key-value cache.
 
+    Pitfall: one odd fragment makes a whole sample differ; `share_canonical` counts tokens.
+
     >>> frame = written_tokens("reference", ["Once upon a time"], max_new_tokens=20, samples=2)
     >>> frame[["n_tokens", "canonical", "kind"]].values.tolist()
     [[19, True, 'none'], [19, True, 'none']]
