@@ -147,7 +147,7 @@ def logit_lens(
 
     Args:
         subject: anything `interp.load` takes.
-        texts: anything `Subject.tokens` takes.
+        texts: anything `Subject.tokens` takes; one that ends in a space of the next word's token is warned of once.
         targets: what to score at every position: "next" (the actual next token; missing at a prompt's last position,
             with a warning if no other is read),
             "argmax" (the model's own most probable token), a token as text, an id, or a list of tokens and ids, which
@@ -171,8 +171,6 @@ def logit_lens(
         NumericalError: NaN in the logits.
 
     Cost: one forward pass and L + 1 unembeddings per position, streamed.
-
-    Pitfall: after a prompt that ends in a space the model is at a loss, which a warning says once: `next_byte` is not.
 
     Pitfall: early layers look wrong where they only use another basis: a rank that is high there does not mean that
     nothing is known. A tuned lens shows the difference.

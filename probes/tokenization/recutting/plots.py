@@ -117,7 +117,7 @@ def written_tokens(frame: pd.DataFrame, canvas: Canvas) -> None:
     axes.set_ylim(0, 1.1)
     share_axis(axes)
     canvas.title("in which tokens the model writes")
-    canvas.caption(f"{len(frame)} samples, by the first token that the tokenizer would not write", "no interval")
+    canvas.caption(f"{len(frame)} samples, by their first difference: no interval")
 
 
 @figure
