@@ -97,6 +97,9 @@ def local_dimension(
     Cost: no forward pass; a product of the tokens' rows with all rows, and a partial sort. Drawing a control costs
     more: d² multiplications for every row of the vocabulary.
 
+    Pitfall: a share of `p_break` far above the level does not say that the cloud is no manifold: a smooth Gaussian of
+    the same covariance has it too. Compare `p_increase` with the control "gaussian".
+
     >>> frame = local_dimension("reference", n_tokens=40, k=(10, 100))
     >>> frame.interp.summary()[["control", "n_tokens"]].values.tolist()
     [['none', 40], ['gaussian', 40], ['directions', 40]]

@@ -83,6 +83,5 @@ def local_dimension(frame: pd.DataFrame, canvas: Canvas) -> None:
     canvas.title("how often the dimension around a token breaks")
     canvas.legend(grid[0, 0])
     n, low, high = len(frame[frame["control"] == "none"]), frame["k_low"].iat[0], frame["k_high"].iat[0]
-    canvas.caption(
-        f"{n:,} rows of the {frame['where'].iat[0]} and of each control, neighbours {low} to {high}: no interval"
-    )
+    where = frame["where"].iat[0]
+    canvas.caption(f"{n:,} rows of the {where} and of each control, neighbours {low} to {high}: no interval")
