@@ -161,6 +161,20 @@ class Lattice:
             row[unknown] = np.where(self._written(asked), _YES, _NO)
         return row[candidates] == _YES
 
+    def n_in_last_word(self, ids: Sequence[int]) -> int:
+        """Return how many of these tokens stand in the last word, as the tokenizer divides texts before it cuts them.
+
+        All of them, if it does not divide texts.
+
+        Args:
+            ids: an encoding of a text, see `encode`.
+        """
+        core = getattr(self.tokenizer, "backend_tokenizer", None)
+        text = self._anchor + self.vocabulary.join(ids).decode(errors="ignore")
+        words = core.encode(text, add_special_tokens=False).word_ids if core is not None else []
+        words = words[len(self._anchor_ids) :][: len(ids)]
+        return next((n for n, word in enumerate(reversed(words)) if word != words[-1]), len(ids))
+
     def _context(self, left: Sequence[int]) -> tuple[int, ...]:
         """Return the last tokens of a sequence, which decide what may follow it."""
         spelt = self.vocabulary.spelt

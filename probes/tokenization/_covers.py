@@ -118,6 +118,32 @@ class Cut:
         prob = np.append(longer, 0.0) + same * self._own.value
         return Distribution(prob / prob.sum())
 
+    def aligned(self) -> Distribution | None:
+        """Return what comes next if the last word is taken back, and only tokens that agree with it may follow.
+
+        Each step is renormalised over tokens with which a canonical way to write the text goes on. So these ways are
+        not weighed by how probable they are, which is all that distinguishes it from `exact`. None if nothing precedes.
+        """
+        start = len(self.encoding) - self._lattice.n_in_last_word(self.encoding)
+        if not self.prompt.before and start < 1:
+            return None
+        first = self.encoding[: max(start, len(self._base))]
+        passing = {left: answer.value[0] for left, answer in self._passing}
+        nodes = {left[:n] for left in {*passing, *self.ends} for n in range(len(first), len(left) + 1)}
+        nodes = {left for left in nodes if left[: len(first)] == first}
+        reached = dict.fromkeys(nodes, 0.0) | {first: 1.0}
+        prob = np.zeros(N_OUTCOMES)
+        for left in sorted(nodes, key=len):
+            longer = {one: float(np.exp(self._steps[one].value)) for one in nodes - {first} if one[:-1] == left}
+            ending = self._after[left].value[0] if left in self._after else np.zeros(N_OUTCOMES)
+            masses = passing.get(left, np.zeros(END_OF_TEXT))
+            total = masses.sum() + ending.sum() + sum(longer.values())
+            if total > 0:
+                prob += reached[left] / total * (np.append(masses, 0.0) + ending)
+                for one, mass in longer.items():
+                    reached[one] += reached[left] * mass / total
+        return Distribution(prob / prob.sum())
+
     def _step(self, left: Context) -> None:
         if left not in self._steps:
             context, last = self.prompt.before + left[:-1], left[-1]

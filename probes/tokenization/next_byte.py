@@ -8,7 +8,7 @@ them back.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,9 @@ from probes.tokenization import plots
 from probes.tokenization._contexts import Contexts
 from probes.tokenization._covers import END_OF_TEXT, Cut, Distribution
 from probes.tokenization._prompts import END, Cuts, check_cuts, places, read_prompts
+
+Healing: TypeAlias = bool | Literal["token", "pretoken"]
+"""What is taken back before a prompt is healed: True and "token", its last token; "pretoken", its last word."""
 
 CUT = Column("cut", "int", "bytes of the prompt before the cut, without a space that the tokenizer adds", low=1)
 METHOD = VOCABULARY["method"].with_(meaning="exact: by all covers; naive: after the prompt's tokens; healed: one back")
@@ -116,10 +119,12 @@ def _rows(cut: Cut, top_k: int | None) -> Iterator[dict[str, Any]]:
         }
 
 
-def methods(cut: Cut, *, healing: bool = True) -> dict[str, Distribution]:
+def methods(cut: Cut, *, healing: Healing = True) -> dict[str, Distribution]:
     """Return the distributions of a cut by method."""
-    healed = cut.healed() if healing else None
-    return {"exact": cut.exact(), "naive": cut.naive(), **({} if healed is None else {"healed": healed})}
+    found = {"exact": cut.exact(), "naive": cut.naive()}
+    name = "aligned" if healing == "pretoken" else "healed"
+    healed = None if healing is False else cut.aligned() if healing == "pretoken" else cut.healed()
+    return found if healed is None else found | {name: healed}
 
 
 def name_of(outcome: int) -> str:

@@ -9,6 +9,7 @@ from interp.display.plotting import (
     BLUE,
     GREEN,
     GREY,
+    PINK,
     RED,
     Canvas,
     dodged,
@@ -19,8 +20,8 @@ from interp.display.plotting import (
     token_label,
 )
 
-_COLOURS = {"exact": BLUE, "healed": GREEN, "naive": RED}
-_NAMES = {"exact": "exact", "healed": "token healing", "naive": "as usual"}
+_COLOURS = {"exact": BLUE, "aligned": PINK, "healed": GREEN, "naive": RED}
+_NAMES = {"exact": "exact", "aligned": "token alignment", "healed": "token healing", "naive": "as usual"}
 _MOST_BYTES, _MOST_BARS = 12, 80
 
 

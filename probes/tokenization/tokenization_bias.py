@@ -20,7 +20,7 @@ from probes.tokenization import plots
 from probes.tokenization._contexts import Contexts
 from probes.tokenization._covers import Cut, Distribution
 from probes.tokenization._prompts import Cuts, check_cuts, places, read_prompts
-from probes.tokenization.next_byte import CUT, METHOD, RANK, methods, name_of
+from probes.tokenization.next_byte import CUT, METHOD, RANK, Healing, methods, name_of
 
 TOKENIZATION_BIAS = Schema(
     probe="tokenization_bias",
@@ -30,7 +30,7 @@ TOKENIZATION_BIAS = Schema(
         *("model", "run_id", "prompt_id"),
         CUT,
         Column("at_boundary", "bool", "whether the tokens before the cut are the first ones of the whole prompt"),
-        METHOD,
+        METHOD.with_(meaning=f"{METHOD.meaning}; aligned: one word back"),
         Column("next_byte", "int", "the byte that follows in the prompt", low=0, high=255),
         Column("text", "str", "that byte as it reads"),
         VOCABULARY["log_prob"].with_(meaning="log-probability of that byte; missing where it is ruled out"),
@@ -56,7 +56,7 @@ def tokenization_bias(
     *,
     cuts: Cuts = 8,
     seed: int = 0,
-    healing: bool = True,
+    healing: Healing = True,
     bos: bool | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
@@ -67,7 +67,10 @@ def tokenization_bias(
         texts: anything `Subject.tokens` takes.
         cuts: how many byte places to draw in each prompt, between characters, or the places.
         seed: of the draw.
-        healing: whether to add token healing: the last token is taken back, and only tokens that begin with it follow.
+        healing: True or "token" adds token healing, method "healed": the last token is taken back, and only tokens that
+            begin with it follow. "pretoken" adds token alignment, "aligned" (Athiwaratkun et al., arXiv 2403.08688):
+            the last word is taken back, and only tokens that agree with it follow; unlike the exact distribution it
+            does not weigh the ways to write that word.
         bos: see `Subject.tokens`. Where a prompt begins with no special token, its first token is taken as given.
         truncate: cut texts longer than the context instead of refusing them.
 
@@ -101,7 +104,7 @@ def tokenization_bias(
     return run.frame([row for cut in made for row in _rows(cut, healing)])
 
 
-def _rows(cut: Cut, healing: bool) -> Iterator[dict[str, Any]]:
+def _rows(cut: Cut, healing: Healing) -> Iterator[dict[str, Any]]:
     found = methods(cut, healing=healing)
     exact = found["exact"]
     truth = cut.prompt.text[cut.place + cut.prompt.added]

@@ -90,7 +90,10 @@ ROWS = [
     ("next_byte(s, T, truncate=None)", "truncate=None: give True or False"),
     ("tokenization_bias(s, T, truncate='no')", "truncate='no': give True or False"),
     ("tokenization_bias(s, T, truncate=None)", "truncate=None: give True or False"),
-    ("tokenization_bias(s, T, healing='no')", "healing='no': give True or False"),
+    (
+        "tokenization_bias(s, T, healing='no')",
+        "unknown healing 'no'; known: 'pretoken', 'token'. Or give True or False",
+    ),
     ("tokenization_bias(s, T, healing=None)", "healing=None: give True or False"),
     ("byte_log_prob(s, T, truncate='no')", "truncate='no': give True or False"),
     ("byte_log_prob(s, T, truncate=None)", "truncate=None: give True or False"),

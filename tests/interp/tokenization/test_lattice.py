@@ -149,6 +149,13 @@ def test_at_most_one_spelling_without_look_ahead(reference, text):
         assert reference.vocabulary.join(found) == whole
 
 
+def test_the_last_word_is_that_of_the_tokenizers_own_division(reference, spaced):
+    assert reference.n_in_last_word(reference.read("Once Zyxyquo")) == len(reference.read(" Zyxyquo")) > 1
+    assert reference.n_in_last_word(reference.read("is ")) == 1
+    assert spaced.n_in_last_word(spaced.read("sing sing")) == 4  # which divides nothing
+    assert reference.n_in_last_word([]) == 0
+
+
 # -- what cannot be read -----------------------------------------------------------------------------------------------
 
 

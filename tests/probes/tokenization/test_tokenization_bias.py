@@ -8,7 +8,7 @@ from interp.findings import get
 from probes import next_byte, tokenization_bias
 from probes.tokenization.claims import boundary_gain
 
-from .conftest import END
+from .conftest import END, PIECES
 
 EXACT = 1e-12
 TEXTS = ["abcabcab", "cabbacab", "bcabcaab", "aabbccab"]
@@ -53,6 +53,49 @@ def test_rows_of_the_exact_method_are_at_no_distance(toy, frame):
     assert (exact["tv"] == 0).all() and (exact["kl_to_exact"] == 0).all()
     alone = tokenization_bias(toy[0], ["abcab"], cuts=[2], bos=True, healing=False)
     assert set(alone["method"]) == {"exact", "naive"}
+
+
+def by_alignment(brute, text):
+    """The next letter if the whole text is taken back, each step renormalised over what begins a cover."""
+    found, covers = dict.fromkeys("abc", 0.0), brute.covers(text)
+
+    def walk(left, weight):
+        row = brute.following(left)
+        if (spelt := "".join(PIECES[at] for at in left)) == text:
+            goes_on = {at: row[at] for at in range(END) if brute.canonical([*left, at])}
+        else:
+            goes_on = {one[len(left)]: row[one[len(left)]] for one in covers if one[: len(left)] == left}
+        total = sum(goes_on.values()) + row[END] * (spelt == text)
+        for at, prob in goes_on.items():
+            longer = spelt + PIECES[at]
+            if len(longer) > len(text):
+                found[longer[len(text)]] += weight * prob / total
+            else:
+                walk((*left, at), weight * prob / total)
+
+    walk((), 1.0)
+    return found
+
+
+def test_alignment_does_not_weigh_the_ways_to_write_a_word(toy):
+    subject, brute = toy
+    frame = tokenization_bias(subject, TEXTS, cuts=[1, 3, 5, 7], bos=True, healing="pretoken")
+    assert set(frame["method"]) == {"exact", "naive", "aligned"}
+    rows = frame[frame["method"] == "aligned"]
+    want = [by_alignment(brute, TEXTS[row.prompt_id][: row.cut])[row.text] for row in rows.itertuples()]
+    assert np.exp(rows["log_prob"]).to_numpy() == pytest.approx(np.array(want), abs=EXACT)
+    exact = frame[frame["method"] == "exact"]["log_prob"].to_numpy()
+    assert np.abs(rows["log_prob"].to_numpy() - exact).max() > 0.01  # a random model: the weights matter
+
+
+def test_alignment_takes_back_one_word():
+    """After a space nothing else is taken back, so that all ways begin alike and weights do not matter."""
+    frame = tokenization_bias("reference", ["Once upon a time there"], cuts=[12], healing="pretoken")
+    by_method = frame.set_index("method")["log_prob"]
+    assert (
+        by_method["aligned"] == pytest.approx(by_method["exact"], abs=1e-3)
+        and by_method["naive"] < by_method["exact"] - 1
+    )
 
 
 def made(rows):
