@@ -5,16 +5,21 @@ Styles are inline and do not depend on the page, so the map looks the same in Ju
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from interp.display.plotting import legible_on
 from interp.display.text import format_value, visible
 from interp.errors import InputError, UnknownName
 from interp.frames.schema import Schema
 
 _POSITIVE, _NEGATIVE = (0, 114, 178), (213, 94, 0)  # Okabe and Ito's blue and vermilion
 _MAX_LINES, _MAX_TOKENS = 12, 200
+_SMALL = 0.1  # of the largest value
 # Columns of the shared vocabulary that distinguish the lines of one prompt; a schema adds its own.
 _LINE_COLUMNS = ("method", "control", "layer", "target_id")
 
@@ -29,16 +34,18 @@ def token_map(
 ) -> Markup:
     """Render the tokens of one prompt, coloured by a score: a line per method, layer or other column that splits rows.
 
-    White is zero, blue above, vermilion below; the scale is symmetric, up to the largest absolute score. Position 0
+    White is zero, blue above, vermilion below, up to the largest absolute score; a value of one sign has half of this
+    scale, on which small values are spread out (square root) if most are small. Position 0
     often holds a start-of-text token whose score dwarfs the rest, so it does not set the scale. Methods differ in their
     units and have a scale each; all other lines share one.
 
     Args:
         frame: of one model, with `prompt_id`, `pos` and `token`.
         schema: of the frame.
-        value: column to colour by; by default `score`, else the first column that the probe's summary averages.
+        value: column to colour by; by default the schema's `shown`, else `score`, else the first column that the
+            probe's summary averages.
         prompt_id: the prompt to show; by default the first.
-        max_lines: lines to show; the caption says how many there are.
+        max_lines: lines to show, of layers those at even distances; the caption says how many there are.
 
     Raises:
         InputError: the frame holds no tokens, or several rows for a token that no column distinguishes.
@@ -64,17 +71,26 @@ def token_map(
     lines = [(key, of.sort_values("pos")) for key, of in one.groupby(keys, sort=False)] if keys else [((), one)]
     by_method = "method" in keys
     largest = _largest(one, value)
+    spread = not by_method and _mostly_small(one, value, largest)
+    shown = _some(lines, max_lines, even="layer" in keys)
     unit = schema.units.get(value, "")
     body = []
-    for key, line in lines[:max_lines]:
+    for key, line in shown:
         most = _largest(line, value) if by_method else largest
         label = ", ".join(f"{name} {format_value(part)}" for name, part in zip(keys, key, strict=True))
-        body.append(_line(line, value, unit, most, f"{label}, scale ±{most:.3g}" if by_method else label))
-    more = f" The first {max_lines} of {len(lines)} lines." if len(lines) > max_lines else ""
+        label = f"{label}, scale ±{most:.3g}" if by_method else label
+        body.append(_line(line, value, unit, most, label, spread))
+    which = (
+        f"{max_lines} of {len(lines)} lines, at even distances"
+        if "layer" in keys
+        else f"The first {max_lines} of {len(lines)} lines"
+    )
+    more = f" {which}." if len(lines) > max_lines else ""
     target = one["target"].dropna().unique().tolist() if "target" in one else []
     of = f" of “{target[0]}”" if len(target) == 1 else ""
     what = f"{schema.probe}: {value}{of}{f' ({unit})' if unit else ''}, prompt {chosen}.{more}"
-    return _FIGURE.format(visible(what), _legend(None if by_method else largest), Markup("").join(body))
+    signs = _signs(one, value)
+    return _FIGURE.format(visible(what), _legend(None if by_method else largest, signs, spread), Markup("").join(body))
 
 
 _FIGURE = Markup(
@@ -92,7 +108,7 @@ _TOKEN = Markup(
 )
 
 
-def _line(line: pd.DataFrame, value: str, unit: str, largest: float, label: str) -> Markup:
+def _line(line: pd.DataFrame, value: str, unit: str, largest: float, label: str, spread: bool) -> Markup:
     spans = []
     shown = line.head(_MAX_TOKENS)
     targets = shown["target"] if "target" in shown else [pd.NA] * len(shown)
@@ -101,7 +117,7 @@ def _line(line: pd.DataFrame, value: str, unit: str, largest: float, label: str)
         tip = f"position {pos}: {'missing' if missing else f'{score:.4g} {unit}'.strip()}"
         if not pd.isna(target):
             tip += f", of {format_value(target)}"
-        style = "border-bottom:1px dotted" if missing else shade(float(score) / largest)
+        style = "border-bottom:1px dotted" if missing else shade(_share(float(score) / largest, spread))
         spans.append(_TOKEN.format(tip, style, visible(str(token))))
     if len(line) > _MAX_TOKENS:
         spans.append(Markup(" … {} more").format(len(line) - _MAX_TOKENS))
@@ -117,22 +133,45 @@ def shade(share: float) -> Markup:
     strength = min(1.0, abs(share))
     hue = _POSITIVE if share > 0 else _NEGATIVE
     red, green, blue = (round(255 + (part - 255) * strength) for part in hue)
-    ink = "#000000" if luminance(red, green, blue) > 0.179 else "#ffffff"  # where black and white contrast equally
+    ink = {"black": "#000000", "white": "#ffffff"}[legible_on((red / 255, green / 255, blue / 255))]
     return Markup(f"background:#{red:02x}{green:02x}{blue:02x};color:{ink}")
 
 
-def luminance(*rgb: int) -> float:
-    """Return the relative luminance of an sRGB colour (WCAG 2), 0..1."""
-    linear = [part / 255 / 12.92 if part <= 10 else ((part / 255 + 0.055) / 1.055) ** 2.4 for part in rgb]
-    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+def _share(share: float, spread: bool) -> float:
+    return math.copysign(math.sqrt(abs(share)), share) if spread else share
 
 
-def _legend(largest: float | None) -> Markup:
-    labels = ("−100 %", "−50 %", "0", "50 %", "100 %") if largest is None else None
+def _signs(rows: pd.DataFrame, value: str) -> tuple[float, ...]:
+    """Return the marks of the scale that the values need, as shares: of both signs, or of one."""
+    numbers = rows[value].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+    if np.nanmin(numbers) >= 0:
+        return (0.0, 0.1, 0.25, 0.5, 1.0)
+    return (-1.0, -0.5, -0.25, -0.1, 0.0) if np.nanmax(numbers) <= 0 else (-1.0, -0.5, 0.0, 0.5, 1.0)
+
+
+def _mostly_small(rows: pd.DataFrame, value: str, largest: float) -> bool:
+    """Tell whether values of one sign are so uneven that most would look alike: half are below a tenth of the scale."""
+    numbers = rows[value].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
+    of_one_sign = np.nanmin(numbers) >= 0 or np.nanmax(numbers) <= 0
+    return bool(of_one_sign and np.nanmedian(np.abs(numbers)) < _SMALL * largest)
+
+
+def _some(lines: list[Any], most: int, *, even: bool) -> list[Any]:
+    if len(lines) <= most:
+        return lines
+    places = np.linspace(0, len(lines) - 1, most).round().astype(int) if even else range(most)
+    return [lines[place] for place in places]
+
+
+def _legend(largest: float | None, marks: tuple[float, ...], spread: bool) -> Markup:
     swatches = []
-    for place, share in enumerate((-1.0, -0.5, 0.0, 0.5, 1.0)):
-        text = labels[place] if labels else f"{share * largest:.3g}"  # type: ignore[operator]
-        swatches.append(Markup('<span style="{};padding:0 0.4em">{}</span>').format(shade(share), text))
+    for share in marks if largest is not None else (-1.0, -0.5, 0.0, 0.5, 1.0):
+        text = (
+            (f"{round(100 * share)} %".replace("-", "−") if share else "0")
+            if largest is None
+            else f"{share * largest:.3g}"
+        )
+        swatches.append(Markup('<span style="{};padding:0 0.4em">{}</span>').format(shade(_share(share, spread)), text))
     of = " of the line's scale" if largest is None else ""
     return Markup('<span style="white-space:nowrap">{}</span>{}').format(Markup("").join(swatches), of)
 
@@ -146,7 +185,7 @@ def _largest(rows: pd.DataFrame, value: str) -> float:
 
 
 def _default_value(frame: pd.DataFrame, schema: Schema) -> str:
-    candidates = ["score", *schema.summary_of]
+    candidates = [*([schema.shown] if schema.shown else []), "score", *schema.summary_of]
     numeric = [name for name in candidates if name in frame and pd.api.types.is_numeric_dtype(frame[name])]
     if not numeric:
         raise InputError(f"a frame of {schema.probe!r} has no score to colour tokens by; pass a column as value=.")

@@ -95,6 +95,7 @@ class Schema:
         summary_by: columns that group the rows of `.interp.summary()`.
         summary_of: columns that it averages over prompts.
         lines_by: further columns that distinguish rows at one token; each of their values is a line of a token map.
+        shown: the column that a token map colours by; empty for `score`, else the first of `summary_of`.
     """
 
     probe: str
@@ -104,6 +105,7 @@ class Schema:
     summary_by: tuple[str, ...] = ()
     summary_of: tuple[str, ...] = ()
     lines_by: tuple[str, ...] = ()
+    shown: str = ""
 
     def __getitem__(self, name: str) -> Column:
         for column in self.columns:

@@ -6,15 +6,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from markupsafe import Markup
 
 from interp.checks import check, checked
 from interp.data.writing import check_target, written
 from interp.errors import InputError, InterpError, UnknownName, warn
 from interp.frames.schema import Schema
 from interp.runs import registry
+
+if TYPE_CHECKING:
+    from interp.display.interactive import Page
 
 ATTRS_KEY = "interp"
 
@@ -170,6 +174,75 @@ class InterpAccessor:
         frame = self._frame.copy(deep=False)
         frame.attrs = {**self._frame.attrs, ATTRS_KEY: runs}
         return push_frame(frame, repo, name, private=private)
+
+    def tokens(self, *, value: str | None = None, model: str | None = None, prompt_id: int | None = None) -> Page:
+        """Show the tokens of one prompt coloured by a value: a line per layer, method or other column that splits rows.
+
+        Args:
+            value: column to colour by; by default the one that the probe names, or its score.
+            model: the model to show; by default all, one below the other.
+            prompt_id: the prompt; by default the first.
+
+        Returns:
+            A `Page`: a notebook shows it, and `.save("tokens.html")` writes it.
+
+        Raises:
+            InputError: the frame holds no tokens, or nothing to colour them by.
+            UnknownName: there is no such column or model.
+
+        >>> from probes import logit_lens
+        >>> page = logit_lens("reference", "Once upon a time").interp.tokens(value="entropy")
+        >>> "entropy (nats), prompt 0" in page.html
+        True
+        """
+        from interp.display.interactive import Page
+        from interp.display.token_map import token_map
+
+        schema, frame = self.schema, self.rows
+        known = frame["model"].unique().tolist()
+        if model is not None and model not in known:
+            raise UnknownName("model", model, known)
+        parts = []
+        with self._naming_lost_columns(schema):
+            for name in known if model is None else [model]:
+                if len(known) > 1:
+                    parts.append(Markup("<b>{}</b>").format(name))
+                one = frame[frame["model"] == name]
+                parts.append(token_map(one, schema, value=value, prompt_id=prompt_id))
+        return Page(f"{schema.probe}: tokens", str(Markup("").join(parts)))
+
+    def explore(self, *, model: str | None = None, **options: Any) -> Page:
+        """Return the probe's page to look into: hover over it, click to follow a position, choose prompts or doses.
+
+        It is one HTML document with its own few lines of script. It loads nothing and needs no kernel, so it works in
+        JupyterLab, in VS Code, in an exported notebook and as a file: `.save("x.html")`. Lenses, attributions and
+        `steer` have one.
+
+        Args:
+            model: the model to show, if the frame holds several.
+            options: of the probe's page: a lens takes `top=`, a frame of `top_tokens` of the same texts.
+
+        Raises:
+            InputError: the probe has no such page, or the frame holds several models.
+            UnknownName: there is no such model or option.
+
+        >>> from probes import top_tokens
+        >>> page = top_tokens("reference", "Once upon a time", k=5).interp.explore()
+        >>> "most probable tokens" in page.title
+        True
+        """
+        probe = registry.get(self.schema.probe)
+        if probe.explore is None:
+            raise InputError(f"probe {probe.name!r} has no page to explore; draw its figure with .interp.plot().")
+        frame = self.rows
+        if model is not None:
+            known = frame["model"].unique().tolist()
+            if model not in known:
+                raise UnknownName("model", model, known)
+            frame = frame[frame["model"] == model]
+        with self._naming_lost_columns(probe.schema):
+            page: Page = probe.explore(frame, **options)
+        return page
 
     @contextmanager
     def _naming_lost_columns(self, schema: Schema) -> Iterator[None]:

@@ -38,6 +38,7 @@ class Probe:
         function: `(subject, texts, *, ...) -> DataFrame`.
         schema: of the frame it returns.
         plot: frame -> matplotlib Figure, or None.
+        explore: frame -> `interp.display.interactive.Page`, or None.
         summarise: frame -> summary frame.
         example: subject, texts -> arguments that show the probe if its own defaults are not enough; see `probe`.
         reduce: rows of whole prompts -> fewer rows with the same summary, or None; see `reduction`.
@@ -55,6 +56,7 @@ class Probe:
     reduce_from: tuple[str, ...] | None = None
     jointly: bool = False
     listed: bool = True
+    explore: Callable[..., Any] | None = None
 
     def reduction(self, settings: Mapping[str, Any]) -> Callable[[pa.Table], pd.DataFrame] | None:
         """Return what shortens rows before they are summed up, so that long results can be, a part at a time.
@@ -93,6 +95,7 @@ def probe(
     schema: Schema,
     *,
     plot: Callable[..., Any] | None = None,
+    explore: Callable[..., Any] | None = None,
     summarise: Callable[..., pd.DataFrame] | None = None,
     example: Example | None = None,
     reduce: Callable[..., pd.DataFrame] | None = None,
@@ -105,6 +108,8 @@ def probe(
     Args:
         schema: of its frame.
         plot: draws a frame; called by `frame.interp.plot()`.
+        explore: makes a page of a frame to look into, see `interp.display.interactive`; called by
+            `frame.interp.explore()`.
         summarise: summarises a frame; by default means over prompts of the schema's `summary_of`, by its `summary_by`.
         example: called with a loaded model and texts (a frame), returns keyword arguments with which the probe runs on
             any model in seconds: arguments without a default, or fewer texts under "texts". `interp report` uses it.
@@ -140,6 +145,7 @@ def probe(
             None if read is None else tuple(read),
             jointly,
             listed,
+            explore and checked(explore),
         )
         function.probe = made  # type: ignore[attr-defined]
         by_origin = _marked.setdefault(made.name, {})

@@ -40,7 +40,7 @@ from interp.authoring import (
 from interp.model.readout import Readout
 from interp.stats import repeats_in_a_row
 from probes import papers
-from probes.lens import plots
+from probes.lens import explore, plots
 from probes.lens._arrivals import arrivals, mean_arrivals
 from probes.lens._maps import TunedLens, load_tuned_lens
 from probes.lens._places import AT, STATES, Place, place_columns, places_of, read_places, sublayer_of
@@ -69,6 +69,7 @@ LENS = Schema(
     ),
     summary_by=("layer", "sublayer", "lens"),
     summary_of=("log_prob", "rank", "entropy", "kl_to_final", "agrees_final"),
+    shown="kl_to_final",
 )
 
 
@@ -127,6 +128,7 @@ def _means(table: pa.Table) -> pd.DataFrame:
 @probe(
     LENS,
     plot=plots.lens,
+    explore=explore.lens,
     summarise=summarise_lens,
     reduce=_means,
     reduce_from=(*LENS.summary_of, "target_id", "target"),

@@ -139,7 +139,7 @@ def _grid(canvas: Canvas, one: pd.DataFrame, token: str, scale: _Scale, title: s
         axes.spines[:].set_visible(False)
         inputs = one.drop_duplicates("pos").set_index("pos")["token"].reindex(line)
         axes.set_xticks(range(len(line)), [token_label(text) for text in inputs], fontsize=7.5, rotation=30, ha="right")
-        labels = [_height_label(height, one) for height in heights]
+        labels = [height_label(height, one) for height in heights]
         axes.set_yticks(range(len(heights)), labels, fontsize=7 if row < 0.3 else 8)
     panels[-1].set_xlabel("input token", fontsize=9)
     panels[len(panels) // 2].set_ylabel("layer read", fontsize=9)
@@ -174,7 +174,8 @@ def _write(axes: Axes, words: pd.DataFrame, colours: np.ndarray, fontsize: float
         axes.text(x, y, token_label(str(word)), ha="center", va="center", fontsize=fontsize, color=ink, clip_on=True)
 
 
-def _height_label(height: float, one: pd.DataFrame) -> str:
+def height_label(height: float, one: pd.DataFrame) -> str:
+    """Return the name of a row: a layer, or the place between attention and MLP of its block."""
     if height == 0:
         return "0 (embedding)"
     if (one["sublayer"] == "final").any() and height == one["layer"].max():

@@ -27,7 +27,7 @@ from interp.authoring import (
     whole_numbers,
 )
 from probes import papers
-from probes.lens import plots
+from probes.lens import explore, plots
 from probes.lens._places import AT, STATES, place_columns, places_of, read_places
 
 TOP_TOKENS = Schema(
@@ -47,7 +47,7 @@ TOP_TOKENS = Schema(
 )
 
 
-@probe(TOP_TOKENS, plot=plots.top_tokens)
+@probe(TOP_TOKENS, plot=plots.top_tokens, explore=explore.top_tokens)
 def top_tokens(
     subject: Source,
     texts: Texts,

@@ -152,7 +152,7 @@ def value_clusters(frame: pd.DataFrame, canvas: Canvas) -> None:
     )
 
 
-_STYLES = {
+CONDITIONS = {
     "none": (BLACK, "o", "concept neurons"),
     "random": (GREY, "s", "random neurons"),
     "norm_matched": (SKY, "^", "matched neurons"),
@@ -188,7 +188,7 @@ def steer(frame: pd.DataFrame, canvas: Canvas) -> None:
 def _against_damage(axes: Axes, by_alpha: pd.DataFrame) -> str:
     """Draw the doses on a logarithmic axis of damage, and return what the caption says about those of none."""
     visible = by_alpha[by_alpha["kl"] > 0]
-    for control, (colour, marker, label) in _STYLES.items():
+    for control, (colour, marker, label) in CONDITIONS.items():
         one = visible[visible["control"] == control].sort_values("alpha")
         if one.empty:
             continue

@@ -38,7 +38,7 @@ ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # A family of `probes` may import these, rooms as a whole or single modules, and what is its own.
 FOR_FAMILIES = (
     *("interp.authoring", "interp.stats", "interp.data", "interp.tokenization", "interp.planted"),
-    "interp.display.plotting",
+    *("interp.display.plotting", "interp.display.interactive"),
     *("interp.findings.__init__", "interp.findings.per_prompt", "probes.papers"),
     *(f"interp.model.{name}" for name in ("tape", "schedules", "sites", "weights", "head", "readout")),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -12,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interp.display import html
+from interp.display.plotting.colours import luminance
 from interp.display.text import format_value, visible
-from interp.display.token_map import luminance, shade, token_map
+from interp.display.token_map import shade, token_map
 from interp.errors import InputError, UnknownName
 from interp.frames.schema import Schema, columns
 
@@ -114,7 +116,8 @@ def test_values_in_few_characters(value, text):
 def test_ink_contrasts_with_every_background(share):
     """At least 4.5 to 1, what WCAG asks of small text."""
     style = shade(share)
-    background, ink = (luminance(*bytes.fromhex(part.split("#")[1])) for part in style.split(";"))
+    parts = [bytes.fromhex(part.split("#")[1]) for part in style.split(";")]
+    background, ink = (luminance(*(one / 255 for one in rgb)) for rgb in parts)
     light, dark = max(background, ink), min(background, ink)
     assert (light + 0.05) / (dark + 0.05) >= 4.5
 
@@ -147,7 +150,39 @@ def test_methods_have_a_line_and_a_scale_each():
 def test_lines_left_out_are_counted():
     layers = pd.concat([tokens("a", "b").assign(layer=layer) for layer in range(30)])
     page = token_map(layers, SCHEMA)
-    assert "The first 12 of 30 lines." in page and "layer 11" in page and "layer 12" not in page
+    assert "12 of 30 lines, at even distances." in page
+    assert "layer 0<" in page and "layer 29<" in page and "layer 1<" not in page  # the first and the last are there
+    methods = pd.concat([tokens("a", "b", method=f"m{number}") for number in range(30)])
+    page = token_map(methods, SCHEMA)
+    assert "The first 12 of 30 lines." in page and "m11," in page and "m12," not in page
+
+
+def test_values_of_one_sign_use_the_colours_of_their_half():
+    page = token_map(tokens("a", "b", "c", "d", scores=[0.5, 0.25, 0.75, 1.0]), SCHEMA)
+    assert f'title="position 1: 0.25" style="{shade(0.25)};' in page
+    assert [text for text in Read(page).texts if text in ("-1", "0", "0.1", "0.25", "0.5", "1")] == [
+        "0",
+        "0.1",
+        "0.25",
+        "0.5",
+        "1",
+    ]
+    below = token_map(tokens("a", "b", "c", scores=[-4.0, -2.0, -1.0]), SCHEMA)
+    assert f'title="position 1: -2" style="{shade(-1.0)};' in below and ">-0.2</span>" in below
+
+
+def test_many_small_values_beside_a_large_one_are_told_apart():
+    page = token_map(tokens("a", "b", "c", "d", "e", scores=[0.0, 100.0, 1.0, 4.0, 2.0]), SCHEMA)
+    assert (
+        f'title="position 2: 1" style="{shade(0.1)};' in page and f'title="position 3: 4" style="{shade(0.2)};' in page
+    )
+    assert f'{shade(0.5)};padding:0 0.4em">25</span>' in page  # and the legend says so
+
+
+def test_a_schema_names_what_is_shown():
+    frame = tokens("a", "b", scores=[1.0, 1.0]).assign(kl=[0.5, 2.0])
+    assert "(p: kl" not in token_map(frame, SCHEMA)
+    assert 'title="position 1: 2' in token_map(frame, replace(SCHEMA, shown="kl"))
 
 
 def test_scores_that_are_all_zero_are_white():

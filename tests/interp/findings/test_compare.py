@@ -82,7 +82,7 @@ def test_the_figure_has_a_panel_for_each_measure_and_says_what_its_band_is(runs)
     assert [axes.get_title() for axes in shown] == [
         "log prob (nats)", "rank", "entropy (nats)", "kl to final (nats)", "agrees final",
     ]  # fmt: skip
-    assert "band: 95 % bootstrap over prompts" in figure.get_supxlabel()
+    assert "bands and bars: 95 % bootstrap over prompts" in figure.get_supxlabel()
     assert shown[0].get_xlabel() == "layer"
 
 
