@@ -175,6 +175,7 @@ class InterpAccessor:
         frame.attrs = {**self._frame.attrs, ATTRS_KEY: runs}
         return push_frame(frame, repo, name, private=private)
 
+    @checked
     def tokens(self, *, value: str | None = None, model: str | None = None, prompt_id: int | None = None) -> Page:
         """Show the tokens of one prompt coloured by a value: a line per layer, method or other column that splits rows.
 
@@ -205,12 +206,13 @@ class InterpAccessor:
         parts = []
         with self._naming_lost_columns(schema):
             for name in known if model is None else [model]:
-                if len(known) > 1:
+                if model is None and len(known) > 1:
                     parts.append(Markup("<b>{}</b>").format(name))
                 one = frame[frame["model"] == name]
                 parts.append(token_map(one, schema, value=value, prompt_id=prompt_id))
         return Page(f"{schema.probe}: tokens", str(Markup("").join(parts)))
 
+    @checked
     def explore(self, *, model: str | None = None, **options: Any) -> Page:
         """Return the probe's page to look into: hover over it, click to follow a position, choose prompts or doses.
 

@@ -28,7 +28,7 @@ from interp.authoring import (
     summarise_by_prompt,
     warn_of_end,
 )
-from probes.attribution import baselines, explore, plots
+from probes.attribution import baselines, plots
 from probes.attribution._replacements import sampler_facts
 from probes.attribution._target_ids import Target
 from probes.attribution._targets import ATTRIBUTION, Continuation, Method, attribution_columns, find_targets
@@ -132,7 +132,7 @@ def _agreement(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 @probe(
     ATTRIBUTE,
     plot=plots.attribution,
-    explore=explore.attribution,
+    explore=plots.explore_attribution,
     summarise=summarise_attribution,
     example=at_most(8),
     reduce=_reduce,

@@ -33,7 +33,7 @@ from interp.authoring import (
 from interp.model.sites import recording
 from interp.model.tape import Tape
 from probes import papers
-from probes.attribution import explore, plots
+from probes.attribution import plots
 from probes.attribution._target_ids import Target
 from probes.attribution._targets import ATTRIBUTION, Continuation, Scores, Targets, attribution_columns, plan_targets
 
@@ -56,7 +56,7 @@ NORMXLOGIT = Schema(
 )
 
 
-@probe(NORMXLOGIT, plot=plots.attribution, explore=explore.attribution)
+@probe(NORMXLOGIT, plot=plots.attribution, explore=plots.explore_attribution)
 def normxlogit(
     subject: Source,
     texts: Texts,

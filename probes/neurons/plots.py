@@ -1,11 +1,13 @@
-"""Figures of neurons: value vectors read as tokens, kinds, concepts and clusters of neurons, and steering."""
+"""Figures of neurons: value vectors as tokens, kinds, concepts and clusters of neurons; steering, and a page of it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
+from interp.display.interactive import Doses, Page, explorer
 from interp.display.plotting import (
     BLACK,
     BLUE,
@@ -152,7 +154,7 @@ def value_clusters(frame: pd.DataFrame, canvas: Canvas) -> None:
     )
 
 
-CONDITIONS = {
+_CONDITIONS = {
     "none": (BLACK, "o", "concept neurons"),
     "random": (GREY, "s", "random neurons"),
     "norm_matched": (SKY, "^", "matched neurons"),
@@ -188,7 +190,7 @@ def steer(frame: pd.DataFrame, canvas: Canvas) -> None:
 def _against_damage(axes: Axes, by_alpha: pd.DataFrame) -> str:
     """Draw the doses on a logarithmic axis of damage, and return what the caption says about those of none."""
     visible = by_alpha[by_alpha["kl"] > 0]
-    for control, (colour, marker, label) in CONDITIONS.items():
+    for control, (colour, marker, label) in _CONDITIONS.items():
         one = visible[visible["control"] == control].sort_values("alpha")
         if one.empty:
             continue
@@ -240,3 +242,42 @@ def _through_layers(axes: Axes, by_layer: pd.DataFrame) -> None:
     axes.set_ylabel("change of log P(held-out words), nats")
     axes.set_title("concept neurons, through the layers", fontsize=10)
     axes.legend(frameon=False, fontsize=8)
+
+
+_MOST_TEXTS = 12
+
+
+def explore_steering(frame: pd.DataFrame) -> Page:
+    """Return a `steer` frame as curves of effect against damage, with a slider that picks the dose."""
+    require_one(frame, "run_id")
+    by_alpha = frame.interp.summary(by="alpha")
+    alphas = sorted(by_alpha["alpha"].unique())
+    columns = ["kl", "delta_log_prob", "delta_log_prob_low", "delta_log_prob_high"]
+    curves = {}
+    for control, (_, _, name) in _CONDITIONS.items():
+        rows = by_alpha[by_alpha["control"] == control].set_index("alpha")
+        if len(rows):
+            points = rows.reindex(alphas)[columns].to_numpy(dtype=float).tolist()
+            curves[name] = [None if np.isnan(point[0]) else point for point in points]
+    one = frame.iloc[0]
+    written = frame[(frame["control"] == "none") & frame["text"].notna()].drop_duplicates(["alpha", "prompt_id"])
+    n_prompts = written["prompt_id"].nunique()
+    texts = [
+        [
+            f"prompt {row.prompt_id}: {row.text}"
+            for row in written[written["alpha"] == alpha].head(_MOST_TEXTS).itertuples()
+        ]
+        for alpha in alphas
+    ]
+    item = Doses(
+        f"{one['n_neurons']} neurons of “{one['concept']}”",
+        [f"α = {alpha:g}" for alpha in alphas],
+        "damage: KL(unsteered || steered), nats per token",
+        "effect: change of log P(held-out words), nats",
+        curves,
+        texts,
+    )
+    note = "Bars and brackets: 95 % bootstrap over prompts."
+    if n_prompts > _MOST_TEXTS:
+        note += f" Texts of the first {_MOST_TEXTS} of {n_prompts} prompts."
+    return explorer(f"{one['model']}: steering by {one['n_neurons']} neurons of “{one['concept']}”", [item], note)

@@ -33,7 +33,7 @@ from interp.authoring import (
     whole_numbers,
 )
 from probes import papers
-from probes.neurons import explore, plots
+from probes.neurons import plots
 from probes.neurons._continuations import texts_under
 from probes.neurons._controls import Control, conditions, need_moments
 from probes.neurons._dose_response import summarise_steering
@@ -84,7 +84,7 @@ def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
     return {"neurons": neurons, "alphas": (1.0, 2.0, 4.0)}
 
 
-@probe(STEER, plot=plots.steer, explore=explore.steer, summarise=summarise_steering, example=_example)
+@probe(STEER, plot=plots.steer, explore=plots.explore_steering, summarise=summarise_steering, example=_example)
 def steer(
     subject: Source,
     texts: Texts,

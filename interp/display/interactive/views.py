@@ -105,10 +105,10 @@ def explorer(title: str, items: Sequence[Item], note: str = "") -> Page:
     >>> measure = Measure("probability", "share", True, [[0.5, 1.0]])
     >>> grid = Grid("prompt 0", ["a", "b"], ["layer 0"], [["c", "d"]], [[["c 50 %"], ["d 100 %"]]], [measure])
     >>> page = explorer("a lens", [grid])
-    >>> "http" in page.html, "c 50 %" in page.html
+    >>> "://" in page.html, "c 50 %" in page.html
     (False, True)
     """
-    payload = {"kind": type(items[0]).__name__, "note": note, "items": [_plain(asdict(item)) for item in items]}
+    payload = {"view": type(items[0]).__name__, "note": note, "items": [_plain(asdict(item)) for item in items]}
     # No text can end the script element, and no character of it is changed.
     data = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     html = _template().replace("%TITLE%", str(Markup("{}").format(visible(title)))).replace("%DATA%", data)

@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias, Unpack, overload
 import pandas as pd
 
 from interp.authoring import Run, Source, Subject, Texts, Usable, at_most, checked, load, probe, shows_parameters_of
-from probes.attribution import explore, plots
+from probes.attribution import plots
 from probes.attribution._replacements import OwnSampler, SamplerName, sampler_facts
 from probes.attribution._target_ids import Target
 from probes.attribution._targets import Continuation, Scores, Targets, attribution_columns, find_targets
@@ -152,7 +152,7 @@ def reagent(
 probe(
     REAGENT,
     plot=plots.attribution,
-    explore=explore.attribution,
+    explore=plots.explore_attribution,
     summarise=summarise_reagent,
     example=at_most(4),
     reduce=reduce_reagent,

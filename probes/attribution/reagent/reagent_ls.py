@@ -28,7 +28,7 @@ from interp.authoring import (
     progress_bar,
 )
 from probes import papers
-from probes.attribution import explore, plots
+from probes.attribution import plots
 from probes.attribution._checks import check_counts
 from probes.attribution._draws import generator_for
 from probes.attribution._replacements import OwnSampler, Replacements, SamplerName, sampler_facts
@@ -61,7 +61,7 @@ REAGENT_LS = Schema(
 )
 
 
-@probe(REAGENT_LS, plot=plots.attribution, explore=explore.attribution, example=at_most(8))
+@probe(REAGENT_LS, plot=plots.attribution, explore=plots.explore_attribution, example=at_most(8))
 def reagent_ls(
     subject: Source,
     texts: Texts,
