@@ -6,7 +6,11 @@ import pytest
 
 from interp.model.sources.known import KNOWN_MODELS
 
-NEEDS = {"08_a_real_model.ipynb": ["smollm2"], "09_token_health.ipynb": ["smollm2", "gemma3-270m"]}
+NEEDS = {
+    "08_a_real_model.ipynb": ["smollm2"],
+    "09_token_health.ipynb": ["smollm2", "gemma3-270m"],
+    "10_cuts.ipynb": ["smollm2"],
+}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

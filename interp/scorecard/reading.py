@@ -69,7 +69,7 @@ class Reader:
             "tokens": len(ids),
             "words": n_words,
             "whole_words": n_whole,
-            "canonical": canonical,
+            "spelt_tokens": canonical,
             "fewest": fewest,
             "log10_encodings": sum(log_n_encodings(self._once, run) for run in runs) / math.log(10),
             "spelt_bytes": len(kept),

@@ -29,7 +29,7 @@ RATIOS = {  # metric: what is added up over texts, and what its sum is divided b
     "tokens_per_byte": ("tokens", "bytes"),
     "tokens_per_word": ("tokens", "words"),
     "whole_words": ("whole_words", "words"),
-    "shortest_gap": ("canonical", "fewest"),
+    "shortest_gap": ("spelt_tokens", "fewest"),
     "log10_encodings_per_byte": ("log10_encodings", "spelt_bytes"),
 }
 ORDERS = (1.0, 2.5, 3.0)
