@@ -12,8 +12,10 @@ from interp.frames.schema import VOCABULARY, Column, Schema, columns
 from interp.model.generation import continuation
 from interp.model.loading import Source, load
 from interp.model.positions import (
+    Layers,
     check_positions,
     followed,
+    layers_of,
     next_tokens,
     require_two_tokens,
     select_positions,
@@ -50,6 +52,7 @@ __all__ = [
     "Example",
     "InputError",
     "InterpError",
+    "Layers",
     "ModelError",
     "NumericalError",
     "Probe",
@@ -86,6 +89,7 @@ __all__ = [
     "held_out_prompts",
     "in_batches",
     "kept_as",
+    "layers_of",
     "load",
     "means_per_prompt",
     "next_tokens",

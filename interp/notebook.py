@@ -29,6 +29,7 @@ from interp.errors import InputError, InterpError
 from interp.model.loading import load as load_model
 from interp.model.subject import Subject
 from interp.runs import arguments, registry
+from interp.runs.description import in_words
 
 NAME = "interp"
 _OF_LOADING = ("backend", "device", "dtype")
@@ -72,9 +73,7 @@ class _Magic:
             raise InputError(f"`%interp {what}` takes {takes}.")
         if what == "probes":
             found = [registry.get(name) for name in registry.names()]
-            return pd.DataFrame(
-                {"probe": one.name, "rows": one.schema.rows, "paper": one.schema.paper} for one in found
-            )
+            return pd.DataFrame([in_words(one) for one in found]).sort_values(["family", "probe"], ignore_index=True)
         from interp.findings import findings
 
         frame = findings(self._subject(options))

@@ -26,7 +26,7 @@ def probes(as_json: AsJson = False) -> None:
     if as_json:
         rows = [description.in_words(one) | {"rows": one.schema.rows, "paper": one.schema.paper} for one in found]
     else:
-        rows = [description.in_words(one) | {"paper": short_citation(one.schema.paper)} for one in found]
+        rows = [description.in_words(one) for one in found]
     show_table(pd.DataFrame(rows).sort_values(["family", "probe"]), as_json=as_json)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from torch import Tensor
 from interp.checks import checked
 from interp.errors import InputError, TooLong
 from interp.model.tokens import Batch, Tokens
+
+Layers: TypeAlias = Literal["all"] | int | Sequence[int] | None
+"""Layers as users give them: one, several, "all"; negative ones count from the last, as positions do."""
 
 
 def select_positions(batch: Batch, positions: int | Sequence[int] | None) -> tuple[Tensor, Tensor]:
@@ -30,6 +34,31 @@ def select_positions(batch: Batch, positions: int | Sequence[int] | None) -> tup
         real = torch.zeros_like(real).scatter_(1, pos, True)
     row, pos = real.nonzero(as_tuple=True)
     return row, pos
+
+
+@checked
+def layers_of(layers: Layers, last: int, model: str) -> list[int]:
+    """Return the layers that are meant, ascending and each once; None and "all" mean all, -1 the last.
+
+    Args:
+        layers: as a user gave them.
+        last: the last layer there is: L of residuals, L - 1 of blocks.
+        model: its name, for the error message.
+
+    Raises:
+        InputError: there is no such layer, or the list is empty.
+
+    >>> layers_of([0, -1], 8, "a model"), layers_of("all", 2, "a model")
+    ([0, 8], [0, 1, 2])
+    """
+    if layers is None or isinstance(layers, str):
+        return list(range(last + 1))
+    found = set()
+    for layer in whole_numbers(layers, "layers"):
+        if not -last - 1 <= layer <= last:
+            raise InputError(f"layer {layer} is not in {model!r}: layers run from 0 to {last} here, or back from -1.")
+        found.add(layer % (last + 1))
+    return sorted(found)
 
 
 @checked

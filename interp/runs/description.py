@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from interp.checks import example_call
+from interp.display.text import short_citation
 from interp.runs.registry import Probe
 
 _OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -52,6 +53,7 @@ def in_words(probe: Probe) -> dict[str, str]:
         "what it does": question(probe),
         "needs": ", ".join(needs(probe)),
         "figure": "yes" if probe.plot is not None else "no",
+        "paper": short_citation(probe.schema.paper),
     }
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from interp.authoring import (
     Column,
-    InputError,
+    Layers,
     Run,
     Schema,
     Source,
@@ -26,9 +26,9 @@ from interp.authoring import (
     UnknownName,
     columns,
     in_batches,
+    layers_of,
     options,
     probe,
-    whole_numbers,
 )
 from interp.model.sites import recording
 from interp.model.tape import Tape
@@ -65,7 +65,7 @@ def normxlogit(
     continuation: Continuation | None = None,
     target_pos: int | Sequence[int] = -1,
     norm: Norm = "resid0",
-    layer: int | Sequence[int] | Literal["all"] | None = None,
+    layer: Layers = None,
     centre: Centre = "none",
     truncate: bool = False,
 ) -> pd.DataFrame:
@@ -89,7 +89,8 @@ def normxlogit(
         target_pos: the last position read, or several; the target is the token predicted after it.
         norm: the vector whose norm is taken: "resid0", the input of the first block, with position embeddings if the
             model adds them (the paper's choice); "token_embedding", the token's embedding alone; "none" uses 1.
-        layer: the residual to read, 0..L, or several, or "all"; None is the last, as in the paper.
+        layer: the residual to read, 0..L, negative ones from the last, or several, or "all"; None is the last, as
+            in the paper.
         centre: the value subtracted from the logit: "none", the mean logit over the vocabulary ("vocab_mean"), or the
             log-sum-exp ("log_prob", in nats).
         truncate: cut texts longer than the context instead of refusing them.
@@ -261,9 +262,5 @@ def _batch_tokens(subject: Subject, targets: Targets, n_layers: int) -> int:
     return min(subject.batch_tokens(), max(1, fitting) * min(lengths))
 
 
-def _layers(subject: Subject, layer: int | Sequence[int] | Literal["all"] | None) -> list[int]:
-    last = subject.n_layers
-    if isinstance(layer, str) and layer != "all":
-        raise InputError(f"layer={layer!r}; give a number, several, 'all', or None for the last.")
-    chosen = range(last + 1) if layer == "all" else [last] if layer is None else whole_numbers(layer, "layer")
-    return sorted({subject.check_layer(one, last) for one in chosen})
+def _layers(subject: Subject, layer: Layers) -> list[int]:
+    return layers_of(-1 if layer is None else layer, subject.n_layers, subject.name)

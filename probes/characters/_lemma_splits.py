@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-import simplemma
 
 from interp.authoring import InputError, UnknownName
 
@@ -68,6 +67,8 @@ def group_words(words: Sequence[str], rule: SplitRule, language: str | None) -> 
 def _check_language(language: str | None) -> None:
     if language is None:
         return
+    import simplemma  # with its dictionaries, a quarter of a second
+
     try:
         simplemma.lemmatize("a", lang=language)
     except ValueError:
@@ -76,7 +77,11 @@ def _check_language(language: str | None) -> None:
 
 @lru_cache(maxsize=1 << 18)
 def _lemma(word: str, language: str | None) -> str:
-    return word if language is None else simplemma.lemmatize(word, lang=language)
+    if language is None:
+        return word
+    import simplemma
+
+    return simplemma.lemmatize(word, lang=language)
 
 
 def split_groups(groups: np.ndarray, seed: int) -> Split:

@@ -9,24 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.authoring import InputError, Subject, options, start_of_text, whole_numbers
+from interp.authoring import Layers, Subject, layers_of, options, start_of_text
 from interp.model.tape import Tape
 from interp.model.weights import require_one_vocabulary
 
 Where: TypeAlias = Literal["embedding", "unembedding"]
-Layers: TypeAlias = Literal["all"] | int | Sequence[int] | None
 
 
 def layers_to_read(subject: Subject, layers: Layers) -> list[int]:
     """Return the layers to read; [-1] for weights."""
     if layers is None:
         return [-1]
-    last = subject.n_layers
-    if isinstance(layers, str):
-        if layers != "all":
-            raise InputError(f"layers={layers!r}: give 'all', a layer, a list of them, or None for weights.")
-        return list(range(last + 1))
-    return sorted({subject.check_layer(layer, last) for layer in whole_numbers(layers, "layers")})
+    return layers_of(layers, subject.n_layers, subject.name)
 
 
 def token_vectors(subject: Subject, ids: np.ndarray, where: Where, layers: list[int]) -> Iterator[tuple[int, Tensor]]:

@@ -17,6 +17,7 @@ import pandas as pd
 from interp.authoring import (
     Column,
     InputError,
+    Layers,
     Run,
     Schema,
     Source,
@@ -40,7 +41,7 @@ from probes.characters._fits import CONTROLS, Conditions, ProbeKind, draw_sample
 from probes.characters._lemma_splits import SplitRule, group_words, split_groups
 from probes.characters._letters import LetterCase, Task, questions
 from probes.characters._summary import summarise_letters
-from probes.characters._token_vectors import Layers, Where, layers_to_read, token_vectors
+from probes.characters._token_vectors import Where, layers_to_read, token_vectors
 from probes.vocab._directions import suspects
 from probes.vocab._words import Letters, alphabet
 from probes.vocab.vocabulary import vocabulary
@@ -115,7 +116,8 @@ def character_content(
         subject: anything `interp.load` takes.
         letters: "ascii"; a Unicode script such as "Cyrillic", whose letters are those in enough tokens; or a list.
         where: "embedding" (its rows) or "unembedding" (its columns).
-        layers: read the residual of the prompt [start of text, token] at these layers 0..L instead, or at "all".
+        layers: read the residual of the prompt [start of text, token] at these layers 0..L instead,
+            negative ones from the last, or at "all".
         task: "contains", "first", "last", "position" (the letter at `index`), "count" (more than once, among tokens
             that contain it) or "length" (at least so many letters).
         index: for the task "position", from 0; negative from the end.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from interp.authoring import InputError
 from interp.stats.neighbours import distinct_rows, nearest
@@ -94,6 +92,9 @@ class Cloud:
 
     def _twins(self) -> np.ndarray:
         """Flag the points that are the same as an earlier one, bool [n]."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
         own, place = (self.distances < _SAME).nonzero()
         pairs = coo_array((np.ones(len(own)), (own, self.nearest[own, place])), shape=(len(self.points),) * 2)
         _, state = connected_components(pairs, directed=False)

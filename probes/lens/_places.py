@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from torch import Tensor
 
-from interp.authoring import Batch, Column, Subject, whole_numbers
+from interp.authoring import Batch, Column, Layers, Subject, layers_of
 from interp.model.readout import Readout
 from interp.model.tape import Tape
 from probes.lens._maps import TunedLens
@@ -24,18 +23,16 @@ Place: TypeAlias = tuple[int, str, str]
 """A residual to read: its layer, its sublayer, and the lens to read it through."""
 
 
-def places_of(subject: Subject, layers: int | Sequence[int] | None, sublayers: bool) -> list[Place]:
-    """Return the residuals to read at `layers`, in order; None means all layers.
+def places_of(subject: Subject, layers: Layers, sublayers: bool) -> list[Place]:
+    """Return the residuals to read at `layers`, in order.
 
     Raises:
         InputError: there is no such layer.
     """
-    last = subject.n_layers
-    chosen = range(last + 1) if layers is None else whole_numbers(layers, "layers")
     places = []
-    for layer in sorted({subject.check_layer(layer, last) for layer in chosen}):
+    for layer in layers_of(layers, subject.n_layers, subject.name):
         places.append((layer, sublayer_of(layer, subject), "logit"))
-        if sublayers and layer < last:
+        if sublayers and layer < subject.n_layers:
             places.append((layer, "mid", "logit"))
     return places
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from interp.authoring import (
     Column,
     InputError,
+    Layers,
     Run,
     Schema,
     Source,
@@ -139,7 +140,7 @@ def logit_lens(
     *,
     targets: Targets = "next",
     positions: int | Sequence[int] | None = None,
-    layers: int | Sequence[int] | None = None,
+    layers: Layers = None,
     sublayers: bool = False,
     final_norm: bool = True,
     lens: TunedLens | str | None = None,
@@ -155,7 +156,7 @@ def logit_lens(
             "argmax" (the model's own most probable token), a token as text, an id, or a list of tokens and ids, which
             are scored in every prompt. A list of lists gives each prompt its own: `[[" Paris"], [" Rome"]]`.
         positions: the position or positions to read in every prompt, negative ones from its end; None reads all.
-        layers: the layer or layers to read, 0..L; None reads all.
+        layers: the layer or layers to read, 0..L, negative ones from the last; None and "all" read all.
         sublayers: also read the residual between attention and MLP of every block (rows with `sublayer` "mid").
         final_norm: False skips the final norm, as LLM-Microscope's lens does; layer L is then not the model's output.
         lens: a lens of `tuned_lens`, or anything `load_tuned_lens` takes: "reference" is the shipped model's. The

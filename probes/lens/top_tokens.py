@@ -11,6 +11,7 @@ import torch
 from interp.authoring import (
     Column,
     InputError,
+    Layers,
     Run,
     Schema,
     Source,
@@ -54,7 +55,7 @@ def top_tokens(
     *,
     k: int = 5,
     positions: int | Sequence[int] | None = None,
-    layers: int | Sequence[int] | None = None,
+    layers: Layers = None,
     sublayers: bool = False,
     final_norm: bool = True,
     usable: Usable = None,

@@ -16,6 +16,7 @@ from torch import Tensor
 from interp.authoring import (
     Column,
     InputError,
+    Layers,
     Run,
     Schema,
     Source,
@@ -84,7 +85,7 @@ def concept_scores(
     subject: Source,
     *,
     words: Sequence[str],
-    layers: int | Sequence[int] | None = None,
+    layers: Layers = None,
     n: int = LISTED,
     min_hits: int = 0,
     held_out: float = 0.5,
@@ -154,7 +155,7 @@ def concept_neurons(
     words: Sequence[str],
     *,
     n: int,
-    layers: int | Sequence[int] | None = None,
+    layers: Layers = None,
     min_hits: int = 0,
     held_out: float = 0.5,
     basis: Basis = "unembedding",
@@ -175,7 +176,7 @@ def concept_neurons(
         subject: anything `interp.load` takes.
         words: of the concept, without spaces; those that are not single tokens are dropped, and the result says which.
         n: how many neurons; where fewer are candidates, those.
-        layers: blocks to search, 0..L-1; None searches all.
+        layers: blocks to search, 0..L-1, negative ones from the last; None and "all" search all.
         min_hits: rank only neurons that have so many seed tokens (all spellings of the seed words) among their top ten.
             This leaves out neurons that promote all of the words, and others more.
         held_out: share of the words kept out of the choice, on which `steer` measures the effect.

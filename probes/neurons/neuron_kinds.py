@@ -7,7 +7,7 @@ neuron lifts some tokens far above the rest, a long left tail that it pushes som
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,19 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.authoring import Column, Run, Schema, Source, Subject, columns, probe, progress_bar, say_cost, whole_numbers
+from interp.authoring import (
+    Column,
+    Layers,
+    Run,
+    Schema,
+    Source,
+    Subject,
+    columns,
+    layers_of,
+    probe,
+    progress_bar,
+    say_cost,
+)
 from probes import papers
 from probes.neurons import plots
 from probes.neurons._final_gain import final_gain
@@ -146,7 +158,7 @@ def summarise_kinds(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @probe(NEURON_KINDS, plot=plots.neuron_kinds, summarise=summarise_kinds)
-def neuron_kinds(subject: Source, *, layers: int | Sequence[int] | None = None, seed: int = 0) -> pd.DataFrame:
+def neuron_kinds(subject: Source, *, layers: Layers = None, seed: int = 0) -> pd.DataFrame:
     """Classify every neuron by the moments of the cosines between its value vector and all tokens' directions.
 
     Where the MLP is gated, a neuron's activation has either sign, and a negative one turns prediction into suppression:
@@ -155,7 +167,7 @@ def neuron_kinds(subject: Source, *, layers: int | Sequence[int] | None = None, 
 
     Args:
         subject: anything `interp.load` takes.
-        layers: read only this block or these, 0..L-1; None reads all.
+        layers: read only this block or these, 0..L-1, negative ones from the last; None and "all" read all.
         seed: of the control.
 
     Returns:
@@ -178,8 +190,7 @@ def neuron_kinds(subject: Source, *, layers: int | Sequence[int] | None = None, 
     """
     run = Run(NEURON_KINDS, subject, None, parameters={"layers": layers}, seed=seed)
     last = run.subject.n_layers - 1
-    chosen = range(last + 1) if layers is None else whole_numbers(layers, "layers")
-    blocks = sorted({run.subject.check_layer(layer, last) for layer in chosen})
+    blocks = layers_of(layers, last, run.subject.name)
     n_neurons = len(run.subject.value_vectors(blocks[0]))
     say_cost(run, products=(1 + len(blocks)) * n_neurons * run.subject.W_U.numel())
     directions = TokenDirections.of(run.subject)

@@ -6,7 +6,7 @@ largest logits name the tokens that the neuron promotes when it is active. No te
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,14 @@ from torch import Tensor
 from interp.authoring import (
     Column,
     InputError,
+    Layers,
     Run,
     Schema,
     Source,
     Subject,
     Usable,
     columns,
+    layers_of,
     load,
     options,
     probe,
@@ -75,7 +77,7 @@ def summarise_neurons(frame: pd.DataFrame) -> pd.DataFrame:
 def neuron_tokens(
     subject: Source,
     *,
-    layers: int | Sequence[int] | None = None,
+    layers: Layers = None,
     k: int = 10,
     basis: Basis = "unembedding",
     centre: bool = True,
@@ -87,7 +89,7 @@ def neuron_tokens(
 
     Args:
         subject: anything `interp.load` takes.
-        layers: blocks to read, 0..L-1; None reads all.
+        layers: blocks to read, 0..L-1, negative ones from the last; None and "all" read all.
         k: tokens per neuron.
         basis: see `probes.neurons._token_basis.token_basis`.
         centre: give logits less their mean over the vocabulary, which no probability depends on. The order of tokens
@@ -141,15 +143,13 @@ def neuron_tokens(
     return run.frame([part | {"basis": basis} for part in parts])
 
 
-def chosen_layers(subject: Subject, layers: int | Sequence[int] | None) -> list[int]:
-    """Return the chosen blocks, ascending, each once; None chooses all.
+def chosen_layers(subject: Subject, layers: Layers) -> list[int]:
+    """Return the chosen blocks, ascending, each once.
 
     Raises:
         InputError: there is no such block.
     """
-    last = subject.n_layers - 1
-    wanted = range(last + 1) if layers is None else whole_numbers(layers, "layers")
-    return sorted({subject.check_layer(layer, last) for layer in wanted})
+    return layers_of(layers, subject.n_layers - 1, subject.name)
 
 
 def random_directions(vectors: Tensor, n: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 from interp.authoring import (
     Column,
     InputError,
+    Layers,
     Run,
     Schema,
     Source,
@@ -79,7 +79,7 @@ def value_clusters(
     subject: Source,
     k: int,
     *,
-    layers: int | Sequence[int] | None = None,
+    layers: Layers = None,
     basis: Basis = "unembedding",
     usable: Usable = None,
     n_init: int = 3,
@@ -95,7 +95,7 @@ def value_clusters(
     Args:
         subject: anything `interp.load` takes.
         k: number of clusters.
-        layers: blocks whose neurons take part, 0..L-1; None is all.
+        layers: blocks whose neurons take part, 0..L-1, negative ones from the last; None and "all" are all.
         basis: see `probes.neurons._token_basis.token_basis`.
         usable: the frame of `token_health`: top tokens are among those that it calls usable.
         n_init: starts of k-means, of which the best is kept.

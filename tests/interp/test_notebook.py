@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,8 +13,10 @@ pytest.importorskip("IPython", reason="IPython is not installed; pip install 'in
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
+from typer.testing import CliRunner
 
 import interp
+from interp.cli import app
 from interp.runs import registry
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -127,7 +130,11 @@ def test_a_model_is_loaded_once(run, monkeypatch):
 
 
 def test_probes_are_listed(run):
-    assert run("%interp probes").value["probe"].tolist() == registry.names()
+    listed = run("%interp probes").value
+    assert sorted(listed["probe"]) == registry.names()
+    printed = json.loads(CliRunner().invoke(app, ["probes", "--json"]).stdout)
+    assert [set(row) - {"rows"} for row in printed] == [set(listed.columns)] * len(printed)  # --json has one more
+    assert listed["what it does"].tolist() == [row["what it does"] for row in printed]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from scipy.special import entr
 
 from interp.authoring import Column, Schema, columns
 from interp.stats import bootstrap_over_prompts
@@ -72,6 +71,8 @@ def summarise_reagent(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
 def by_target(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row per target, of which `summarise_reagent` needs no more."""
     keys = ["model", "run_id", "method", "prompt_id", "target_pos", "target_id"]
+    from scipy.special import entr  # a third of a second, of an import that most sessions do not need
+
     at = frame.assign(entropy=entr(frame["score"])).groupby(keys, sort=False)
     table = at.agg(converged=("converged", "first"), stop_step=("stop_step", "first"), entropy=("entropy", "sum"))
     table["stops_at_once"] = (table["stop_step"] <= AT_ONCE).astype(float)
@@ -104,6 +105,8 @@ def scores_of(outcomes: Sequence[ProbeOutcome], targets: Targets, implementation
 
 def probe_columns(targets: Targets, cases: Sequence[Case], outcomes: Sequence[ProbeOutcome]) -> dict[str, np.ndarray]:
     """Return the columns of `REAGENT_PROBES` for `Run.frame`."""
+    from scipy.special import entr
+
     n_probes = len(outcomes[0].stop_step)
     importance = [outcome.importance for outcome in outcomes]
     per_target = {

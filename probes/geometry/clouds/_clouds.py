@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.authoring import Batch, InputError, Run, Subject, content_order, select_positions, whole_numbers
+from interp.authoring import Batch, InputError, Layers, Run, Subject, content_order, layers_of, select_positions
 from interp.model.tape import Tape
 from interp.stats.clouds import matched_gaussian, permuted_columns, random_directions
 
 Where: TypeAlias = Literal["embedding", "unembedding"]
-Layers: TypeAlias = Literal["all"] | int | Sequence[int]
 
 Control: TypeAlias = Literal["gaussian", "columns", "directions"]
 """What stands in for a cloud. "gaussian": Gaussian points of its mean and covariance. "columns": every coordinate
@@ -42,9 +41,7 @@ def layers_read(subject: Subject, layers: Layers) -> list[int]:
     Raises:
         InputError: there is no such layer.
     """
-    if isinstance(layers, str):
-        return list(range(subject.n_layers + 1))
-    return sorted({subject.check_layer(one, subject.n_layers) for one in whole_numbers(layers, "layers")})
+    return layers_of(layers, subject.n_layers, subject.name)
 
 
 def controlled(points: np.ndarray, control: Control, *key: int) -> np.ndarray:

@@ -15,6 +15,7 @@ import pandas as pd
 from interp.authoring import (
     Column,
     InputError,
+    Layers,
     Run,
     Schema,
     Source,
@@ -30,7 +31,7 @@ from interp.stats.clouds import CloudSums, log_partition, whitened, without_top
 from interp.stats.neighbours import distinct_rows
 from probes import papers
 from probes.geometry.clouds import plots
-from probes.geometry.clouds._clouds import Control, Layers, Where, controlled, drawn_residuals, layers_read, weight_rows
+from probes.geometry.clouds._clouds import Control, Where, controlled, drawn_residuals, layers_read, weight_rows
 
 _PARTS = 12  # of a cloud, left out in turn for the interval
 _TOO_UNLIKE = 10  # numbers of points that differ by more than this factor are not compared

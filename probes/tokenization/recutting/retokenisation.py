@@ -18,12 +18,14 @@ from interp.authoring import (
     VOCABULARY,
     Column,
     InputError,
+    Layers,
     Run,
     Schema,
     Source,
     Texts,
     Usable,
     columns,
+    layers_of,
     load,
     means_per_prompt,
     probe,
@@ -32,7 +34,6 @@ from interp.authoring import (
     usable_facts,
     usable_tokens,
     warn,
-    whole_numbers,
 )
 from interp.stats import bootstrap_over_prompts
 from interp.tokenization import Pieces, lattice_of
@@ -136,7 +137,7 @@ def retokenisation(
     schemes: Sequence[str] = ("split_one", "stochastic", "bytes"),
     n_variants: int = 4,
     p: float = 0.1,
-    layers: int | Sequence[int] | None = None,
+    layers: Layers = None,
     usable: Usable = None,
     seed: int = 0,
     bos: bool | None = None,
@@ -155,7 +156,7 @@ def retokenisation(
             in another case), which leave its syntax tree as it is.
         n_variants: draws of each scheme; "bytes" has one.
         p: see `schemes`.
-        layers: the layer or layers to compare, 0..L; None compares all.
+        layers: the layer or layers to compare, 0..L, negative ones from the last; None and "all" compare all.
         usable: the frame of `token_health`: the control's tokens are drawn from those that it calls usable.
         seed: of the draws, which depend on the prompt's tokens too, and on no other prompt.
         bos: see `Subject.tokens`. Where a prompt begins with no special token, losses count from the first place where
@@ -185,8 +186,7 @@ def retokenisation(
     if n_variants < 1:
         raise InputError(f"n_variants={n_variants}: give at least 1.")
     subject = load(subject)
-    read = range(subject.n_layers + 1) if layers is None else sorted(set(whole_numbers(layers, "layers")))
-    at = [subject.check_layer(layer, subject.n_layers) for layer in read]
+    at = layers_of(layers, subject.n_layers, subject.name)
     parameters = {"schemes": chosen, "n_variants": n_variants, "p": p, "layers": layers} | usable_facts(usable, subject)
     tokens = subject.tokens(texts, bos=bos, truncate=truncate)
     run = Run(RETOKENISATION, subject, tokens, parameters=parameters, seed=seed)

@@ -17,7 +17,7 @@ ROWS = [
     ('logit_lens --backend x "a"', "unknown backend 'x'"),
     ('logit_lens --dtype x "a"', "unknown dtype 'x'"),
     ('logit_lens --device x "a"', "device 'x' cannot be used here: Expected one of cpu,"),
-    ('logit_lens --layers x "w3"', "layers='x': give a whole number, a list of whole numbers"),
+    ('logit_lens --layers x "w3"', "unknown layers 'x'; known: 'all'"),
     ('logit_lens --layers 99 "w3" --model s', "layer 99 is not in 'GPT2LMHeadModel': layers run from 0"),
     ('logit_lens --truncate no "w3" --model s', "truncate='no': give True or False"),
     ('logit_lens --target next "w3"', "unknown parameter 'target'"),

@@ -2,7 +2,7 @@
 
 ROWS = [
     ("logit_lens(s, T, layers=3)", "layer 3 is not in"),
-    ("logit_lens(s, T, layers=-1)", "layers run from 0 to 2"),
+    ("logit_lens(s, T, layers=-4)", "layers run from 0 to 2 here, or back from -1"),
     ("logit_lens(s, T, layers=[0, 9])", "layer 9 is not in"),
     ("logit_lens(s, T, positions=99)", "position 99 is outside a prompt of"),
     ("logit_lens(s, T, positions=[0, -99])", "position -99 is outside a prompt of"),
@@ -24,7 +24,7 @@ ROWS = [
     ("attribute(s, T, target_pos=[-99])", "-99"),
     ("neuron_kinds(s, layers=2)", "layer 2 is not in"),
     ("neuron_tokens(s, layers=[2])", "layer 2 is not in"),
-    ("value_clusters(s, 2, layers=-1)", "layer -1 is not in"),
+    ("value_clusters(s, 2, layers=-4)", "layer -4 is not in"),
     ("value_clusters(s, 10**6)", "k=1000000"),
     ("concept_scores(s, words=['w3', 'w4', 'w5'], min_hits=1, layers=7)", "layer 7 is not in"),
     ("s.value_vectors(2)", "layer 2 is not in"),

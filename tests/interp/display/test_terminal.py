@@ -44,6 +44,13 @@ layer                  rank        kl_to_final  agrees  note
                                                         tokens and positions alone
     1        581 [493, 671]                  –     yes
 """,
+    120: """\
+all: model reference
+layer                  rank        kl_to_final  agrees  note
+    0  4,089 [3,910, 4,251]  20.3 [19.7, 20.8]      no  the layer that enters the first block, of tokens and positions
+                                                        alone
+    1        581 [493, 671]                  –     yes
+""",
     50: """\
 all: model reference
 layer                  rank        kl_to_final
