@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.authoring import InputError, Subject, Tokens, in_batches, options, whole_numbers
+from interp.authoring import InputError, Layers, Subject, Tokens, in_batches, layers_of, options
 from interp.model.tape import Tape
 from probes.contexts._occurrences import Occurrences
 
@@ -20,7 +20,7 @@ _PUBLISHED = (1, 2, 4, 8, 16, 24)  # beside the last two layers, of the authors'
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
-def layers_of(subject: Subject, layers: int | Sequence[int] | None) -> list[int]:
+def layers_kept(subject: Subject, layers: Layers) -> list[int]:
     """Return the layers to keep: those given, or None for the authors' that there are.
 
     Raises:
@@ -29,7 +29,7 @@ def layers_of(subject: Subject, layers: int | Sequence[int] | None) -> list[int]
     last = subject.n_layers
     if layers is None:
         return sorted({layer for layer in (*_PUBLISHED, last - 2, last - 1) if 0 < layer < last} or {last})
-    return sorted({subject.check_layer(layer, last) for layer in whole_numbers(layers, "layers")})
+    return layers_of(layers, last, subject.name)
 
 
 def require_memory(n_bytes: int) -> None:

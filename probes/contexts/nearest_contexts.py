@@ -18,6 +18,7 @@ from torch import Tensor
 
 from interp.authoring import (
     Column,
+    Layers,
     Run,
     Schema,
     Source,
@@ -27,11 +28,12 @@ from interp.authoring import (
     check_positions,
     columns,
     content_keys,
+    layers_of,
+    load,
     next_tokens,
     probe,
     rows_of_block,
     select_positions,
-    whole_numbers,
 )
 from interp.model.tape import Tape
 from probes import papers
@@ -91,7 +93,7 @@ def nearest_contexts(
     texts: Texts,
     *,
     bank: StateBank,
-    layers: int | Sequence[int] | None = None,
+    layers: Layers = None,
     positions: int | Sequence[int] | None = None,
     k: int = 5,
     across_layers: bool = False,
@@ -107,7 +109,7 @@ def nearest_contexts(
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes. A text that is in the bank finds itself.
         bank: of the same model, see `StateBank.of`.
-        layers: to read; None takes those of the bank.
+        layers: to read; None and "all" take those of the bank.
         positions: to read, negative ones from the end; None reads all, first positions too.
         k: neighbours of each state.
         across_layers: search all layers of the bank for each state, and rank by `z`: cosines of different layers are
@@ -137,7 +139,9 @@ def nearest_contexts(
     >>> frame[frame.control == "none"][["layer", "neighbour"]].values.tolist()
     [[0, ' dog'], [4, ' dog']]
     """
-    chosen = list(bank.layers) if layers is None else sorted(set(whole_numbers(layers, "layers")))
+    subject = load(subject)
+    every = layers is None or isinstance(layers, str)
+    chosen = list(bank.layers) if every else layers_of(layers, subject.n_layers, subject.name)
     parameters = {
         "bank": bank.digest, "layers": chosen, "positions": positions, "k": k, "across_layers": across_layers,
         "centre": centre,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from interp.authoring import (
     InputError,
+    Layers,
     Source,
     Subject,
     Texts,
@@ -25,7 +26,7 @@ from interp.authoring import (
 )
 from interp.data import tensor_file
 from probes.contexts._bank_file import packed, unpacked
-from probes.contexts._building import BankDtype, layers_of, mean_of, record
+from probes.contexts._building import BankDtype, layers_kept, mean_of, record
 from probes.contexts._layer_states import LayerStates
 from probes.contexts._merging import merged
 from probes.contexts._occurrences import Occurrences, next_ids, occurrences
@@ -66,7 +67,7 @@ class StateBank:
         subject: Source,
         texts: Texts,
         *,
-        layers: int | Sequence[int] | None = None,
+        layers: Layers = None,
         max_per_token: int = 50,
         skip: int = 2,
         dtype: BankDtype = "float16",
@@ -102,7 +103,7 @@ class StateBank:
         """
         loaded = load(subject)
         tokens = loaded.tokens(texts, truncate=truncate)
-        chosen = layers_of(loaded, layers)
+        chosen = layers_kept(loaded, layers)
         if max_per_token < 1 or skip < 0:
             raise InputError(f"max_per_token={max_per_token}, skip={skip}: give at least 1, and at least 0.")
         every = occurrences(tokens.ids, skip=skip, seed=seed)

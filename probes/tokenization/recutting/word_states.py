@@ -18,14 +18,15 @@ from interp.authoring import (
     VOCABULARY,
     Column,
     InputError,
+    Layers,
     Run,
     Schema,
     Source,
     Subject,
     columns,
+    layers_of,
     load,
     probe,
-    whole_numbers,
     with_concept,
 )
 from interp.model.tape import Tape
@@ -77,7 +78,7 @@ def word_states(
     prompt: str = PLACE,
     schemes: Sequence[str] = ("split_one", "bytes"),
     n_variants: int = 4,
-    layers: int | Sequence[int] | None = None,
+    layers: Layers = None,
     seed: int = 0,
     bos: bool | None = None,
 ) -> pd.DataFrame:
@@ -89,7 +90,7 @@ def word_states(
         prompt: the text whose end a word is, with `{word}` in its place; "The {word}" asks for words inside a text.
         schemes: how to cut a word's tokens, see `retokenisation`; without those that change the text.
         n_variants: draws of each scheme; "bytes" has one.
-        layers: the layer or layers to compare, 0..L; None compares all.
+        layers: the layer or layers to compare, 0..L, negative ones from the last; None and "all" compare all.
         seed: of the draws.
         bos: see `Subject.tokens`.
 
@@ -113,8 +114,7 @@ def word_states(
     if n_variants < 1:
         raise InputError(f"n_variants={n_variants}: give at least 1.")
     subject = load(subject)
-    read = range(subject.n_layers + 1) if layers is None else sorted(set(whole_numbers(layers, "layers")))
-    at = [subject.check_layer(layer, subject.n_layers) for layer in read]
+    at = layers_of(layers, subject.n_layers, subject.name)
     texts = [prompt.replace(PLACE, word) for word in given]
     tokens = subject.tokens(texts, bos=bos, truncate=None)
     parameters = {"prompt": prompt, "schemes": chosen, "n_variants": n_variants, "layers": layers}

@@ -68,7 +68,7 @@ ROWS = [
     ("nearest_contexts(s, T, bank=K, layers=9, across_layers=True)", "layer 9 is not in 'GPT2LMHeadModel'"),
     ("nearest_contexts(s, T, bank=K, positions=99)", "position 99 is outside a prompt of"),
     ("StateBank.of(s, T, layers=9)", "layer 9 is not in 'GPT2LMHeadModel'"),
-    ("StateBank.of(s, T, layers='a')", "layers='a': give"),
+    ("StateBank.of(s, T, layers='a')", "unknown layers 'a'; did you mean 'all'"),
     ("K.at(0)", "layer 0 is not in this bank, which keeps [1, 2]"),
     ("K.nearest(s, np.ones((1, 32)), 0)", "layer 0 is not in this bank, which keeps [1, 2]"),
     ("word_states(s, ['w3', 'w4'], layers=3)", "layer 3 is not in"),
