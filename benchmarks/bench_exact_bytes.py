@@ -45,7 +45,7 @@ def main() -> None:
     _ = subject.fingerprint  # hashed once per subject
     lattice = lattice_of(subject)
     run = Run(TOKENIZATION_BIAS, subject, [TEXT], parameters={})
-    (prompt,) = read_prompts(run, lattice, [TEXT])
+    (prompt,) = read_prompts(run.tokens, lattice, [TEXT])
     (chosen,) = places([prompt], lattice, arguments.cuts, seed=0, last=False)
 
     asked = []
