@@ -183,7 +183,7 @@ class StateBank:
         Raises:
             InputError: the layer is not kept, or the vectors or `k` do not fit.
 
-        >>> from probes import StateBank
+        >>> import torch; from probes import StateBank
         >>> bank = StateBank.of("reference", ["Once upon a time there was a cat."], layers=4)
         >>> cosine, index = bank.search(bank.at(4).states(torch.tensor([3])), 4, k=2)
         >>> int(index[0, 0]), round(float(cosine[0, 0]), 3)
@@ -214,7 +214,7 @@ class StateBank:
             One row per vector and neighbour: `vector` (its index), `rank_neighbour` (0 is the nearest), `token`,
             `context`, `cosine`, and `z`, the cosine beside those of random states of the layer.
 
-        >>> from probes import StateBank
+        >>> import torch; from probes import StateBank
         >>> bank = StateBank.of("reference", ["Once upon a time there was a cat."], layers=4)
         >>> bank.nearest("reference", bank.at(4).states(torch.tensor([3])), 4, k=1).token.tolist()
         [' there']
