@@ -53,13 +53,17 @@ def _saved(figure: Figure, **options: Any) -> bytes:
 def _alternative(figure: Figure, name: str) -> str:
     """Describe a figure by its titles, axes and legend; its numbers are in the table below it."""
     parts = [f"Figure of {name}"]
-    if figure.get_suptitle():
-        parts.append(figure.get_suptitle())
+    for part in (figure, *figure.subfigs):  # one for each model, if there are several
+        parts += [part.get_suptitle(), part.get_supxlabel().rstrip("."), *map(_named, part.legends)]
     for axes in figure.axes:
         across, up = axes.get_xlabel(), axes.get_ylabel()
         parts += [axes.get_title(), f"{up} against {across}" if across and up else across or up]
         legend = axes.get_legend()
         if legend is not None:
-            parts.append("legend: " + ", ".join(text.get_text() for text in legend.get_texts()))
+            parts.append(_named(legend))
     words = "; ".join(dict.fromkeys(part for part in parts if part))
     return visible(" ".join(words.split())) + ". The table below holds the numbers."
+
+
+def _named(legend: Any) -> str:
+    return "legend: " + ", ".join(text.get_text() for text in legend.get_texts())

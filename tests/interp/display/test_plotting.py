@@ -12,6 +12,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 
+from interp.display.figures import image
 from interp.display.plotting import curve, dodged, figure, fonts, layer_axis, token_label
 from interp.errors import InputError, UnknownName
 from probes.geometry.plots import microscope
@@ -79,6 +80,12 @@ def test_or_they_share_axes():
     assert len(drawn.axes) == 1 and len(drawn.axes[0].lines) == 2
     assert drawn.axes[0].get_title() == "norms"  # which belongs to neither
     assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["large", "small"]
+
+
+def test_an_alternative_text_names_models_lines_and_the_caption():
+    below, together = (image(drawn, "norms") for drawn in (norms(FRAME), overlaid(FRAME)))
+    assert "small: norms; no interval; large: norms" in below
+    assert "legend: large, small" in together
 
 
 def test_it_draws_where_it_is_told():
