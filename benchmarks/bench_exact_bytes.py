@@ -3,10 +3,10 @@
     python benchmarks/bench_exact_bytes.py [--model smollm2] [--cuts 12] [--repeats 3]
 
 Prints processor seconds, medians of interleaved rounds, and their ratios: all cuts of `tokenization_bias` beside one
-batched pass of each cut's contexts and its unembedding; `byte_log_prob`, which is every cut of a text, beside as many
-products of a single row with the head; what may follow, looked up again, in ms for a cut; and brute force, which asks
-the tokenizer for each candidate and reads each context alone, for one cut. The first call asks the tokenizer, which a
-second one does not; both are printed.
+batched pass of each cut's contexts and its unembedding; `byte_log_prob`, which is every cut of a text, beside the passes
+of its contexts alone and as many products of a single row with the head, which leave out all blocks; what may follow,
+looked up again, in ms for a cut; and brute force, which asks the tokenizer for each candidate and reads each context
+alone, for one cut. The first call asks the tokenizer, which a second one does not; both are printed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ import interp
 from interp.authoring import Run
 from interp.tokenization import lattice_of
 from probes import byte_log_prob, tokenization_bias
-from probes.tokenization._contexts import Contexts
+from probes.tokenization._contexts import Contexts, _alike
 from probes.tokenization._covers import Cut, splits_of
 from probes.tokenization._prompts import places, read_prompts
+from probes.tokenization.byte_log_prob import _Chain
 from probes.tokenization.tokenization_bias import TOKENIZATION_BIAS
 
 TEXT = "The capital of France is Paris, and the weather there is wonderful in summer."
@@ -65,6 +66,17 @@ def main() -> None:
     def every_byte() -> None:
         byte_log_prob(subject, [TEXT])
 
+    of_text = Contexts()
+    _Chain(lattice, prompt, of_text)
+    left, shared = sorted(of_text._asked, key=len, reverse=True), []
+    while left:
+        shared.append(_padded(batch := _alike(left)))
+        left = left[len(batch) :]
+
+    def all_passes() -> None:
+        for ids, ends in shared:
+            subject.next_token_logits(ids, ends, torch.clone)
+
     weight = subject.W_U.T.contiguous()  # [d_vocab, d_model], as heads hold it
     row = torch.randn(1, subject.d_model)
     n_bytes = len(TEXT.encode()) - len(lattice.vocabulary.spelt[prompt.ids[0]] or b"")
@@ -76,7 +88,9 @@ def main() -> None:
 
     cold = {work.__name__: _once(work) for work in (bias, every_byte)}
     seconds = interleaved(
-        {"bias": bias, "passes": passes, "every byte": every_byte, "rows": rows}, arguments.repeats, warm_up=1
+        {"bias": bias, "passes": passes, "every byte": every_byte, "all passes": all_passes, "rows": rows},
+        arguments.repeats,
+        warm_up=1,
     )
     n_contexts, n = sum(map(len, asked)), len(chosen)
     print(f"exact bytes of {subject.name}: {n} cuts, {n_contexts / n:.1f} contexts each, {n_bytes} bytes scored")
@@ -85,6 +99,9 @@ def main() -> None:
     print(f"  its passes alone   {seconds['passes'] / n * 1000:7.1f} ms a cut")
     print(f"  it costs {seconds['bias'] / seconds['passes']:.2f} x its passes (target 1.3)")
     print(f"  byte_log_prob      {seconds['every byte']:7.2f} s   (first call {cold['every_byte']:.2f} s)")
+    print(
+        f"  its passes alone   {seconds['all passes']:7.2f} s   {seconds['every byte'] / seconds['all passes']:.2f} x"
+    )
     print(f"  {n_bytes} products of a row {seconds['rows']:7.2f} s")
     print(f"  it costs {seconds['every byte'] / seconds['rows']:.2f} x the products (target 1.5)")
     _print_look_ups(lattice, prompt, chosen)
