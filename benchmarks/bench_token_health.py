@@ -10,6 +10,14 @@ The second has `peer_magikarp.py` compute the published indicators and verdicts 
 same weights in a Hugging Face folder, and prints Spearman's correlation of each indicator with `direction` over the
 ordinary tokens, the share of equal verdicts (is the largest probability below 0.01?) on half candidates and half random
 tokens, and the processor seconds of a candidate. It keeps the tokens in `benchmarks/token_health_peers.csv`.
+
+Measured on SmolLM2 (4-bit weights made float, one loaded core): `token_health` takes 20 processor seconds, and
+`first_tokens` 0.98 times the same passes from a cache and half of whole passes, about 10 minutes for the vocabulary.
+With our 14 reference rows, `direction` is magikarp's centred cosine distance (Spearman 1.0000); with the uncentred one,
+which is glotscope's too, it correlates by 0.875 and shares 81 % of the 150 lowest, without the first principal
+component by 0.264 and 91 %, with the L2 distance by 0.408 and 36 %. glotscope finds no reference rows by itself in this
+model and refuses it; magikarp wants them from its user. magikarp takes 1,791 ms a candidate, `token_repetition` 84 ms
+(21 times as fast), and the verdicts on 200 tokens are equal for 95.0 % (90 % of the candidates, all of the others).
 """
 
 from __future__ import annotations
@@ -20,6 +28,7 @@ import os
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,8 +57,10 @@ def main() -> None:
     parser.add_argument("--peers", help="a Python that has the peers; compares instead of timing the probes")
     parser.add_argument("--folder", help="the same weights as a Hugging Face folder, for the peers")
     parser.add_argument("--tokens", type=int, default=200, help="tokens to verify")
+    parser.add_argument("--shots", action="append", choices=["fixed", "self"], help="of `token_repetition`")
     parser.add_argument("--answer", type=Path, help="of the peers: read if it is there, else written")
     arguments = parser.parse_args()
+    warnings.simplefilter("ignore", interp.errors.WithoutTemplate)
     try:
         subject = interp.load(arguments.folder if arguments.peers else arguments.model)
     except InterpError as error:
@@ -138,7 +149,7 @@ def compare(subject: interp.Subject, arguments: argparse.Namespace) -> None:
     table["candidate"] = np.repeat([1, 0], half)
     table["magikarp"] = theirs.reindex(asked).to_numpy()
     print(f"magikarp: {1000 * answer['seconds'][1]:.0f} ms a candidate")
-    for shots in ("fixed", "self"):
+    for shots in arguments.shots or ["fixed"]:
         frame, seconds = timed(lambda shots=shots: token_repetition(subject, token_ids=asked, shots=shots, n_random=0))
         ours = frame.groupby("token_id")["prob"].max()
         table[shots] = ours.reindex(asked).to_numpy()
