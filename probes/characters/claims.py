@@ -17,10 +17,20 @@ WORDS = (
     "night", "orange", "pencil", "queen", "rabbit", "silver", "train", "uncle", "village", "winter", "yellow", "bridge",
 )  # fmt: skip
 
+OF_ALL_LENGTHS = (
+    *WORDS, "sun", "cat", "tree", "fish", "elephant", "chocolate", "butterfly", "strawberry", "grandmother",
+    "caterpillar", "crocodile", "dinosaur", "umbrella", "adventure", "watermelon", "playground",
+)  # fmt: skip
+
 
 def spell(subject: Subject, *, seed: int) -> pd.DataFrame:
     """Have the model spell two dozen common words."""
     return spelling(subject, WORDS, tasks=["spelling"], seed=seed)
+
+
+def spell_all_lengths(subject: Subject, *, seed: int) -> pd.DataFrame:
+    """Have the model spell words of three letters to eleven, of one token or several."""
+    return spelling(subject, OF_ALL_LENGTHS, tasks=["spelling"], seed=seed)
 
 
 def _by_letter(frame: pd.DataFrame, control: str) -> pd.Series:
@@ -46,6 +56,14 @@ def letters_right(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Return the share of letters spelled right per word, and the same with another word shown."""
     shares = frame.groupby(["control", "prompt_id"])["correct"].mean()
     return shares["none"], shares["length_matched"]
+
+
+def by_token_length(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Return the share right per letter in the longer half of tokens, and in the shorter."""
+    own = frame[(frame["control"] == "none") & frame["token_length"].notna()]
+    longer = own["token_length"] > own["token_length"].median()
+    shares = own.groupby(["letter", longer])["correct"].mean().unstack().reindex(columns=[True, False]).dropna()
+    return shares[True], shares[False]
 
 
 def _claim(id: str, statement: str, says: str, statistic: Any, note: str = "", **comparison: Any) -> Claim:
@@ -108,5 +126,20 @@ CLAIMS = (
         unit="words",
         note="Forced choice between the letter and three wrong ones, few-shot, on two dozen common words; CharBench "
         "asks instruction-tuned models in full sentences.",
+    ),
+    Claim(
+        id="characters.token_length",
+        statement="letters in longer tokens are spelled less well than the same letters in shorter ones",
+        paper=papers.CHARBENCH,
+        says="Where a letter must be named by its place, correctness falls with the length of the token that holds it: "
+        "longer tokens obscure places. The control is the same letter in tokens of at most the median length.",
+        probe="spelling",
+        measure=spell_all_lengths,
+        statistic=by_token_length,
+        comparison=Comparison(below="control"),
+        bounds=SHARE,
+        unit="letters",
+        note="Longer tokens are longer words too, of which more letters stand before; forced choice among four "
+        "letters. Resampled by letter.",
     ),
 )

@@ -56,6 +56,7 @@ SPELLING = Schema(
         Column("n_letters", "int", "letters in the word", low=1),
         Column("n_tokens", "int", "tokens of the word after a space", low=1),
         Column("token_pos", "id", "index of the token that holds the letter; missing if unclear", missing=True),
+        Column("token_length", "id", "letters of that token; missing if unclear", low=1, missing=True),
         Column("log_prob", "float", "of the right letter in the prompt", "nats", high=0.0),
         Column("margin", "float", "log_prob minus the highest log-probability of a wrong letter", "nats"),
         Column("correct", "bool", "whether the right letter is more probable than every wrong one"),
@@ -136,6 +137,7 @@ def spelling(
     pieces = [_pieces(run.subject, word) for word in words]
     own = [words[question.prompt_id] for question in questions]
     at = [pieces[question.prompt_id] for question in questions]
+    holds = [of[question.letter_pos] for (_, of), question in zip(at, questions, strict=True)]
     margin = scores[:, 0] - scores[:, 1:].max(axis=1)
     part = {
         "prompt_id": np.array([question.prompt_id for question in questions]),
@@ -148,7 +150,10 @@ def spelling(
         "letter_pos": np.array([question.letter_pos for question in questions]),
         "n_letters": np.array([len(word) for word in own]),
         "n_tokens": np.array([n_tokens for n_tokens, _ in at]),
-        "token_pos": np.array([holds[question.letter_pos] for (_, holds), question in zip(at, questions, strict=True)]),
+        "token_pos": np.array(holds),
+        "token_length": np.array(
+            [of.count(held) if held >= 0 else -1 for (_, of), held in zip(at, holds, strict=True)]
+        ),
         "log_prob": scores[:, 0],
         "margin": margin,
         "correct": margin > 0,

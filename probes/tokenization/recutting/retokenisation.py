@@ -59,8 +59,8 @@ RETOKENISATION = Schema(
             meaning="'none' for the same text cut otherwise, 'random_token' for random tokens where it was, "
             "'canonical' for the prompt itself"
         ),
-        Column("n_tokens", "int", "tokens of the variant's text", low=1),
-        Column("n_tokens_canonical", "int", "tokens of the prompt's text", low=1),
+        Column("n_ids", "int", "tokens of the variant's text", low=1),
+        Column("n_ids_canonical", "int", "tokens of the prompt's text", low=1),
         Column("n_noncanonical", "int", "pairs of neighbours that the tokenizer would not write", low=0),
         N_CHANGED,
         "layer",
@@ -221,8 +221,8 @@ def _rows(one: Compared, layers: list[int]) -> dict[str, Any]:
         "scheme": laid.scheme,
         "variant": laid.number,
         "control": laid.control,
-        "n_tokens": laid.n_tokens,
-        "n_tokens_canonical": len(laid.prompt.ids),
+        "n_ids": laid.n_tokens,
+        "n_ids_canonical": len(laid.prompt.ids),
         "n_noncanonical": laid.n_noncanonical,
         "n_changed": laid.n_changed,
         "layer": np.array(layers),

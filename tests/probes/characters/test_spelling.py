@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import interp
 from interp.data.shipped import shipped_path
 from interp.errors import InputError, TooLong
+from interp.findings import get
 from probes import spelling
 from probes.characters._log_probs import log_probs
 
@@ -54,6 +55,7 @@ def test_tokens_of_a_word_and_the_one_that_holds_a_letter(subject, frame):
         assert (rows["n_tokens"] == len(ids)).all() and "".join(texts) == word
         expected = [place for place, text in enumerate(texts) for _ in text]
         assert rows["token_pos"].tolist() == expected
+        assert rows["token_length"].tolist() == [len(texts[place]) for place in expected]
     assert frame["n_tokens"].max() > 1  # the test has a word of several
 
 
@@ -169,3 +171,10 @@ def test_questions_that_do_not_fit_the_context_are_named_as_what_they_are(small_
     short = interp.load(small_model("gpt2", vocab_size=8192, n_positions=16), tokenizer=subject.tokenizer)
     with pytest.raises(TooLong, match=r"^a question has \d+ tokens with its examples, more than the context of 16"):
         spelling(short, ["little"], tasks=["spelling"])
+
+
+def test_letters_are_compared_with_themselves_in_shorter_tokens():
+    rows = [("e", 3, True), ("e", 9, False), ("e", 9, True), ("a", 3, False), ("a", 9, True), ("x", 3, True)]
+    frame = pd.DataFrame(rows, columns=["letter", "token_length", "correct"]).assign(control="none")
+    longer, shorter = get("characters.token_length").statistic(frame)
+    assert longer.to_dict() == {"a": 1.0, "e": 0.5} and shorter.to_dict() == {"a": 0.0, "e": 1.0}

@@ -9,7 +9,7 @@ import interp
 from interp.errors import InputError, TooLong, UnknownName
 from interp.findings import get
 from interp.planted import bigram, copying
-from probes import attribute, logit_lens, retokenisation, retokenised
+from probes import attribute, logit_lens, retokenisation, retokenised, written_tokens
 
 from .conftest import END, MERGES, PIECES, bpe
 
@@ -87,7 +87,7 @@ def test_the_controls_are_what_they_are_called(toy, frame):
     both = none.merge(random, on=keys)
     assert len(both) == len(none) == len(random)
     assert (both["n_changed_x"] == both["n_changed_y"]).all()
-    assert (both["n_tokens_y"] == both["n_tokens_canonical_y"]).all()
+    assert (both["n_ids_y"] == both["n_ids_canonical_y"]).all()
     itself = frame[frame["control"] == "canonical"]
     assert itself["cosine"].to_numpy() == pytest.approx(1.0, abs=FLOAT)
     assert itself[["kl", "lost"]].to_numpy() == pytest.approx(0.0, abs=FLOAT)
@@ -107,7 +107,7 @@ def test_variants_depend_on_the_text_and_the_seed_alone(toy, frame):
     for prompt in range(3):
         one = frame.query(f"prompt_id == {prompt} and scheme == 'uniform'")
         other = back.query(f"prompt_id == {2 - prompt} and scheme == 'uniform'")
-        columns = ["control", "n_tokens", "layer"]
+        columns = ["control", "n_ids", "layer"]
         assert (one[columns].to_numpy() == other[columns].to_numpy()).all()
         # another batch moves the last digits
         assert one["kl"].to_numpy() == pytest.approx(other["kl"].to_numpy(), abs=FLOAT)
@@ -144,7 +144,7 @@ def test_on_a_chain_of_tokens_divergence_and_loss_are_its_own():
     row = frame[frame["control"] == "none"].iloc[0]
     assert row["kl"] == pytest.approx((law[ab].exp() * (law[ab] - law[b])).sum().item(), abs=FLOAT)
     assert row["lost"] == pytest.approx((law[b, ab] - law[b, a] - law[a, b]).item() / 2, abs=FLOAT)
-    assert row["n_noncanonical"] == 1 and row["n_tokens"] == 3
+    assert row["n_noncanonical"] == 1 and row["n_ids"] == 3
 
 
 def test_what_uniform_attention_writes_of_a_text_is_the_same_in_all_its_cuts():
@@ -259,8 +259,15 @@ def test_changes_of_the_text_are_laid_on_it_by_its_bytes():
         text = subject.tokenizer.decode(given["input_ids"][0], skip_special_tokens=True)
         assert text != source and (scheme == "typo" or len(text) >= len(source) - 5)
         row = frame[(frame["scheme"] == scheme) & (frame["control"] == "none")].iloc[0]
-        assert row["n_noncanonical"] == 0 and row["n_tokens"] == len(given["input_ids"][0]) - 1
+        assert row["n_noncanonical"] == 0 and row["n_ids"] == len(given["input_ids"][0]) - 1
         own, other = (subject.logits(one)[0][-1].double().log_softmax(-1) for one in ([source], given))
         assert row["kl"] == pytest.approx((own.exp() * (own - other)).sum().item(), rel=1e-4)  # float32 of logits
     with pytest.raises(InputError, match="'Once upon a time' is not Python"):
         retokenisation("reference", ["Once upon a time"], schemes=("spacing",))
+
+
+def test_shipped_stories_with_their_columns_are_read():
+    stories = interp.dataset("stories").head(1).assign(text=lambda frame: frame["text"].str[:60])
+    frame = retokenisation("reference", stories, schemes=("split_last",), n_variants=1, layers=8)
+    assert (frame["seed"] == stories["seed"].iat[0]).all() and "n_tokens" in frame.columns
+    assert len(written_tokens("reference", stories, max_new_tokens=2, samples=1)) == 1
