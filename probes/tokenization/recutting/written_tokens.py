@@ -28,7 +28,7 @@ WRITTEN_TOKENS = Schema(
         *("model", "run_id", "prompt_id"),
         Column("sample", "int", "number of the sample", low=0),
         Column("n_judged", "int", "tokens of the sample's text that are judged", low=0),
-        Column("canonical", "bool", "whether the tokenizer writes them all, too"),
+        Column("all_canonical", "bool", "whether the tokenizer writes them all, too"),
         Column("share_canonical", "float", "share of them that the tokenizer writes, too; missing without any", "0..1",
                0.0, 1.0, True),
         Column("first_noncanonical", "id", "the first of them that it does not; missing if it writes all", "", 0,
@@ -37,7 +37,7 @@ WRITTEN_TOKENS = Schema(
                "several), n→m; none if it does not"),
         Column("text", "str", "the sample"),
     ),
-    summary_of=("canonical", "share_canonical", "n_judged"),
+    summary_of=("all_canonical", "share_canonical", "n_judged"),
 )  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def written_tokens(
     Pitfall: one odd fragment makes a whole sample differ; `share_canonical` counts tokens.
 
     >>> frame = written_tokens("reference", ["Once upon a time"], max_new_tokens=20, samples=2)
-    >>> frame[["n_judged", "canonical", "kind"]].values.tolist()
+    >>> frame[["n_judged", "all_canonical", "kind"]].values.tolist()
     [[19, True, 'none'], [19, True, 'none']]
     """
     if max_new_tokens < 1 or samples < 1:
@@ -131,7 +131,7 @@ def _row(lattice: Lattice, prompt: Prompt, sample: int, written: list[int], most
         "prompt_id": prompt.prompt_id,
         "sample": sample,
         "n_judged": found.n_tokens,
-        "canonical": found.first is None,
+        "all_canonical": found.first is None,
         "share_canonical": found.n_canonical / found.n_tokens if found.n_tokens else np.nan,
         "first_noncanonical": -1 if found.first is None else found.first,
         "kind": found.kind,

@@ -106,10 +106,10 @@ def oracle(transition):
 def test_a_chain_that_writes_two_letters_where_a_token_is_does_so_every_time():
     a, b = [1 - 2e-9, 1e-9, 1e-9], [1e-9, 1 - 2e-9, 1e-9]
     never = written_tokens(oracle([a, a, a]), ["B"], max_new_tokens=6, samples=2)
-    assert not never["canonical"].any() and (never["kind"] == "split").all()
+    assert not never["all_canonical"].any() and (never["kind"] == "split").all()
     assert (never["first_noncanonical"] == 0).all() and (never["share_canonical"] == 0).all()
     always = written_tokens(oracle([b, b, b]), ["B"], max_new_tokens=6, samples=2)
-    assert always["canonical"].all() and (always["kind"] == "none").all() and (always["share_canonical"] == 1).all()
+    assert always["all_canonical"].all() and (always["kind"] == "none").all() and (always["share_canonical"] == 1).all()
     shares = get("retokenisation.writes").statistic(never)
     assert shares.tolist() == [0.0]
     assert [bar.get_height() for bar in never.interp.plot().axes[0].patches] == [0, 1, 0, 0]
