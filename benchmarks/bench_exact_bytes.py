@@ -3,7 +3,7 @@
     python benchmarks/bench_exact_bytes.py [--model smollm2] [--cuts 12] [--repeats 3]
 
 Prints processor seconds, medians of interleaved rounds, and their ratios: all cuts of `tokenization_bias` beside one
-batched pass of each cut's contexts and its unembedding; `byte_log_prob`, which is every cut of a text, beside the passes
+batched pass of each cut's contexts and its unembedding; `byte_log_prob`, every cut of a text, beside the passes
 of its contexts alone and as many products of a single row with the head, which leave out all blocks; what may follow,
 looked up again, in ms for a cut; and brute force, which asks the tokenizer for each candidate and reads each context
 alone, for one cut. The first call asks the tokenizer, which a second one does not; both are printed.
