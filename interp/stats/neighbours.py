@@ -10,7 +10,7 @@ from interp.errors import InputError
 
 _ROWS = 512  # of products at a time: with 4,096 points, 8 MiB of float32
 _PRODUCTS = 1 << 25  # and no more products than these, 128 MiB of float32
-_DIFFERENCES = 1 << 21  # numbers of exact differences held at a time
+_DIFFERENCES = 1 << 16  # numbers of exact differences held at a time, which stay in the cache
 _PRECISIONS = (np.float32, np.float64)  # the second for rows of which the first is not sure
 _BY_HAND = 3  # so many candidates are found sooner one after another than by a partition
 

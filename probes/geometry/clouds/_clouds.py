@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from interp.authoring import Batch, InputError, Layers, Run, Subject, content_order, layers_of, select_positions
+from interp.authoring import InputError, Layers, Run, Subject, content_order, layers_of, select_positions
 from interp.model.tape import Tape
 from interp.stats.clouds import matched_gaussian, permuted_columns, random_directions
 
@@ -86,10 +86,4 @@ def drawn_residuals(run: Run, layers: Sequence[int], n_points: int) -> tuple[np.
 def _states(tape: Tape, at: tuple[Tensor, Tensor], layers: Sequence[int]) -> Tensor:
     row, pos = (one.to(tape.last.device) for one in at)
     found = torch.stack([tape.residual(layer)[row, pos] for layer in layers]).cpu()
-    return found if found.dtype == torch.float64 else found.float()
-
-
-def residuals_of(batch: Batch, subject: Subject, layers: Sequence[int]) -> Tensor:
-    """Return the residuals of a whole batch, [layer, batch, pos, d_model], float32 or float64, on the CPU."""
-    found = subject.run(batch.ids, lambda tape: torch.stack([tape.residual(layer) for layer in layers]).cpu())
     return found if found.dtype == torch.float64 else found.float()

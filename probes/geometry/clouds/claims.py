@@ -1,4 +1,4 @@
-"""Claims about clouds of vectors, each against a Gaussian cloud of the same covariance, or shuffled tokens."""
+"""Claims about clouds of vectors, each against a Gaussian cloud of the same covariance."""
 
 from __future__ import annotations
 

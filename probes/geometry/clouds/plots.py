@@ -12,7 +12,6 @@ _NAMES = {
     "gaussian": "Gaussian of the same covariance",
     "columns": "coordinates permuted",
     "directions": "random directions, own norms",
-    "shuffled": "tokens shuffled",
 }
 _STYLES = {"none": (BLUE, "o"), "gaussian": (RED, "s"), "columns": (GREEN, "^"), "directions": (PINK, "D")}
 _ISOTROPY = {
