@@ -12,8 +12,8 @@ ordinary tokens, the share of equal verdicts (is the largest probability below 0
 tokens, and the processor seconds of a candidate. It keeps the tokens in `benchmarks/token_health_peers.csv`.
 
 Measured on SmolLM2 (4-bit weights made float, one loaded core): `token_health` takes 20 processor seconds,
-`token_repetition` 71 for its 1,226 tokens, and `first_tokens` 0.98 times the same passes from a cache and half of whole
-passes, about 10 minutes for the vocabulary.
+`token_repetition` 71 for its 1,226 tokens, and `first_tokens` 0.98 times the same passes from a cache and half of
+whole passes, about 10 minutes for the vocabulary.
 With our 14 reference rows, `direction` is magikarp's centred cosine distance (Spearman 1.0000); with the uncentred one,
 which is glotscope's too, it correlates by 0.875 and shares 81 % of the 150 lowest, without the first principal
 component by 0.264 and 91 %, with the L2 distance by 0.408 and 36 %. glotscope finds no reference rows by itself in this
