@@ -82,8 +82,8 @@ class StateBank:
         Args:
             subject: anything `interp.load` takes.
             texts: anything `Subject.tokens` takes.
-            layers: 0 enters the first block, L leaves the last, before the final norm; None takes those of 1, 2, 4, 8,
-                16, 24, L-2 and L-1 that there are, as the authors do.
+            layers: 0 enters the first block, L leaves the last, before the final norm; "all" keeps all, and None
+                those of 1, 2, 4, 8, 16, 24, L-2 and L-1 that there are, as the authors do.
             max_per_token: occurrences of a token that stay.
             skip: positions left out at the start of each text, where attention rests whatever the text.
             dtype: of the directions that are kept; lengths are kept apart.

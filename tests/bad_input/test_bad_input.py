@@ -68,6 +68,7 @@ UNASKED |= {
     "shows_parameters_of",
     "with_concept",
     "Example",
+    "Layers",
     "Source",
     "Texts",
     "TypeAlias",

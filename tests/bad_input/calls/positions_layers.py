@@ -72,4 +72,7 @@ ROWS = [
     ("K.at(0)", "layer 0 is not in this bank, which keeps [1, 2]"),
     ("K.nearest(s, np.ones((1, 32)), 0)", "layer 0 is not in this bank, which keeps [1, 2]"),
     ("word_states(s, ['w3', 'w4'], layers=3)", "layer 3 is not in"),
+    ("layers_of(3, 2, 'm')", "layer 3 is not in 'm': layers run from 0 to 2 here, or back from -1"),
+    ("layers_of([], 2, 'm')", "layers is empty; name at least one"),
+    ("layers_of(1.5, 2, 'm')", "layers=1.5: give a whole number"),
 ]
