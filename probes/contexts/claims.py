@@ -70,7 +70,7 @@ _NOTE = f"The bank is of {_N_STORIES - _N_ASKED} stories, centred; {_N_ASKED} ot
 CLAIMS = (
     _contexts(
         "own_token",
-        "in the first half of the depth the nearest context names the token that stands there, the logit lens does not",
+        "early, the nearest context names the token that stands there, and the logit lens does not",
         "Nearest contextual states give words that judges find fitting for most states at every layer, where the logit "
         "lens does so for few. The control is the logit lens on the same states.",
         own_token,
@@ -78,7 +78,7 @@ CLAIMS = (
     ),
     _contexts(
         "next_token",
-        "late, the same token follows a state and its nearest context more often than the context's token explains",
+        "late, a state and its nearest context are followed alike more often than their token explains",
         "Neighbours are of whole sentences, not of words alone. The paper has no control for this; here it is another "
         "occurrence of the neighbour's own token, which already gives its bigrams.",
         next_token,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -16,14 +14,14 @@ from probes.geometry.clouds.local_dimension import local_dimension
 _SURE = 1e-3
 
 
-def breaks_of_rows(subject: Subject, **parameters: Any) -> pd.DataFrame:
+def breaks_of_rows(subject: Subject, *, seed: int) -> pd.DataFrame:
     """Test 300 rows of the embedding, and as many points of a Gaussian cloud of the same covariance.
 
     Raises:
         NotApplicable: the vocabulary is too small to have 200 neighbours for each.
     """
     try:
-        return local_dimension(subject, controls=("gaussian",), **parameters)
+        return local_dimension(subject, controls=("gaussian",), seed=seed)
     except InputError as error:
         raise NotApplicable(str(error).rstrip(".")) from error
 

@@ -74,5 +74,5 @@ ROWS = [
     ("word_states(s, ['w3', 'w4'], layers=3)", "layer 3 is not in"),
     ("layers_of(3, 2, 'm')", "layer 3 is not in 'm': layers run from 0 to 2 here, or back from -1"),
     ("layers_of([], 2, 'm')", "layers is empty; name at least one"),
-    ("layers_of(1.5, 2, 'm')", "layers=1.5: give a whole number"),
+    ("layers_of(1.5, 2, 'm')", "layers=1.5: give 'all', a whole number"),
 ]

@@ -94,7 +94,7 @@ def test_the_probe_is_on_the_report_page(installed, tmp_path):
     assert "sureness" in registry.names()  # all of which a page shows unless told otherwise
     page = report("reference", tmp_path / "page.html", texts=["Once upon a time"], probes=["sureness"], findings=False)
     text = page.read_text("utf-8")
-    assert "<h2>sureness</h2>" in text and "Measure how probable the most probable next token is" in text
+    assert "<h3>sureness</h3>" in text and "Measure how probable the most probable next token is" in text
     (kept,) = (tmp_path / "page_frames").glob("sureness-*.parquet")
     prob = pd.read_parquet(kept)["prob"].iloc[1:].mean()  # one prompt: its mean without position 0 is the summary's
     assert f"{prob:.3g}" in text

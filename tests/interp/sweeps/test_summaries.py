@@ -9,6 +9,7 @@ import pytest
 
 import interp
 from interp.runs import arguments, registry
+from probes import StateBank
 
 # Probes that need arguments; without controls that draw among a shard's prompts where a probe has such.
 GIVEN: dict[str, dict[str, Any]] = {
@@ -19,8 +20,8 @@ GIVEN: dict[str, dict[str, Any]] = {
     "reagent": {"n_probes": 2, "max_steps": 4},
     "reagent_probes": {"n_probes": 2, "max_steps": 4},
 }
-# They ask for words, which the tiny model does not have, for neurons or for a subnetwork.
-OTHERS = {"iterative_inference", "steer", "subnetwork_surprisal"}
+# They ask for words, which the tiny model does not have, for neurons, for a subnetwork or for a bank of states.
+OTHERS = {"iterative_inference", "nearest_contexts", "steer", "subnetwork_surprisal"}
 PROBES = [
     one.name
     for one in map(registry.get, registry.names())
@@ -49,6 +50,14 @@ def test_the_summary_of_a_probe_of_bytes_is_that_of_the_probe_itself(tmp_path, n
     done = interp.sweep(name, "reference", texts, out=tmp_path, shard_tokens=8, **given)
     assert done.status()["shards"] >= 2
     assert_same_summary(done.summary(), registry.get(name).function("reference", texts, **given).interp.summary())
+
+
+def test_the_summary_of_nearest_contexts_is_that_of_the_probe_itself(subject, prompts, tmp_path):
+    bank = StateBank.of(subject, prompts[6:], layers=[1, 3], skip=0)
+    done = interp.sweep("nearest_contexts", subject, prompts[:6], out=tmp_path, shard_tokens=20, bank=bank, k=2)
+    assert done.status()["shards"] >= 2
+    whole = registry.get("nearest_contexts").function(subject, prompts[:6], bank=bank, k=2)
+    assert_same_summary(done.summary(), whole.interp.summary())
 
 
 def test_the_summary_of_uncertainty_is_that_of_the_probe_itself(tmp_path):

@@ -47,7 +47,7 @@ def test_metrics_are_taken_of_the_method_itself():
 
 def test_integrated_gradients_that_do_not_add_up_are_said_in_the_verdict(planted_texts, monkeypatch):
     """One step is too few for any curve: the warning of the method is a caveat of the claim that rests on it."""
-    monkeypatch.setattr(claims, "_METHODS", {"normxlogit": {}, "integrated_gradients": {"n_steps": 1}})
+    monkeypatch.setitem(claims._METHODS, "integrated_gradients", {"n_steps": 1})
     claim = replace(get("normxlogit.beats_gradients"), texts=planted_texts[:6], n_texts=None)
     with pytest.warns(UserWarning, match="have not converged"):
         frame = findings(interp.load(planted.two_step().model), claim, n_resamples=99)

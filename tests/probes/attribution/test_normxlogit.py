@@ -237,7 +237,7 @@ def test_scores_do_not_add_up_to_anything(subject):
         ({"norm": "resid"}, UnknownName, "unknown norm 'resid'; did you mean 'resid0'"),
         ({"centre": "mean"}, UnknownName, "unknown centre 'mean'"),
         ({"layer": 4}, InputError, "layer 4 is not in 'GPT2LMHeadModel': layers run from 0 to 3"),
-        ({"layer": -1}, InputError, "layer -1 is not"),
+        ({"layer": -5}, InputError, "layer -5 is not"),
         (
             {"layer": "last"},
             InputError,

@@ -398,9 +398,9 @@ def test_layers(subject, frame, layers):
     ("arguments", "message"),
     [
         ({"layers": N_LAYERS + 1}, "layer 4 is not in 'GPT2LMHeadModel': layers run from 0 to 3"),
-        ({"layers": [0, -1]}, "layer -1 is not"),
+        ({"layers": [0, -5]}, "layer -5 is not"),
         ({"layers": []}, "layers is empty"),
-        ({"layers": [0.5]}, "layers holds 0.5: give a whole number"),
+        ({"layers": [0.5]}, "layers holds 0.5: give 'all', a whole number"),
         ({"positions": 2}, "position 2 is outside a prompt of 2 tokens"),
         ({"positions": [0, -3]}, "position -3 is outside"),
         ({"positions": []}, "positions is empty"),

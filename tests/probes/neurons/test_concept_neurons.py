@@ -253,6 +253,7 @@ def test_the_recipe_is_in_the_provenance(planted):
         "basis": "unembedding",
         "n_random": 200,
         "concept": "low",
+        "usable": None,
     }
     assert run["seed"] == 4 and run["probe"] == "concept_scores" and run["data_sha256"] is None
     pd.testing.assert_frame_equal(

@@ -198,4 +198,4 @@ def test_no_row_of_the_frame_is_ordinary_and_neither_usable_nor_suspected(tokeni
     assert (frame["usable"] == (ordinary & ~frame["is_candidate"])).all() and not frame.loc[~ordinary, "usable"].any()
     assert frame.interp.summary()["n_tokens"].sum() == len(frame)
     axes, listed = frame.interp.plot().axes
-    assert "direction" in axes.get_xlabel() and "token" in listed.texts[0].get_text()
+    assert "cosine" in axes.get_xlabel() and "token" in listed.texts[0].get_text()
