@@ -151,6 +151,12 @@ def test_every_claim_of_ours_is_in_the_matrix(findings_table):
     assert sorted(rows) == sorted(interp.findings.get(id).statement for id in interp.findings.names())
 
 
+def test_probes_and_claims_are_counted():
+    ours = [name for name in registry.names() if registry.get(name).function.__module__.startswith("probes.")]
+    assert f"[{len(ours)} probes]" in README
+    assert f"[{len(interp.findings.names())} claims]" in README
+
+
 def test_a_claim_without_a_verdict_is_shown_as_not_run(findings_table):
     """And a verdict is shown with its reason, of which Markdown changes nothing."""
     row = {
