@@ -48,7 +48,7 @@ notebooks: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]' -c constraints.txt
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file docs/mkdocs.yml
+	OMP_NUM_THREADS=1 NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --config-file docs/mkdocs.yml
 
 # The tables of README.md and docs/pages: of probes, from their schemas, docstrings and papers; of findings, from
 # docs/findings; of costs, from docs/costs; of architectures, from the tests.
