@@ -1,4 +1,4 @@
-"""What a tokenizer does to texts, as sums per text that every ratio of the scorecard is made of."""
+"""Sums per text of what a tokenizer does to it, of which every ratio of the scorecard is made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How evenly a tokenizer uses its tokens."""
+"""Measure how evenly a tokenizer uses its tokens."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ SAME_BYTES: dict[str, Scheme] = {
 `split_last`); StochasTok, which draws a share p of the tokens' number (`stochastic`); a token for each byte; and a draw
 among all sequences that spell the text."""
 FIXED = frozenset({"bytes"})
-"""Those that give the same sequence at every draw."""
+"""Schemes that give the same sequence at every draw."""
 
 
 def recut(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Value: TypeAlias = Literal["prob", "rank", "entropy", "kl", "log_prob"]
-"""What the colour shows: the probability of the token in the cell, the rank of the target, the entropy of the
+"""The colour's quantity: the probability of the token in the cell, the rank of the target, the entropy of the
 distribution, its divergence from the output, or the log-probability of the target."""
 
 

@@ -22,7 +22,7 @@ from probes.tokenization._covers import END_OF_TEXT, Cut, Distribution
 from probes.tokenization._prompts import END, Cuts, check_cuts, places, read_prompts
 
 Healing: TypeAlias = bool | Literal["token", "pretoken"]
-"""What is taken back before a prompt is healed: True and "token", its last token; "pretoken", its last word."""
+"""The part taken back before a prompt is healed: True and "token", its last token; "pretoken", its last word."""
 
 CUT = Column("cut", "int", "bytes of the prompt before the cut, without a space that the tokenizer adds", low=1)
 METHOD = VOCABULARY["method"].with_(meaning="exact: by all covers; naive: after the prompt's tokens; healed: one back")

@@ -1,4 +1,4 @@
-"""What the documentation promises to cover, without building it: `make docs` does that, and fails at a broken link."""
+"""Check what the documentation covers, without building it: `make docs` does that, and fails at a broken link."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Canvas:
 
     @property
     def offered(self) -> int | None:
-        """How many axes the caller gave; None if new ones are made."""
+        """The number of axes that the caller gave; None if new ones are made."""
         return len(self._given) if self._parent is None else None
 
     def one(self, size: tuple[float, float]) -> Axes:

@@ -17,7 +17,7 @@ from interp.stats.clouds import matched_gaussian, permuted_columns, random_direc
 Where: TypeAlias = Literal["embedding", "unembedding"]
 
 Control: TypeAlias = Literal["gaussian", "columns", "directions"]
-"""What stands in for a cloud. "gaussian": Gaussian points of its mean and covariance. "columns": every coordinate
+"""The stand-in for a cloud. "gaussian": Gaussian points of its mean and covariance. "columns": every coordinate
 permuted by itself. "directions": random directions at the points' own distances from 0."""
 
 DRAWN: Mapping[Control, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {

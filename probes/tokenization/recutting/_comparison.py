@@ -44,7 +44,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class _Own:
-    """What a prompt's own pass leaves to compare with: its states, the last one, and log-probabilities [pos]."""
+    """The prompt's own pass, to compare variants with: its states, the last one, and log-probabilities [pos]."""
 
     states: Tensor  # [layer, pos, d_model]
     last: Tensor  # [pos, d_model]

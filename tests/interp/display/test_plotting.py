@@ -1,4 +1,4 @@
-"""What all figures share: their canvas, the axes of the caller, several models, captions, and fonts for any script."""
+"""Test all figures: their canvas, the axes of the caller, several models, captions, and fonts for any script."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_parts_add_up_and_can_be_taken_out(monkeypatch):
 
 @pytest.mark.parametrize(("n", "d"), [(20_000, 5), (40, 60)])
 def test_the_matched_gaussian_has_the_mean_and_the_covariance(n, d):
-    """Of many draws: a mean has a standard error of sd / √N, an entry of a covariance of at most √2 sd² / √N."""
+    """Draw many times: a mean has a standard error of sd / √N, an entry of a covariance of at most √2 sd² / √N."""
     points = cloud(n, d)
     repeats = 1 if n > 1000 else 500
     random = np.random.default_rng(1)

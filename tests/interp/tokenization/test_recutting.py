@@ -59,7 +59,7 @@ def test_the_last_token_that_can_be_split_is():
 
 
 def test_stochastic_cuts_have_the_papers_probabilities():
-    """Of [AB, A]: a draw of two places, each wasted on A; after AB is cut nothing can be. So 1/4 stay whole."""
+    """Take [AB, A]: a draw of two places, each wasted on A; after AB is cut nothing can be. So 1/4 stay whole."""
     drawn = Counter(recut(TOY, (AB, A), "stochastic", np.random.default_rng(seed), p=1.0).ids for seed in range(800))
     assert set(drawn) == {(AB, A), (A, B, A)}
     assert chisquare([drawn[AB, A], drawn[A, B, A]], [200, 600]).pvalue > 1e-6  # of fixed seeds

@@ -73,7 +73,7 @@ def test_every_column_by_plain_pytorch(toy, frame):
 
 
 def kept(own, here, at):
-    """Whether a sequence has the token of another at the same bytes."""
+    """Tell whether a sequence has the token of another at the same bytes."""
     stop = ends_of(own)[at]
     if stop not in ends_of(here):
         return False
@@ -135,7 +135,7 @@ def test_without_a_start_losses_count_from_the_first_common_cut(toy):
 
 
 def test_on_a_chain_of_tokens_divergence_and_loss_are_its_own():
-    """Of `bigram` the last token alone decides: after AB cut into A, B follows what follows B."""
+    """In `bigram` the last token alone decides: after AB cut into A, B follows what follows B."""
     planted = bigram(vocab=3, seed=2)
     subject = interp.load(planted.model, tokenizer=bpe(["A", "B", "AB"], [("A", "B")], end=False))
     frame = retokenisation(subject, ["BAB"], schemes=("split_last",))
@@ -250,7 +250,7 @@ def test_what_cannot_be_cut_is_refused(toy):
 
 
 def test_changes_of_the_text_are_laid_on_it_by_its_bytes():
-    """Of Python source with other spaces, states are compared where a symbol ends in both, and read after the last."""
+    """In Python source with other spaces, states are compared where a symbol ends in both, and read after the last."""
     source = "def add_one(some_value):\n    new_value = some_value+1\n    return new_value"
     cut = {one: retokenised("reference", [source], scheme=one, p=0.5) for one in ("spacing", "naming", "typo")}
     frame = retokenisation("reference", [source], schemes=tuple(cut), n_variants=1, p=0.5, layers=(0, 8))

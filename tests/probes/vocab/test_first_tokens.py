@@ -93,7 +93,7 @@ def test_fewer_steps_leave_probabilities_out(small_subject):
 
 
 def test_an_interrupted_scan_goes_on(small_subject, tmp_path, monkeypatch):
-    """What is kept is read again, whatever is asked for then; nothing is computed twice."""
+    """Read again what is kept, whatever is asked for then; nothing is computed twice."""
     subject = small_subject("gpt2", "bridge")
     monkeypatch.setattr(SharedPrefix, "rows", lambda self, width: 7)
     asked = {"n_continue": 2, "n_best": 3}
