@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import Any, BinaryIO
 
 import pandas as pd
 
+from interp.data.file_hash import sha256_of_file
 from interp.data.writing import written
 from interp.errors import InputError, reason_of
 
@@ -40,7 +40,7 @@ def write_frame(frame: pd.DataFrame, path: str | Path) -> None:
     with written(path, "the frame") as file:
         _WRITERS[Path(path).suffix.lower()](frame, file)
     if Path(path).suffix.lower() != ".parquet" and frame.attrs:
-        facts = {"sha256_of_the_rows": _sha256(path), "attrs": frame.attrs}
+        facts = {"sha256_of_the_rows": sha256_of_file(path), "attrs": frame.attrs}
         with written(sidecar(path), "the provenance") as file:
             file.write(json.dumps(facts, indent=1, ensure_ascii=False).encode())
 
@@ -69,14 +69,9 @@ def read_frame(path: str | Path) -> pd.DataFrame:
         raise InputError(f"cannot read the frame in {str(path)!r}: {reason_of(error)}.") from error
     with suppress(OSError, ValueError, KeyError, TypeError):  # there is none, or it is somebody else's
         facts = json.loads(sidecar(path).read_text("utf-8"))
-        if facts["sha256_of_the_rows"] == _sha256(path):
+        if facts["sha256_of_the_rows"] == sha256_of_file(path):
             frame.attrs = dict(facts["attrs"])
     return frame
-
-
-def _sha256(path: str | Path) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _to_csv(frame: pd.DataFrame, file: BinaryIO) -> None:

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from interp.checks import checked
 from interp.data.cache import cache_folder
+from interp.data.file_hash import sha256_of_file
 from interp.data.writing import written
 from interp.errors import InputError, UnknownName
 from interp.model.sources.known import KNOWN_MODELS, KnownModel
@@ -52,7 +53,7 @@ def fetch(name: str) -> Path:
     if name not in KNOWN_MODELS:
         raise UnknownName("model to fetch", name, KNOWN_MODELS)
     model = KNOWN_MODELS[name]
-    if model.is_here and _sha256(model.path) == model.sha256:
+    if model.is_here and sha256_of_file(model.path) == model.sha256:
         return model.path
     folder = cache_folder("models", model.name)
     try:
@@ -136,11 +137,6 @@ def _size(folder: Path) -> int:
         with suppress(OSError):
             total += path.lstat().st_size
     return total
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _reason(said: str, code: int) -> str:

@@ -6,7 +6,6 @@ are replaced here by equal ones: the parsing of metadata, and the way from these
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ import gguf
 import numpy as np
 from gguf import GGUFReader, GGUFValueType
 
+from interp.data.file_hash import sha256_of_file
 from interp.errors import InputError, ModelError
 from interp.options import options
 
@@ -42,8 +42,7 @@ def check_file(path: Path) -> dict[str, Any]:
             raise InputError(
                 f"{str(path)!r} is not a GGUF file, for it does not begin with the letters GGUF; download it again."
             )
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of_file(path)
     try:
         reader = _QuickReader(path)
     except InputError:
