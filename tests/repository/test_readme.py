@@ -42,13 +42,25 @@ def test_python_snippets_run(tmp_path, monkeypatch):
 
 
 def run_snippets(page: Path, folder: Path, monkeypatch) -> dict[str, object]:
-    """Run a page's Python in a folder, one snippet after the other, tests aside; return the names."""
+    """Run a page's Python in a folder, one snippet after the other, tests aside; return the names.
+
+    The options that a page sets are put back, since the tests that follow run in this process too.
+    """
     monkeypatch.chdir(folder)
     names: dict[str, object] = {}
-    for snippet in snippets(page.read_text("utf-8")):
-        if "mark.finding" not in snippet:
-            exec(compile(snippet, page.name, "exec"), names)
+    with interp.options.local():
+        for snippet in snippets(page.read_text("utf-8")):
+            if "mark.finding" not in snippet:
+                exec(compile(snippet, page.name, "exec"), names)
     return names
+
+
+def test_a_page_leaves_the_options_as_they_were(tmp_path, monkeypatch):
+    """It was not so: a page's smaller memory reached whatever ran next."""
+    (page := tmp_path / "page.md").write_text("```python\nimport interp\ninterp.options.memory = 1 << 20\n```\n", "utf-8")
+    before = interp.options.memory
+    run_snippets(page, tmp_path, monkeypatch)
+    assert interp.options.memory == before
 
 
 # Contributing shows files, which `test_contributing.py` adds to a copy of the repository.
