@@ -57,7 +57,8 @@ def run_snippets(page: Path, folder: Path, monkeypatch) -> dict[str, object]:
 
 def test_a_page_leaves_the_options_as_they_were(tmp_path, monkeypatch):
     """It was not so: a page's smaller memory reached whatever ran next."""
-    (page := tmp_path / "page.md").write_text("```python\nimport interp\ninterp.options.memory = 1 << 20\n```\n", "utf-8")
+    page = tmp_path / "page.md"
+    page.write_text("```python\nimport interp\ninterp.options.memory = 1 << 20\n```\n", "utf-8")
     before = interp.options.memory
     run_snippets(page, tmp_path, monkeypatch)
     assert interp.options.memory == before
