@@ -21,6 +21,7 @@ from probes.attribution.reagent.reagent_ls import reagent_ls
 from probes.characters.character_content import character_content
 from probes.characters.spelling import spelling
 from probes.contexts.nearest_contexts import nearest_contexts
+from probes.contexts.phrases.phrase_carriers import phrase_carriers
 from probes.contexts.state_bank import StateBank
 from probes.geometry.clouds.isotropy import isotropy
 from probes.geometry.clouds.local_dimension import local_dimension
@@ -107,6 +108,7 @@ __all__ = [
     "next_token_law",
     "normxlogit",
     "perturbation",
+    "phrase_carriers",
     "random_model",
     "reagent",
     "reagent_ls",

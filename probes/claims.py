@@ -5,6 +5,7 @@ from probes.attention.claims import CLAIMS as ATTENTION
 from probes.attribution.claims import CLAIMS as ATTRIBUTION
 from probes.characters.claims import CLAIMS as CHARACTERS
 from probes.contexts.claims import CLAIMS as CONTEXTS
+from probes.contexts.phrases.claims import CLAIMS as PHRASES
 from probes.geometry.claims import CLAIMS as GEOMETRY
 from probes.geometry.clouds.claims import CLAIMS as CLOUDS
 from probes.layers.claims import CLAIMS as LAYERS
@@ -26,6 +27,7 @@ CLAIMS: tuple[Claim, ...] = (
     *LAYERS,
     *LENS,
     *NEURONS,
+    *PHRASES,
     *RECUTTING,
     *SUBNETWORKS,
     *TOKENIZATION,

@@ -45,3 +45,8 @@ FAITHFULNESS = f"{ERASER}; {REAGENT}"
 VALUE_VECTORS = f"{KEY_VALUE_MEMORIES}; {TOKEN_BASIS}"
 ISOSCORE = "Rudman et al. (2022), IsoScore: Measuring the Uniformity of Embedding Space Utilization, arXiv 2108.07344"
 TOKEN_MANIFOLD = "Robinson et al. (2025), Token embeddings violate the manifold hypothesis, arXiv 2504.01002"
+FOLLOW_THE_FLOW = (
+    "after Kaplan et al. (2025), Follow the Flow: On Information Flow Across Textual Tokens in Text-to-Image Models, "
+    "arXiv 2504.01137"
+)
+SIAMESE_ATTRIBUTION = "after Möller et al. (2023), An Attribution Method for Siamese Encoders, arXiv 2310.05703"

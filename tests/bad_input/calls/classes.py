@@ -72,4 +72,5 @@ ROWS = [
     ("StateBank.of(3, T)", "cannot study a int: pass a name"),
     ("K.merged(3)", "others=3: give a StateBank (made by StateBank.of)"),
     ("K.check('s')", "subject='s': give a Subject (made by interp.load)"),
+    ("phrase_carriers(s, 3)", "prompts=3: give a DataFrame"),
 ]

@@ -129,4 +129,12 @@ ROWS = [
         "no usable token has a count",
     ),
     ("faithfulness(s, F, replacement='delete', usable=H)", "replacement='delete' draws no tokens; leave usable= out"),
+    (
+        "phrase_carriers(s, E)",
+        "the frame has no column 'phrase', only ['text', 'expected']; give phrase, context and target",
+    ),
+    (
+        "phrase_carriers(s, pd.DataFrame({'phrase': ['w3 w4'], 'context': [' w5'], 'target': [' w6']})[:0])",
+        "no phrases were given; pass at least one",
+    ),
 ]

@@ -111,4 +111,9 @@ ROWS = [
     ("written_tokens(s)", "written_tokens needs a value for 'texts'"),
     ("word_states(s)", "word_states needs a value for 'words'"),
     ("compositionality()", "compositionality needs a value for 'subject'"),
+    ("phrase_carriers(s)", "phrase_carriers needs a value for 'prompts'"),
+    (
+        "phrase_carriers(s, pd.DataFrame({'phrase': ['w3 w4'], 'context': [' w5'], 'target': [' w6']}), layer=1)",
+        "did you mean 'layers'",
+    ),
 ]

@@ -54,4 +54,5 @@ ROWS = [
     ("perturbation(s, T, schemes=['bytes'])", "unknown scheme 'bytes'; known: 'shuffle', 'typo'"),
     ("word_states(s, ['w3', 'w4'], schemes=['typo'])", "unknown scheme 'typo'"),
     ("compositionality(s, where='head')", "unknown where 'head'; known: 'embedding', 'unembedding'"),
+    ("phrase_carriers(s, 'phrase')", "unknown prompts 'phrase'; did you mean 'phrases'"),
 ]

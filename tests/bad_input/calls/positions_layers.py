@@ -75,4 +75,8 @@ ROWS = [
     ("layers_of(3, 2, 'm')", "layer 3 is not in 'm': layers run from 0 to 2 here, or back from -1"),
     ("layers_of([], 2, 'm')", "layers is empty; name at least one"),
     ("layers_of(1.5, 2, 'm')", "layers=1.5: give 'all', a whole number"),
+    (
+        "phrase_carriers(s, pd.DataFrame({'phrase': ['w3 w4'], 'context': [' w5'], 'target': [' w6']}), layers=9)",
+        "layer 9 is not in 'GPT2LMHeadModel'",
+    ),
 ]

@@ -194,4 +194,8 @@ ROWS = [
     ("written_tokens(s, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
     ("word_states(s, ['w3', 'w4'], seed=-1)", "seed=-1: give a whole number of 0 or more"),
     ("compositionality(s, seed=-1)", "seed=-1: give a whole number of 0 or more"),
+    (
+        "phrase_carriers(s, pd.DataFrame({'phrase': ['w3 w4'], 'context': [' w5'], 'target': [' w6']}), seed=-1)",
+        "seed=-1: give a whole number of 0 or more",
+    ),
 ]

@@ -90,4 +90,16 @@ ROWS = [
     ("word_states(s, ['w3', ' '])", "word ' ' is empty; leave it out"),
     ("word_states(s, ['w3', 'w4'], prompt='a')", "prompt='a': give a text that ends with {word}, where the word goes"),
     ("compositionality(s)", "is spelt by two others, so none can be compared with its parts"),
+    (
+        "phrase_carriers(s, E.assign(phrase='w3', context='', target='w4'))",
+        "context 0 is ''; give a text of at least one token",
+    ),
+    (
+        "phrase_carriers(s, E.assign(phrase='w3', context='w4', target=3))",
+        "target 0 is 3; give a text of at least one token",
+    ),
+    (
+        "phrase_carriers(s, pd.DataFrame({'phrase': ['w3 w4'], 'context': [' w5'], 'target': [' w6']}), filler='')",
+        "filler='' has no tokens; give a text that has",
+    ),
 ]

@@ -1,0 +1,4 @@
+"""Which token of a phrase carries what decides the next word?
+
+Probes: `phrase_carriers`.
+"""
