@@ -15,12 +15,13 @@ from interp.checks import checked
 from interp.errors import InputError
 from interp.model import memory
 from interp.model.backends.base import Backend
-from interp.model.backends.branches import Branches
 from interp.model.generation import Generating, check_settings, continuation, continue_prompts, texts_to_continue
 from interp.model.identity.guard import Guard
 from interp.model.positions import check_ends
 from interp.model.readout import Readout, reader
 from interp.model.sites import Edit, Site, SiteName, editing
+from interp.model.sites.checks import Checks
+from interp.model.sites.record import record
 from interp.model.tape import Tape
 from interp.model.texts.strings import TokenStrings
 from interp.model.texts.tokenizer import check_tokenizer
@@ -56,8 +57,8 @@ class Subject:
         self.n_layers, self.n_heads, self.n_ctx = facts.n_layers, facts.n_heads, facts.n_ctx
         self.d_model, self.d_mlp, self.d_vocab = facts.d_model, facts.d_mlp, facts.d_vocab
         check_tokenizer(self.tokenizer, max(self.d_vocab, self.d_embedding), self.name)
-        self._guard, self._branches = Guard(backend), Branches(backend)
-        self.exclusive = self._guard.exclusive
+        self._guard = Guard(backend)
+        self._checks, self.exclusive = Checks(backend, self._guard.require_verified), self._guard.exclusive
         self.edits: list[dict[str, Any]] = []
         self.generating: Generating | None = None
 
@@ -123,7 +124,7 @@ class Subject:
             ModelError: the block has no single MLP, or the model changed since it was loaded.
         """
         layer = self.check_layer(layer, self.n_layers - 1)
-        return self._branches.added(self._guard.unchanged.value_vectors(layer), layer)
+        return self._checks.added(self._guard.unchanged.value_vectors(layer), layer)
 
     def weight_matrices(self) -> list[WeightMatrix]:
         """Return every weight matrix of attention and MLP, block by block; see `interp.model.weights`.
@@ -138,12 +139,11 @@ class Subject:
 
         Raises:
             InputError: there is no such block.
-            ModelError: the architecture does not expose the value, the model is on another machine, or the block is not
-                the sum of its input, `attn_out` and `mlp_out`.
+            ModelError: the architecture does not show it, by name or by its identity, or it is on another machine.
         """
         with self.exclusive:
             site = self.backend.site(name, self.check_layer(layer, self.n_layers - 1))
-            return replace(self._branches.checked(site, name, layer), exclusive=self.exclusive)
+            return replace(self._checks.checked(site, name, layer), exclusive=self.exclusive)
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every parameter once, with the name the library gives it."""
@@ -188,7 +188,7 @@ class Subject:
             NumericalError: the model's own logits hold NaN.
         """
         with self._guard.passing(ids):
-            return self.backend.run(ids, self._branches.noting(program, mids=mids), mids=mids, graph=graph)
+            return self.backend.run(ids, self._checks.noting(program, mids=mids), mids=mids, graph=graph)
 
     def next_token_logits(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
         """Run a program on the model's own logits [batch, d_vocab] after one position of each row.
@@ -281,8 +281,7 @@ class Subject:
         """Run every forward pass inside the `with` block with these edits, and record them in the frames made in it.
 
         Args:
-            edits: pairs of a site and its edit; see `interp.model.sites.editing`. Edits may be nested: inner ones see
-                the result of outer ones.
+            edits: pairs of a site and its edit, see `interp.model.sites.editing`; inner ones see what outer ones gave.
             note: the entry for these edits in the frames' provenance; JSON.
 
         Raises:
@@ -296,5 +295,6 @@ class Subject:
                 active.enter_context(editing(site, edit))
             yield
 
+    record = record
     batch_tokens = memory.batch_tokens
     block_tokens = memory.block_tokens

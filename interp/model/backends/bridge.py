@@ -15,7 +15,7 @@ from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_f
 from transformer_lens.model_bridge.sources.native.model import NativeModel
 
 from interp.errors import ModelError
-from interp.model.backends import matrices, structure
+from interp.model.backends import bridge_sites, matrices, structure
 from interp.model.backends.alternative import nnsight_instead
 from interp.model.backends.arguments import Growth
 from interp.model.backends.bridge_facts import facts_of_bridge, final_norm
@@ -36,13 +36,6 @@ from interp.model.weights import WeightMatrix
 
 T = TypeVar("T")
 
-_HOOKS: dict[SiteName, str] = {
-    "attn_out": "hook_attn_out",
-    "mlp_out": "hook_mlp_out",
-    "neurons": "mlp.out.hook_in",
-    "pattern": "attn.hook_pattern",
-}
-_UNSCALED: dict[SiteName, str] = {"attn_out": "attn", "mlp_out": "mlp"}
 # The module of the hooks with which a bridge passes values to its own hook points; they change nothing.
 _OWN_WIRING = "transformer_lens.model_bridge."
 
@@ -172,18 +165,7 @@ class BridgeBackend(StoredForm):
 
     def site(self, name: SiteName, layer: int) -> Site:
         """See `Backend.site`."""
-        if name == "embed":
-            embedding = getattr(self.bridge, "project_in", self.bridge.embed)
-            scaled = getattr(embedding, "_output_contribution_scale", 1.0) != 1.0  # then only its own hooks fire it
-            return Site("the token embedding", embedding if scaled else embedding.hook_out)
-        block, scale = self.bridge.blocks[layer], 1.0
-        hook = self.bridge.hook_dict.get(f"blocks.{layer}.{_HOOKS[name]}")
-        if hook is None:
-            raise ModelError(f"block {layer} of {self.facts.name!r} ({self.facts.architecture}) shows no {name}.")
-        if name in _UNSCALED and hasattr(block, "residual_contribution_scale"):
-            # Nothing but TransformerLens's own hooks fires the hook of the product.
-            hook, scale = getattr(block, _UNSCALED[name]).hook_out, block.residual_contribution_scale
-        return Site(f"{name} of block {layer}", hook, block=block, scale=scale)
+        return bridge_sites.site(self.bridge, name, layer, self.facts)
 
     def untrained(self, keep_embeddings: bool) -> Any:
         """See `Backend.untrained`."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import nnsight
@@ -40,7 +40,7 @@ from interp.model.backends.structure import (
     untrained,
 )
 from interp.model.head import Head
-from interp.model.sites import Site, SiteName
+from interp.model.sites import Site, SiteName, edited_in
 from interp.model.tape import Call, HeadReached, Tape, leaving
 from interp.model.weights import WeightMatrix
 
@@ -118,7 +118,9 @@ class NNsightBackend(StoredForm):
         if graph:
             return self._run_with_graph(ids, program)
         read_mid, growth = mid_reader(self._module) if mids else "", self.growth
-        with torch.no_grad(), self._evaluating(), self._trace(ids, logits_to_keep=1):
+        final, following = layer_list(self._module)[1][-1], [*self._norm, *self._head][0]
+        edited = edited_in([final])
+        with torch.no_grad(), self._evaluating(), leaving_hooks(final) as left, self._trace(ids, logits_to_keep=1):
             calls: list[Call] = []
             between: list[Tensor] = []
             for block in self._blocks:
@@ -128,6 +130,9 @@ class NNsightBackend(StoredForm):
                     mid = getattr(block, read_mid).input
                     between.append(mid.reshape(calls[-1].residual.shape))  # OPT flattens batch and position here
             last = leaving(self._blocks[-1].output)
+            if edited:  # nnsight reads a module's output before the hooks that change it
+                following.input  # noqa: B018 (waits until it is reached)
+                last = left[-1]
             heads = [self._read_through(norm) for norm in (self._norm, [])]
             tape = Tape(calls, last, between, self._blocks, *heads)
             with torch.no_grad():  # repeated: only code inside the trace is sent to the model's machine
@@ -267,6 +272,14 @@ def require_key() -> None:
             "remote=True runs on NDIF, which needs an API key (nnsight.CONFIG.set_default_api_key) and a model that is "
             "deployed there, given by its hub id."
         )
+
+
+@contextmanager
+def leaving_hooks(block: nn.Module) -> Iterator[list[Tensor]]:
+    """Yield a list that gets the residual which leaves a block, after all hooks that were there before."""
+    left: list[Tensor] = []
+    with block.register_forward_hook(lambda module, args, out: left.append(leaving(out))):
+        yield left
 
 
 def _through(modules: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:

@@ -33,6 +33,7 @@ from interp.model.backends.names import (
 )
 from interp.model.backends.structure import context_length, first
 from interp.model.sites import Site, SiteName
+from interp.model.sites.site import residual_site
 from interp.model.weights import matrix_shape
 
 
@@ -140,6 +141,8 @@ def site(model: Any, name: SiteName, layer: int) -> Site:
     if name == "embed":
         return Site("the token embedding", _embedding_output(model))
     block = layer_list(model)[1][layer]
+    if name.startswith("resid"):
+        return residual_site(name, layer, block, lambda: site(model, "attn_out", layer))
     module, end, item = None, "output", 0
     if name == "pattern":
         module, item = attention_of(block), 1

@@ -92,6 +92,7 @@ def test_every_architecture_is_right_or_refused_by_name(row: Any, any_backend: s
     _assert_replays(subject, ids, lens, deleted)
     _assert_probes(subject, ids, lens, deleted)
     _assert_branches(subject, ids, row.branches)
+    _assert_residuals(subject, ids, bool(row.branches))
     if row.name not in NORMED_MLPS and not row.branches:
         _assert_value_vectors(subject, ids)
 
@@ -183,6 +184,23 @@ def _assert_sum(subject: interp.Subject, ids: Tensor, layer: int, attention: Sit
     mids = _mids(subject, ids)
     if mids:
         assert_close(mids[layer], entered + attended)
+
+
+def _assert_residuals(subject: interp.Subject, ids: Tensor, without_sum: bool) -> None:
+    """Residuals are those of the tape; that between attention and MLP is shown exactly where a tape has it."""
+    mids, clean = _mids(subject, ids), subject.run(ids, lambda tape: [*map(tape.residual, range(N_LAYERS + 1))])
+    for layer in range(N_LAYERS):
+        with recording([subject.site("resid_pre", layer), subject.site("resid_post", layer)]) as seen:
+            subject.run(ids, lambda tape: tape.last)
+        for ours, theirs in zip(seen, clean[layer : layer + 2], strict=True):
+            assert_close(ours, theirs)
+        if mids:
+            with recording([subject.site("resid_mid", layer)]) as seen:
+                subject.run(ids, lambda tape: tape.last)
+            assert_close(seen[0], mids[layer])
+        elif not without_sum:
+            with pytest.raises(ModelError, match=f"{subject.architecture}.* shows no resid_mid: its MLP does not read"):
+                subject.site("resid_mid", layer)
 
 
 def _assert_value_vectors(subject: interp.Subject, ids: Tensor) -> None:

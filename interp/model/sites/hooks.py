@@ -1,53 +1,17 @@
-"""Sites: tensors inside a block that can be read or changed, under one name for all architectures.
-
-`embed` is the token embedding alone [batch, pos, d_model]. `attn_out` and `mlp_out` are what attention and MLP add to
-the residual stream [batch, pos, d_model], after the norm that follows them in sandwich-norm models and times the number
-that Granite multiplies them by: a block's output is its input plus both, or `Subject.site` refuses them. `neurons` are
-the MLP's activations [batch, pos, d_mlp] as its down-projection reads them, after the gate if the MLP has one.
-`pattern` is the attention pattern [batch, head, query, key].
-"""
+"""Read and change the values that pass through sites, by hooks that are gone after the `with` block."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from interp.errors import ModelError
-
-SiteName: TypeAlias = Literal["embed", "attn_out", "mlp_out", "neurons", "pattern"]
-Edit: TypeAlias = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Site:
-    """A tensor that enters or leaves a module.
-
-    Attributes:
-        name: for error messages, such as "mlp_out of block 3".
-        module: the module that the tensor enters or leaves.
-        end: "input" or "output" of the module.
-        item: index of the tensor if the module returns a tuple.
-        block: the block around the module, whose input gives [batch, pos], which some architectures flatten inside.
-        scale: the block multiplies the tensor by this number before it adds it to the residual stream (Granite); what
-            is read and changed is the product.
-        exclusive: a lock of the model, held while the value is read or changed; see `Subject.exclusive`.
-    """
-
-    name: str
-    module: nn.Module
-    end: Literal["input", "output"] = "output"
-    item: int = 0
-    block: nn.Module | None = None
-    scale: float = 1.0
-    exclusive: AbstractContextManager[Any] = field(default_factory=nullcontext)
-
+from interp.model.sites.site import Edit, Scaled, Site, View
 
 # The modules at which `editing` changes a value now, and how often.
 _edited: Counter[nn.Module] = Counter()
@@ -72,7 +36,7 @@ def editing(site: Site, edit: Edit) -> Iterator[None]:
         n_fired += 1
         return edit(value)
 
-    with _hooked(site, changed):
+    with _hooked(site, changed, changing=True):
         _edited[site.module] += 1
         try:
             yield
@@ -99,7 +63,7 @@ def observing(site: Site, look: Callable[[Tensor], None]) -> Iterator[None]:
         look(value)
         return value
 
-    with _hooked(site, shown):
+    with _hooked(site, shown, changing=False):
         yield
     if not n_fired:
         raise ModelError(f"nothing passed through {site.name}; this architecture does not expose it.")
@@ -125,30 +89,43 @@ def _keep(seen: list[Tensor | None], index: int, value: Tensor) -> None:
 
 
 @contextmanager
-def _hooked(site: Site, function: Edit) -> Iterator[None]:
+def _hooked(site: Site, function: Edit, *, changing: bool) -> Iterator[None]:
     lead: list[tuple[int, ...]] = []
+    noted: list[Tensor] = []
+    views: list[View] = [] if site.scale == 1.0 else [Scaled(site.scale)]
+    views += [] if site.view is None else [site.view]
 
     def note_shape(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        residual = args[0] if args else kwargs["hidden_states"]
-        lead[:] = [tuple(residual.shape[:2])]
+        lead[:] = [tuple(_entering(args, kwargs).shape[:2])]
 
-    def applied(value: Tensor) -> Tensor:
-        if value.ndim == 2 and lead:
-            return scaled(value.view(*lead[0], -1)).reshape(value.shape)
-        return scaled(value)
+    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        noted[:] = [_entering(args, kwargs)]
 
-    def scaled(value: Tensor) -> Tensor:
-        if site.scale == 1.0:
-            changed = function(value)
+    def applied(tensor: Tensor) -> Tensor:
+        if tensor.ndim == 2 and lead:
+            return viewed(tensor.view(*lead[0], -1), views).reshape(tensor.shape)
+        return viewed(tensor, views)
+
+    def viewed(tensor: Tensor, views: Sequence[View]) -> Tensor:
+        if not views:
+            changed = function(tensor)
             # A copy: an edit may return what it keeps, and Falcon adds to the output of its MLP in place.
-            return changed if changed is value else changed.clone()
-        product = value * site.scale
-        changed = function(product.clone())  # an edit may work in place
-        # What was not changed keeps its bits, which a division would not give back.
-        return torch.where(changed == product, value, changed / site.scale)
+            return changed if changed is tensor else changed.clone()
+        beside = noted[0] if noted else None
+        value = views[0].read(tensor, beside)
+        before = value.clone() if changing else value  # an edit may work in place
+        changed = viewed(value, views[1:])
+        # With a graph, what follows is computed from what was read, so that a gradient can be taken for it.
+        return views[0].write(tensor, beside, before, changed) if changing or value.requires_grad else tensor
 
-    def at_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (*args[: site.item], applied(args[site.item]), *args[site.item + 1 :])
+    def at_input(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        tensor = _entering(args[site.item :], kwargs)
+        changed = applied(tensor)
+        for cell in _noting.get(module, ()):
+            cell[:] = [changed]  # whatever the order of the hooks
+        if args:
+            return (*args[: site.item], changed, *args[site.item + 1 :]), kwargs
+        return args, {**kwargs, "hidden_states": changed}
 
     def at_output(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if not isinstance(output, tuple | list):
@@ -160,8 +137,30 @@ def _hooked(site: Site, function: Edit) -> Iterator[None]:
     with site.exclusive, ExitStack() as hooks:
         if site.block is not None:
             hooks.callback(site.block.register_forward_pre_hook(note_shape, with_kwargs=True).remove)
+        if site.beside is not None:
+            hooks.callback(site.beside.register_forward_pre_hook(note, with_kwargs=True).remove)
+            cells = _noting.setdefault(site.beside, [])
+            cells.append(noted)
+            hooks.callback(_forget, site.beside, noted)
         if site.end == "input":
-            hooks.callback(site.module.register_forward_pre_hook(at_input).remove)
+            hooks.callback(site.module.register_forward_pre_hook(at_input, with_kwargs=True).remove)
         else:
             hooks.callback(site.module.register_forward_hook(at_output).remove)
         yield
+
+
+# What `_hooked` notes of the inputs of modules, which another hook may change after it was noted.
+_noting: dict[nn.Module, list[list[Tensor]]] = {}
+
+
+def _forget(module: nn.Module, cell: list[Tensor]) -> None:
+    cells = [one for one in _noting[module] if one is not cell]
+    if cells:
+        _noting[module] = cells
+    else:
+        del _noting[module]  # it would keep the model in memory
+
+
+def _entering(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    tensor: Tensor = args[0] if args else kwargs["hidden_states"]
+    return tensor

@@ -1,34 +1,43 @@
-"""The check that a block adds its branches up: its output is its input plus `attn_out` plus `mlp_out`.
+"""The checks of a model's sites: each identity is tried on a few tokens of every block before a site is first offered.
 
-Blocks that normalise after the sum (OPT-350m), scale it, or add a third branch (Gemma 4, Falcon-H1) do not, and nothing
-about a model's names tells. So the identity is tried on a few tokens before a site is first offered.
+Blocks that normalise after the sum of their branches (OPT-350m), scale it, or add a third branch (Gemma 4, Falcon-H1)
+are not their input plus `attn_out` plus `mlp_out`, and nothing about a model's names tells.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 
 from interp.errors import ModelError
 from interp.model.backends.base import Backend
-from interp.model.sites import Site, SiteName, recording
+from interp.model.sites.hooks import recording
+from interp.model.sites.identities import IDENTITIES, off
+from interp.model.sites.site import Site, SiteName
 from interp.model.tape import Tape
 
 T = TypeVar("T")
 
 BRANCHES: tuple[SiteName, ...] = ("attn_out", "mlp_out")
+_OF_THE_SUM = (*BRANCHES, "resid_mid")  # of a block that must be the sum of its input and its branches
 
 
-class Branches:
-    """What has been found out about the branches of a model's blocks; each is tried once."""
+class Checks:
+    """What has been found out about the sites of a model's blocks; each is tried once.
 
-    def __init__(self, backend: Backend) -> None:
+    Args:
+        backend: the model.
+        first: called before a pass of a check, which must not be the model's first.
+    """
+
+    def __init__(self, backend: Backend, first: Callable[[], object]) -> None:
         self._backend = backend
-        self._faults: list[str] | None = None
+        self._first = first
+        self._faults: dict[SiteName, list[str]] = {}
         self._faults_between: list[str] | None = None
         self._running: ContextVar[Tape | None] = ContextVar("running", default=None)
 
@@ -40,7 +49,7 @@ class Branches:
         """
         if mids:
             self._require_mids()
-        if self._backend.remote or self._faults is not None:
+        if self._backend.remote:
             return program
 
         def noted(tape: Tape) -> T:
@@ -53,20 +62,25 @@ class Branches:
         return noted
 
     def checked(self, site: Site, name: SiteName, layer: int) -> Site:
-        """Return a site, after the check of its block if it is one of the branches.
+        """Return a site, after the check of its block by the identities of its name.
 
         Raises:
-            ModelError: the block is not the sum of its input and its branches.
+            ModelError: an identity does not hold there.
         """
-        if name not in BRANCHES:
-            return site
-        if self._faults is None:
-            tape = self._running.get()
-            # A program may run inside a trace, where no other pass can start.
-            self._faults = self._tried(tape) if tape is not None and tape.calls else self._run(mids=False)
-        if self._faults[layer]:
-            raise ModelError(self._faults[layer] + ("." if self._running.get() is not None else self._instead(layer)))
+        if name in _OF_THE_SUM:
+            self._require("attn_out", self._tried, layer)
+        if name in IDENTITIES:
+            self._require(name, partial(self._tried_identity, name), layer)
         return site
+
+    def _require(self, name: SiteName, tried: Callable[[Tape], list[str]], layer: int) -> None:
+        tape = self._running.get()
+        if name not in self._faults:
+            # A program may run inside a trace, where no other pass can start.
+            self._faults[name] = tried(tape) if tape is not None and tape.calls else self._run(tried)
+        if fault := self._faults[name][layer]:
+            of_the_sum = name == "attn_out" and tape is None
+            raise ModelError(fault + (self._instead(layer) if of_the_sum else "."))
 
     def added(self, vectors: Tensor, layer: int) -> Tensor:
         """Return what a block adds to the residual stream for vectors that its MLP's last matrix writes."""
@@ -77,14 +91,25 @@ class Branches:
         if self._backend.remote:  # where no site can be read
             return
         if self._faults_between is None:
-            self._faults_between = self._run(mids=True)
+            self._faults_between = self._run(self._tried_between, mids=True)
         for fault in self._faults_between:
             if fault:
                 raise ModelError(fault)
 
-    def _run(self, *, mids: bool) -> list[str]:
-        ids = self._backend.facts.trial_ids()
-        return self._backend.run(ids, self._tried_between if mids else self._tried, mids=mids)
+    def _run(self, tried: Callable[[Tape], list[str]], *, mids: bool = False) -> list[str]:
+        self._first()
+        return self._backend.run(self._backend.facts.trial_ids(), tried, mids=mids)
+
+    def _tried_identity(self, name: SiteName, tape: Tape) -> list[str]:
+        """Return what is wrong with a site in each block; an empty string where nothing is, or where it is not."""
+        found = []
+        for layer in range(tape.n_layers):
+            try:
+                fault = IDENTITIES[name](tape, layer, lambda one, at=layer: self._backend.site(one, at))  # type: ignore[misc]
+            except ModelError as error:  # the block lacks a site that the identity needs, or nothing passes through it
+                fault = str(error).removesuffix(".")
+            found.append(f"{self._block(layer)} shows no {name}: {fault}" if fault else "")
+        return found
 
     def _tried(self, tape: Tape) -> list[str]:
         """Return what is wrong with each block; an empty string if nothing is."""
@@ -92,7 +117,7 @@ class Branches:
         for layer in range(tape.n_layers):
             entered = tape.residual(layer)
             left, parts = self._parts(tape, layer)
-            difference = _off(left, entered, *parts.values())
+            difference = off(left, entered, *parts.values())
             found.append(
                 f"{self._block(layer)} is not its input + attn_out + mlp_out: it is off by {difference:.2g} where it "
                 f"adds {_largest(left - entered):.2g}, so neither can be read or changed there"
@@ -106,8 +131,8 @@ class Branches:
         for layer, mid in enumerate(tape.mids):
             entered = tape.residual(layer)
             left, parts = self._parts(tape, layer)
-            differences = [_off(mid, entered, parts["attn_out"])] if "attn_out" in parts else []
-            differences += [_off(left, mid, parts["mlp_out"])] if "mlp_out" in parts else []
+            differences = [off(mid, entered, parts["attn_out"])] if "attn_out" in parts else []
+            differences += [off(left, mid, parts["mlp_out"])] if "mlp_out" in parts else []
             found.append(
                 ""
                 if differences and not min(differences)
@@ -141,7 +166,7 @@ class Branches:
         try:
             other = _other(own)
             shown = [other.site(name, layer) for name in BRANCHES]  # both, or an error
-            holds = bool(shown) and not Branches(other)._run(mids=False)[layer]
+            holds = bool(shown) and _adds_up(other, layer)
         except Exception:  # a library can raise anything on an architecture it does not know
             return "."
         return f"; use backend={other.kind!r}." if holds else "."
@@ -162,14 +187,9 @@ def _other(backend: Backend) -> Backend:
     return BridgeBackend.around(backend.original, backend.facts.name, None)
 
 
-def _off(whole: Tensor, *parts: Tensor) -> float:
-    """Return the largest difference of a sum from its parts; 0 where it is a matter of rounding."""
-    eps = torch.finfo(whole.dtype).eps
-    terms = torch.stack([part.reshape(whole.shape).float() for part in (whole, *parts)])
-    # Two sums round, each to the dtype's eps / 2 of its largest term; blocks may add in another order.
-    allowed = max(4 * eps, 1e-5) * terms.abs().amax(dim=(0, -1))
-    difference = (terms[0] - terms[1:].sum(dim=0)).abs().amax(dim=-1)
-    return 0.0 if bool((difference <= allowed).all()) else float(difference.amax())
+def _adds_up(backend: Backend, layer: int) -> bool:
+    checks = Checks(backend, lambda: None)
+    return not checks._run(checks._tried)[layer]
 
 
 def _largest(value: Tensor) -> float:
