@@ -62,6 +62,7 @@ _MODULES = {
         "interp.tokenization",
         "interp.scorecard.table",
         "interp.model.sites",
+        "interp.model.sites.record",
         "interp.model.tape",
         "interp.model.schedules",
         "interp.model.generation",

@@ -23,7 +23,7 @@ from interp.model.tape import Tape
 T = TypeVar("T")
 
 BRANCHES: tuple[SiteName, ...] = ("attn_out", "mlp_out")
-_OF_THE_SUM = (*BRANCHES, "resid_mid")  # of a block that must be the sum of its input and its branches
+_OF_THE_SUM = (*BRANCHES, "resid_mid")  # which a bias beside `attn_out` would be missing from
 
 
 class Checks:

@@ -38,23 +38,32 @@ def leaves(tape: Tape, layer: int, named: Named) -> str:
 
 
 def stands_between(tape: Tape, layer: int, named: Named) -> str:
-    """`resid_mid` is all that the MLP reads: while it is held, another residual before it changes nothing after it.
+    """`resid_mid` is all that follows reads: while it is held, another residual before it changes nothing after it.
 
     An MLP that runs beside the attention reads what enters the block, and would write something else.
     """
-    residual, mlp = tape.residual(layer), named("mlp_out")
-    with recording([named("resid_mid"), mlp]) as clean:
+    residual, wrote = tape.residual(layer), [named("resid_mid"), named("mlp_out")]
+    with recording(wrote) as clean:
         tape.run_block(layer, residual)
-    held, wrote = clean
-    assert held is not None and wrote is not None
-    with editing(named("resid_mid"), lambda _: held), recording([mlp]) as seen:
-        tape.run_block(layer, -residual)
-    difference = (seen[0] - wrote).abs().amax(dim=-1).float()  # type: ignore[operator]
-    # A residual that is held is rounded once more, and the norm before the MLP may magnify that a little.
-    allowed = max(1e-3, 16 * torch.finfo(wrote.dtype).eps) * wrote.abs().amax(dim=-1).float()
-    if bool((difference <= allowed).all()):
-        return ""
-    return "its MLP does not read the residual after its attention (the two run in parallel)"
+    held, by_mlp = clean
+    assert held is not None and by_mlp is not None
+    with editing(wrote[0], lambda _: held), recording(wrote[1:]) as seen:
+        left = tape.run_block(layer, -residual)
+    if _differ(seen[0], by_mlp, by_mlp):
+        return "its MLP does not read the residual after its attention (the two run in parallel)"
+    return "what leaves it depends on more than this" if _differ(left, tape.residual(layer + 1), left - held) else ""
+
+
+def _differ(one: Tensor | None, other: Tensor, scale: Tensor) -> bool:
+    """Tell whether two values [..., d] differ by more than a residual that is held, and so rounded, may change them."""
+    assert one is not None
+    eps = torch.finfo(other.dtype).eps  # which the norm before an MLP may magnify a little
+    allowed = max(1e-3, 16 * eps) * _largest(scale) + 4 * eps * _largest(other)
+    return not bool((_largest(one - other) <= allowed).all())
+
+
+def _largest(value: Tensor) -> Tensor:
+    return value.abs().amax(dim=-1).float()
 
 
 IDENTITIES: Mapping[SiteName, Identity] = {"resid_pre": enters, "resid_post": leaves, "resid_mid": stands_between}
