@@ -41,7 +41,7 @@ from interp.runs.progress import progress_bar
 from interp.runs.registry import Example, Probe, means_per_prompt, probe, summarise_by_prompt
 from interp.runs.run import Run, in_batches, kept_as, run_id
 from interp.runs.store import Store
-from interp.runs.streams import Stream, collect, one_core_each, whole_frame
+from interp.runs.streams import Stream, Sums, collect, one_core_each, whole_frame
 from interp.tokenization.asking import text_ids
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "Store",
     "Stream",
     "Subject",
+    "Sums",
     "Texts",
     "Tokens",
     "TooLong",

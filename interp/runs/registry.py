@@ -44,6 +44,7 @@ class Probe:
         reduce: rows of whole prompts -> fewer rows with the same summary, or None; see `reduction`.
         reduce_from: the columns that `reduce` reads; None for all.
         jointly: True if rows of a prompt hang on the other prompts, so that no sweep may divide them.
+        sums: run -> the sums over prompts that its rows come from, or None; sweeps divide and merge them.
         listed: False if `names()` leaves it out, as it does the workbench's own tables, which `get` finds.
     """
 
@@ -57,6 +58,7 @@ class Probe:
     jointly: bool = False
     listed: bool = True
     explore: Callable[..., Any] | None = None
+    sums: Callable[..., Any] | None = None
 
     def reduction(self, settings: Mapping[str, Any]) -> Callable[[pa.Table], pd.DataFrame] | None:
         """Return what shortens rows before they are summed up, so that long results can be, a part at a time.
@@ -101,6 +103,7 @@ def probe(
     reduce: Callable[..., pd.DataFrame] | None = None,
     reduce_from: Sequence[str] | None = None,
     jointly: bool = False,
+    sums: Callable[..., Any] | None = None,
     listed: bool = True,
 ) -> Callable[[F], F]:
     """Mark a function as the probe of a schema; its arguments are then checked at every call, see `interp.checks`.
@@ -118,6 +121,8 @@ def probe(
         reduce_from: the columns that `reduce` reads, beside those of `summary_by` and those that say which position of
             which prompt in which run; None for all.
         jointly: True if rows of a prompt hang on the other prompts, as with a fit to all: then no sweep divides them.
+        sums: called with a run, returns the sums that the rows come from, where these are about all prompts together; a
+            sweep adds up those of its shards. It refuses texts that are too few.
         listed: False for a table that is not a probe of one model.
     """
 
@@ -146,6 +151,7 @@ def probe(
             jointly,
             listed,
             explore and checked(explore),
+            sums,
         )
         function.probe = made  # type: ignore[attr-defined]
         by_origin = _marked.setdefault(made.name, {})

@@ -97,15 +97,20 @@ class Run:
             raise InputError(f"{self.schema.probe} was given no texts; pass at least one.")
         return self._tokens
 
-    def batches(self, states_per_layer: float = 1, variants: int = 1) -> Iterator[Batch]:
+    def batches(
+        self, states_per_layer: float = 1, variants: int = 1, *, prompt_ids: Collection[int] | None = None
+    ) -> Iterator[Batch]:
         """Return batches within the memory budget, with a progress bar if there is more than one.
 
         Args:
             states_per_layer: residuals held per layer.
             variants: number of variants of each batch that run side by side.
+            prompt_ids: of the prompts to read; None reads all.
         """
         done = frozenset() if self._store is None else self._store.keys()
-        skip = np.flatnonzero(self.tokens.table["prompt_id"].isin(done)).tolist()
+        numbers = self.tokens.table["prompt_id"]
+        read = ~numbers.isin(done) if prompt_ids is None else numbers.isin(prompt_ids) & ~numbers.isin(done)
+        skip = np.flatnonzero(~read).tolist()
         max_tokens = max(1, self.subject.batch_tokens(states_per_layer) // variants)
         for batch in in_batches(self.tokens, max_tokens, self.schema.probe, skip=set(skip)):
             self._keep()  # whoever asks for the next batch has given all rows of the one before

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from threading import Semaphore
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 import torch
@@ -34,6 +34,22 @@ class Stream(Protocol):
 
     def add(self, tape: Tape, batch: Batch, accumulate: Accumulate) -> None:
         """Read one recorded batch; sums that `accumulate` adds to are complete after the batch."""
+
+
+class Sums(Stream, Protocol):
+    """A stream that comes to the same end wherever its batches are read: what it holds of some prompts can be merged.
+
+    `interp.sweep` divides the prompts of a probe that has one, see `interp.probe(sums=)`.
+    """
+
+    def state(self) -> Mapping[str, Tensor]:
+        """Return what it holds of the batches that it read, as tensors."""
+
+    def merge(self, state: Mapping[str, Tensor]) -> None:
+        """Add what another one of the same run holds of other batches."""
+
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """Return the rows, or columns of rows, of the probe's frame once all prompts were read."""
 
 
 @checked
@@ -85,13 +101,16 @@ def _libraries() -> ThreadpoolController:
 
 
 @checked
-def collect(run: Run, streams: Sequence[Stream], model: Subject | None = None) -> None:
+def collect(
+    run: Run, streams: Sequence[Stream], model: Subject | None = None, prompt_ids: Collection[int] | None = None
+) -> None:
     """Feed every batch of a run to all streams, with one forward pass for all of them.
 
     Args:
         run: the run that gives the batches.
         streams: the consumers.
         model: run instead of the run's own subject, for example that subject with some weights masked.
+        prompt_ids: of the prompts to read; None reads all.
     """
     subject = model or run.subject
 
@@ -101,7 +120,7 @@ def collect(run: Run, streams: Sequence[Stream], model: Subject | None = None) -
                 stream.add(tape, batch, accumulate)
 
     with options.reserving(sum(getattr(stream, "n_bytes", 0) for stream in streams)):
-        for batch in run.batches(STATES):
+        for batch in run.batches(STATES, prompt_ids=prompt_ids):
             subject.run(batch.ids, partial(feed, batch=batch))
 
 

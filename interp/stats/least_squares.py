@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -57,6 +57,25 @@ class Moments:
     def n_bytes(self) -> int:
         """Memory of the sums."""
         return sum(one.nbytes for one in self._sums())
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all sums by name, `n` as a tensor too, as `merge` takes them."""
+        names = ("x", "y", "xx", "xy", "yy")
+        return {"n": torch.tensor([float(self.n)], dtype=torch.float64), **dict(zip(names, self._sums(), strict=True))}
+
+    def merge(self, state: Mapping[str, Tensor]) -> None:
+        """Add the sums over other rows to these.
+
+        >>> one, other = (Moments.zeros(2, 1, "cpu") for _ in range(2))
+        >>> other.add(torch.ones(3, 2).double(), torch.ones(3, 1).double())
+        >>> one.merge(other.state())
+        >>> one.n, one.xx.tolist()
+        (3, [[3.0, 3.0], [3.0, 3.0]])
+        """
+        self.n += int(state["n"])
+        for name, own in self.state().items():
+            if name != "n":
+                own += state[name].to(own.device)
 
     @classmethod
     def zeros(cls, p: int, q: int, device: torch.device | str = "cpu") -> Moments:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -149,6 +149,23 @@ class StepMoments:
                 if before:
                     accumulate(self._steps[part, layer - 1], before[part], own)
             before = states
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the moments of the batches that were read."""
+        of_layers = {
+            f"{part}.{layer}.{name}": value
+            for part, layers in enumerate(self._layers)
+            for layer, one in enumerate(layers)
+            for name, value in one.state().items()
+        }
+        return of_layers | {"steps": self._steps}
+
+    def merge(self, state: Mapping[str, Tensor]) -> None:
+        """Add the moments of other batches."""
+        self._steps += state["steps"].to(self._steps.device)
+        for part, layers in enumerate(self._layers):
+            for layer, one in enumerate(layers):
+                one.merge({name: state[f"{part}.{layer}.{name}"] for name in one.state()})
 
     def _joined(self, part: int) -> list[Moments]:
         layers = self._layers[part]

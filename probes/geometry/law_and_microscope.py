@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from interp.authoring import Source, Texts, checked, collect, load
-from probes.geometry.microscope import MicroscopeSettings, MicroscopeStream, microscope_run
-from probes.geometry.next_token_law import LawSettings, LawStream, law_run
+from probes.geometry._law_sums import LawSettings, law_sums
+from probes.geometry.microscope import MicroscopeSettings, microscope_run, microscope_sums
+from probes.geometry.next_token_law import law_run
 
 
 @checked
@@ -25,9 +26,8 @@ def law_and_microscope(
         InputError: there are too few tokens or prompts.
     """
     loaded = load(subject)
-    of_law, of_layers = LawSettings(), MicroscopeSettings()
-    law = law_run(loaded, texts, of_law, seed=seed, truncate=truncate)
-    layers = microscope_run(loaded, law.tokens, of_layers, seed=seed, truncate=truncate)
-    streams = LawStream(law, of_law), MicroscopeStream(layers, of_layers)
+    law = law_run(loaded, texts, LawSettings(), seed=seed, truncate=truncate)
+    layers = microscope_run(loaded, law.tokens, MicroscopeSettings(), seed=seed, truncate=truncate)
+    streams = law_sums(law), microscope_sums(layers)
     collect(law, streams)
-    return law.frame([streams[0].columns()]), layers.frame(streams[1].rows())
+    return law.frame(streams[0].rows()), layers.frame(streams[1].rows())

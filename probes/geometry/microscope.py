@@ -8,7 +8,7 @@ variance.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -74,7 +74,29 @@ MICROSCOPE = Schema(
 )
 
 
-@probe(MICROSCOPE, plot=plots.microscope, summarise=whole_frame, example=running_text)
+@dataclass(frozen=True)
+class MicroscopeSettings:
+    """A checked set of the arguments of `microscope` that decide its numbers."""
+
+    massive: float = 10.0
+    n_points: int = 4096
+    tokens_per_dim: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not self.massive > 1 or self.n_points < 1:
+            raise InputError(
+                f"massive={self.massive}, n_points={self.n_points}: give a ratio above 1, and at least one point."
+            )
+
+
+def microscope_sums(run: Run) -> MicroscopeStream:
+    """Return the sums of a run of `microscope`; refuse too few tokens."""
+    settings = MicroscopeSettings(**run.parameters)
+    require_enough(inner_tokens(run), run.subject.d_model, settings.tokens_per_dim)
+    return MicroscopeStream(run, settings)
+
+
+@probe(MICROSCOPE, plot=plots.microscope, summarise=whole_frame, sums=microscope_sums, example=running_text)
 def microscope(
     subject: Source,
     texts: Texts,
@@ -117,32 +139,15 @@ def microscope(
     """
     settings = MicroscopeSettings(massive, n_points, tokens_per_dim)
     run = microscope_run(subject, texts, settings, seed=seed, truncate=truncate)
+    stream = microscope_sums(run)
     say_cost(run, passes=1, products=step_products(run))
-    stream = MicroscopeStream(run, settings)
     collect(run, [stream])
     return run.frame(stream.rows())
 
 
-@dataclass(frozen=True)
-class MicroscopeSettings:
-    """A checked set of the arguments of `microscope` that decide its numbers."""
-
-    massive: float = 10.0
-    n_points: int = 4096
-    tokens_per_dim: float = 20.0
-
-    def __post_init__(self) -> None:
-        if not self.massive > 1 or self.n_points < 1:
-            raise InputError(
-                f"massive={self.massive}, n_points={self.n_points}: give a ratio above 1, and at least one point."
-            )
-
-
 def microscope_run(subject: Source, texts: Texts, settings: MicroscopeSettings, *, seed: int, truncate: bool) -> Run:
-    """Start the run of a `microscope`; refuse too few tokens."""
-    run = Run(MICROSCOPE, subject, texts, parameters=asdict(settings), truncate=truncate, seed=seed)
-    require_enough(inner_tokens(run), run.subject.d_model, settings.tokens_per_dim)
-    return run
+    """Start the run of a `microscope`."""
+    return Run(MICROSCOPE, subject, texts, parameters=asdict(settings), truncate=truncate, seed=seed)
 
 
 class MicroscopeStream(StepMoments):
@@ -159,7 +164,8 @@ class MicroscopeStream(StepMoments):
         order = torch.randperm(n_tokens, generator=torch.Generator().manual_seed(seed))
         drawn = order[: settings.n_points].sort().values
         self._slot = torch.full((n_tokens,), -1).scatter_(0, drawn, torch.arange(len(drawn)))
-        self._drawn_first = np.zeros(len(drawn), dtype=bool)
+        self._drawn_first = torch.zeros(len(drawn), dtype=torch.bool)
+        self._read = torch.zeros(len(drawn), dtype=torch.bool)  # the drawn tokens whose states are here
         shape = run.subject.n_layers + 1, len(drawn), run.subject.d_model
         self._drawn = torch.zeros(shape, dtype=run.subject.dtype)
 
@@ -174,10 +180,25 @@ class MicroscopeStream(StepMoments):
         row, pos = select_positions(batch, None)
         slot = self._slot[self._starts[batch.prompts[row]] + pos]
         row, pos, slot = row[slot >= 0], pos[slot >= 0], slot[slot >= 0]
-        self._drawn_first[slot.numpy()] = (pos == 0).numpy()
+        self._drawn_first[slot] = pos == 0
+        self._read[slot] = True
         for layer in range(tape.n_layers + 1):
             states = tape.residual(layer)[row.to(tape.last.device), pos.to(tape.last.device)]
             self._drawn[layer, slot] = states.to("cpu", self._drawn.dtype)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the moments of the batches that were read, and the drawn states among them."""
+        slots = self._read.nonzero()[:, 0]
+        drawn = {"slots": slots, "first": self._drawn_first[slots], "drawn": self._drawn[:, slots]}
+        return super().state() | drawn
+
+    def merge(self, state: Mapping[str, Tensor]) -> None:
+        """Add the moments of other batches, and their drawn states."""
+        super().merge(state)
+        slots = state["slots"].long()
+        self._read[slots] = True
+        self._drawn_first[slots] = state["first"].bool()
+        self._drawn[:, slots] = state["drawn"].to(self._drawn.dtype)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the frame's rows: layer by layer, and within a layer control by control."""
@@ -203,8 +224,9 @@ class MicroscopeStream(StepMoments):
 
     def _intrinsic_dimensions(self, points: np.ndarray, usual: np.ndarray) -> dict[str, tuple[float, int]]:
         """Return, for every control, the dimension and number of different points of a layer's sample [n, d_model]."""
-        order = np.argsort(self._drawn_first, kind="stable")  # of points that coincide, one after position 0 is kept
-        points, inner = points[order], ~self._drawn_first[order]
+        first = self._drawn_first.numpy()
+        order = np.argsort(first, kind="stable")  # of points that coincide, one after position 0 is kept
+        points, inner = points[order], ~first[order]
         clouds = [Cloud.of(points)]
         # If no dimension is massive, the cloud without them is the same.
         clouds.append(clouds[0] if usual.all() else Cloud.of(points[:, usual]))
