@@ -19,6 +19,12 @@ from interp.sweeps.shard import Shard
 # Readers of Parquet folders pass over names that begin with an underscore.
 NAME = "_manifest.json"
 FORMAT = "interp.sweep/1"
+ROWS = "rows"  # the part that holds the rows about all prompts together
+
+
+def sums_folder(out: str) -> str:
+    """Return the folder of the sums in a sweep's; readers of a folder of Parquet pass over it, as over the plan."""
+    return f"{out.rstrip('/')}/_sums"
 
 
 @dataclass
@@ -31,6 +37,7 @@ class Manifest:
         provenance: of the whole sweep, in JSON types; its `run_id` is in every row.
         shards: in order of the prompts.
         hashes: of every planned prompt, by `prompt_id`; see `prompt_hashes`.
+        together: whether the rows are about all prompts together: then a shard's file holds its sums.
     """
 
     probe: str
@@ -38,6 +45,15 @@ class Manifest:
     provenance: dict[str, Any]
     shards: list[Shard] = field(default_factory=list)
     hashes: dict[int, str] = field(default_factory=dict)
+    together: bool = False
+
+    def row_store(self, out: str) -> Store:
+        """Return where the rows are kept: a part for each shard, or `ROWS` where they are about all together."""
+        return Store(out, self.kept_as)
+
+    def shard_store(self, out: str) -> Store:
+        """Return where each shard is kept."""
+        return Store(sums_folder(out), self.kept_as) if self.together else self.row_store(out)
 
     def add(self, shards: Sequence[Shard], hashes: Mapping[int, str]) -> None:
         """Plan more prompts."""
@@ -54,8 +70,7 @@ class Manifest:
 
     def unfinished(self, folder: Folder) -> list[Shard]:
         """Return the shards that are not kept; those cut short are put aside and count as such."""
-        store = Store(folder.location, self.kept_as)
-        done = store.whole_parts()
+        done = self.shard_store(folder.location).whole_parts()
         return [shard for shard in self.shards if shard.name not in done]
 
     def require_same(self, other: Manifest, where: str) -> None:
@@ -68,7 +83,10 @@ class Manifest:
             return
         facts = {**self.provenance, "probe": self.probe}, {**other.provenance, "probe": other.probe}
         names = ("probe", "parameters", "seed", "model", "fingerprint", "dtype", "backend", "edits", "versions")
-        differ = [name for name in names if facts[0].get(name) != facts[1].get(name)] or ["code"]
+        differ = [name for name in names if facts[0].get(name) != facts[1].get(name)]
+        if facts[0].get("data_sha256") != facts[1].get("data_sha256"):
+            differ.append("set of texts, which all its rows are about")
+        differ = differ or ["code"]
         raise InputError(
             f"out={where!r} holds a sweep with another {', '.join(differ)}; give another folder, or delete this one."
         )
@@ -92,7 +110,8 @@ class Manifest:
             one.name: {"prompt_ids": one.prompt_ids, "hashes": [self.hashes[number] for number in one.prompt_ids]}
             for one in self.shards
         }
-        about = {"format": FORMAT, "probe": self.probe, "kept_as": self.kept_as, "provenance": self.provenance}
+        names = ("probe", "kept_as", "provenance", "together")
+        about = {"format": FORMAT, **{name: getattr(self, name) for name in names}}
         return json.dumps(about | {"shards": shards}).encode()
 
 
@@ -108,7 +127,8 @@ def read_manifest(folder: Folder) -> Manifest | None:
         told = json.loads(folder.read(NAME))
         if told["format"] != FORMAT:
             raise ValueError(f"its format is {told['format']!r}")
-        manifest = Manifest(str(told["probe"]), str(told["kept_as"]), dict(told["provenance"]))
+        about = str(told["probe"]), str(told["kept_as"]), dict(told["provenance"])
+        manifest = Manifest(*about, together=bool(told.get("together")))
         for name, shard in told["shards"].items():
             numbers = tuple(int(number) for number in shard["prompt_ids"])
             hashes = dict(zip(numbers, map(str, shard["hashes"]), strict=True))

@@ -19,7 +19,7 @@ from interp.options import options
 from interp.runs import registry
 from interp.runs.accessor import attach
 from interp.runs.store import Store
-from interp.sweeps.manifest import NAME, Manifest, read_manifest
+from interp.sweeps.manifest import NAME, ROWS, Manifest, read_manifest
 from interp.sweeps.shard import Shard
 
 _ROW_BYTES = 8  # of a number in a frame
@@ -68,10 +68,21 @@ class Sweep:
 
     @cached_property
     def _store(self) -> Store:
-        return Store(self.out, self._manifest.kept_as)
+        """Where the shards are."""
+        return self._manifest.shard_store(self.out)
+
+    @cached_property
+    def _row_store(self) -> Store:
+        return self._manifest.row_store(self.out)
+
+    def has_rows(self) -> bool:
+        """Tell whether the rows about all prompts together are kept, so that the shards are needed no longer."""
+        return self._manifest.together and ROWS in self._row_store.whole_parts()
 
     def missing(self) -> list[Shard]:
         """Return the shards that are not kept yet."""
+        if self.has_rows():
+            return []
         self._whole = self._store.whole_parts(self._whole)
         return [shard for shard in self._shards if shard.name not in self._whole]
 
@@ -89,7 +100,9 @@ class Sweep:
             "prompts_done": prompts[0] - prompts[1],
             "shards": len(shards),
             "shards_done": len(done),
-            "bytes": self._store.bytes_of(done),
+            "bytes": self._row_store.bytes_of(self._parts(self._shards))
+            if self.has_rows()
+            else self._store.bytes_of(done),
         }
 
     @property
@@ -102,8 +115,10 @@ class Sweep:
         return self._dataset_of(self._complete())
 
     def _dataset_of(self, shards: Sequence[Shard]) -> ds.Dataset:
-        paths = self._store.paths([shard.name for shard in shards])
+        paths = self._row_store.paths(self._parts(shards))
         found = ds.dataset(paths, format="parquet", filesystem=self._folder.for_arrow)
+        if self._manifest.together:
+            return found
         others = self._asked is not None and any(not self._asked.issuperset(one.prompt_ids) for one in shards)
         return found.filter(ds.field("prompt_id").isin(sorted(self._asked or ()))) if others else found
 
@@ -128,10 +143,11 @@ class Sweep:
             if column not in known:
                 raise UnknownName("column", column, known)
         also = [] if where is None else [name for name in _names_in(where) if name in known]
-        read = list(dict.fromkeys([*wanted, *also, "prompt_id"]))
+        by_prompt = [] if self._manifest.together else ["prompt_id"]
+        read = list(dict.fromkeys([*wanted, *also, *by_prompt]))
         parts = list(self._tables(shards, read) if where is None else self._meeting(where, shards, read))
         frame = _in_order_of_texts(pa.concat_tables(parts).to_pandas())
-        if not frame["prompt_id"].is_monotonic_increasing:
+        if by_prompt and not frame["prompt_id"].is_monotonic_increasing:
             frame = frame.sort_values("prompt_id", kind="stable", ignore_index=True)
         return attach(frame[wanted].copy(deep=False), self.provenance)
 
@@ -167,14 +183,20 @@ class Sweep:
             )
 
     def _tables(self, shards: Sequence[Shard], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the rows of one shard after another."""
+        """Yield the rows of one shard after another, or those about all prompts."""
+        if self._manifest.together:
+            shards = [Shard(ROWS, tuple(number for shard in shards for number in shard.prompt_ids))]
         for shard in shards:
-            table = self._store.table(shard.name, columns)
+            table = self._row_store.table(shard.name, columns)
             if table is None:
                 raise InputError(f"{self._lost([shard])}; call interp.sweep again with their texts.")
             if self._asked is not None and not self._asked.issuperset(shard.prompt_ids):
                 table = table.filter(ds.field("prompt_id").isin(sorted(self._asked)))
             yield table
+
+    def _parts(self, shards: Sequence[Shard]) -> list[str]:
+        """Return the names of the parts that hold the rows of some shards."""
+        return [ROWS] if self._manifest.together else [shard.name for shard in shards]
 
     def _meeting(self, condition: str, shards: Sequence[Shard], columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield the rows of each shard that meet a condition."""
@@ -183,7 +205,7 @@ class Sweep:
             yield pa.Table.from_pandas(rows, schema=table.schema, preserve_index=False)
 
     def _complete(self) -> list[Shard]:
-        missing = self.missing()
+        missing = self.missing() or (self._shards if self._manifest.together and not self.has_rows() else [])
         if missing:
             raise InputError(f"{self._lost(missing)}; call interp.sweep again with their texts.")
         return self._shards

@@ -21,15 +21,18 @@ from interp.runs.code import hash_of
 from interp.runs.progress import progress_bar
 from interp.runs.rehearsal import rehearse
 from interp.runs.run import Run, kept_as
+from interp.runs.streams import Sums
 from interp.sweeps.engines.choice import Engine, Executor
 from interp.sweeps.manifest import Manifest, alone, read_manifest, write_manifest
 from interp.sweeps.plan import Each, divide, prompt_hashes, selector
 from interp.sweeps.result import Sweep
 from interp.sweeps.shard import Done, Shard, Task
+from interp.sweeps.sums import write_rows
 from interp.sweeps.work import Work
 
 # What a run's identity holds that does not decide the rows of a prompt.
 _NOT_OF_A_PROMPT = ("device", "data_sha256")
+_NOT_OF_SUMS = ("device",)
 
 
 @checked
@@ -57,8 +60,12 @@ def sweep(
     itself; their last bits depend on the division into shards and on a worker's number of threads, as sums are divided
     otherwise. Where a probe draws at random among prompts (the donors of `layer_robustness`), it draws within a shard.
 
+    A probe about all prompts together (`next_token_law`, `microscope`) is swept if it adds up sums: a shard keeps its
+    own in the folder's `_sums`, and at the end they are merged into the probe's rows. Since which prompts are held out
+    or drawn depends on all of them, more prompts need another folder.
+
     Args:
-        probe: the name of a probe whose rows are about single prompts, or the function.
+        probe: the name of a probe whose rows are about single prompts, or come from sums over them; or the function.
         source: anything `interp.load` takes; for workers in other processes a name or path that they can load too.
         texts: anything `Subject.tokens` takes. A frame with a column `prompt_id` may come in any order.
         out: a folder, or a URL such as "s3://bucket/runs" that fsspec knows. One folder holds one sweep.
@@ -80,7 +87,7 @@ def sweep(
 
     Raises:
         InputError: what the probe refuses, before anything is computed; the folder holds another sweep; the probe's
-            rows are not about single prompts; the executor's library is not installed.
+            rows are about all prompts and not made of sums; the executor's library is not installed.
         InterpError: workers die over a shard again and again, or keep shards in a folder of their own.
 
     >>> import interp, tempfile
@@ -99,9 +106,8 @@ def sweep(
     each = Each(per_prompt or {})
     planned: Run = rehearse(function, name, subject, texts, parameters | each.whole)
     each.fit(planned.tokens)
-    if not function.probe.of_single_prompts:  # type: ignore[attr-defined]
-        raise InputError(f"rows of {name!r} are about all texts together, not about single prompts; call it itself.")
-    manifest = _plan(planned, folder, shard_tokens, each)
+    total = _sums(function.probe, planned, each)  # type: ignore[attr-defined]
+    manifest = _plan(planned, folder, shard_tokens, each, together=total is not None)
     found = Sweep(out, prompt_ids=planned.tokens.table["prompt_id"].tolist())
     missing = found.missing()
     if missing:
@@ -117,8 +123,9 @@ def sweep(
             out=str(out),
             kept_as=manifest.kept_as,
             memory=options.memory,
+            tokens=None if total is None else planned.tokens,
         )
-        tasks = [Task(shard, select(shard.prompt_ids), each.of(shard.prompt_ids)) for shard in missing]
+        tasks = [Task(shard, [] if total else select(shard.prompt_ids), each.of(shard.prompt_ids)) for shard in missing]
         with _hinting(parameters, len(planned.tokens)):
             _wait_for(engine.run(work, tasks), missing, name)
         if executor != "local" and (lost := found.missing()):
@@ -126,7 +133,26 @@ def sweep(
                 f"workers computed all shards, and {len(lost):,} of them are not in out={str(out)!r}; give a folder "
                 "that all machines share, or a URL."
             )
+    if total is not None and not found.has_rows():
+        write_rows(manifest, str(out), planned, total)
     return found
+
+
+def _sums(probe: registry.Probe, planned: Run, each: Each) -> Sums | None:
+    """Return empty sums of a probe whose rows are about all prompts together; None where they are about single ones."""
+    if probe.of_single_prompts:
+        return None
+    if probe.sums is None:
+        raise InputError(
+            f"rows of {probe.name!r} are about all texts together, not about single prompts, and it does not add up "
+            "sums; call it itself."
+        )
+    if each.whole:
+        raise InputError(
+            f"per_prompt={sorted(each.whole)} is for rows about single prompts, which {probe.name!r} has none of."
+        )
+    sums: Sums = probe.sums(planned)
+    return sums
 
 
 def _probe(probe: str | Callable[..., pd.DataFrame]) -> tuple[str, Callable[..., pd.DataFrame]]:
@@ -152,18 +178,19 @@ def _hinting(parameters: Mapping[str, Any], n_prompts: int) -> Iterator[None]:
         raise InputError(f"{str(error).rstrip('.')} ({hint}).") from error
 
 
-def _plan(planned: Run, folder: Folder, shard_tokens: int, each: Each) -> Manifest:
+def _plan(planned: Run, folder: Folder, shard_tokens: int, each: Each, *, together: bool) -> Manifest:
     """Read or begin the folder's plan, and add the prompts that are not in it."""
-    identity = {name: value for name, value in planned.identity.items() if name not in _NOT_OF_A_PROMPT}
+    left_out = _NOT_OF_SUMS if together else _NOT_OF_A_PROMPT
+    identity = {name: value for name, value in planned.identity.items() if name not in left_out}
     identity["parameters"] = {name: value for name, value in identity["parameters"].items() if name not in each.whole}
     run_id = hash_of(identity)
     provenance = json.loads(json.dumps(planned.provenance(), default=str)) | identity | {"run_id": run_id}
-    for name in (*_NOT_OF_A_PROMPT, "n_prompts", "n_tokens", "n_tokens_cut"):
+    for name in left_out if together else (*left_out, "n_prompts", "n_tokens", "n_tokens_cut"):
         provenance.pop(name, None)
     name = f"{planned.schema.probe}-{kept_as(run_id, planned.subject, planned.schema)}"
     hashes = prompt_hashes(planned.tokens, each)
     with alone(folder):
-        new = Manifest(planned.schema.probe, name, provenance)
+        new = Manifest(planned.schema.probe, name, provenance, together=together)
         manifest = read_manifest(folder) or new
         manifest.require_same(new, folder.location)
         manifest.require_same_prompts(hashes, folder.location)

@@ -13,10 +13,15 @@ import pandas as pd
 from interp.errors import InputError, InterpError, ModelError
 from interp.model.loading import Source, load
 from interp.model.subject import Subject
+from interp.model.tokens import Tokens
 from interp.options import options
 from interp.runs import registry
+from interp.runs.rehearsal import rehearse
 from interp.runs.store import Store
+from interp.runs.streams import Sums, collect
+from interp.sweeps.manifest import sums_folder
 from interp.sweeps.shard import Done, Task
+from interp.sweeps.sums import write_sums
 
 
 @dataclass
@@ -35,6 +40,7 @@ class Work:
         parameters: of the run as planned, in JSON types.
         memory: of the worker, see `interp.options`.
         n_threads: of torch in this worker; None leaves them as they are.
+        tokens: of all prompts, for a probe whose rows are about all of them together: a shard is its sums then.
     """
 
     probe: str | Callable[..., pd.DataFrame]
@@ -48,6 +54,7 @@ class Work:
     parameters: Mapping[str, Any]
     memory: int
     n_threads: int | None = None
+    tokens: Tokens | None = None
     _subject: Subject | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -55,6 +62,8 @@ class Work:
 
     def run(self, task: Task) -> Done:
         """Compute a shard and keep it."""
+        if self.tokens is not None:
+            return self._sum(task, self.tokens)
         with options.local(memory=self.memory), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             frame = self._function()(self._loaded(), task.texts, **self.arguments, **task.own)
@@ -70,6 +79,20 @@ class Work:
         Store(self.out, self.kept_as).write(task.shard.name, frame, texts_once=True)
         said = dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, UserWarning))
         return Done(task.shard.name, len(frame), tuple(said))
+
+    def _sum(self, task: Task, tokens: Tokens) -> Done:
+        """Sum up a shard's prompts and keep the sums; which are held out or drawn, all prompts decide."""
+        function = self._function()
+        found: registry.Probe = function.probe  # type: ignore[attr-defined]
+        with options.local(memory=self.memory), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # where the sweep is planned, it was said
+            run = rehearse(function, found.name, self._loaded(), tokens, self.arguments)
+            assert found.sums is not None
+            sums: Sums = found.sums(run)
+            collect(run, [sums], prompt_ids=task.shard.prompt_ids)
+        state = sums.state()
+        write_sums(Store(sums_folder(self.out), self.kept_as), task.shard.name, state)
+        return Done(task.shard.name, len(state))
 
     def attempt(self, task: Task) -> Done | Exception:
         """Compute a shard for another process: an error is returned, one of another type if it cannot be pickled."""
