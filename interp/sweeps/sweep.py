@@ -104,9 +104,11 @@ def sweep(
     folder = Folder(str(out))
     subject = load(source, **engine.planning(loading))
     each = Each(per_prompt or {})
+    if each.whole and not function.probe.of_single_prompts:  # type: ignore[attr-defined]
+        raise InputError(f"per_prompt={list(each.whole)} is for rows about single prompts; those of {name!r} are not.")
     planned: Run = rehearse(function, name, subject, texts, parameters | each.whole)
     each.fit(planned.tokens)
-    total = _sums(function.probe, planned, each)  # type: ignore[attr-defined]
+    total = _sums(function.probe, planned)  # type: ignore[attr-defined]
     manifest = _plan(planned, folder, shard_tokens, each, together=total is not None)
     found = Sweep(out, prompt_ids=planned.tokens.table["prompt_id"].tolist())
     missing = found.missing()
@@ -138,7 +140,7 @@ def sweep(
     return found
 
 
-def _sums(probe: registry.Probe, planned: Run, each: Each) -> Sums | None:
+def _sums(probe: registry.Probe, planned: Run) -> Sums | None:
     """Return empty sums of a probe whose rows are about all prompts together; None where they are about single ones."""
     if probe.of_single_prompts:
         return None
@@ -146,10 +148,6 @@ def _sums(probe: registry.Probe, planned: Run, each: Each) -> Sums | None:
         raise InputError(
             f"rows of {probe.name!r} are about all texts together, not about single prompts, and it does not add up "
             "sums; call it itself."
-        )
-    if each.whole:
-        raise InputError(
-            f"per_prompt={sorted(each.whole)} is for rows about single prompts, which {probe.name!r} has none of."
         )
     sums: Sums = probe.sums(planned)
     return sums

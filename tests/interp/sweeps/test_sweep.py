@@ -325,9 +325,9 @@ def test_what_cannot_be_swept_is_refused_before_anything_runs(subject, prompts, 
     monkeypatch.setattr(interp.Subject, "run", None)
     for arguments, says in (
         ({"probe": "vocabulary"}, "'vocabulary' reads no texts"),
-        ({"probe": "next_token_law"}, "rows of 'next_token_law' are about all texts together"),
+        ({"probe": "next_token_law"}, "tokens are too few to regress on 16 dimensions"),
         ({"probe": "stages_of_inference"}, "rows of 'stages_of_inference' are about all texts together"),
-        ({"probe": next_token_law}, "rows of 'next_token_law' are about all texts together"),
+        ({"probe": next_token_law, "per_prompt": {"seed": [0]}}, "those of 'next_token_law' are not"),
         ({"probe": len}, "'len' is not a probe; mark it with @interp.probe"),
         ({"executor": "processes"}, "give its name or path, not Subject"),
         ({"workers": 0}, "workers=0: give at least 1"),
