@@ -41,6 +41,7 @@ from probes.neurons.neuron_set import NeuronSet
 from probes.neurons.neuron_tokens import neuron_tokens
 from probes.neurons.steer import steer
 from probes.neurons.value_clusters import value_clusters
+from probes.patching.patch import patch
 from probes.subnetworks.bigram_model import BigramModel, bigram_model
 from probes.subnetworks.evaluation.evaluate_subnetwork import Evaluation, evaluate_subnetwork
 from probes.subnetworks.evaluation.kept_weights import kept_weights
@@ -107,6 +108,7 @@ __all__ = [
     "next_byte",
     "next_token_law",
     "normxlogit",
+    "patch",
     "perturbation",
     "phrase_carriers",
     "random_model",

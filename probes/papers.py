@@ -50,3 +50,7 @@ FOLLOW_THE_FLOW = (
     "arXiv 2504.01137"
 )
 SIAMESE_ATTRIBUTION = "after Möller et al. (2023), An Attribution Method for Siamese Encoders, arXiv 2310.05703"
+PATCHING = (
+    "Meng et al. (2022), Locating and Editing Factual Associations in GPT, arXiv 2202.05262; after Vig et al. (2020), "
+    "Investigating Gender Bias in Language Models Using Causal Mediation Analysis, arXiv 2004.12265"
+)

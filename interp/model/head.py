@@ -35,6 +35,16 @@ class Head:
         """Return the logits [..., d_vocab] of a residual [..., d_model]."""
         return self.whole(residual)
 
+    def logits_of(self, residual: Tensor, ids: Tensor) -> Tensor:
+        """Return the float32 logits of chosen tokens: residuals [rows, d_model], tokens [rows, t] -> [rows, t].
+
+        Only their columns of the unembedding are read, if it is available.
+        """
+        if self.weight is None:
+            return self.whole(residual).float().gather(1, ids)
+        logits = torch.einsum("rd,rtd->rt", self.norm(residual), self.weight[ids])
+        return self.transform(logits if self.bias is None else logits + self.bias[ids]).float()
+
     def tile(self, normed: Tensor, start: int, stop: int, out: Tensor) -> Tensor:
         """Return float32 logits of the tokens start..stop-1 for normalised residuals, [rows, stop - start].
 

@@ -185,7 +185,7 @@ def _measured(
     ids = torch.cat([concept.to(device).expand(n_rows, -1), after], dim=1)
     log_prob, logit, loss = [], [], []
     for state, top, top_log_prob in zip(states, readout.top_id, readout.top_log_prob, strict=True):
-        logits = logits_of(head, state, torch.cat([ids, top.to(device)], dim=1))
+        logits = head.logits_of(state, torch.cat([ids, top.to(device)], dim=1))
         # The normaliser follows from the most probable token, whose logit and log-probability are both known.
         log_total = logits[:, -1] - top_log_prob[:, 0].to(device)
         log_prob.append(logits[:, : len(concept)].logsumexp(dim=1) - log_total)
@@ -195,18 +195,11 @@ def _measured(
     return {name: torch.stack(of[1:]) - of[0] for name, of in changes.items()} | {"kl": readout.kl[1:].to(device)}
 
 
-def logits_of(head: Head, state: Tensor, ids: Tensor) -> Tensor:
-    """Compute the logits of chosen tokens only: residuals [rows, d_model], tokens [rows, t] -> float32 [rows, t]."""
-    assert head.weight is not None  # missing only on NDIF, where neurons cannot be edited
-    logits = torch.einsum("rd,rtd->rt", head.norm(state), head.weight[ids])
-    return head.transform(logits if head.bias is None else logits + head.bias[ids]).float()
-
-
 def _slope(head: Head, base: Tensor, concept: Tensor) -> Tensor:
     """Compute the gradient of the concept's mean logit with respect to the residual, [rows, d_model]."""
     with torch.enable_grad():
         state = base.detach().requires_grad_()
-        logits = logits_of(head, state, concept.to(base.device).expand(len(base), -1))
+        logits = head.logits_of(state, concept.to(base.device).expand(len(base), -1))
         (slope,) = torch.autograd.grad(logits.mean(dim=1).sum(), state)
     return slope.float()
 

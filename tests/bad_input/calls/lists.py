@@ -466,4 +466,10 @@ ROWS = [
     ("word_states(s, [])", "words=[]: give two or more; other words are the control"),
     ("word_states(s, ['w3', 'w3'])", "word 'w3' is given twice; leave one out"),
     ("word_states(s, ['w3', 'w4'], schemes=[])", "schemes=[]: name at least one, each once"),
+    ("patch(s, T, T, sites=[])", "sites is empty; name at least one of resid_pre"),
+    ("patch(s, T, T, sites=[3])", "sites holds 3: give"),
+    ("patch(s, T, T, positions=[])", "positions is empty"),
+    ("patch(s, T, T, controls='other')", "controls='other': give a list"),
+    ("patch(s, T, T[:2])", "3 clean prompts and 2 corrupt ones: give one for each"),
+    ("patch(s, T, T, target=['w3'])", "target lists 1 tokens for 3 prompts; give one for each, or one"),
 ]

@@ -116,4 +116,7 @@ ROWS = [
         "phrase_carriers(s, pd.DataFrame({'phrase': ['w3 w4'], 'context': [' w5'], 'target': [' w6']}), layer=1)",
         "did you mean 'layers'",
     ),
+    ("patch(s, T)", "patch needs a value for 'corrupt'"),
+    ("patch(s, T, None)", "corrupt=None: give a prompt for each clean one"),
+    ("patch(s, T, T, corruption='noise')", "corruption='noise' changes the clean prompts: give corrupt=None"),
 ]

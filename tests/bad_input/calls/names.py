@@ -55,4 +55,13 @@ ROWS = [
     ("word_states(s, ['w3', 'w4'], schemes=['typo'])", "unknown scheme 'typo'"),
     ("compositionality(s, where='head')", "unknown where 'head'; known: 'embedding', 'unembedding'"),
     ("phrase_carriers(s, 'phrase')", "unknown prompts 'phrase'; did you mean 'phrases'"),
+    ("patch(s, T, T, sites='resid_pr')", "unknown site 'resid_pr'; did you mean 'resid_pre'"),
+    ("patch(s, T, T, metric='logits')", "unknown metric 'logits'"),
+    ("patch(s, T, T, mode='denoised')", "unknown mode 'denoised'; did you mean 'denoise'"),
+    ("patch(s, T, T, controls=['shuffled'])", "unknown control 'shuffled'"),
+    ("patch(s, T, T, corruption='gauss')", "unknown corruption 'gauss'"),
+    (
+        "patch(s, T, None, corruption='mean')",
+        "corruption='mean' has no corrupt run to put clean activations into: use mode='noise'",
+    ),
 ]

@@ -392,4 +392,9 @@ ROWS = [
     ("written_tokens(s, T, samples=1.5)", "samples=1.5: give a whole number"),
     ("word_states(s, ['w3', 'w4'], n_variants=0)", "n_variants=0: give at least 1"),
     ("compositionality(s, n_pairs=0)", "n_pairs=0: give at least 1"),
+    ("patch(s, T, None, corruption='noise', noise=0)", "noise=0: give standard deviations above 0"),
+    ("patch(s, T, None, corruption='noise', noise=nan)", "noise=nan: give a finite number"),
+    ("patch(s, T, T, draws=0)", "draws=0: give 1 or more"),
+    ("patch(s, T, T, draws=2)", "draws=2: give 1 or more, and 1 where nothing is drawn"),
+    ("patch(s, T, None, corruption='noise', draws='a')", "draws='a': give a whole number"),
 ]

@@ -79,4 +79,11 @@ ROWS = [
         "phrase_carriers(s, pd.DataFrame({'phrase': ['w3 w4'], 'context': [' w5'], 'target': [' w6']}), layers=9)",
         "layer 9 is not in 'GPT2LMHeadModel'",
     ),
+    ("patch(s, T, T, layers=2)", "layer 2 is not in"),
+    ("patch(s, T, T, positions=99)", "position 99 is outside a prompt of"),
+    ("patch(s, T, T, positions='last')", "unknown positions 'last'"),
+    ("patch(s, T, T, heads=1)", "heads=1: none of these sites has heads; leave it out"),
+    ("patch(s, T, T, target=61)", "target id 61 is outside the vocabulary of 61"),
+    ("patch(s, T, T, against='w3 w4')", "is 2 tokens"),
+    ("patch(s, T, None, corruption='noise', noised=99)", "noised=99: prompt 0 has 8 tokens; choose one of them"),
 ]

@@ -198,4 +198,5 @@ ROWS = [
         "phrase_carriers(s, pd.DataFrame({'phrase': ['w3 w4'], 'context': [' w5'], 'target': [' w6']}), seed=-1)",
         "seed=-1: give a whole number of 0 or more",
     ),
+    ("patch(s, T, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
 ]

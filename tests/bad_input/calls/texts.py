@@ -102,4 +102,14 @@ ROWS = [
         "phrase_carriers(s, pd.DataFrame({'phrase': ['w3 w4'], 'context': [' w5'], 'target': [' w6']}), filler='')",
         "filler='' has no tokens; give a text that has",
     ),
+    ("patch(s, T, [T[1], T[0], T[2]])", "prompt 0 has 8 tokens and its corrupt one 7"),
+    ("patch(s, T, ['w3', 'w4', ''])", "text 2 is empty"),
+    (
+        "patch(s, T, ['w3'], corruption='resample')",
+        "no other text of the set has the 8 tokens of prompt 0; add longer ones",
+    ),
+    (
+        "patch(s, T, ['w3'], corruption='mean', mode='noise')",
+        "no text of the set reaches position 7: the longest has 2 tokens; add one",
+    ),
 ]

@@ -16,7 +16,7 @@ from torch import Tensor
 import interp
 from interp.data.shipped import shipped_path
 from interp.errors import InputError, ModelError, UnknownName
-from probes import layer_robustness, logit_lens
+from probes import layer_robustness, logit_lens, patch
 from probes.attribution._last_position import log_prob_and_rank, read_last
 
 # A bridge computes attention with other kernels than transformers: float32 rounding, 6e-8 relative, in four blocks.
@@ -344,6 +344,15 @@ def test_schedules_run_remotely_too(as_if_remote, folder):
     assert (remote[["kl", "entropy", "loss"]] - local[["kl", "entropy", "loss"]]).abs().max().max() < 1e-4
     with pytest.raises(ModelError, match="cannot be read or changed on NDIF"):
         layer_robustness(as_if_remote, texts, interventions=("delete_mlp",))
+
+
+def test_patches_run_remotely_too(as_if_remote, folder):
+    clean, corrupt = ["w3 w4 w5", "w6 w7 w8 w9 w10 w11"], ["w3 w9 w5", "w6 w7 w8 w20 w10 w11"]
+    remote, local = (patch(one, clean, corrupt, sites=("resid_pre", "resid_post")) for one in (as_if_remote, folder))
+    assert (remote[["site", "layer", "pos", "target_id"]] == local[["site", "layer", "pos", "target_id"]]).all().all()
+    assert (remote["value"] - local["value"]).abs().max() < 1e-4
+    with pytest.raises(ModelError, match="cannot be read or changed on NDIF"):
+        patch(as_if_remote, clean, corrupt, sites="attn_out")
 
 
 def test_the_ends_of_texts_are_read_remotely_too(as_if_remote, folder):

@@ -1,0 +1,4 @@
+"""Which part of the model carries an effect?
+
+Probes: `patch`.
+"""

@@ -1,0 +1,198 @@
+"""Activation patching: which activation of one run, put into another, brings its next token along?
+
+The corrupt run of causal tracing (Meng et al. 2022) and of interchange interventions (Vig et al. 2020), with the two
+controls that tell a cause from a change: the same place of an unrelated prompt, and a random change of equal norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from interp.authoring import (
+    Column,
+    InputError,
+    Layers,
+    Run,
+    Schema,
+    Source,
+    Subject,
+    Texts,
+    check_positions,
+    columns,
+    load,
+    probe,
+    progress_bar,
+    say_cost,
+    warn,
+    warn_of_end,
+)
+from probes import papers
+from probes.patching import plots
+from probes.patching._batch import MOST_BESIDE, Sides, donors_of, mean_of, patched_rows
+from probes.patching._frames import GROUPS, PLACE, summarise
+from probes.patching._layout import Asked, rows_of
+from probes.patching._metric import Metric
+from probes.patching._pairs import Corruption, Tokened, corrupt_of, ids_of
+from probes.patching._sites import WITH_HEADS, SiteNames, heads_of, places_of, sites_of
+
+Mode: TypeAlias = Literal["denoise", "noise"]
+"""Put clean activations into the corrupt run, or corrupt ones into the clean run."""
+
+Control: TypeAlias = Literal["other", "random"]
+"""The same place of an unrelated prompt's run, or a random change of the norm of the patch's own."""
+
+PATCH = Schema(
+    probe="patch",
+    paper=papers.PATCHING,
+    rows="one per prompt, site, layer, head, position and control",
+    columns=columns(
+        *PLACE,
+        Column("value_clean", "float", "the metric of the clean run", "see metric"),
+        Column("value_corrupt", "float", "the metric of the corrupt run", "see metric"),
+        Column("value", "float", "the metric of the patched run", "see metric"),
+        Column("effect", "float", "`value` without that of the run that is patched", "see metric"),
+        Column("recovered", "float", "the effect as a share of the difference of both runs: 1 is all", missing=True),
+        Column("control", "str", "'none'; 'other': an unrelated prompt's activation; 'random': a change as large"),
+    ),
+    summary_by=GROUPS,
+    summary_of=("effect", "recovered"),
+)
+
+
+def summarise_patches(frame: pd.DataFrame, **options: Any) -> pd.DataFrame:
+    """Average effects over prompts for every place, with 95 % bootstrap intervals; positions count from the end."""
+    return summarise(frame, PATCH.summary_of, **options)
+
+
+def _example(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
+    return {"clean": texts.head(2), "corrupt": None, "corruption": "noise", "positions": (-3, -2, -1)}
+
+
+@probe(PATCH, plot=plots.patches, summarise=summarise_patches, example=_example, jointly=True)
+def patch(
+    subject: Source,
+    clean: Texts,
+    corrupt: Texts | None,
+    *,
+    sites: SiteNames = ("resid_pre", "attn_out", "mlp_out"),
+    positions: int | Sequence[int] | Literal["all"] | None = None,
+    layers: Layers = None,
+    heads: Layers = None,
+    metric: Metric = "logit_diff",
+    mode: Mode = "denoise",
+    target: Tokened = None,
+    against: Tokened = None,
+    corruption: Corruption = "prompt",
+    noise: float = 3.0,
+    noised: int | Sequence[int] | None = None,
+    draws: int = 1,
+    controls: Sequence[Control] = ("other", "random"),
+    seed: int = 0,
+    truncate: bool = False,
+) -> pd.DataFrame:
+    """Put one activation of a clean run into a corrupt one, or the other way round, and measure the next token.
+
+    Args:
+        subject: anything `interp.load` takes.
+        clean: anything `Subject.tokens` takes.
+        corrupt: a prompt of as many tokens for each clean one; for "resample" and "mean" the set, by default the clean
+            prompts themselves (None); None for "noise".
+        sites: one or several of "resid_pre" (enters a block), "resid_post" (leaves it), "attn_out", "mlp_out" and
+            "neurons".
+        positions: the positions to patch one by one, negative ones from a prompt's end; None takes each in turn, "all"
+            patches all of them together.
+        layers: blocks, 0..L-1; None takes all.
+        heads: for sites with heads, which of them to patch one by one; None takes all.
+        metric: "logit_diff" (the target's logit minus that of `against`), "log_prob" (of the target, nats) or "kl"
+            (minus KL(clean || here), nats), after the last token; each is larger the more clean the run is.
+        mode: "denoise" puts clean activations into the corrupt run: is a place enough? "noise" puts corrupt ones into
+            the clean run: is it needed?
+        target: the token that the clean prompt asks for, as text or id, or one for each prompt; None takes the clean
+            run's most probable one.
+        against: the token that the corrupt prompt asks for; None takes the corrupt run's most probable one but the
+            target.
+        corruption: "prompt"; "noise" on the embeddings (causal tracing); "resample", a text of the set drawn for each
+            prompt; "mean", activations averaged over the set position by position (`mode="noise"` only).
+        noise: standard deviation of the noise, in those of the entries of the prompt's embeddings.
+        noised: the positions with noise, such as those of the subject of a fact; None takes all.
+        draws: corrupt runs of each prompt to average over, for "noise" and "resample".
+        controls: "other" puts there what another of the prompts has at the same place; "random" adds a random vector of
+            the norm of the patch's own change. () adds none.
+        seed: of noise, draws and controls; each prompt's depend on its tokens, on no order or batch.
+        truncate: cut texts longer than the context instead of refusing them.
+
+    Returns:
+        One row per prompt, site, layer, head, position and control. `recovered` is missing where clean and corrupt run
+        have the same metric. "other" has no rows at positions behind the end of the prompt that it is taken from.
+
+    Raises:
+        InputError: a pair is of unequal length (the alignment is shown), or an argument cannot be used.
+        UnknownName: there is no such site.
+        ModelError: the architecture does not show a site, or its replay is not exact.
+
+    Cost for n places in each of L blocks: two forward passes, one more for "other", and n L² / 2 block runs for the
+    patches and as many for each control. A patched run begins behind its patch, and all ride in one batch.
+
+    Pitfall: one place that recovers all need not be the only one, and none that does may mean that several do it
+    together; compare both modes, and read `recovered` beside both controls.
+
+    >>> girl, boy = "The little girl was very happy. She", "The little boy was very happy. He"
+    >>> frame = patch("reference", girl, boy, positions=[2, -1], controls=("random",))
+    >>> best = frame[frame.control == "none"].groupby(["site", "to_end"]).recovered.max().round(1)
+    >>> float(best["resid_pre", 0]), float(best["resid_pre", 6])
+    (1.0, 0.0)
+    """
+    loaded = load(subject)
+    tokens = loaded.tokens(clean, truncate=truncate)
+    if corruption == "mean" and mode == "denoise":
+        raise InputError("corruption='mean' has no corrupt run to put clean activations into: use mode='noise'.")
+    other = corrupt_of(
+        loaded, tokens, corrupt, corruption, size=noise, noised=noised, draws=draws, seed=seed, truncate=truncate
+    )
+    shortest = min(map(len, tokens.ids))
+    if not isinstance(positions, str):
+        check_positions(positions, shortest)
+    places = places_of(loaded, sites, layers)
+    chosen_heads = heads_of(loaded, places, heads)
+    tokens_asked = ids_of(loaded, tokens, target, "target"), ids_of(loaded, tokens, against, "against")
+    parameters = {
+        **{"sites": list(dict.fromkeys(place.site for place in places)), "layers": layers, "heads": heads},
+        **{"positions": positions, "metric": metric, "mode": mode, "target": target, "against": against},
+        **{"corruption": corruption, "corrupt": other.digest, "draws": draws, "controls": list(controls)},
+        **({"noise": noise, "noised": noised} if corruption == "noise" else {}),
+    }
+    run = Run(PATCH, loaded, tokens, parameters=parameters, truncate=truncate, seed=seed)
+    warn_of_end(loaded, tokens)
+    chosen = list(dict.fromkeys(controls))
+    if "other" in chosen and len(tokens) < 2:
+        warn("no control 'other': it needs a second prompt to take activations from; pass at least two.")
+        chosen.remove("other")
+    asked = Asked(
+        places, sites_of(loaded, places), chosen_heads, positions, metric, mode == "denoise", ("none", *chosen), other,
+        *tokens_asked, seed,
+    )  # fmt: skip
+    return run.frame(_rows(run, asked))
+
+
+def _rows(run: Run, asked: Asked) -> Iterator[dict[str, np.ndarray]]:
+    subject, tokens = run.subject, run.tokens
+    n_slots = 1 if isinstance(asked.positions, str) else max(map(len, tokens.ids))
+    if asked.positions is not None and not isinstance(asked.positions, str):
+        n_slots = len(np.atleast_1d(asked.positions))
+    n_heads = len(asked.heads or range(subject.n_heads))
+    per_place = sum(n_heads if place.site in WITH_HEADS else 1 for place in asked.places)
+    n_patches = per_place * n_slots * len(asked.controls)  # of each prompt, or a few less
+    # A patched run goes through half of the blocks, on average.
+    say_cost(run, passes=(3 + n_patches / 2) * asked.corrupt.draws, unembedded=len(tokens) * n_patches)
+    donors, mean = donors_of(run, asked), mean_of(subject, asked, tokens)
+    states = 3 + 2 * len(asked.sites) / subject.n_layers + min(n_patches, MOST_BESIDE) / subject.n_layers
+    batches = list(tokens.batches(max(1, int(subject.batch_tokens(states) / asked.corrupt.draws))))
+    with progress_bar(n_patches * len(tokens), "run", "patch") as bar:
+        for batch in batches:
+            rows = rows_of(asked, batch)
+            sides = Sides(run, asked, rows, donors, mean)
+            yield patched_rows(run, asked, rows, sides, bar.update)
