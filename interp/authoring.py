@@ -21,7 +21,8 @@ from interp.model.positions import (
     select_positions,
     whole_numbers,
 )
-from interp.model.prefix import SharedPrefix
+from interp.model.prefixes.shared import SharedPrefix
+from interp.model.prefixes.tree import logits_after
 from interp.model.subject import Subject
 from interp.model.texts.continuation import continuation_of_ids, single_token, tokens_after, word_tokens
 from interp.model.texts.ends import warn_of_end
@@ -92,6 +93,7 @@ __all__ = [
     "kept_as",
     "layers_of",
     "load",
+    "logits_after",
     "means_per_prompt",
     "next_tokens",
     "one_core_each",

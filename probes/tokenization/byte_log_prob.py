@@ -59,7 +59,8 @@ def byte_log_prob(subject: Source, texts: Texts, *, bos: bool | None = None, tru
         InputError: the tokenizer loses a byte of a text or has none for its tokens.
         TooLong: a text fills the context.
 
-    Cost: a forward pass and an unembedding for each byte, of what is before it.
+    Cost: a forward pass over about as many tokens as the text has bytes, and an unembedding for each: what the ways to
+    write a text share is read once, except by models that cannot (see `interp.authoring.logits_after`).
 
     Pitfall: a text is scored as a beginning: its last word may go on.
 

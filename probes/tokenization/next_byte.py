@@ -79,8 +79,8 @@ def next_byte(
         InputError: the tokenizer loses a byte of a text or has none for its tokens, or a cut cannot be made.
         TooLong: a text fills the context.
 
-    Cost: a forward pass and an unembedding for each beginning of the prompt's last words after which a token could
-    stand that passes the cut, about seven.
+    Cost: a forward pass over the prompt and the other ways to begin its last word, and an unembedding for each
+    beginning after which a token could stand that passes the cut, about seven.
 
     Pitfall: a byte is not a character: outside ASCII the next one may be part of a letter.
 

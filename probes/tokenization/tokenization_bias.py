@@ -81,8 +81,8 @@ def tokenization_bias(
         InputError: the tokenizer loses a byte of a text or has none for its tokens, or a cut cannot be made.
         TooLong: a text fills the context.
 
-    Cost: a forward pass and an unembedding for each beginning of the words before a cut after which a token could stand
-    that passes it, about seven per cut.
+    Cost: a forward pass over the prompt and the other ways to begin the words before its cuts, and an unembedding for
+    each beginning after which a token could stand that passes a cut, about seven per cut.
 
     Pitfall: the size of the bias hangs on where the prompts are cut; compare models on the same cuts.
 

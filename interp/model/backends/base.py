@@ -109,6 +109,17 @@ class Backend(Protocol):
         whole text each time.
         """
 
+    def tree_logits(self, ids: Tensor, above: Tensor, at: Tensor) -> Tensor | None:
+        """Return the logits after some tokens of a tree of texts in one pass, [n, d_vocab]; None if it cannot be run.
+
+        Not every model is exact so, see `interp.model.prefixes.tree`.
+
+        Args:
+            ids: all tokens, each behind the one that it follows, int64 [pos].
+            above: which tokens each follows, itself among them, bool [pos, pos].
+            at: the tokens after which logits are wanted, int64 [n].
+        """
+
     def alternative(self) -> str:
         """Return the end of an error message about this backend: to use another one where that can run the model."""
 

@@ -97,9 +97,9 @@ class BridgeBackend(StoredForm):
     def next_token_logits(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
         """See `Backend.next_token_logits`; runs the original model, which is faster, while the bridge is unmodified."""
         if self._rebuilt and self._untouched():
-            with structure.unembedding_only(ends, self.source.get_output_embeddings()):
+            with structure.unembedding_only(ends[:, None], self.source.get_output_embeddings()):
                 return program(self._source_logits(ids)[:, 0])
-        with structure.unembedding_only(ends, self.bridge.unembed):
+        with structure.unembedding_only(ends[:, None], self.bridge.unembed):
             return program(self.logits(ids)[:, 0])
 
     def logits(self, ids: Tensor) -> Tensor:
@@ -119,6 +119,11 @@ class BridgeBackend(StoredForm):
                 ids.to(self.device), return_type="logits_and_cache", use_cache=True, past_key_values=cache
             )
         return logits[:, -1], cache
+
+    def tree_logits(self, ids: Tensor, above: Tensor, at: Tensor) -> Tensor | None:
+        """See `Backend.tree_logits`; only an unmodified bridge leaves it to the original model."""
+        runs = self._rebuilt and self._untouched()
+        return structure.tree_logits(self.source, ids.to(self.device), above, at) if runs else None
 
     def original_logits(self, ids: Tensor) -> Tensor | None:
         """See `Backend.original_logits`."""

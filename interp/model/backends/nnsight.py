@@ -36,6 +36,7 @@ from interp.model.backends.structure import (
     deciding_config,
     evaluating,
     require_causal,
+    tree_logits,
     unembedding_only,
     untrained,
 )
@@ -164,7 +165,7 @@ class NNsightBackend(StoredForm):
         if self.remote:
             return self.run(ids, lambda tape: program(tape.head(tape.last[range(len(ends)), ends])), mids=False)
         head = self._module.get_output_embeddings()
-        with torch.no_grad(), self._evaluating(), unembedding_only(ends, head):
+        with torch.no_grad(), self._evaluating(), unembedding_only(ends[:, None], head):
             return program(self._module(input_ids=ids.to(self.device), use_cache=False).logits[:, 0])
 
     def logits(self, ids: Tensor) -> Tensor:
@@ -178,6 +179,10 @@ class NNsightBackend(StoredForm):
         if self.remote:
             return self.logits(ids)[:, -1], None
         return cached_step(self._module, ids.to(self.device), cache)
+
+    def tree_logits(self, ids: Tensor, above: Tensor, at: Tensor) -> Tensor | None:
+        """See `Backend.tree_logits`; a remote model takes no mask."""
+        return None if self.remote else tree_logits(self._module, ids.to(self.device), above, at)
 
     def original_logits(self, ids: Tensor) -> Tensor | None:
         """See `Backend.original_logits`."""

@@ -65,12 +65,12 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def unembedding_only(ends: Tensor, head: nn.Module) -> Iterator[None]:
-    """Unembed only position ends [batch] of each row inside the `with` block: logits are [batch, 1, d_vocab]."""
+    """Unembed only positions ends [batch, n] of each row inside the `with` block: logits are [batch, n, d_vocab]."""
 
     def narrowed(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = args[0]
         at = ends.to(hidden.device)
-        return hidden[torch.arange(len(at), device=hidden.device), at, None], *args[1:]
+        return hidden[torch.arange(len(at), device=hidden.device)[:, None], at], *args[1:]
 
     handle = head.register_forward_pre_hook(narrowed)
     try:
@@ -81,10 +81,22 @@ def unembedding_only(ends: Tensor, head: nn.Module) -> Iterator[None]:
 
 def cached_step(model: Any, ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
     """Return the logits [batch, d_vocab] after the last of new tokens [batch, pos], and the cache; see `Backend`."""
-    ends = torch.full((len(ids),), ids.shape[1] - 1)
+    ends = torch.full((len(ids), 1), ids.shape[1] - 1)
     with torch.no_grad(), evaluating(model), unembedding_only(ends, model.get_output_embeddings()):
         out = model(input_ids=ids, use_cache=True, past_key_values=cache)
     return out.logits[:, 0], out.past_key_values
+
+
+def tree_logits(model: Any, ids: Tensor, above: Tensor, at: Tensor) -> Tensor:
+    """Return the logits [n, d_vocab] after tokens `at` [n] of a tree of texts; see `Backend.tree_logits`."""
+    dtype = next(model.parameters()).dtype
+    # Numbers to add, which all kernels of attention take. A model leaves a mask of four dimensions as it is.
+    mask = torch.zeros(above.shape, dtype=dtype).masked_fill(~above, torch.finfo(dtype).min).to(ids.device)
+    places = (above.sum(dim=1) - 1).to(ids.device)
+    with torch.no_grad(), evaluating(model), unembedding_only(at[None], model.get_output_embeddings()):
+        found = model(input_ids=ids[None], attention_mask=mask[None, None], position_ids=places[None], use_cache=False)
+    logits: Tensor = found.logits[0]
+    return logits
 
 
 def forward_hooks(modules: Iterable[nn.Module]) -> Iterator[Callable[..., Any]]:

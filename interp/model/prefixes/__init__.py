@@ -1,0 +1,1 @@
+"""Texts that begin alike: what they share is read once."""
