@@ -27,6 +27,7 @@ from interp.model.backends.parts import (
     layer_list,
     mid_reader,
     output_transform,
+    part_of,
     projected,
 )
 from interp.model.backends.parts import site as site_of
@@ -73,11 +74,11 @@ class NNsightBackend(StoredForm):
         self.original: nn.Module = module
         self.running: nn.Module = module
         self.source: nn.Module = module
-        self._blocks = list(_envoy(model, layer_list(module)[0]))
+        self._blocks = list(part_of(model, layer_list(module)[0]))
         norm, projection = beside_blocks(module, FINAL_NORMS), beside_blocks(module, PROJECTIONS_OUT)
-        self._norm = [] if norm is None else [_envoy(model, norm)]
+        self._norm = [] if norm is None else [part_of(model, norm)]
         # OPT-350m's embedding is narrower than its residual stream.
-        self._head = [_envoy(model, path) for path in (projection, head_path(module)) if path is not None]
+        self._head = [part_of(model, path) for path in (projection, head_path(module)) if path is not None]
         self._transform = output_transform(module.config)
         self._projected: Tensor | None = None
 
@@ -296,9 +297,3 @@ def _through(modules: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor]
         return residual
 
     return whole
-
-
-def _envoy(model: Any, path: str) -> Any:
-    for name in path.split("."):
-        model = getattr(model, name)
-    return model

@@ -248,3 +248,10 @@ def d_mlp(model: Any) -> int:
         return matrix_shape(down_projection(layer_list(model)[1][0]))[1]
     except ModelError:
         return int(first(model.config.get_text_config(), D_MLP, 0) or 0)
+
+
+def part_of(model: Any, path: str) -> Any:
+    """Return what a dotted path leads to in a model, or in what stands for it."""
+    for name in path.split("."):
+        model = getattr(model, name)
+    return model
