@@ -94,8 +94,8 @@ def local_dimension(
     Raises:
         InputError: neighbours of which there are too few, or an id that is not there.
 
-    Cost: no forward pass; a product of the tokens' rows with all rows, and a partial sort. Drawing a control costs
-    more: d² multiplications for every row of the vocabulary.
+    Cost: no forward pass; a product of the tokens' rows with all rows, and exact distances of each one's neighbours.
+    Drawing a control costs more: d² multiplications for every row of the vocabulary.
 
     Pitfall: a share of `p_break` far above the level does not say that the cloud is no manifold: a smooth Gaussian of
     the same covariance has it too. Compare `p_increase` with the control "gaussian".
@@ -125,7 +125,7 @@ def local_dimension(
     if len(own) <= high:
         raise InputError(f"the {len(own)} different rows of {run.subject.name!r} have no neighbour {high}; give less.")
     ids, places = _asked(rows, own, tokens, n_tokens, seed)
-    points = rows[own]
+    points = rows if len(own) == len(rows) else rows[own]
     parts = []
     for control in ("none", *dict.fromkeys(controls)):
         cloud = points if control == "none" else controlled(points, control, seed)  # type: ignore[arg-type]

@@ -44,12 +44,32 @@ def test_neighbours_are_those_of_a_loop(seed, k, massive, dtype):
     )
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("cloud", ["even", "clusters", "line", "one place"])
+def test_among_many_points_the_threshold_loses_none(cloud, dtype):
+    """Few points in every 32nd are near a cluster's, and where most coincide all bounds are equal."""
+    random = np.random.default_rng(0)
+    points = random.normal(size=(3000, 7))
+    if cloud == "clusters":
+        points[:1500] = points[:50].repeat(30, axis=0) + 1e-3 * random.normal(size=(1500, 7))
+    if cloud == "line":
+        points[:, 1:] = 0.0
+    if cloud == "one place":
+        points[::2] = 1.0
+    points, rows = points.astype(dtype), np.arange(1400, 1640)
+    for k in (1, 12, 60):
+        np.testing.assert_allclose(nearest(points, rows, k)[0], by_a_loop(points, rows, k), rtol=1e-12)
+
+
 def test_chunks_change_nothing(monkeypatch):
     points, rows = np.random.default_rng(0).normal(size=(90, 4)), np.arange(0, 90, 2)
     whole = nearest(points, rows, 20)
+    many = np.random.default_rng(1).normal(size=(2000, 4))
+    whole_of_many = nearest(many, rows, 20)
     monkeypatch.setattr(neighbours, "_PRODUCTS", 7 * 90)
     monkeypatch.setattr(neighbours, "_DIFFERENCES", 100)
-    for one, same in zip(whole, nearest(points, rows, 20), strict=True):
+    monkeypatch.setattr(neighbours, "_TILE", 300)
+    for one, same in zip(whole + whole_of_many, nearest(points, rows, 20) + nearest(many, rows, 20), strict=True):
         np.testing.assert_array_equal(one, same)
 
 
@@ -68,6 +88,15 @@ def test_fewer_points_than_neighbours_leave_infinite_distances():
     assert nearest(np.zeros((1, 3)), np.array([0]), 2)[0].tolist() == [[np.inf, np.inf]]
     with pytest.raises(InputError, match="k=0: give at least 1 neighbour"):
         nearest(np.zeros((3, 1)), np.array([0]), 0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), d=st.integers(1, 5), n=st.integers(0, 40))
+def test_distinct_rows_are_the_first_of_each(seed, d, n):
+    points = np.random.default_rng(seed).integers(-1, 2, size=(n, d)) * np.array([1.0, -0.0])[seed % 2]
+    seen: set[tuple[float, ...]] = set()
+    first = [i for i, row in enumerate(points.tolist()) if tuple(row) not in seen and not seen.add(tuple(row))]
+    assert distinct_rows(points).tolist() == first
 
 
 def test_equal_rows_count_once():
