@@ -25,6 +25,7 @@ from probes.contexts.phrases.phrase_carriers import phrase_carriers
 from probes.contexts.state_bank import StateBank
 from probes.geometry.clouds.isotropy import isotropy
 from probes.geometry.clouds.local_dimension import local_dimension
+from probes.geometry.clouds.prompt_geometry import prompt_geometry
 from probes.geometry.law_and_microscope import law_and_microscope
 from probes.geometry.microscope import microscope
 from probes.geometry.microscope_tokens import microscope_tokens
@@ -111,6 +112,7 @@ __all__ = [
     "patch",
     "perturbation",
     "phrase_carriers",
+    "prompt_geometry",
     "random_model",
     "reagent",
     "reagent_ls",

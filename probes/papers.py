@@ -44,6 +44,10 @@ FREQUENCY_LOSS = "after Pinto et al. (2024), The Fair Language Model Paradox, ar
 FAITHFULNESS = f"{ERASER}; {REAGENT}"
 VALUE_VECTORS = f"{KEY_VALUE_MEMORIES}; {TOKEN_BASIS}"
 ISOSCORE = "Rudman et al. (2022), IsoScore: Measuring the Uniformity of Embedding Space Utilization, arXiv 2108.07344"
+TOKEN_GEOMETRY = (
+    "Viswanathan et al. (2025), The Geometry of Tokens in Internal Representations of Large Language Models, "
+    "arXiv 2501.10573"
+)
 TOKEN_MANIFOLD = "Robinson et al. (2025), Token embeddings violate the manifold hypothesis, arXiv 2504.01002"
 FOLLOW_THE_FLOW = (
     "after Kaplan et al. (2025), Follow the Flow: On Information Flow Across Textual Tokens in Text-to-Image Models, "

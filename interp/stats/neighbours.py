@@ -197,3 +197,36 @@ def _slack(d: int, precision: type[np.floating[Any]]) -> float:
     slack is a third more than their sum.
     """
     return (d + 6) * float(np.finfo(precision).eps)
+
+
+def nearest_of_gram(gram: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return distances to the k nearest neighbours in a small cloud, and their indices, from products of its points.
+
+    Args:
+        gram: x y of all pairs of points, float64 [n, n]; better centred, as |x|² + |y|² - 2 x y of points far from 0
+            loses digits.
+        k: number of neighbours; fewer are returned if there are fewer other points.
+
+    Returns:
+        Distances, ascending, and indices, int64, [n, min(k, n - 1)] each.
+
+    Raises:
+        InputError: k is below 1.
+
+    >>> line = np.array([[0.0], [1.0], [3.0]])
+    >>> nearest_of_gram(line @ line.T, 2)[0].tolist()
+    [[1.0, 3.0], [1.0, 2.0], [2.0, 3.0]]
+    """
+    if k < 1:
+        raise InputError(f"k={k}: give at least 1 neighbour.")
+    n = len(gram)
+    k = min(k, n - 1)
+    if k < 1:
+        return np.empty((n, 0)), np.empty((n, 0), dtype=int)
+    squares = np.diagonal(gram)
+    distances = squares[:, None] + squares - 2 * gram
+    np.fill_diagonal(distances, np.inf)
+    nearest = np.argpartition(distances, k - 1, axis=1)[:, :k]
+    found = np.take_along_axis(distances, nearest, axis=1)
+    order = np.argsort(found, axis=1, kind="stable")
+    return np.sqrt(np.take_along_axis(found, order, axis=1).clip(min=0)), np.take_along_axis(nearest, order, axis=1)

@@ -5,15 +5,35 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from interp.display.plotting import BLUE, GREEN, PINK, RED, Canvas, dodged, figure, require_one, share_axis
+from interp.display.plotting import (
+    BLUE,
+    GREEN,
+    PINK,
+    RED,
+    YELLOW,
+    Canvas,
+    curve,
+    dodged,
+    figure,
+    layer_axis,
+    over_prompts,
+    require_one,
+    share_axis,
+)
 
 _NAMES = {
     "none": "measured",
     "gaussian": "Gaussian of the same covariance",
     "columns": "coordinates permuted",
     "directions": "random directions, own norms",
+    "shuffled": "tokens shuffled",
+    "iid": "random tokens",
+    "untrained": "untrained, random tokens",
 }
-_STYLES = {"none": (BLUE, "o"), "gaussian": (RED, "s"), "columns": (GREEN, "^"), "directions": (PINK, "D")}
+_STYLES = {
+    "none": (BLUE, "o"), "gaussian": (RED, "s"), "columns": (GREEN, "^"), "directions": (PINK, "D"),
+    "shuffled": (GREEN, "^"), "iid": (GREEN, "^"), "untrained": (PINK, "D"),
+}  # fmt: skip
 _ISOTROPY = {
     "isoscore": "IsoScore\n(0 one axis, 1 all alike)",
     "participation": "axes of equal variance\n(participation ratio)",
@@ -84,3 +104,47 @@ def local_dimension(frame: pd.DataFrame, canvas: Canvas) -> None:
     n, low, high = len(frame[frame["control"] == "none"]), frame["k_low"].iat[0], frame["k_high"].iat[0]
     where = frame["where"].iat[0]
     canvas.caption(f"{n:,} rows of the {where} and of each control, neighbours {low} to {high}: no interval")
+
+
+@figure
+def prompt_geometry(frame: pd.DataFrame, canvas: Canvas) -> None:
+    """Draw dimension and overlap by layer, each beside its controls, and how the dimension goes with the loss."""
+    require_one(frame, "run_id")
+    summary = frame.interp.summary()
+    dimension = summary[summary["metric"] == "dimension"]
+    scales = sorted(dimension["scale"].unique())
+    scale = scales[min(1, len(scales) - 1)]  # the ratio of the first two distances is noisy
+    dimension = dimension[dimension["scale"] == scale]
+    overlap = summary[summary["metric"] == "overlap"]
+    k = overlap["scale"].max()
+    overlap = overlap[overlap["scale"] == k]
+    own = dimension[dimension["control"] == "none"]
+    correlated = own["r_loss"].notna().any()
+    grid = canvas.grid(1, 2 + correlated, (4.1 * (2 + correlated), 3.7))
+    panels = (
+        (dimension, f"dimension (neighbours {scale} and {2 * scale})"),
+        (overlap, f"shared with next layer, k = {k}"),
+    )
+    for axes, (rows, label) in zip(grid[0], panels, strict=False):
+        for control, of in rows.groupby("control", sort=False):
+            colour, mark = _STYLES[str(control)]
+            style = "-" if control == "none" else "--"
+            curve(axes, of, "layer", "value", label=_NAMES[str(control)], colour=colour, mark=mark, style=style)
+        axes.set_title(label, fontsize=10)
+        axes.set_ylim(bottom=0)
+        layer_axis(axes, rows["layer"])
+        axes.grid(alpha=0.25)
+    share_axis(grid[0, 1])
+    if correlated:
+        lines = {"r_loss": ("as published", BLUE, "o"), "r_loss_types": ("distinct tokens held fixed", YELLOW, "D")}
+        for value, (label, colour, mark) in lines.items():
+            curve(grid[0, 2], own, "layer", value, label=label, colour=colour, mark=mark)
+        grid[0, 2].axhline(0, color="black", linewidth=0.8)
+        grid[0, 2].set_ylim(-1, 1)
+        grid[0, 2].set_title("rank correlation of dimension and loss", fontsize=10)
+        grid[0, 2].legend(frameon=False, fontsize=8, loc="lower right")
+        layer_axis(grid[0, 2], own["layer"])
+        grid[0, 2].grid(alpha=0.25)
+    canvas.title("the cloud of a prompt's tokens")
+    canvas.legend(grid[0, 0])
+    canvas.caption(over_prompts(summary, "value"))

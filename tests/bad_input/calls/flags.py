@@ -1,6 +1,7 @@
 """Flags that are neither True nor False, such as a text, which Python takes as true."""
 
 ROWS = [
+    ("prompt_geometry(s, T, truncate='no')", "truncate='no': give True or False"),
     ("attribute(s, T, truncate='no')", "truncate='no': give True or False"),
     ("attribute(s, T, truncate=None)", "truncate=None: give True or False"),
     ("character_content(s, drop_glitches='no')", "drop_glitches='no': give True or False"),

@@ -1,6 +1,9 @@
 """Lists where one value is meant, one value where a list is meant, and lists of the wrong things."""
 
 ROWS = [
+    ("prompt_geometry(s, T, scales=[])", "scales is empty; name at least one"),
+    ("prompt_geometry(s, T, k=[])", "k is empty; name at least one"),
+    ("prompt_geometry(s, T, layers=[])", "layers"),
     ("local_dimension(s, k=(10, 49))", "k=(10, 49): give a first neighbour of 1 or more and a last one at least 40 on"),
     ("local_dimension(s, k=(0, 49))", "k=(0, 49): give a first neighbour of 1 or more"),
     ("local_dimension(s, k=10)", "k=10: give a list of 2 whole numbers"),

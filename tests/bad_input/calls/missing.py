@@ -1,6 +1,8 @@
 """Arguments that are missing, unknown, given twice or too many."""
 
 ROWS = [
+    ("prompt_geometry(s)", "prompt_geometry needs a value for 'texts'"),
+    ("prompt_geometry(s, T, scale=2)", "did you mean 'scales'"),
     ("local_dimension()", "local_dimension needs a value for 'subject'"),
     ("local_dimension(s, token=[3])", "did you mean 'tokens'"),
     ("logit_lens()", "logit_lens needs a value for 'subject'; call it as in logit_lens("),

@@ -1,6 +1,7 @@
 """Names that are not among those that an argument takes."""
 
 ROWS = [
+    ("prompt_geometry(s, T, controls=['shuffles'])", "unknown control 'shuffles'; did you mean 'shuffled'"),
     ("local_dimension(s, where='embeddinx')", "unknown where 'embeddinx'"),
     ("local_dimension(s, controls=['gaussiax'])", "unknown control 'gaussiax'; did you mean 'gaussian'"),
     ("character_content(s, where='embeddinx')", "unknown where 'embeddinx'"),

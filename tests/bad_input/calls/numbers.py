@@ -1,6 +1,12 @@
 """Numbers of the wrong kind, not finite, or out of range."""
 
 ROWS = [
+    ("prompt_geometry(s, T, scales=[0])", "scales=[0], k=[1, 8]: give scales and numbers of neighbours of 1 or more"),
+    ("prompt_geometry(s, T, k=[0])", "k=[0]: give scales and numbers of neighbours of 1 or more"),
+    ("prompt_geometry(s, T, scales=[1.5])", "scales"),
+    ("prompt_geometry(s, T, shuffles=0)", "shuffles=0, blocks=None: give 1 shuffle or more"),
+    ("prompt_geometry(s, T, blocks=1)", "blocks=1: give 1 shuffle or more, of 2 blocks or more"),
+    ("prompt_geometry(s, T, layers=9)", "layer 9 is not in 'GPT2LMHeadModel'"),
     ("local_dimension(s, n_tokens=0)", "n_tokens=0, n_null=20000: give 1 token and 999 draws, or more"),
     ("local_dimension(s, n_tokens=1.5)", "n_tokens=1.5: give a whole number"),
     ("local_dimension(s, n_null=99)", "n_null=99: give 1 token and 999 draws, or more"),

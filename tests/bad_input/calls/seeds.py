@@ -1,6 +1,8 @@
 """Seeds that are not whole numbers from 0 to 2⁶³ - 1."""
 
 ROWS = [
+    ("prompt_geometry(s, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
+    ("prompt_geometry(s, T, seed=None)", "seed=None: give a whole number"),
     ("local_dimension(s, seed=-1)", "seed=-1: give a whole number of 0 or more"),
     ("local_dimension(s, seed=None)", "seed=None: give a whole number"),
     ("attribute(s, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
