@@ -244,9 +244,8 @@ def _of_prompt(
         draws = np.random.default_rng([int(asked.keys[prompt]), asked.shuffles]).standard_normal((n - 1, n - 1))
         found["gaussian"] = ([[cloud.gaussian(draws) for cloud in clouds[0]]], losses[0])
     named = items(asked.scales, asked.k)
-    metric, scale = (
-        np.array(one, dtype=kind) for one, kind in zip(zip(*named, strict=True), (object, int), strict=True)
-    )
+    metric: np.ndarray = np.array([name for name, _ in named], dtype=object)
+    scale: np.ndarray = np.array([number for _, number in named])
     there = np.ones((len(asked.layers), len(named)), dtype=bool)
     there[-1] = metric != "overlap"  # there is no next layer
     which, item = there.nonzero()
