@@ -16,12 +16,14 @@ from probes.attention.subjoiner_heads import subjoiner_heads
 from probes.attribution.attribute import attribute
 from probes.attribution.faithfulness.faithfulness import faithfulness
 from probes.attribution.normxlogit import normxlogit
+from probes.attribution.pairs.pair_attribution import pair_attribution
 from probes.attribution.reagent.reagent import reagent, reagent_probes
 from probes.attribution.reagent.reagent_ls import reagent_ls
 from probes.characters.character_content import character_content
 from probes.characters.spelling import spelling
 from probes.contexts.nearest_contexts import nearest_contexts
 from probes.contexts.phrases.phrase_carriers import phrase_carriers
+from probes.contexts.sentences.sentence_states import sentence_states
 from probes.contexts.state_bank import StateBank
 from probes.geometry.clouds.isotropy import isotropy
 from probes.geometry.clouds.local_dimension import local_dimension
@@ -109,6 +111,7 @@ __all__ = [
     "next_byte",
     "next_token_law",
     "normxlogit",
+    "pair_attribution",
     "patch",
     "perturbation",
     "phrase_carriers",
@@ -121,6 +124,7 @@ __all__ = [
     "retokenisation",
     "retokenised",
     "run_schedules",
+    "sentence_states",
     "spelling",
     "stages_of_inference",
     "steer",

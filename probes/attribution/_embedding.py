@@ -48,7 +48,7 @@ def by_embedding(
         if value not in get_args(known):
             raise UnknownName(name, value, get_args(known))
     contexts = targets.contexts
-    bare = _of_baseline(subject, max(map(len, contexts.ids)), baseline)
+    bare = baseline_residual(subject, max(map(len, contexts.ids)), baseline)
     kept = [special_positions(subject, ids.numpy(), first=True) & (keep == "sinks") for ids in contexts.ids]
     scores: list[Any] = [None] * len(targets)
     # A gradient keeps the activations of every block: about 24 vectors per token and layer.
@@ -96,7 +96,7 @@ def _forward(tape: Tape, base: Tensor, last: Tensor, ids: Tensor, of: Output) ->
     return forward
 
 
-def _of_baseline(subject: Subject, length: int, baseline: Baseline) -> Tensor:
+def baseline_residual(subject: Subject, length: int, baseline: Baseline) -> Tensor:
     """Return the first block's input if every token's embedding is the baseline, [length, d_model].
 
     It is the same for every prompt: the baseline plus position embeddings if the model has them.

@@ -120,4 +120,5 @@ ROWS = [
     ("written_tokens(s, T, bos='no')", "bos='no': give True or False"),
     ("word_states(s, ['w3', 'w4'], bos='no')", "bos='no': give True or False"),
     ("patch(s, T, T, truncate='no')", "truncate='no': give True or False"),
+    ("sentence_states(s, T, truncate='no')", "truncate='no': give True or False"),
 ]

@@ -137,4 +137,5 @@ ROWS = [
         "phrase_carriers(s, pd.DataFrame({'phrase': ['w3 w4'], 'context': [' w5'], 'target': [' w6']})[:0])",
         "no phrases were given; pass at least one",
     ),
+    ("pair_attribution(s, E)", "the frame has no column 'text_a', only ['text', 'expected']; give text_a and text_b"),
 ]

@@ -475,4 +475,8 @@ ROWS = [
     ("patch(s, T, T, controls='other')", "controls='other': give a list"),
     ("patch(s, T, T[:2])", "3 clean prompts and 2 corrupt ones: give one for each"),
     ("patch(s, T, T, target=['w3'])", "target lists 1 tokens for 3 prompts; give one for each, or one"),
+    (
+        "pair_attribution(s, [T[:2]], centre=torch.zeros(3))",
+        "centre is torch.float32 [3]: give floating-point numbers [32]",
+    ),
 ]

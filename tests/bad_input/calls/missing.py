@@ -121,4 +121,6 @@ ROWS = [
     ("patch(s, T)", "patch needs a value for 'corrupt'"),
     ("patch(s, T, None)", "corrupt=None: give a prompt for each clean one"),
     ("patch(s, T, T, corruption='noise')", "corruption='noise' changes the clean prompts: give corrupt=None"),
+    ("pair_attribution(s)", "pair_attribution needs a value for 'pairs'"),
+    ("sentence_states(s)", "sentence_states needs a value for 'texts'"),
 ]

@@ -65,4 +65,7 @@ ROWS = [
         "patch(s, T, None, corruption='mean')",
         "corruption='mean' has no corrupt run to put clean activations into: use mode='noise'",
     ),
+    ("sentence_states(s, T, method='middle')", "unknown method 'middle'"),
+    ("pair_attribution(s, [T[:2]], pooling='first')", "unknown pooling 'first'"),
+    ("pair_attribution(s, [T[:2]], reference='mean')", "unknown reference 'mean'"),
 ]

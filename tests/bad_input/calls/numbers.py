@@ -403,4 +403,8 @@ ROWS = [
     ("patch(s, T, T, draws=0)", "draws=0: give 1 or more"),
     ("patch(s, T, T, draws=2)", "draws=2: give 1 or more, and 1 where nothing is drawn"),
     ("patch(s, T, None, corruption='noise', draws='a')", "draws='a': give a whole number"),
+    ("pair_attribution(s, [T[:2]], steps=0)", "steps=0: give at least 1"),
+    ("sentence_states(s, T, n_tokens=0)", "n_tokens=0: the shortest text has 6 tokens; give 1 to that many"),
+    ("sentence_states(s, T, n_tokens=99)", "n_tokens=99: the shortest text has 6 tokens"),
+    ("sentence_states(s, T, blocks=(3, 1))", "blocks=(3, 1): give two numbers of 0 or more, the smaller one first"),
 ]

@@ -86,4 +86,6 @@ ROWS = [
     ("patch(s, T, T, target=61)", "target id 61 is outside the vocabulary of 61"),
     ("patch(s, T, T, against='w3 w4')", "is 2 tokens"),
     ("patch(s, T, None, corruption='noise', noised=99)", "noised=99: prompt 0 has 8 tokens; choose one of them"),
+    ("pair_attribution(s, [T[:2]], layer=9)", "layer 9 is not in 'GPT2LMHeadModel'"),
+    ("sentence_states(s, T, layer=9)", "layer 9 is not in 'GPT2LMHeadModel'"),
 ]

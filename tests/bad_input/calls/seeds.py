@@ -201,4 +201,5 @@ ROWS = [
         "seed=-1: give a whole number of 0 or more",
     ),
     ("patch(s, T, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
+    ("pair_attribution(s, [T[:2]], seed=-1)", "seed=-1: give a whole number of 0 or more"),
 ]

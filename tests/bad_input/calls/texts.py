@@ -112,4 +112,7 @@ ROWS = [
         "patch(s, T, ['w3'], corruption='mean', mode='noise')",
         "no text of the set reaches position 7: the longest has 2 tokens; add one",
     ),
+    ("pair_attribution(s, T)", "pairs holds 'w3 w4 w5 w6 w7 w8 w9': give a DataFrame or a list of lists of 2 texts"),
+    ("pair_attribution(s, [T])", "give a DataFrame or a list of lists of 2 texts"),
+    ("pair_attribution(s, [])", "no pairs were given; pass at least one"),
 ]

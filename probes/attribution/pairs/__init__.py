@@ -1,0 +1,4 @@
+"""Which tokens of two texts make their states alike?
+
+Probes: `pair_attribution`.
+"""

@@ -1,0 +1,4 @@
+"""What does one vector hold of a whole text?
+
+`sentence_states` reads it, in four ways.
+"""
