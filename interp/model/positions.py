@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import operator
-from collections.abc import Iterable, Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,12 +16,119 @@ from interp.checks import checked
 from interp.errors import InputError, TooLong
 from interp.model.tokens import Batch, Tokens
 
+_LISTED = 12  # tokens that an error message names
+
 Layers: TypeAlias = Literal["all"] | int | Sequence[int] | None
 """Layers as users give them: one, several, "all"; negative ones count from the last, as positions do."""
 
+Positions: TypeAlias = int | str | Sequence[int | str] | None
+"""Positions as users give them, one or several: numbers from 0, negative ones from each prompt's end, and strings of
+tokens, which mean every place where a prompt has that token; None and "all" mean all."""
 
-def select_positions(batch: Batch, positions: int | Sequence[int] | None) -> tuple[Tensor, Tensor]:
+
+@dataclass(frozen=True)
+class ChosenPositions:
+    """The positions that were asked for, prompt by prompt; made by `positions_of`.
+
+    Attributes:
+        by_prompt: ascending and without duplicates, int64 [n] for each prompt of the `Tokens`.
+        reaches_an_end: True if the last position of a prompt is among them.
+    """
+
+    by_prompt: Sequence[Tensor]
+    reaches_an_end: bool
+
+    def __len__(self) -> int:
+        return sum(map(len, self.by_prompt))
+
+
+@checked
+def positions_of(subject: Any, tokens: Tokens, positions: Positions, what: str = "positions") -> ChosenPositions | None:
+    """Return the positions that are meant in each prompt, for `select_positions`; None means all of them.
+
+    A probe calls this before it computes anything.
+
+    Args:
+        subject: a `Subject`, which knows how its tokens read.
+        tokens: of the prompts.
+        positions: as a user gave them.
+        what: the argument's name, for the error message.
+
+    Raises:
+        InputError: a position is outside a prompt, a prompt does not hold a token, or the list is empty.
+
+    >>> from interp import load
+    >>> subject = load("reference")
+    >>> tokens = subject.tokens(["Once upon a time a", "Once upon a"])
+    >>> [one.tolist() for one in positions_of(subject, tokens, [" a", -1]).by_prompt]
+    [[3, 5], [3]]
+    """
+    if positions is None or (isinstance(positions, str) and positions == "all"):
+        return None
+    given = [positions] if isinstance(positions, str) or not isinstance(positions, Iterable) else list(positions)
+    strings = [one for one in given if isinstance(one, str)]
+    by_prompt = []
+    for number, ids in zip(tokens.table["prompt_id"], tokens.ids, strict=True):
+        known = dict(enumerate(subject.token_strings[ids.numpy()])) if strings else {}
+        numbers = whole_numbers(numbered(given, known, f"prompt {number}"), what)
+        check_positions(numbers, len(ids))
+        by_prompt.append(torch.tensor(sorted({one % len(ids) for one in numbers})))
+    ends = any(int(chosen[-1]) == len(ids) - 1 for chosen, ids in zip(by_prompt, tokens.ids, strict=True))
+    return ChosenPositions(by_prompt, ends)
+
+
+def numbered(positions: Iterable[int | str], tokens: Mapping[int, str], holder: str) -> list[int]:
+    """Return positions with the strings of tokens replaced by the places where they stand.
+
+    Args:
+        positions: numbers, which are kept, and strings.
+        tokens: the token at each position.
+        holder: what holds them, such as "prompt 3", for the error message.
+
+    Raises:
+        InputError: a token is not there.
+
+    >>> numbered([-1, " a"], {0: "Once", 1: " upon", 2: " a", 3: " time", 4: " a"}, "prompt 0")
+    [-1, 2, 4]
+    """
+    found: list[int] = []
+    for one in positions:
+        places = [pos for pos, token in tokens.items() if token == one] if isinstance(one, str) else [one]
+        if not places:
+            raise InputError(f"{holder} has no token {one!r}; {_what_is_there(str(one), list(tokens.values()))}")
+        found += places
+    return found
+
+
+def _what_is_there(string: str, tokens: list[str]) -> str:
+    """Return how to give a token that is there: as the pieces of the string, else the nearest, else the first ones."""
+    begins = "".join(tokens).find(string) if string else -1
+    ends = list(accumulate(map(len, tokens)))
+    pieces = [
+        token
+        for token, end in zip(tokens, ends, strict=True)
+        if begins >= 0 and end > begins and end - len(token) < begins + len(string)
+    ]
+    if pieces:
+        return f"{string!r} is within {_quoted(pieces)} there: give one of these."
+    near = difflib.get_close_matches(string, list(dict.fromkeys(tokens)), n=3, cutoff=0.75)
+    if near:
+        return f"did you mean {_quoted(near)}?"
+    distinct = list(dict.fromkeys(tokens))
+    more = f" and {len(distinct) - _LISTED} others" if len(distinct) > _LISTED else ""
+    return f"it has {_quoted(distinct[:_LISTED])}{more}; give one of these."
+
+
+def _quoted(tokens: Sequence[str]) -> str:
+    return ", ".join(map(repr, tokens))
+
+
+def select_positions(batch: Batch, positions: int | Sequence[int] | ChosenPositions | None) -> tuple[Tensor, Tensor]:
     """Return rows and columns of `batch.ids`: all real tokens, or the given positions of every prompt; -1 is the last.
+
+    Args:
+        batch: of the prompts.
+        positions: None, numbers that mean the same in every prompt, or the result of `positions_of`.
 
     Returns:
         (row, pos), int64 [n] each, prompt by prompt, positions ascending and without duplicates.
@@ -27,7 +137,11 @@ def select_positions(batch: Batch, positions: int | Sequence[int] | None) -> tup
         InputError: `positions` is empty, or a prompt is too short for one of them.
     """
     real = torch.arange(batch.ids.shape[1]) < batch.lengths[:, None]
-    if positions is not None:
+    if isinstance(positions, ChosenPositions):
+        real = torch.zeros_like(real)
+        for place, prompt in enumerate(batch.prompts.tolist()):
+            real[place, positions.by_prompt[prompt]] = True
+    elif positions is not None:
         wanted = torch.tensor(whole_numbers(positions, "positions"))
         check_positions(wanted.tolist(), int(batch.lengths.min()))
         pos = torch.where(wanted < 0, batch.lengths[:, None] + wanted, wanted)

@@ -23,13 +23,13 @@ from interp.authoring import (
     Batch,
     Column,
     InputError,
+    Positions,
     Subject,
     Tokens,
     TooLong,
-    check_positions,
     columns,
     continuation_of_ids,
-    whole_numbers,
+    positions_of,
 )
 from interp.model.tape import Tape
 from probes.attribution._target_ids import Target, chosen_ids
@@ -121,7 +121,7 @@ def find_targets(
     *,
     target: Target = "argmax",
     continuation: Continuation | None = None,
-    target_pos: int | Sequence[int] = -1,
+    target_pos: Positions = -1,
 ) -> Targets:
     """Find the token to explain and the last position read, for every prompt.
 
@@ -132,7 +132,8 @@ def find_targets(
         continuation: instead of `target`: each of its tokens is a target, read after the ones before it. A text is
             tokenised together with the prompt, so begin it with a space if it begins with a new word. A number n lets
             the model continue greedily by n tokens, or until its end-of-text token, which is then the last target.
-        target_pos: the last position read, or several; negative ones count from each prompt's end.
+        target_pos: the last position read, or several: numbers, negative ones from each prompt's end, or a token's
+            string, which means every place where it stands.
 
     Raises:
         InputError: a target is not one token, a continuation cannot be told apart from the end of its prompt, a
@@ -151,7 +152,7 @@ def plan_targets(
     *,
     target: Target = "argmax",
     continuation: Continuation | None = None,
-    target_pos: int | Sequence[int] = -1,
+    target_pos: Positions = -1,
 ) -> Targets:
     """Do `find_targets` without the forward pass for argmaxes; for a method that runs one anyway. See `Targets.ids`."""
     if continuation is not None:
@@ -159,11 +160,11 @@ def plan_targets(
             raise InputError("continuation sets the targets and their positions: leave target and target_pos out.")
         return _continued(tokens, _continuations(subject, tokens, continuation))
     chosen = chosen_ids(subject, len(tokens), target)
-    wanted = whole_numbers(target_pos, "target_pos")
-    check_positions(wanted, min(map(len, tokens.ids)))
+    asked = positions_of(subject, tokens, target_pos, "target_pos")
+    wanted = [torch.arange(len(read)) for read in tokens.ids] if asked is None else asked.by_prompt
     prompt, pos, ids = [], [], []
-    for index, (read, targets) in enumerate(zip(tokens.ids, chosen, strict=True)):
-        for position in sorted({one % len(read) for one in wanted}):
+    for index, (positions, targets) in enumerate(zip(wanted, chosen, strict=True)):
+        for position in positions.tolist():
             prompt += [index] * len(targets)
             pos += [position] * len(targets)
             ids += targets

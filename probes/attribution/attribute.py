@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from interp.authoring import (
     InputError,
+    Positions,
     Run,
     Schema,
     Source,
@@ -145,7 +146,7 @@ def attribute(
     methods: Methods = ("normxlogit", "integrated_gradients", "occlusion", "random"),
     target: Target = "argmax",
     continuation: Continuation | None = None,
-    target_pos: int | Sequence[int] = -1,
+    target_pos: Positions = -1,
     seed: int = 0,
     truncate: bool = False,
 ) -> pd.DataFrame:
@@ -163,7 +164,8 @@ def attribute(
             per prompt.
         continuation: instead of `target`, every token of a text, of one text per prompt, or of the model's own n
             greedy tokens.
-        target_pos: the last position read, or several; the target is the token predicted after it.
+        target_pos: the last position read, or several, also by a token's string (see `logit_lens`); the target is the
+            token predicted after it.
         seed: of the methods that draw random numbers.
         truncate: cut texts longer than the context instead of refusing them.
 

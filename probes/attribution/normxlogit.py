@@ -18,6 +18,7 @@ from torch import Tensor
 from interp.authoring import (
     Column,
     Layers,
+    Positions,
     Run,
     Schema,
     Source,
@@ -63,7 +64,7 @@ def normxlogit(
     *,
     target: Target = "argmax",
     continuation: Continuation | None = None,
-    target_pos: int | Sequence[int] = -1,
+    target_pos: Positions = -1,
     norm: Norm = "resid0",
     layer: Layers = None,
     centre: Centre = "none",
@@ -86,7 +87,8 @@ def normxlogit(
             per prompt. The score of a contrast a - b is the score of a minus the score of b.
         continuation: instead of `target`, every token of a text, of one text per prompt, or of the model's own n
             greedy tokens.
-        target_pos: the last position read, or several; the target is the token predicted after it.
+        target_pos: the last position read, or several, also by a token's string (see `logit_lens`); the target is the
+            token predicted after it.
         norm: the vector whose norm is taken: "resid0", the input of the first block, with position embeddings if the
             model adds them (the paper's choice); "token_embedding", the token's embedding alone; "none" uses 1.
         layer: the residual to read, 0..L, negative ones from the last, or several, or "all"; None is the last, as

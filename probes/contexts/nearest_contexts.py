@@ -19,18 +19,19 @@ from torch import Tensor
 from interp.authoring import (
     Column,
     Layers,
+    Positions,
     Run,
     Schema,
     Source,
     Subject,
     Texts,
     Tokens,
-    check_positions,
     columns,
     content_keys,
     layers_of,
     load,
     next_tokens,
+    positions_of,
     probe,
     rows_of_block,
     select_positions,
@@ -94,7 +95,7 @@ def nearest_contexts(
     *,
     bank: StateBank,
     layers: Layers = None,
-    positions: int | Sequence[int] | None = None,
+    positions: Positions = None,
     k: int = 5,
     across_layers: bool = False,
     centre: bool = True,
@@ -110,7 +111,7 @@ def nearest_contexts(
         texts: anything `Subject.tokens` takes. A text that is in the bank finds itself.
         bank: of the same model, see `StateBank.of`.
         layers: to read; None and "all" take those of the bank.
-        positions: to read, negative ones from the end; None reads all, first positions too.
+        positions: to read, see `logit_lens`; None reads all, first positions too.
         k: neighbours of each state.
         across_layers: search all layers of the bank for each state, and rank by `z`: cosines of different layers are
             not comparable. False searches the state's own layer.
@@ -151,12 +152,12 @@ def nearest_contexts(
     bank.check_k(k)
     for layer in chosen:
         run.subject.check_layer(layer, run.subject.n_layers) if across_layers else bank.at(layer)
-    check_positions(positions, min(map(len, run.tokens.ids)))
+    asked = positions_of(run.subject, run.tokens, positions)
     read = run.subject.reader(entropy=False, kl=False)
     draws = _draws(run.tokens, k, seed)
     parts = []
     for batch in run.batches(2):  # the residuals, and those selected of them
-        row, pos = select_positions(batch, positions)
+        row, pos = select_positions(batch, asked)
 
         def program(tape: Tape, row: Tensor = row, pos: Tensor = pos) -> tuple[Tensor, Tensor]:
             at = row.to(tape.last.device), pos.to(tape.last.device)

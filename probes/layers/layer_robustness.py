@@ -19,20 +19,21 @@ from torch import Tensor
 
 from interp.authoring import (
     Batch,
+    ChosenPositions,
     Column,
     InputError,
+    Positions,
     Run,
     Schema,
     Source,
     Texts,
-    check_positions,
     columns,
     donor_prompts,
+    positions_of,
     probe,
     say_cost,
     select_positions,
     warn,
-    whole_numbers,
 )
 from interp.model.schedules import Root
 from interp.model.tape import Tape
@@ -79,7 +80,7 @@ def layer_robustness(
     texts: Texts,
     *,
     interventions: Sequence[str] = ("delete", "swap"),
-    positions: int | Sequence[int] | None = None,
+    positions: Positions = None,
     controls: Sequence[str] = (CONTROL,),
     seed: int = 0,
     out: str | Path | None = None,
@@ -93,7 +94,7 @@ def layer_robustness(
         interventions: the paper's "delete" (block i does nothing) and "swap" (blocks i and i + 1 change places), and
             ours: "repeat" (block i runs twice), "delete_attn", "delete_mlp" (block i without one of its parts),
             "delete_run(k)" (blocks i to i + k - 1 do nothing).
-        positions: the position or positions to compare in every prompt, negative ones from its end; None takes all. At
+        positions: the position or positions to compare in every prompt, see `logit_lens`; None takes all. At
             a prompt's last position, which has no next token, losses and ranks are missing.
         controls: ("resampled",) adds rows in which block i's contribution is its contribution on another prompt, the
             donor, at the same position. The donor is drawn among the other prompts at least as long, by the contents of
@@ -136,16 +137,16 @@ def layer_robustness(
     chosen = variants(interventions, run.subject.n_layers, resampled=resampled)
     if not chosen:
         raise InputError("nothing to do: name at least one intervention, such as 'delete'.")
-    check_positions(positions, min(map(len, run.tokens.ids)))
+    asked = positions_of(run.subject, run.tokens, positions)
     n_tokens = sum(map(len, run.tokens.ids))
-    n_read = n_tokens if positions is None else len(run.tokens) * len(whole_numbers(positions, "positions"))
+    n_read = n_tokens if asked is None else len(asked)
     # A variant shares the blocks before its own with the intact model: half of them, on average.
     say_cost(run, passes=1 + resampled + len(chosen) / 2, unembedded=(1 + len(chosen)) * n_read)
-    return run.frame(_robustness_rows(run, chosen, positions, seed if resampled else None))
+    return run.frame(_robustness_rows(run, chosen, asked, seed if resampled else None))
 
 
 def _robustness_rows(
-    run: Run, chosen: Sequence[Variant], positions: int | Sequence[int] | None, seed: int | None
+    run: Run, chosen: Sequence[Variant], asked: ChosenPositions | None, seed: int | None
 ) -> Iterator[dict[str, np.ndarray]]:
     made, silenced = plan_of(chosen), sites_to_silence(run.subject, chosen)
     lengths = [len(ids) for ids in run.tokens.ids]
@@ -156,7 +157,7 @@ def _robustness_rows(
         "control": np.array([one.control for one in chosen], dtype=object),
     }
     for batch in run.batches(states_per_layer(run.subject, len(chosen), donors=donor is not None)):
-        row, pos = select_positions(batch, positions)
+        row, pos = select_positions(batch, asked)
         written = [] if donor is None else _written_on_donors(run, batch, donor)
 
         def starts(tape: Tape, written: Sequence[Tensor] = written) -> dict[Root, Callable[[], Tensor]]:

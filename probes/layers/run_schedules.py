@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,18 @@ import pandas as pd
 import pyarrow as pa
 
 from interp.authoring import (
+    ChosenPositions,
     Column,
     InputError,
+    Positions,
     Run,
     Schema,
     Source,
     Subject,
     Texts,
-    check_positions,
     columns,
     load,
+    positions_of,
     probe,
     select_positions,
 )
@@ -68,7 +70,7 @@ def run_schedules(
     texts: Texts,
     schedules: Mapping[str, Schedule],
     *,
-    positions: int | Sequence[int] | None = None,
+    positions: Positions = None,
     out: str | Path | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
@@ -105,15 +107,15 @@ def run_schedules(
     orders = {str(name): tuple(map(int, order)) for name, order in schedules.items()}
     parameters = {"schedules": orders, "positions": positions}
     run = Run(SCHEDULES, subject, texts, parameters=parameters, truncate=truncate, out=out)
-    check_positions(positions, min(map(len, run.tokens.ids)))
-    return run.frame(_schedule_rows(run, orders, positions))
+    asked = positions_of(run.subject, run.tokens, positions)
+    return run.frame(_schedule_rows(run, orders, asked))
 
 
 def _schedule_rows(
-    run: Run, orders: Mapping[str, Schedule], positions: int | Sequence[int] | None
+    run: Run, orders: Mapping[str, Schedule], asked: ChosenPositions | None
 ) -> Iterator[dict[str, np.ndarray]]:
     made = plan(orders)
     by_variant = {"schedule": np.array(list(orders), dtype=object)}
     for batch in run.batches(states_per_layer(run.subject, len(orders))):
-        row, pos = select_positions(batch, positions)
+        row, pos = select_positions(batch, asked)
         yield metrics(run, batch, row, pos, made, lambda tape: {}, by_variant)

@@ -20,15 +20,16 @@ from interp.authoring import (
     Column,
     InputError,
     Layers,
+    Positions,
     Run,
     Schema,
     Source,
     Subject,
     Texts,
-    check_positions,
     columns,
     means_per_prompt,
     next_tokens,
+    positions_of,
     probe,
     rows_of_block,
     select_positions,
@@ -139,7 +140,7 @@ def logit_lens(
     texts: Texts,
     *,
     targets: Targets = "next",
-    positions: int | Sequence[int] | None = None,
+    positions: Positions = None,
     layers: Layers = None,
     sublayers: bool = False,
     final_norm: bool = True,
@@ -155,7 +156,8 @@ def logit_lens(
             with a warning if no other is read),
             "argmax" (the model's own most probable token), a token as text, an id, or a list of tokens and ids, which
             are scored in every prompt. A list of lists gives each prompt its own: `[[" Paris"], [" Rome"]]`.
-        positions: the position or positions to read in every prompt, negative ones from its end; None reads all.
+        positions: the position or positions to read in every prompt, negative ones from its end; a token's string such
+            as `" Paris"` reads every place where it stands; None and "all" read all.
         layers: the layer or layers to read, 0..L, negative ones from the last; None and "all" read all.
         sublayers: also read the residual between attention and MLP of every block (rows with `sublayer` "mid").
         final_norm: False skips the final norm, as LLM-Microscope's lens does; layer L is then not the model's output.
@@ -208,12 +210,12 @@ def logit_lens(
         lens.check(run.subject)
         tuned = sorted({0, *(layer for layer, where, _ in places if where != "mid")})
         places += [(layer, sublayer_of(layer, run.subject), "tuned") for layer in tuned]
-    check_positions(positions, min(map(len, run.tokens.ids)))
-    if positions is None or -1 in whole_numbers(positions, "positions"):
+    asked = positions_of(run.subject, run.tokens, positions)
+    if asked is None or asked.reaches_an_end:
         warn_of_end(run.subject, run.tokens)
     parts = []
     for batch in run.batches(STATES * (1 + sublayers)):
-        row, pos = select_positions(batch, positions)
+        row, pos = select_positions(batch, asked)
         scored = next_tokens(batch, row, pos) if chosen is None else chosen
         if isinstance(scored, Tensor) and chosen is not None:
             scored = scored.expand(len(row), -1) if len(scored) == 1 else scored[batch.prompts[row]]

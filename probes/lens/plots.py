@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from interp.authoring import InputError
+from interp.authoring import InputError, Layers, Positions, numbered
 from interp.display.plotting import (
     BLUE,
     GREY,
@@ -55,8 +54,8 @@ def lens(
     frame: pd.DataFrame,
     canvas: Canvas,
     *,
-    layers: int | Sequence[int] | None = None,
-    positions: int | Sequence[int] | None = None,
+    layers: Layers = None,
+    positions: Positions = None,
     value: Value = "prob",
 ) -> None:
     """Draw layers x positions of one prompt, wrapped like text: the most probable next token in each cell.
@@ -64,8 +63,9 @@ def lens(
     Args:
         frame: of `logit_lens`.
         canvas: to draw on.
-        layers: the layer or layers to draw, 0..L; None draws all that were read.
-        positions: the position or positions to draw, negative ones from the prompt's end; None draws all.
+        layers: the layer or layers to draw, 0..L, negative ones from the last that was read; None draws all of them.
+        positions: the position or positions to draw, negative ones from the prompt's end, or a token's string; None
+            draws all.
         value: what the colour shows; see `Value`.
     """
     # Frames of a trained lens hold the logit lens beside it.
@@ -79,8 +79,8 @@ def top_tokens(
     frame: pd.DataFrame,
     canvas: Canvas,
     *,
-    layers: int | Sequence[int] | None = None,
-    positions: int | Sequence[int] | None = None,
+    layers: Layers = None,
+    positions: Positions = None,
 ) -> None:
     """Draw the same grid from a `top_tokens` frame: its most probable token (k = 0).
 
@@ -96,12 +96,14 @@ def top_tokens(
 
 def _chosen(one: pd.DataFrame, layers: Any, positions: Any) -> pd.DataFrame:
     """Return the rows of the layers and positions that were asked for, all of which must be there."""
-    n_pos = int(one["pos"].max()) + 1
+    tokens = one.drop_duplicates("pos").set_index("pos")["token"].to_dict()
     for name, asked, known in (("layer", layers, one["layer"]), ("pos", positions, one["pos"])):
-        if asked is None:
+        if asked is None or (isinstance(asked, str) and asked == "all"):
             continue
         numbers = [asked] if np.ndim(asked) == 0 else list(asked)
-        wanted = [number + n_pos if name == "pos" and number < 0 else number for number in numbers]
+        numbers = numbered(numbers, tokens, "the frame's prompt") if name == "pos" else numbers
+        n = int(known.max()) + 1
+        wanted = [number + n if number < 0 else number for number in numbers]
         lost = [number for number, place in zip(numbers, wanted, strict=True) if place not in set(known)]
         if lost or not wanted:
             what = "layers" if name == "layer" else "positions"

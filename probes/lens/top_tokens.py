@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 import torch
@@ -12,14 +10,15 @@ from interp.authoring import (
     Column,
     InputError,
     Layers,
+    Positions,
     Run,
     Schema,
     Source,
     Texts,
     Usable,
-    check_positions,
     columns,
     load,
+    positions_of,
     probe,
     rows_of_block,
     select_positions,
@@ -54,7 +53,7 @@ def top_tokens(
     texts: Texts,
     *,
     k: int = 5,
-    positions: int | Sequence[int] | None = None,
+    positions: Positions = None,
     layers: Layers = None,
     sublayers: bool = False,
     final_norm: bool = True,
@@ -97,10 +96,10 @@ def top_tokens(
         raise InputError(f"k={k} is not between 1 and {most}, {what}.")
     listed = None if allowed is None else torch.from_numpy(allowed)
     places = places_of(run.subject, layers, sublayers)
-    check_positions(positions, min(map(len, run.tokens.ids)))
+    asked = positions_of(run.subject, run.tokens, positions)
     parts = []
     for batch in run.batches(STATES * (1 + sublayers)):
-        row, pos = select_positions(batch, positions)
+        row, pos = select_positions(batch, asked)
         readout = read_places(
             run.subject, batch, row, pos, places, final_norm=final_norm, entropy=False, kl=False, k=k, listed=listed
         )

@@ -63,6 +63,7 @@ def test_a_bad_magic_prints_one_sentence(magic, in_folder, without_a_pass, line,
 UNASKED = {"InputError", "InterpError", "ModelError", "NumericalError", "TooLong", "UnknownName", "Stream", "Tape"}
 UNASKED |= {
     "text_dataset_names",
+    "ChosenPositions",
     "checked",
     "warn",
     "shows_parameters_of",

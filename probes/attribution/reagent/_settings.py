@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeAlias, TypedDict, get_args
 
-from interp.authoring import InputError, UnknownName, Usable
+from interp.authoring import InputError, Positions, UnknownName, Usable
 from probes.attribution._checks import check_counts
 from probes.attribution._replacements import OwnSampler, SamplerName, sampler_name
 from probes.attribution._target_ids import Target
@@ -38,7 +37,7 @@ class ReagentArguments(ReagentOptions, total=False):
 
     target: Target
     continuation: Continuation | None
-    target_pos: int | Sequence[int]
+    target_pos: Positions
     seed: int
     truncate: bool
 

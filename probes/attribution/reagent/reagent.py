@@ -11,12 +11,23 @@ sharp they are: only their order within a prompt is meaningful, and not even tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, TypeAlias, Unpack, overload
 
 import pandas as pd
 
-from interp.authoring import Run, Source, Subject, Texts, Usable, at_most, checked, load, probe, shows_parameters_of
+from interp.authoring import (
+    Positions,
+    Run,
+    Source,
+    Subject,
+    Texts,
+    Usable,
+    at_most,
+    checked,
+    load,
+    probe,
+    shows_parameters_of,
+)
 from probes.attribution import plots
 from probes.attribution._replacements import OwnSampler, SamplerName, sampler_facts
 from probes.attribution._target_ids import Target
@@ -60,7 +71,7 @@ def reagent(
     *,
     target: Target = "argmax",
     continuation: Continuation | None = None,
-    target_pos: int | Sequence[int] = -1,
+    target_pos: Positions = -1,
     replace_ratio: float = 0.3,
     keep: int = 5,
     tolerance: int = 3,
@@ -90,7 +101,8 @@ def reagent(
             per prompt.
         continuation: instead of `target`, every token of a text, of one text per prompt, or of the model's own n
             greedy tokens.
-        target_pos: the last position read, or several; the target is the token predicted after it.
+        target_pos: the last position read, or several, also by a token's string (see `logit_lens`); the target is the
+            token predicted after it.
         replace_ratio: probability that a step replaces a token.
         keep: number of tokens kept in the stop test. If a prompt has no more than that, its probes stop in the first
             step and the scores are noise; a warning is given.

@@ -8,14 +8,13 @@ value, with random tokens in place of absent ones). It has a unit, a standard er
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
 from interp.authoring import (
     VOCABULARY,
     InputError,
+    Positions,
     Run,
     Schema,
     Source,
@@ -68,7 +67,7 @@ def reagent_ls(
     *,
     target: Target = "argmax",
     continuation: Continuation | None = None,
-    target_pos: int | Sequence[int] = -1,
+    target_pos: Positions = -1,
     n_masks: int | None = None,
     sampler: SamplerName | MaskedLM | OwnSampler | Counts = "unigram",
     protect_bos: bool = True,
@@ -89,7 +88,8 @@ def reagent_ls(
             per prompt.
         continuation: instead of `target`, every token of a text, of one text per prompt, or of the model's own n
             greedy tokens.
-        target_pos: the last position read, or several; the target is the token predicted after it.
+        target_pos: the last position read, or several, also by a token's string (see `logit_lens`); the target is the
+            token predicted after it.
         n_masks: per target, including complements; rounded up to pairs. Default: 10 for every token that may be
             replaced.
         sampler: see `probes.reagent`.
