@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError, ModelError
-from interp.model.positions import Layers, check_positions, layers_of, select_positions
+from interp.model.positions import ChosenPositions, Layers, Positions, layers_of, positions_of, select_positions
 from interp.model.sites.hooks import recording
 from interp.model.sites.site import Site, SiteName
 from interp.model.tape import Tape
@@ -89,7 +89,7 @@ def record(
     sites: SiteName | Sequence[SiteName],
     *,
     layers: Layers = None,
-    positions: int | Sequence[int] | None = None,
+    positions: Positions = None,
     bos: bool | None = None,
     truncate: bool = False,
 ) -> Recorded:
@@ -100,7 +100,8 @@ def record(
         texts: see `interp.model.tokens.Texts`.
         sites: one name or several, see `interp.model.sites`.
         layers: blocks, 0 to n_layers - 1; negative ones count from the last, None means all.
-        positions: of every text, 0 being the start-of-text token if there is one, -1 the last; None means all.
+        positions: of every text, 0 being the start-of-text token if there is one, -1 the last; a token's string means
+            every place where it stands; None means all.
         bos: see `Subject.tokens`.
         truncate: cut texts longer than the context instead of refusing them.
 
@@ -121,10 +122,10 @@ def record(
     names = _names(sites)
     chosen = layers_of(layers, subject.n_layers - 1, subject.name)
     tokens = subject.tokens(texts, bos=bos, truncate=truncate)
-    check_positions(positions, min(map(len, tokens.ids)))
+    asked = positions_of(subject, tokens, positions)
     longest = max(map(len, tokens.ids))
     keys = [(name, layer) for name in names for layer in ([0] if name in _WITHOUT_LAYER else chosen)]
-    rows, place = _rows(subject, tokens, positions)
+    rows, place = _rows(subject, tokens, asked)
     per_row = sum(_width(subject, name, longest) for name, _ in keys)
     _require_memory(4 * per_row * len(rows), names)
     wanted = [subject.site(*key) for key in keys]
@@ -133,7 +134,7 @@ def record(
         if any(name in _OF_KEYS for name in names):
             stack.enter_context(subject.showing_patterns())
         for batch in tokens.batches(subject.batch_tokens(1 + per_row / subject.d_model / subject.n_layers)):
-            row, pos = select_positions(batch, positions)
+            row, pos = select_positions(batch, asked)
             into = place[batch.prompts[row].numpy(), pos.numpy()]
             with recording(wanted) as seen:
                 subject.run(batch.ids, _nothing)
@@ -151,16 +152,14 @@ def _names(sites: SiteName | Sequence[SiteName]) -> list[SiteName]:
     return names
 
 
-def _rows(
-    subject: Recordable, tokens: Tokens, positions: int | Sequence[int] | None
-) -> tuple[pd.DataFrame, np.ndarray]:
+def _rows(subject: Recordable, tokens: Tokens, asked: ChosenPositions | None) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the rows of a recording, and the number of the row of a text's position, int64 [prompt, pos]."""
     whole = Batch(
         torch.nn.utils.rnn.pad_sequence(tokens.ids, batch_first=True),
         torch.tensor([len(ids) for ids in tokens.ids]),
         torch.arange(len(tokens)),
     )
-    row, pos = select_positions(whole, positions)
+    row, pos = select_positions(whole, asked)
     token_id = whole.ids[row, pos].numpy()
     prompt_id = tokens.table["prompt_id"].to_numpy()[row.numpy()]
     token = subject.token_strings[token_id]

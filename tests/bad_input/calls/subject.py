@@ -68,7 +68,7 @@ ROWS = [
     ("s.record(T, 'resid_post', layers=99)", "layer 99 is not in"),
     ("s.record(T, 'resid_post', layers=[])", "layers is empty"),
     ("s.record(T, 'resid_post', positions=99)", "position 99 is outside a prompt of"),
-    ("s.record(T, 'resid_post', positions='last')", "positions='last': give"),
+    ("s.record(T, 'resid_post', positions='last')", "prompt 0 has no token 'last'; it has"),
     ("s.record(T, 'resid_post', bos=1)", "bos=1: give True or False"),
     ("s.record(T, 'resid_post', truncate=1)", "truncate=1: give True or False"),
     ("s.record(3, 'resid_post')", "texts"),

@@ -13,7 +13,8 @@ from interp.authoring import numbered, positions_of
 
 TEXTS = ["Once upon a time there was a little dog", "There was a cat", "The cat saw a dog and a bird and a tree"]
 NAMES = {"positions", "target_pos"}
-TAKING = [one for one in probes.PROBES if NAMES & set(inspect.signature(one).parameters) and one.__name__ != "steer"]
+OWN = {"steer", "patch"}  # they take words of their own for what they change
+TAKING = [one for one in probes.PROBES if NAMES & set(inspect.signature(one).parameters) and one.__name__ not in OWN]
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,11 @@ def test_a_lens_reads_the_same_by_token_and_by_number(subject):
         pd.testing.assert_frame_equal(
             by_token.drop(columns="run_id"), by_number.drop(columns="run_id"), rtol=1e-4, atol=1e-5
         )  # float32 sums differ with the size of a batch
+
+
+def test_values_are_recorded_at_each_place(subject):
+    rows = subject.record(TEXTS, "attn_out", layers=0, positions=" a").rows
+    assert rows.groupby("prompt_id")["pos"].apply(list).tolist() == places_by_hand(subject, " a")
 
 
 @pytest.mark.parametrize("probe", TAKING, ids=lambda probe: probe.__name__)
