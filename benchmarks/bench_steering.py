@@ -22,8 +22,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 import interp
 from interp.model.sites import editing
 from probes import NeuronSet, concept_scores, neuron_tokens, steer
-from probes.neurons._controls import conditions
-from probes.neurons._doses import edits_of, moments
+from probes.neurons.steering._controls import conditions
+from probes.neurons.steering._doses import edits_of, moments
 
 WORDS = [f"w{index}" for index in range(100, 108)]
 ALPHAS = (0.0, 1.0, 2.0, 4.0, 8.0)

@@ -40,9 +40,11 @@ from probes.lens.top_tokens import top_tokens
 from probes.lens.tuned_lens import TunedLens, load_tuned_lens, tuned_lens
 from probes.neurons.concept_neurons import concept_neurons, concept_scores
 from probes.neurons.neuron_kinds import neuron_kinds
-from probes.neurons.neuron_set import NeuronSet
 from probes.neurons.neuron_tokens import neuron_tokens
-from probes.neurons.steer import steer
+from probes.neurons.steering.contrast_direction import contrast_direction
+from probes.neurons.steering.direction import Direction
+from probes.neurons.steering.neuron_set import NeuronSet
+from probes.neurons.steering.steer import steer
 from probes.neurons.value_clusters import value_clusters
 from probes.patching.patch import patch
 from probes.subnetworks.bigram_model import BigramModel, bigram_model
@@ -75,6 +77,7 @@ from probes.vocab.vocabulary import vocabulary
 
 __all__ = [
     "BigramModel",
+    "Direction",
     "Evaluation",
     "FoundSubnetworks",
     "NeuronSet",
@@ -89,6 +92,7 @@ __all__ = [
     "compositionality",
     "concept_neurons",
     "concept_scores",
+    "contrast_direction",
     "evaluate_subnetwork",
     "faithfulness",
     "find_subnetwork",

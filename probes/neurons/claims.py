@@ -13,7 +13,7 @@ from interp.findings import Claim, Comparison, NotApplicable
 from interp.findings.per_prompt import SHARE, n_blocks
 from probes import papers
 from probes.neurons.concept_neurons import concept_neurons
-from probes.neurons.steer import steer
+from probes.neurons.steering.steer import steer
 
 CONCEPT = "time"
 WORDS = "time day moment hour minute night morning evening week year month afternoon"

@@ -35,8 +35,8 @@ from probes import papers
 from probes.neurons import plots
 from probes.neurons._concept_words import ConceptWords, concept_words, random_words
 from probes.neurons._token_basis import TOP, Basis, TokenBasis, sieve, token_basis
-from probes.neurons.neuron_set import NeuronSet
 from probes.neurons.neuron_tokens import chosen_layers
+from probes.neurons.steering.neuron_set import NeuronSet
 
 LISTED = 100
 N_RANDOM = 200

@@ -1,34 +1,25 @@
-"""Figures of neurons: value vectors as tokens, kinds, concepts and clusters of neurons; steering, and a page of it."""
+"""Figures of neurons: value vectors as tokens, kinds, concepts and clusters of neurons."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from interp.display.interactive import Doses, Page, explorer
 from interp.display.plotting import (
-    BLACK,
     BLUE,
-    GREEN,
     GREY,
-    PINK,
     RED,
-    SKY,
-    YELLOW,
     Canvas,
-    dodged,
     figure,
     layer_axis,
-    over_prompts,
     require_one,
     share_axis,
     token_label,
 )
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    pass
 
 _COLOURS = {"none": BLUE, "random": GREY}
 _WEIGHTS = "all neurons of the weights, not a sample: no interval"
@@ -152,132 +143,3 @@ def value_clusters(frame: pd.DataFrame, canvas: Canvas) -> None:
         f"the most alike {len(shown)} of {len(summary)} clusters" if len(shown) < len(summary) else "",
         "in brackets: neurons of the cluster",
     )
-
-
-_CONDITIONS = {
-    "none": (BLACK, "o", "concept neurons"),
-    "random": (GREY, "s", "random neurons"),
-    "norm_matched": (SKY, "^", "matched neurons"),
-    "sign_flip": (RED, "v", "sign flipped"),
-    "direction": (GREEN, "D", "mean direction"),
-    "random_direction": (YELLOW, "X", "random direction"),
-    "mean": (PINK, "P", "own mean"),
-}
-_MODES = {"override": "set to α", "add": "raised by α", "scale": "multiplied by α"}
-
-
-@figure
-def steer(frame: pd.DataFrame, canvas: Canvas) -> None:
-    """Draw effect against damage, one curve per condition; if layers were read, also the effect layer by layer.
-
-    Up and to the left is better: more of the concept for less change elsewhere. Bars are 95 % bootstraps over
-    prompts.
-    """
-    require_one(frame, "run_id")
-    by_alpha = frame.interp.summary(by="alpha")
-    n_layers = frame["layer"].nunique()
-    grid = canvas.grid(1, 1 + (n_layers > 1), (7.6 + 4.6 * (n_layers > 1), 4.0))
-    left_out = _against_damage(grid[0, 0], by_alpha)
-    one = frame.iloc[0]
-    if n_layers > 1:
-        _through_layers(grid[0, 1], frame.interp.summary(by="layer"))
-    mode = _MODES.get(one["mode"], str(one["mode"]))
-    canvas.title(f"{one['n_neurons']} neurons of “{token_label(str(one['concept']), 20)}” {mode}")
-    canvas.legend(grid[0, 0])
-    canvas.caption(over_prompts(by_alpha, "delta_log_prob", "bars"), left_out)
-
-
-def _against_damage(axes: Axes, by_alpha: pd.DataFrame) -> str:
-    """Draw the doses on a logarithmic axis of damage, and return what the caption says about those of none."""
-    visible = by_alpha[by_alpha["kl"] > 0]
-    for control, (colour, marker, label) in _CONDITIONS.items():
-        one = visible[visible["control"] == control].sort_values("alpha")
-        if one.empty:
-            continue
-        # The control "mean" is one condition that stands at every alpha.
-        one = one.head(1) if control == "mean" else one
-        dodged(
-            axes,
-            one["kl"],
-            one,
-            "delta_log_prob",
-            color=colour,
-            marker=marker,
-            markersize=8 if control == "direction" else 5,
-            linewidth=2.0 if control == "none" else 1.2,
-            label=label,
-            # The mean direction often lies right on the neurons: hollow, and drawn over them.
-            zorder={"none": 3, "direction": 4}.get(control, 2),
-            markerfacecolor="none" if control == "direction" else colour,
-            linestyle="--" if control == "direction" else "-",
-        )
-        if control == "none":
-            for alpha, x, y in zip(one["alpha"], one["kl"], one["delta_log_prob"], strict=True):
-                axes.annotate(
-                    f"α={alpha:g}", (x, y), xytext=(-5, 5), ha="right", textcoords="offset points", fontsize=8
-                )
-    axes.axhline(0, color="#cccccc", linewidth=0.8, zorder=1)
-    axes.set_xscale("log")
-    axes.set_xlabel("damage: KL(unsteered || steered), nats per token")
-    axes.set_ylabel("effect: change of log P(held-out words), nats")
-    none = sorted(set(by_alpha["alpha"]) - set(visible["alpha"]))
-    return f"without damage, and so not on the axis: α = {', '.join(f'{one:g}' for one in none)}" if none else ""
-
-
-def _through_layers(axes: Axes, by_layer: pd.DataFrame) -> None:
-    from matplotlib import colormaps
-
-    one = by_layer[by_layer["control"] == "none"]
-    alphas = sorted(one["alpha"].unique())
-    for index, alpha in enumerate(alphas):
-        curve = one[one["alpha"] == alpha].sort_values("layer")
-        colour = colormaps["viridis"](0.9 * index / max(1, len(alphas) - 1))
-        axes.plot(curve["layer"], curve["delta_log_prob"], color=colour, marker="o", markersize=4, label=f"α={alpha:g}")
-        if "delta_log_prob_low" in curve:
-            band = curve["delta_log_prob_low"], curve["delta_log_prob_high"]
-            axes.fill_between(curve["layer"], *band, color=colour, alpha=0.18, linewidth=0)
-    axes.axhline(0, color="#cccccc", linewidth=0.8, zorder=1)
-    layer_axis(axes, one["layer"])
-    axes.set_xlabel("layer read through the lens (the last is the output)")
-    axes.set_ylabel("change of log P(held-out words), nats")
-    axes.set_title("concept neurons, through the layers", fontsize=10)
-    axes.legend(frameon=False, fontsize=8)
-
-
-_MOST_TEXTS = 12
-
-
-def explore_steering(frame: pd.DataFrame) -> Page:
-    """Return a `steer` frame as curves of effect against damage, with a slider that picks the dose."""
-    require_one(frame, "run_id")
-    by_alpha = frame.interp.summary(by="alpha")
-    alphas = sorted(by_alpha["alpha"].unique())
-    columns = ["kl", "delta_log_prob", "delta_log_prob_low", "delta_log_prob_high"]
-    curves = {}
-    for control, (_, _, name) in _CONDITIONS.items():
-        rows = by_alpha[by_alpha["control"] == control].set_index("alpha")
-        if len(rows):
-            points = rows.reindex(alphas)[columns].to_numpy(dtype=float).tolist()
-            curves[name] = [None if np.isnan(point[0]) else point for point in points]
-    one = frame.iloc[0]
-    written = frame[(frame["control"] == "none") & frame["text"].notna()].drop_duplicates(["alpha", "prompt_id"])
-    n_prompts = written["prompt_id"].nunique()
-    texts = [
-        [
-            f"prompt {row.prompt_id}: {row.text}"
-            for row in written[written["alpha"] == alpha].head(_MOST_TEXTS).itertuples()
-        ]
-        for alpha in alphas
-    ]
-    item = Doses(
-        f"{one['n_neurons']} neurons of “{one['concept']}”",
-        [f"α = {alpha:g}" for alpha in alphas],
-        "damage: KL(unsteered || steered), nats per token",
-        "effect: change of log P(held-out words), nats",
-        curves,
-        texts,
-    )
-    note = "Bars and brackets: 95 % bootstrap over prompts."
-    if n_prompts > _MOST_TEXTS:
-        note += f" Texts of the first {_MOST_TEXTS} of {n_prompts} prompts."
-    return explorer(f"{one['model']}: steering by {one['n_neurons']} neurons of “{one['concept']}”", [item], note)

@@ -37,6 +37,7 @@ def names(small_model, word_level, tmp_path_factory) -> dict[str, Any]:
         "E": pd.DataFrame({"text": T, "expected": ["w3", "w4", "w5"]}),
         "ids": torch.tensor([[3, 4, 5], [6, 7, 8]]),
         "N": probes.NeuronSet.of(s, {0: [0, 1]}, ["w3", "w4", "w5"], concept="c"),
+        "D": probes.Direction.of(s, torch.ones(32), 1, concept="c", words=["w3", "w4"]),
         "S": probes.Subnetwork.full(s),
         "B": probes.bigram_model(s, T),
         "L": probes.TunedLens(torch.zeros(2, 32, 32), torch.zeros(2, 32), s.name, s.fingerprint, {}),

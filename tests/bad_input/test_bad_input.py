@@ -84,7 +84,10 @@ def test_the_table_holds_every_public_callable():
     public |= {name: getattr(probes, name) for name in probes.__all__}
     methods = {
         f".{method}"
-        for owner in (interp.Subject, probes.Subnetwork, probes.BigramModel, probes.TunedLens, probes.NeuronSet)
+        for owner in (
+            *(interp.Subject, probes.Subnetwork, probes.BigramModel, probes.TunedLens, probes.NeuronSet),
+            probes.Direction,
+        )
         for method, value in vars(owner).items()
         if not method.startswith("_") and (inspect.isfunction(value) or isinstance(value, classmethod))
         if len(inspect.signature(getattr(owner, method)).parameters) > isinstance(value, classmethod) - 1

@@ -18,10 +18,10 @@ from interp.model.sites import observing, recording
 from interp.model.verification import verify
 from interp.planted import bigram
 from probes import NeuronSet, logit_lens, steer
-from probes.neurons._controls import conditions, other_neurons
-from probes.neurons._dose_response import effect_at
-from probes.neurons._doses import doses_of, moments, written
-from probes.neurons.steer import CONTROLS
+from probes.neurons.steering._controls import conditions, other_neurons
+from probes.neurons.steering._dose_response import effect_at
+from probes.neurons.steering._doses import doses_of, moments, written
+from probes.neurons.steering.steer import CONTROLS
 
 pytestmark = pytest.mark.trained
 

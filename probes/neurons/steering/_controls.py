@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from interp.authoring import InputError, Subject, UnknownName, warn
-from probes.neurons._doses import AlphaUnit, Dose, Mode, NeuronMoments, doses_of
+from probes.neurons.steering._doses import AlphaUnit, Dose, Mode, NeuronMoments, doses_of
+from probes.neurons.steering._pushes import Push
 
-Control: TypeAlias = Literal["random", "norm_matched", "sign_flip", "direction", "random_direction", "mean"]
-"""What stands in for the neurons. "random": as many random neurons in each block. "norm_matched": neurons of similar
-value-vector norm and mean activation. "sign_flip": the neurons at minus alpha. "direction": the mean of their value
-vectors, scaled to the norm of their effect; where one neuron is chosen in every block, this would be the neurons
-themselves, and it is left out. "random_direction": the same along a random direction of each block. "mean": the neurons
-at their own mean, which removes their information and has no alpha."""
+Control: TypeAlias = Literal["random", "norm_matched", "sign_flip", "direction", "random_direction", "mean", "shuffled"]
+"""What stands in for the neurons or the direction. For neurons, "random": as many random neurons in each block.
+"norm_matched": neurons of similar value-vector norm and mean activation. "sign_flip": the neurons at minus alpha.
+"direction": the mean of their value vectors, scaled to the norm of their effect; where one neuron is chosen in every
+block, this would be the neurons themselves, and it is left out. "random_direction": the same along a random
+direction of each block. "mean": the neurons at their own mean, which removes their information and has no alpha.
+
+For a direction, the same change at every token along another vector as long: "shuffled": the contrast of random halves
+of the same groups; "norm_matched": the difference of the states of two random tokens of the texts; "random_direction":
+a random vector. "sign_flip": the direction at minus alpha. "mean": its coordinate at its own mean."""
+
+OF_NEURONS: tuple[Control, ...] = ("random", "norm_matched", "sign_flip", "direction", "random_direction", "mean")
 
 _NEAREST = 5  # a matched neuron is drawn from among so many nearest
 
@@ -26,11 +33,11 @@ class Conditions(NamedTuple):
     """The doses of a steering experiment, each once.
 
     Attributes:
-        doses: all that are to be run.
+        doses: all that are to be run: doses of neurons, or pushes along a direction.
         by_control: for the measurement ("none") and for each control, which of them stands at each alpha.
     """
 
-    doses: list[Dose]
+    doses: list[Dose] | list[Push]
     by_control: dict[str, list[int]]
 
 
@@ -55,11 +62,11 @@ def conditions(
     Args:
         subject: the model.
         by_layer: the neurons, int64 [n] per block.
-        alphas: see `probes.neurons._doses.Mode`.
+        alphas: see `probes.neurons.steering._doses.Mode`.
         controls: see `Control`.
         known: moments of the blocks' neurons if `need_moments`, else empty.
-        mode: see `probes.neurons._doses.Mode`.
-        alpha_unit: see `probes.neurons._doses.AlphaUnit`.
+        mode: see `probes.neurons.steering._doses.Mode`.
+        alpha_unit: see `probes.neurons.steering._doses.AlphaUnit`.
         seed: of the random neurons and directions.
 
     Raises:
@@ -67,8 +74,8 @@ def conditions(
         InputError: a block has too few other neurons to draw from.
     """
     for control in controls:
-        if control not in get_args(Control):
-            raise UnknownName("control", control, get_args(Control))
+        if control not in OF_NEURONS:
+            raise UnknownName("control", control, OF_NEURONS)
 
     def doses(neurons: Mapping[int, Tensor], sign: float = 1.0) -> list[Dose]:
         sd = {layer: known[layer].sd[of] for layer, of in neurons.items()} if alpha_unit == "sd" else None
@@ -101,7 +108,7 @@ def conditions(
             if len(alone) < len(by_layer) or not by_layer:
                 found[control] = numbers([replace(dose, along=True) for dose in own])
         elif control == "random_direction":
-            instead = {layer: _random_direction(subject.d_model, seed, layer) for layer in by_layer}
+            instead = {layer: random_direction(subject.d_model, seed, layer) for layer in by_layer}
             found[control] = numbers([replace(dose, along=True, instead=instead) for dose in own])
         else:
             at_mean = {layer: known[layer].mean[of] for layer, of in by_layer.items()}
@@ -110,7 +117,7 @@ def conditions(
     return Conditions(all_doses, found)
 
 
-def _random_direction(d_model: int, seed: int, layer: int) -> Tensor:
+def random_direction(d_model: int, seed: int, layer: int) -> Tensor:
     """Draw a unit vector for a block, [d_model]."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + layer)
     return torch.nn.functional.normalize(torch.randn(d_model, generator=generator), dim=0)

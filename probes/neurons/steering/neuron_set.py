@@ -14,7 +14,7 @@ from torch import Tensor
 
 from interp.authoring import InputError, Subject, Texts, checked, whole_numbers
 from probes.neurons._concept_words import ConceptWords, concept_words
-from probes.neurons._doses import AlphaUnit, Mode, Positions, check_doses, doses_of, moments, steered
+from probes.neurons.steering._doses import AlphaUnit, Mode, Positions, check_doses, doses_of, moments, steered
 
 
 @checked

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import torch
 from torch import Tensor
 
 from interp.authoring import InputError, Subject, Tokens, UnknownName
 from interp.model.sites import Edit, Site, recording
+from probes.neurons.steering._pushes import Push, are_pushes, edits_of_pushes
 
 Mode: TypeAlias = Literal["override", "add", "scale"]
 """The new value of a neuron at m: "override" alpha (the paper's), "add" m + alpha, "scale" m · alpha."""
@@ -49,6 +50,11 @@ class Dose:
     put: Mapping[int, Tensor]
     along: bool = False
     instead: Mapping[int, Tensor] | None = None
+
+    def nothing(self) -> Dose:
+        """Return a dose that leaves the same neurons unchanged."""
+        kept = {layer: torch.ones_like(keep) for layer, keep in self.keep.items()}
+        return Dose(self.by_layer, kept, {layer: torch.zeros_like(keep) for layer, keep in self.keep.items()})
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,12 @@ def doses_of(
 
 @contextmanager
 def steered(
-    subject: Subject, doses: Sequence[Dose], *, positions: Positions, skip_bos: bool, note: Mapping[str, Any]
+    subject: Subject,
+    doses: Sequence[Dose] | Sequence[Push],
+    *,
+    positions: Positions,
+    skip_bos: bool,
+    note: Mapping[str, Any],
 ) -> Iterator[None]:
     """Run every forward pass within the context under one dose, or `generate` under one dose per text.
 
@@ -110,8 +121,11 @@ def steered(
         yield
 
 
-def edits_of(subject: Subject, doses: Sequence[Dose], where: Where) -> list[tuple[Site, Edit]]:
+def edits_of(subject: Subject, doses: Sequence[Dose] | Sequence[Push], where: Where) -> list[tuple[Site, Edit]]:
     """Return the edits that give each row of a batch its dose, or all rows the only one. Doses have equal sizes."""
+    if are_pushes(doses):
+        return edits_of_pushes(subject, doses, where)
+    doses = cast("Sequence[Dose]", doses)
     edits: list[tuple[Site, Edit]] = []
     for layer in doses[0].by_layer:
         block = _Block(doses, layer, where, subject.value_vectors(layer))

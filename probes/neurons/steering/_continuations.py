@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from interp.authoring import Subject, continuation
-from probes.neurons._doses import Dose, Positions, steered
+from probes.neurons.steering._doses import Dose, Positions, steered
+from probes.neurons.steering._pushes import Push
 
 
 def texts_under(
     subject: Subject,
     prompts: Sequence[Tensor],
-    doses: Sequence[Dose],
+    doses: Sequence[Dose] | Sequence[Push],
     concept: Tensor,
     *,
     positions: Positions,
@@ -30,7 +31,7 @@ def texts_under(
         `text`, `unsteered_text`, `concept_frequency`, `unsteered_frequency`, [prompts, doses] each: continuations, and
         the share of their tokens that are the concept's (0 for an empty one).
     """
-    rows = [_nothing(doses[0]), *doses]
+    rows = [doses[0].nothing(), *doses]
     text = np.empty((len(prompts), len(rows)), dtype=object)
     frequency = np.zeros(text.shape)
     for index, prompt in enumerate(prompts):
@@ -46,9 +47,3 @@ def texts_under(
         "concept_frequency": frequency[:, 1:],
         "unsteered_frequency": np.repeat(frequency[:, :1], n_doses, axis=1),
     }
-
-
-def _nothing(dose: Dose) -> Dose:
-    """Return a dose that leaves the same neurons unchanged."""
-    kept = {layer: torch.ones_like(keep) for layer, keep in dose.keep.items()}
-    return Dose(dose.by_layer, kept, {layer: torch.zeros_like(keep) for layer, keep in dose.keep.items()})

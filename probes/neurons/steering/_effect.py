@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,9 @@ from interp.model.head import Head
 from interp.model.readout import Readout
 from interp.model.sites import editing, recording
 from interp.model.tape import Tape
-from probes.neurons._doses import Dose, edits_of, written
+from probes.neurons.steering._doses import Dose, edits_of, written
+from probes.neurons.steering._push_effect import predicted_of_pushes, replayed_pushes
+from probes.neurons.steering._pushes import Push, are_pushes
 
 Clean: TypeAlias = Mapping[int, tuple[Tensor, Tensor]]
 """Clean activations and MLP output of each edited block."""
@@ -59,23 +61,28 @@ class EffectRows:
 
 
 def effect_of(
-    subject: Subject, ids: Tensor, doses: Sequence[Dose], rows: EffectRows, concept: Tensor, layers: Sequence[int]
+    subject: Subject,
+    ids: Tensor,
+    doses: Sequence[Dose] | Sequence[Push],
+    rows: EffectRows,
+    concept: Tensor,
+    layers: Sequence[int],
 ) -> Effect:
     """Run every dose on a batch and compare it with the unsteered model.
 
     One clean forward pass is recorded. All doses run together, and only through the blocks after the first edited one:
     there a dose changes the output by value vectors alone. If the MLP output passes through more, such as a norm, the
-    edited block runs too.
+    edited block runs too. Pushes along a direction change the residual stream itself.
 
     Args:
         subject: the model.
         ids: int64 [batch, pos].
-        doses: with neurons in the same blocks.
+        doses: with neurons in the same blocks, or pushes at the same layers.
         rows: where to edit and read.
         concept: tokens that measure the concept, int64 [t].
         layers: residuals to read, ascending, the last of them the model's output.
     """
-    blocks = list(doses[0].by_layer)
+    blocks = [] if are_pushes(doses) else list(doses[0].by_layer)
     read = subject.reader(entropy=False)
     riders = max(1, subject.batch_tokens() // ids.numel())
 
@@ -83,14 +90,23 @@ def effect_of(
         # Taken before replays overwrite it; the clean pass has filled every place.
         clean: Clean = dict(zip(blocks, zip(seen[::2], seen[1::2], strict=True), strict=True))  # type: ignore[arg-type]
         at = rows.row.to(tape.last.device), rows.pos.to(tape.last.device)
-        finals = _replayed(subject, tape, doses, clean, rows, at, layers, riders)
+        edited = rows.edited.to(tape.last.device)
+        if are_pushes(doses):
+            finals = replayed_pushes(tape, doses, edited, at, layers, riders)
+        else:
+            finals = _replayed(subject, tape, cast("Sequence[Dose]", doses), clean, edited, at, layers, riders)
         found = []
         for place, layer in enumerate(layers):
             base = tape.residual(layer)[at]
             states = [base, *(states[place] for states in finals)]
             measured = _measured(tape.head, states, read(tape, states, base), concept, rows.following)
             if layer == tape.n_layers:
-                measured["predicted"] = _predicted(subject, doses, clean, rows, at, _slope(tape.head, base, concept))
+                slope = _slope(tape.head, base, concept)
+                measured["predicted"] = (
+                    predicted_of_pushes(tape, doses, edited, at, slope)
+                    if are_pushes(doses)
+                    else _predicted(subject, cast("Sequence[Dose]", doses), clean, rows, at, slope)
+                )
             found.append({name: value.cpu() for name, value in measured.items()})
         return found
 
@@ -111,15 +127,14 @@ def _replayed(
     tape: Tape,
     doses: Sequence[Dose],
     clean: Clean,
-    rows: EffectRows,
+    edited: Tensor,
     at: tuple[Tensor, Tensor],
     layers: Sequence[int],
     riders: int,
 ) -> list[list[Tensor]]:
     """Return the residuals of each dose at each layer, [rows, d_model]."""
     first = min(doses[0].by_layer, default=tape.n_layers)
-    n_batch = len(rows.edited)
-    edited = rows.edited.to(tape.last.device)
+    n_batch = len(edited)
     added = _added_behind(subject, tape, first, doses, clean, edited) if clean else None
     start_at = first if added is None else first + 1
     states: list[list[Tensor]] = []
