@@ -90,19 +90,14 @@ def pushed(pushes: Sequence[Push], layer: int, residual: Tensor, edited: Tensor)
 def edits_of_pushes(
     subject: Subject, pushes: Sequence[Push], where: Callable[[Tensor], Tensor]
 ) -> list[tuple[Site, Edit]]:
-    """Return the edits that give each row of a batch its push, or all rows the only one.
-
-    A vector that is only added may be added to what the MLP before it writes, which every backend shows.
-    """
-    only_added = all(push.keep == 1.0 for push in pushes)
+    """Return the edits that give each row of a batch its push, or all rows the only one."""
     edits: list[tuple[Site, Edit]] = []
     for layer in pushes[0].by_layer:
-        site = subject.site("mlp_out" if only_added else "resid_post", layer - 1)
 
         def edit(value: Tensor, layer: int = layer) -> Tensor:
             return pushed(pushes, layer, value, where(value))
 
-        edits.append((site, edit))
+        edits.append((subject.site("resid_post", layer - 1), edit))
     return edits
 
 

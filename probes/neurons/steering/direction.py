@@ -163,7 +163,7 @@ class Direction:
             alpha: how many times the vector is added (mode "add"), the coordinate along it is set to ("override"), or
                 multiplied by ("scale"; 0 takes the direction out). A list gives one for each text of `generate`, and
                 works there only.
-            mode: see `alpha`. All but "add" need the bridge backend.
+            mode: see `alpha`.
             alpha_unit: "raw": the vector's own length; or "sd": standard deviations of the coordinate on `reference`.
             positions: "all"; "generated": tokens that `generate` added; "last": the prompt's last token and generated
                 ones.
