@@ -38,7 +38,7 @@ from interp.authoring import (
 )
 from interp.model.tape import Tape
 from probes import papers
-from probes.contexts import plots
+from probes.contexts import explore, plots
 from probes.contexts._neighbours import CONTROLS, Neighbours, neighbours_of
 from probes.contexts._words import contexts_of
 from probes.contexts.state_bank import StateBank
@@ -88,7 +88,7 @@ def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
     return {"bank": StateBank.of(subject, texts, layers=layers, skip=1, truncate=True), "texts": texts.head(4)}
 
 
-@probe(NEAREST, plot=plots.nearest_contexts, example=_example)
+@probe(NEAREST, plot=plots.nearest_contexts, explore=explore.nearest_contexts, example=_example)
 def nearest_contexts(
     subject: Source,
     texts: Texts,

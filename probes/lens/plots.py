@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -16,15 +16,11 @@ from interp.display.plotting import (
     curve,
     figure,
     layer_axis,
-    legible_on,
     one_prompt,
     over_prompts,
     require_one,
-    token_label,
+    word_grid,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 Value: TypeAlias = Literal["prob", "rank", "entropy", "kl", "log_prob"]
 """The colour's quantity: the probability of the token in the cell, the rank of the target, the entropy of the
@@ -45,8 +41,6 @@ _SCALES: dict[str, _Scale] = {
     "kl": _Scale("kl_to_final", "KL from the output (nats)", "viridis_r", "root"),
     "log_prob": _Scale("log_prob", "log-probability of the target (nats)", "viridis", "linear"),
 }
-_PER_LINE, _MOST_CELLS = 12, 3000
-_INCHES = 8.0  # wide at most: 800 pixels at 100 dpi
 
 
 @figure
@@ -120,40 +114,17 @@ def _grid(canvas: Canvas, one: pd.DataFrame, token: str, scale: _Scale, title: s
     several = one.duplicated(["pos", "layer", "sublayer"]).any()
     order = {"pre": 0.0, "mid": 0.5, "final": 0.0}
     one = one.assign(height=one["layer"] + one["sublayer"].map(order)).drop_duplicates(["pos", "height"])
-    heights, places = sorted(one["height"].unique()), sorted(one["pos"].unique())
-    most = max(_PER_LINE, _MOST_CELLS // len(heights) // _PER_LINE * _PER_LINE)
-    n_lines = canvas.offered or -(-min(len(places), most) // _PER_LINE)
-    shown = places if canvas.offered else places[:most]
-    per_line = -(-len(shown) // n_lines)
-    lines = [shown[start : start + per_line] for start in range(0, len(shown), per_line)]
-    row = 0.3 if len(heights) <= 12 else 0.15
-    size = (max(4.6, 1.9 + 0.51 * per_line), 0.8 + len(lines) * (0.55 + row * len(heights)))
-    panels = canvas.grid(len(lines), 1, (min(_INCHES, size[0]), size[1]))[:, 0]
-    numbers = one.astype({scale.column: "Float64"}).pivot(index="height", columns="pos", values=scale.column)
-    words = one.pivot(index="height", columns="pos", values=token)
-    norm = _norm(numbers[shown].to_numpy(dtype=float, na_value=np.nan), scale)
-    for axes, line in zip(panels, lines, strict=True):
-        cells = numbers[line].to_numpy(dtype=float, na_value=np.nan)
-        image = axes.imshow(cells, cmap=scale.colours, norm=norm, aspect="auto", origin="lower")
-        _write(axes, words[line], image.cmap(norm(cells)), 7 if row < 0.3 else 8)
-        axes.set_facecolor("0.85")
-        axes.set_xlim(-0.5, per_line - 0.5)
-        axes.spines[:].set_visible(False)
-        inputs = one.drop_duplicates("pos").set_index("pos")["token"].reindex(line)
-        axes.set_xticks(range(len(line)), [token_label(text) for text in inputs], fontsize=7.5, rotation=30, ha="right")
-        labels = [height_label(height, one) for height in heights]
-        axes.set_yticks(range(len(heights)), labels, fontsize=7 if row < 0.3 else 8)
-    panels[-1].set_xlabel("input token", fontsize=9)
-    panels[len(panels) // 2].set_ylabel("layer read", fontsize=9)
+    drawn = word_grid(
+        canvas, one, words=token, value=scale.column, norm=lambda cells: _norm(cells, scale), colours=scale.colours,
+        row="height", label=lambda height: height_label(height, one), up="layer read",
+    )  # fmt: skip
     canvas.title(f"{title}, prompt {one['prompt_id'].iat[0]}")
-    canvas.colour_bar(image, scale.label, fraction=0.04, pad=0.01, aspect=30)
+    canvas.colour_bar(drawn.image, scale.label, fraction=0.04, pad=0.01, aspect=30)
     canvas.caption(
         "in each cell: the most probable next token; one prompt: no interval",
         "of the first of several targets" if several and scale.column in ("rank", "log_prob") else "",
-        f"positions {shown[0]} to {shown[-1]} of {len(places)}: positions= draws others"
-        if len(shown) < len(places)
-        else "",
-        "grey: no target" if one["pos"].isin(shown).any() and numbers[shown].isna().any(axis=None) else "",
+        f"{drawn.left_out}: positions= draws others" if drawn.left_out else "",
+        "grey: no target" if np.isnan(drawn.cells).any() else "",
     )
 
 
@@ -168,12 +139,6 @@ def _norm(cells: np.ndarray, scale: _Scale) -> Any:
     if scale.kind == "root":
         return colors.PowerNorm(0.5, vmin=0, vmax=max(1e-6, found.max()))
     return colors.Normalize(min(found.min(), found.max() - 1e-6), found.max())
-
-
-def _write(axes: Axes, words: pd.DataFrame, colours: np.ndarray, fontsize: float) -> None:
-    for (y, x), word in np.ndenumerate(words.to_numpy()):
-        ink = legible_on(colours[y, x])
-        axes.text(x, y, token_label(str(word)), ha="center", va="center", fontsize=fontsize, color=ink, clip_on=True)
 
 
 def height_label(height: float, one: pd.DataFrame) -> str:
