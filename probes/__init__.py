@@ -46,6 +46,7 @@ from probes.neurons.steering.direction import Direction
 from probes.neurons.steering.neuron_set import NeuronSet
 from probes.neurons.steering.steer import steer
 from probes.neurons.value_clusters import value_clusters
+from probes.patching.attribution_patch import attribution_patch
 from probes.patching.patch import patch
 from probes.subnetworks.bigram_model import BigramModel, bigram_model
 from probes.subnetworks.evaluation.evaluate_subnetwork import Evaluation, evaluate_subnetwork
@@ -85,6 +86,7 @@ __all__ = [
     "Subnetwork",
     "TunedLens",
     "attribute",
+    "attribution_patch",
     "bigram_model",
     "bigram_subnetwork",
     "byte_log_prob",

@@ -58,3 +58,8 @@ PATCHING = (
     "Meng et al. (2022), Locating and Editing Factual Associations in GPT, arXiv 2202.05262; after Vig et al. (2020), "
     "Investigating Gender Bias in Language Models Using Causal Mediation Analysis, arXiv 2004.12265"
 )
+ATTRIBUTION_PATCHING = (
+    "Syed et al. (2023), Attribution Patching Outperforms Automated Circuit Discovery, arXiv 2310.10348; "
+    "Hanna et al. (2024), Have Faith in Faithfulness: Going Beyond Circuit Overlap When Finding Model Mechanisms, "
+    "arXiv 2403.17806"
+)

@@ -1,4 +1,4 @@
 """Which part of the model carries an effect?
 
-Probes: `patch`.
+Probes: `attribution_patch`, `patch`.
 """

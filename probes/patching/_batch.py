@@ -1,4 +1,4 @@
-"""Patch a batch of prompts: its two runs, the controls, and the rows of every patched run."""
+"""Patch a batch of prompts: its two runs, the controls, and the columns of every patched run."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from probes.patching._sites import Place
 from probes.patching._states import Key, States, all_residuals, mean_states, repeated, states_from, states_of
 from probes.patching._variants import Patches, Variant
 
-MOST_BESIDE = 32
-"""Patched runs of a prompt for which a batch leaves room; more are run in parts."""
 _CALLS_AHEAD = 4  # full calls of a block whose runs are held at once, so that a bar moves
 
 
@@ -57,7 +55,7 @@ class Sides:
 
     def __init__(self, run: Run, asked: Asked, rows: Rows, donors: np.ndarray | None, mean: States | None) -> None:
         subject, tokens = run.subject, run.tokens
-        self.rows, self.asked, self.seed = rows, asked, asked.seed
+        self.rows, self.asked = rows, asked
         if asked.denoise:
             self.source = states_of(subject, rows.ids, asked.sites)
             self.base_ids = rows.ids if rows.corrupt_ids is None else rows.corrupt_ids
@@ -97,15 +95,19 @@ class Sides:
 
     def _random(self, base: Tensor, source: Tensor, key: Key) -> Tensor:
         """Return the base's value with a random change of the norm of the patch's own, [batch, pos, ...]."""
-        added = torch.zeros(base.shape, dtype=torch.float32)
+        size = (source.float() - base.float()).norm(dim=-1, keepdim=True)
+        return base + (self.directions(tuple(base.shape), key).to(size.device) * size).to(base.dtype)
+
+    def directions(self, shape: tuple[int, ...], key: Key) -> Tensor:
+        """Return random unit vectors [batch, pos, ...] that hang on each prompt's tokens, the place and the seed."""
+        found = torch.zeros(shape, dtype=torch.float32)
         place = crc32(f"{key[0]} {key[1]}".encode())
         prompts = self.rows.without_padding()
-        for row, (ids, prompt) in enumerate(zip(prompts, content_keys(prompts, self.seed), strict=True)):
+        for row, (ids, prompt) in enumerate(zip(prompts, content_keys(prompts, self.asked.seed), strict=True)):
             generator = torch.Generator().manual_seed((int(prompt) >> 1) ^ place ^ (row % self.asked.corrupt.draws))
-            drawn = torch.randn(len(ids), *base.shape[2:], generator=generator)
-            added[row, : len(ids)] = drawn / drawn.norm(dim=-1, keepdim=True)
-        size = (source.float() - base.float()).norm(dim=-1, keepdim=True)
-        return base + (added.to(size.device) * size).to(base.dtype)
+            drawn = torch.randn(len(ids), *shape[2:], generator=generator)
+            found[row, : len(ids)] = drawn / drawn.norm(dim=-1, keepdim=True)
+        return found
 
 
 def variants_of(asked: Asked, rows: Rows, source: States) -> list[tuple[Place, Variant]]:
@@ -124,13 +126,28 @@ def variants_of(asked: Asked, rows: Rows, source: States) -> list[tuple[Place, V
     return found
 
 
-def patched_rows(
-    run: Run, asked: Asked, rows: Rows, sides: Sides, done: Callable[[int], object]
-) -> dict[str, np.ndarray]:
-    """Run all patches of a batch and return its columns; `done` is told how many runs of a prompt are finished."""
-    subject, (n_rows, width) = run.subject, rows.ids.shape
-    listed = variants_of(asked, rows, sides.source)
-    variants = [variant for _, variant in listed]
+def patched_values(
+    subject: Subject,
+    asked: Asked,
+    rows: Rows,
+    sides: Sides,
+    variants: Sequence[Variant],
+    done: Callable[[int], object],
+) -> tuple[Tensor, Chosen]:
+    """Run patches of a batch, and return the metric and the tokens that it is of.
+
+    Args:
+        subject: the model.
+        asked: how to measure.
+        rows: the batch.
+        sides: its runs.
+        variants: the patched runs.
+        done: told how many runs of a prompt are finished.
+
+    Returns:
+        Float32 [2 + variants, rows], the clean and the corrupt run first; and the tokens of each row.
+    """
+    n_rows, width = rows.ids.shape
     at_once = max(1, subject.block_tokens(width) // rows.ids.numel())
     held = max(1, min(_CALLS_AHEAD * at_once, subject.batch_tokens() * subject.n_layers // (2 * rows.ids.numel())))
     at = rows.at
@@ -163,18 +180,20 @@ def patched_rows(
         return found, chosen.target.cpu(), chosen.against.cpu()
 
     values, target, against = subject.run(sides.base_ids, program)
-    return _columns(run, asked, rows, sides, listed, values, Chosen(target, against))
+    return values, Chosen(target, against)
 
 
-def _columns(
+def columns_of(
     run: Run,
     asked: Asked,
     rows: Rows,
-    sides: Sides,
+    reach: Tensor,
     listed: Sequence[tuple[Place, Variant]],
     values: Tensor,
     chosen: Chosen,
+    **more: np.ndarray,
 ) -> dict[str, np.ndarray]:
+    """Return the columns of a batch; values beside the metric's own are [batch, variants] each."""
     draws = asked.corrupt.draws
     first = slice(None, None, draws)
     n_batch, n_variants = len(rows.batch.ids), len(listed)
@@ -183,7 +202,7 @@ def _columns(
     base, span = (corrupt, clean - corrupt) if asked.denoise else (clean, corrupt - clean)
     effect = value - base
     pos = _positions(rows, [variant.slot for _, variant in listed])
-    lengths, reach = rows.lengths[first, None].numpy(), sides.reach[first, None].numpy()
+    lengths, until = rows.lengths[first, None].numpy(), reach[first, None].numpy()
     by_prompt = {
         "prompt_id": run.prompt_ids(rows.batch),
         "target_id": chosen.target[first].numpy(),
@@ -206,10 +225,11 @@ def _columns(
         "value": value,
         "effect": effect,
         "recovered": recovered(effect, span, np.maximum(np.abs(clean), np.abs(corrupt))),
+        **more,
     }
     together = np.array([one.slot is None for _, one in listed])
     there = (pos >= 0) | together
-    beyond = np.where(together, lengths > reach, pos >= reach) & (by_variant["control"] == "other")
+    beyond = np.where(together, lengths > until, pos >= until) & (by_variant["control"] == "other")
     kept = (there & ~beyond).ravel()
     shape = (n_batch, n_variants)
     whole = {name: np.broadcast_to(one[:, None], shape) for name, one in by_prompt.items()}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.authoring import VOCABULARY, Column, columns
+from interp.authoring import VOCABULARY, Column, InputError, columns
 from interp.stats import bootstrap_over_prompts
 
 _RATIO = 1e-6  # two runs whose metric differs by less, relative to its size, are the same run to float32
@@ -51,3 +51,17 @@ def recovered(effect: np.ndarray, span: np.ndarray, size: np.ndarray) -> np.ndar
     """Return the effect as a share of the difference of both runs; NaN where they do not differ."""
     same = np.abs(span) <= _RATIO * np.maximum(1.0, size)
     return effect / np.where(same, np.nan, span)
+
+
+def compared(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of places that were patched too, but those where nothing differs and both numbers are 0.
+
+    Raises:
+        InputError: there are none.
+    """
+    rounding = _RATIO * frame[["value_clean", "value_corrupt"]].abs().max(axis=1).clip(lower=1.0)
+    nothing = (frame["estimate"] == 0) & (frame["effect"].abs() <= rounding)
+    known = frame[frame["effect"].notna() & ~nothing]
+    if known.empty:
+        raise InputError("no effect was measured beside the estimates; give exact= a share above 0.")
+    return known

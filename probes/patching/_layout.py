@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -45,6 +45,10 @@ class Asked:
     target: Tensor
     against: Tensor
     seed: int
+
+    def with_controls(self, *controls: str) -> Asked:
+        """Return the same with other controls."""
+        return replace(self, controls=controls)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from probes.patching._states import RESIDUALS, Key, key_of
 SiteNames: TypeAlias = str | Sequence[str]
 """A site, or several."""
 
-INSIDE = ("attn_out", "mlp_out", "neurons")
+INSIDE = ("resid_mid", "attn_out", "mlp_out", "neurons")
 WITH_HEADS: tuple[str, ...] = ()
 
 

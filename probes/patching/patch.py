@@ -7,43 +7,33 @@ controls that tell a cause from a change: the same place of an unrelated prompt,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from interp.authoring import (
     Column,
-    InputError,
     Layers,
     Run,
     Schema,
     Source,
     Subject,
     Texts,
-    check_positions,
     columns,
-    load,
     probe,
     progress_bar,
     say_cost,
-    warn,
-    warn_of_end,
 )
 from probes import papers
 from probes.patching import plots
-from probes.patching._batch import MOST_BESIDE, Sides, donors_of, mean_of, patched_rows
+from probes.patching._asking import MOST_BESIDE, Control, Mode, Settings, batches_of, begin, n_patches_of
+from probes.patching._batch import columns_of, patched_values, variants_of
 from probes.patching._frames import GROUPS, PLACE, summarise
-from probes.patching._layout import Asked, rows_of
+from probes.patching._layout import Asked
 from probes.patching._metric import Metric
-from probes.patching._pairs import Corruption, Tokened, corrupt_of, ids_of
-from probes.patching._sites import WITH_HEADS, SiteNames, heads_of, places_of, sites_of
-
-Mode: TypeAlias = Literal["denoise", "noise"]
-"""Put clean activations into the corrupt run, or corrupt ones into the clean run."""
-
-Control: TypeAlias = Literal["other", "random"]
-"""The same place of an unrelated prompt's run, or a random change of the norm of the patch's own."""
+from probes.patching._pairs import Corruption, Tokened
+from probes.patching._sites import SiteNames
 
 PATCH = Schema(
     probe="patch",
@@ -101,8 +91,8 @@ def patch(
         clean: anything `Subject.tokens` takes.
         corrupt: a prompt of as many tokens for each clean one; for "resample" and "mean" the set, by default the clean
             prompts themselves (None); None for "noise".
-        sites: one or several of "resid_pre" (enters a block), "resid_post" (leaves it), "attn_out", "mlp_out" and
-            "neurons".
+        sites: one or several of "resid_pre" (enters a block), "resid_mid" (between attention and MLP), "resid_post"
+            (leaves it), "attn_out", "mlp_out" and "neurons".
         positions: the positions to patch one by one, negative ones from a prompt's end; None takes each in turn, "all"
             patches all of them together.
         layers: blocks, 0..L-1; None takes all.
@@ -146,53 +136,20 @@ def patch(
     >>> float(best["resid_pre", 0]), float(best["resid_pre", 6])
     (1.0, 0.0)
     """
-    loaded = load(subject)
-    tokens = loaded.tokens(clean, truncate=truncate)
-    if corruption == "mean" and mode == "denoise":
-        raise InputError("corruption='mean' has no corrupt run to put clean activations into: use mode='noise'.")
-    other = corrupt_of(
-        loaded, tokens, corrupt, corruption, size=noise, noised=noised, draws=draws, seed=seed, truncate=truncate
+    settings = Settings(
+        sites, positions, layers, heads, metric, mode, target, against, corruption, noise, noised, draws, seed, truncate
     )
-    shortest = min(map(len, tokens.ids))
-    if not isinstance(positions, str):
-        check_positions(positions, shortest)
-    places = places_of(loaded, sites, layers)
-    chosen_heads = heads_of(loaded, places, heads)
-    tokens_asked = ids_of(loaded, tokens, target, "target"), ids_of(loaded, tokens, against, "against")
-    parameters = {
-        **{"sites": list(dict.fromkeys(place.site for place in places)), "layers": layers, "heads": heads},
-        **{"positions": positions, "metric": metric, "mode": mode, "target": target, "against": against},
-        **{"corruption": corruption, "corrupt": other.digest, "draws": draws, "controls": list(controls)},
-        **({"noise": noise, "noised": noised} if corruption == "noise" else {}),
-    }
-    run = Run(PATCH, loaded, tokens, parameters=parameters, truncate=truncate, seed=seed)
-    warn_of_end(loaded, tokens)
-    chosen = list(dict.fromkeys(controls))
-    if "other" in chosen and len(tokens) < 2:
-        warn("no control 'other': it needs a second prompt to take activations from; pass at least two.")
-        chosen.remove("other")
-    asked = Asked(
-        places, sites_of(loaded, places), chosen_heads, positions, metric, mode == "denoise", ("none", *chosen), other,
-        *tokens_asked, seed,
-    )  # fmt: skip
+    run, asked = begin(PATCH, subject, clean, corrupt, settings, controls=controls)
     return run.frame(_rows(run, asked))
 
 
 def _rows(run: Run, asked: Asked) -> Iterator[dict[str, np.ndarray]]:
-    subject, tokens = run.subject, run.tokens
-    n_slots = 1 if isinstance(asked.positions, str) else max(map(len, tokens.ids))
-    if asked.positions is not None and not isinstance(asked.positions, str):
-        n_slots = len(np.atleast_1d(asked.positions))
-    n_heads = len(asked.heads or range(subject.n_heads))
-    per_place = sum(n_heads if place.site in WITH_HEADS else 1 for place in asked.places)
-    n_patches = per_place * n_slots * len(asked.controls)  # of each prompt, or a few less
+    n_patches = n_patches_of(run, asked)
     # A patched run goes through half of the blocks, on average.
-    say_cost(run, passes=(3 + n_patches / 2) * asked.corrupt.draws, unembedded=len(tokens) * n_patches)
-    donors, mean = donors_of(run, asked), mean_of(subject, asked, tokens)
-    states = 3 + 2 * len(asked.sites) / subject.n_layers + min(n_patches, MOST_BESIDE) / subject.n_layers
-    batches = list(tokens.batches(max(1, int(subject.batch_tokens(states) / asked.corrupt.draws))))
-    with progress_bar(n_patches * len(tokens), "run", "patch") as bar:
-        for batch in batches:
-            rows = rows_of(asked, batch)
-            sides = Sides(run, asked, rows, donors, mean)
-            yield patched_rows(run, asked, rows, sides, bar.update)
+    say_cost(run, passes=(3 + n_patches / 2) * asked.corrupt.draws, unembedded=len(run.tokens) * n_patches)
+    with progress_bar(n_patches * len(run.tokens), "run", "patch") as bar:
+        for rows, sides in batches_of(run, asked, states_per_layer=min(n_patches, MOST_BESIDE) / run.subject.n_layers):
+            listed = variants_of(asked, rows, sides.source)
+            variants = [variant for _, variant in listed]
+            values, chosen = patched_values(run.subject, asked, rows, sides, variants, bar.update)
+            yield columns_of(run, asked, rows, sides.reach, listed, values, chosen)

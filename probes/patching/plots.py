@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from interp.authoring import InputError
-from interp.display.plotting import Canvas, figure, require_one, token_label
+from interp.display.plotting import GREY, LINES, MARKS, Canvas, figure, require_one, token_label
+from probes.patching._frames import compared
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,3 +131,47 @@ def _prompts(frame: pd.DataFrame) -> str:
 def _averaged(frame: pd.DataFrame) -> str:
     n = frame["prompt_id"].nunique()
     return "one prompt" if n == 1 else f"means over {n} prompts"
+
+
+_METHODS = {"gradient": "gradient in the patched run", "path": "mean gradient along the path"}
+
+
+@figure
+def estimates(frame: pd.DataFrame, canvas: Canvas) -> None:
+    """Draw the estimate of every place that was patched too against its effect, a panel per method, a colour per site.
+
+    Args:
+        frame: of `attribution_patch`.
+        canvas: to draw on.
+    """
+    require_one(frame, "run_id")
+    known = compared(frame)
+    methods = list(dict.fromkeys(known["method"]))
+    grid = canvas.grid(1, len(methods), (1.0 + 3.6 * len(methods), 3.9))
+    summary = frame.interp.summary()
+    summary = summary[summary["control"] == "none"].set_index("method")
+    sites = list(dict.fromkeys(known["site"]))
+    for axes, method in zip(grid[0], methods, strict=True):
+        rows = known[known["method"] == method]
+        random = rows[rows["control"] == "random"]
+        axes.plot(random["effect"], random["estimate"], ".", color=GREY, markersize=3, label="control: random gradient")
+        for index, site in enumerate(sites):
+            one = rows[(rows["site"] == site) & (rows["control"] == "none")]
+            look = {"color": LINES[index % len(LINES)], "markersize": 3.5, "alpha": 0.8}
+            axes.plot(one["effect"], one["estimate"], MARKS[index % len(MARKS)], label=_SITES.get(site, site), **look)
+        ends = [float(end(rows["effect"])) for end in (np.min, np.max)]
+        axes.plot(ends, ends, "-", color="black", linewidth=0.8, label="equal")
+        found = summary.loc[method]
+        axes.set_title(f"{_METHODS[method]}\nrank correlation {found['spearman']:.2f}", fontsize=9)
+        axes.set_xlabel("effect of the patch", fontsize=9)
+        axes.grid(alpha=0.25)
+    grid[0, 0].set_ylabel("estimate", fontsize=9)
+    canvas.title("what one backward pass says of each patch")
+    canvas.legend(grid[0, 0])
+    low, high = summary["spearman_low"], summary["spearman_high"]
+    intervals = "; ".join(
+        f"{method} {low[method]:.2f} to {high[method]:.2f}" for method in methods if pd.notna(low[method])
+    )
+    n = known["prompt_id"].nunique()
+    several = f"rank correlation, 95 % bootstrap over {n} prompts: {intervals}"
+    canvas.caption(several if intervals else f"{_averaged(known)}: no interval")

@@ -121,4 +121,5 @@ ROWS = [
     ("word_states(s, ['w3', 'w4'], bos='no')", "bos='no': give True or False"),
     ("patch(s, T, T, truncate='no')", "truncate='no': give True or False"),
     ("sentence_states(s, T, truncate='no')", "truncate='no': give True or False"),
+    ("attribution_patch(s, T, T, truncate='no')", "truncate='no': give True or False"),
 ]

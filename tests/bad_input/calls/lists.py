@@ -485,4 +485,6 @@ ROWS = [
         "pair_attribution(s, [T[:2]], centre=torch.zeros(3))",
         "centre is torch.float32 [3]: give floating-point numbers [32]",
     ),
+    ("attribution_patch(s, T, T, methods=[])", "methods is empty; name at least one of 'gradient' and 'path'"),
+    ("attribution_patch(s, T, T, methods='path')", "methods='path': give a list"),
 ]

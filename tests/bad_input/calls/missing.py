@@ -123,4 +123,5 @@ ROWS = [
     ("patch(s, T, T, corruption='noise')", "corruption='noise' changes the clean prompts: give corrupt=None"),
     ("pair_attribution(s)", "pair_attribution needs a value for 'pairs'"),
     ("sentence_states(s)", "sentence_states needs a value for 'texts'"),
+    ("attribution_patch(s, T)", "attribution_patch needs a value for 'corrupt'"),
 ]

@@ -68,4 +68,6 @@ ROWS = [
     ("sentence_states(s, T, method='middle')", "unknown method 'middle'"),
     ("pair_attribution(s, [T[:2]], pooling='first')", "unknown pooling 'first'"),
     ("pair_attribution(s, [T[:2]], reference='mean')", "unknown reference 'mean'"),
+    ("attribution_patch(s, T, T, methods=['gradients'])", "unknown method 'gradients'; did you mean 'gradient'"),
+    ("attribution_patch(s, T, T, sites='resid')", "unknown site 'resid'"),
 ]

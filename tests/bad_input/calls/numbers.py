@@ -407,4 +407,7 @@ ROWS = [
     ("sentence_states(s, T, n_tokens=0)", "n_tokens=0: the shortest text has 6 tokens; give 1 to that many"),
     ("sentence_states(s, T, n_tokens=99)", "n_tokens=99: the shortest text has 6 tokens"),
     ("sentence_states(s, T, blocks=(3, 1))", "blocks=(3, 1): give two numbers of 0 or more, the smaller one first"),
+    ("attribution_patch(s, T, T, steps=0)", "steps=0: give 1 or more"),
+    ("attribution_patch(s, T, T, exact=1.5)", "exact=1.5: give a share of the places, from 0 to 1"),
+    ("attribution_patch(s, T, T, exact=nan)", "exact=nan: give a finite number"),
 ]

@@ -96,4 +96,6 @@ ROWS = [
     ("patch(s, T, None, corruption='noise', noised=99)", "noised=99: prompt 0 has 8 tokens; choose one of them"),
     ("pair_attribution(s, [T[:2]], layer=9)", "layer 9 is not in 'GPT2LMHeadModel'"),
     ("sentence_states(s, T, layer=9)", "layer 9 is not in 'GPT2LMHeadModel'"),
+    ("attribution_patch(s, T, T, layers=2)", "layer 2 is not in"),
+    ("attribution_patch(s, T, T, positions=99)", "position 99 is outside a prompt of"),
 ]

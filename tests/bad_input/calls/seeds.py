@@ -202,4 +202,5 @@ ROWS = [
     ),
     ("patch(s, T, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
     ("pair_attribution(s, [T[:2]], seed=-1)", "seed=-1: give a whole number of 0 or more"),
+    ("attribution_patch(s, T, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
 ]
