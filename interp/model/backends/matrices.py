@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from interp.errors import ModelError
 from interp.model.backends.effective import require_plain
-from interp.model.backends.names import MATRICES
+from interp.model.backends.names import MATRICES, OUT_PROJECTIONS
 from interp.model.backends.parts import attention_of, layer_list
-from interp.model.weights import COMPONENTS, Component, WeightMatrix, is_transposed
+from interp.model.weights import COMPONENTS, Component, WeightMatrix, is_transposed, matrix_shape
 
 
 def of_bridge(block: Any, layer: int, name: str) -> list[WeightMatrix]:
@@ -32,13 +32,11 @@ def of_huggingface(model: Any, layer: int) -> list[WeightMatrix]:
     """Return the weight matrices of a Hugging Face model's block."""
     block = layer_list(model)[1][layer]
     attention = attention_of(block)
+    found = attention_matrices(model, layer)
     inside = {id(module) for module in attention.modules()} if attention is not None else set()
     linear = {path.rpartition(".")[2]: module for path, module in block.named_modules() if id(module) not in inside}
-    in_attention = {path.rpartition(".")[2]: module for path, module in (attention or nn.Module()).named_modules()}
-    found = _fused(in_attention, layer, model)
-    for component in COMPONENTS:
-        scope = linear if component.startswith("mlp") else in_attention
-        module = next((scope[name] for name in MATRICES[component] if name in scope), None)
+    for component in COMPONENTS[4:]:
+        module = next((linear[name] for name in MATRICES[component] if name in linear), None)
         if module is not None:
             found.append(WeightMatrix(layer, component, module, _rows_first(module)))
     if any("experts" in path for path, _ in block.named_modules()):
@@ -46,16 +44,28 @@ def of_huggingface(model: Any, layer: int) -> list[WeightMatrix]:
     return _complete(found, layer, type(model).__name__)
 
 
+def attention_matrices(model: Any, layer: int) -> list[WeightMatrix]:
+    """Return the weight matrices of a block's attention that are found under known names."""
+    attention = attention_of(layer_list(model)[1][layer]) or nn.Module()
+    inside = {path.rpartition(".")[2]: module for path, module in attention.named_modules()}
+    found = _fused(inside, layer, model)
+    for component in COMPONENTS[:4]:
+        module = next((inside[name] for name in MATRICES[component] if name in inside), None)
+        if module is not None:
+            found.append(WeightMatrix(layer, component, module, _rows_first(module)))
+    return found
+
+
 def _fused(attention: dict[str, nn.Module], layer: int, model: Any) -> list[WeightMatrix]:
     """Return queries, keys and values of one parameter; none if its layout is not known.
 
-    They stand side by side (GPT-2), head by head (GPT-NeoX, BLOOM), or all queries before one key and one value that
-    every head shares (Falcon, GPT-BigCode).
+    They stand side by side (GPT-2, MPT, Phi-3), head by head (GPT-NeoX, BLOOM), or all queries before one key and one
+    value that every head shares (Falcon, GPT-BigCode).
     """
     components: tuple[Component, ...] = ("q", "k", "v")
     module = next((attention[name] for name in ("c_attn", "query_key_value") if name in attention), None)
     if module is None:
-        return []
+        return _side_by_side(attention, layer, model)
     n_heads = int(model.config.get_text_config().num_attention_heads)
     rows, columns = _rows_first(module)(module.weight).shape  # type: ignore[operator,arg-type]
     d_head = columns // n_heads
@@ -69,6 +79,18 @@ def _fused(attention: dict[str, nn.Module], layer: int, model: Any) -> list[Weig
     else:
         return []
     return [WeightMatrix(layer, one, module, view) for one, view in zip(components, views, strict=True)]
+
+
+def _side_by_side(attention: dict[str, nn.Module], layer: int, model: Any) -> list[WeightMatrix]:
+    name = "qkv_proj" if hasattr(model.config.get_text_config(), "num_key_value_heads") else "Wqkv"
+    module = attention.get(name)  # CodeGen's `qkv_proj`, of another layout, has no such field
+    out = next((attention[one] for one in OUT_PROJECTIONS if one in attention), None)
+    if module is None or out is None:
+        return []
+    rows, n_queries = matrix_shape(module)[0], matrix_shape(out)[1]
+    ends = (0, n_queries, (rows + n_queries) // 2, rows)
+    views = [_between(*pair) for pair in pairwise(ends)]
+    return [WeightMatrix(layer, one, module, view) for one, view in zip(COMPONENTS[:3], views, strict=True)]
 
 
 def _rows_first(module: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -55,6 +55,9 @@ ATTENTIONS = ("self_attn", "attn", "attention", "self_attention")
 OUT_PROJECTIONS = ("o_proj", "c_proj", "dense", "out_proj")
 """The last matrix of an attention."""
 
+Z_NORMS = ("attn_sub_norm",)
+"""A norm between the heads and the last matrix of an attention (BitNet)."""
+
 DOWN_PROJECTIONS = ("down_proj", "c_proj", "dense_4h_to_h", "fc2", "fc_out", "wo", "w2")
 """The last matrix of an MLP."""
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from interp.errors import ModelError
 from interp.model.backends.arguments import Growth
 from interp.model.backends.effective import StoredForm, effective_bias, effective_weight, is_exact, require_drawable
+from interp.model.backends.huggingface_sites import site as site_of
 from interp.model.backends.matrices import of_huggingface
 
 # Import by name: a module named in a program is pickled whole, with its loader, when the program is sent away.
@@ -30,7 +31,6 @@ from interp.model.backends.parts import (
     part_of,
     projected,
 )
-from interp.model.backends.parts import site as site_of
 from interp.model.backends.sharing import shared_copy
 from interp.model.backends.structure import (
     cached_step,

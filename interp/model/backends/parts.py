@@ -13,7 +13,6 @@ from interp.errors import ModelError
 from interp.model.backends.base import Facts
 from interp.model.backends.effective import effective_weight
 from interp.model.backends.names import (
-    ATTENTION_OUTPUT_NORMS,
     ATTENTIONS,
     BRANCH_SCALES,
     D_MLP,
@@ -21,19 +20,15 @@ from interp.model.backends.names import (
     DOWN_PROJECTIONS,
     LOGIT_SCALES,
     MLP_NORMS,
-    MLP_OUTPUT_NORMS,
     MLPS,
     MULTIPLIED_LOGITS,
     N_HEADS,
     N_LAYERS,
-    OUT_PROJECTIONS,
     PARALLEL,
     PROJECTIONS_IN,
     SOFT_CAPS,
 )
 from interp.model.backends.structure import context_length, first
-from interp.model.sites import Site, SiteName
-from interp.model.sites.site import residual_site
 from interp.model.weights import matrix_shape
 
 
@@ -71,7 +66,7 @@ def beside_blocks(model: Any, known: tuple[str, ...]) -> str | None:
     """
     parent_path = layer_list(model)[0].rpartition(".")[0]
     parent = model.get_submodule(parent_path)
-    name = next((name for name in known if _is_module(parent, name)), None)
+    name = next((name for name in known if is_module(parent, name)), None)
     return f"{parent_path}.{name}" if name and parent_path else name
 
 
@@ -132,64 +127,10 @@ def output_transform(config: Any) -> Any:
     return transform
 
 
-def site(model: Any, name: SiteName, layer: int) -> Site:
-    """Return the site of a value in a Hugging Face model, see `interp.model.sites`.
-
-    Raises:
-        ModelError: the architecture does not expose it under a known name.
-    """
-    if name == "embed":
-        return Site("the token embedding", _embedding_output(model))
-    block = layer_list(model)[1][layer]
-    if name.startswith("resid"):
-        return residual_site(name, layer, block, lambda: site(model, "attn_out", layer))
-    module, end, item = None, "output", 0
-    if name == "pattern":
-        module, item = attention_of(block), 1
-    elif name == "neurons":
-        module, end = down_projection(block), "input"
-    elif name == "attn_out":
-        module = _attention_output(block)
-    elif name == "mlp_out":
-        module = _mlp_output(block)
-    if module is None:
-        raise ModelError(f"block {layer} of a {type(model).__name__} shows no {name} under a known name.")
-    scale = branch_scale(block) if name in ("attn_out", "mlp_out") else 1.0
-    return Site(f"{name} of block {layer}", module, end, item, block, scale)  # type: ignore[arg-type]
-
-
-def _embedding_output(model: Any) -> nn.Module:
-    path = beside_blocks(model, PROJECTIONS_IN)
-    module: nn.Module = model.get_input_embeddings() if path is None else model.get_submodule(path)
-    return module
-
-
 def branch_scale(block: nn.Module) -> float:
     """Return the constant that a block multiplies the outputs of attention and MLP by (Granite); 1 for most."""
     found = (getattr(block, name, None) for name in BRANCH_SCALES)
     return next((value for value in found if isinstance(value, float)), 1.0)
-
-
-def _attention_output(block: nn.Module) -> nn.Module | None:
-    """Return the last module of the attention branch: a norm after it, or the attention's last matrix."""
-    children, attention = dict(block.named_children()), attention_of(block)
-    if attention is None:
-        return None
-    # With a norm after the MLP there is one after the attention too; else the name means the norm before the MLP.
-    if any(name in children for name in MLP_OUTPUT_NORMS):
-        return next((children[name] for name in ATTENTION_OUTPUT_NORMS if name in children), None)
-    return _named(attention, OUT_PROJECTIONS) or attention
-
-
-def _mlp_output(block: nn.Module) -> nn.Module | None:
-    """Return the last module of the MLP branch: a norm after it, the mixture's module, or the MLP's last matrix."""
-    children = dict(block.named_children())
-    norm = next((children[name] for name in MLP_OUTPUT_NORMS if name in children), None)
-    if norm is not None:
-        return norm
-    if _is_mixture(block):
-        return next((children[name] for name in MLPS if name in children), None)
-    return _found_down_projection(block)
 
 
 def attention_of(block: nn.Module) -> nn.Module | None:
@@ -216,29 +157,33 @@ def down_projection(block: nn.Module) -> Any:
     Raises:
         ModelError: the block has no single MLP (a mixture of experts), or an MLP of unknown structure.
     """
-    if _is_mixture(block):
+    if is_mixture(block):
         raise ModelError(f"a {type(block).__name__} is a mixture of experts: no single MLP, so no neurons.")
-    found = _found_down_projection(block)
+    found = found_down_projection(block)
     if found is None:
         raise ModelError(f"{type(block).__name__} has no MLP output projection under a known name.")
     return found
 
 
-def _found_down_projection(block: nn.Module) -> nn.Module | None:
-    scope = next((getattr(block, name) for name in MLPS if _is_module(block, name)), block)
+def found_down_projection(block: nn.Module) -> nn.Module | None:
+    """Return the last linear map of a block's MLP, or None if it has none under a known name."""
+    scope = next((getattr(block, name) for name in MLPS if is_module(block, name)), block)
     paths = ((path, module) for path, module in scope.named_modules() if "attn" not in path)
     return next((module for path, module in paths if path.rpartition(".")[2] in DOWN_PROJECTIONS), None)
 
 
-def _is_mixture(block: nn.Module) -> bool:
+def is_mixture(block: nn.Module) -> bool:
+    """Tell whether a block holds experts."""
     return any("experts" in path for path, _ in block.named_modules())
 
 
-def _is_module(scope: Any, name: str) -> bool:
+def is_module(scope: Any, name: str) -> bool:
+    """Tell whether a module has a child of this name."""
     return isinstance(getattr(scope, name, None), nn.Module)
 
 
-def _named(scope: nn.Module, known: tuple[str, ...]) -> nn.Module | None:
+def named(scope: nn.Module, known: tuple[str, ...]) -> nn.Module | None:
+    """Return the first module inside another that has one of these names, or None."""
     return next((module for path, module in scope.named_modules() if path.rpartition(".")[2] in known), None)
 
 

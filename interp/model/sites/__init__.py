@@ -8,11 +8,15 @@
 | `resid_post` | that which leaves it | [batch, pos, d_model] |
 | `attn_out`, `mlp_out` | what attention and MLP add to the residual stream | [batch, pos, d_model] |
 | `neurons` | the MLP's activations as its down-projection reads them | [batch, pos, d_mlp] |
-| `pattern` | the attention pattern | [batch, head, query, key] |
+| `q`, `k`, `v` | queries, keys and values as their matrices give them | [batch, pos, head, d_head] |
+| `scores`, `pattern` | what the softmax over keys reads, and what it gives | [batch, head, query, key] |
+| `z` | the values that each head has mixed by its pattern | [batch, pos, head, d_head] |
+| `head_out` | what each head adds to the attention's sum | [batch, pos, head, d_model] |
 
 `attn_out` and `mlp_out` come after the norm that follows them in sandwich-norm models and times the number that Granite
-multiplies them by. `neurons` come after the gate if the MLP has one. `Subject.site` returns a site, once an identity
-that would fail elsewhere has shown that it is what its name says; see `interp.model.sites.identities`.
+multiplies them by; `head_out` comes before that norm. `neurons` come after the gate if the MLP has one. Heads that share
+keys and values have fewer `k` and `v`. Masked `scores` read -inf. `Subject.site` returns a site, once an identity that
+would fail elsewhere has shown that it is what its name says; see `interp.model.sites.checks`.
 """
 
 from interp.model.sites.hooks import edited_in, editing, observing, recording

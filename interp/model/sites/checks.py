@@ -6,7 +6,7 @@ are not their input plus `attn_out` plus `mlp_out`, and nothing about a model's 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import partial
 from typing import TypeVar
@@ -15,14 +15,28 @@ from torch import Tensor
 
 from interp.errors import ModelError
 from interp.model.backends.base import Backend
+from interp.model.sites.attention import answers, asks, carries, holds_values, mixes, softens, sums
 from interp.model.sites.hooks import recording
-from interp.model.sites.identities import IDENTITIES, off
+from interp.model.sites.identities import Identity, enters, leaves, off, stands_between
 from interp.model.sites.site import Site, SiteName
 from interp.model.tape import Tape
 
 T = TypeVar("T")
 
 BRANCHES: tuple[SiteName, ...] = ("attn_out", "mlp_out")
+IDENTITIES: Mapping[SiteName, tuple[Identity, ...]] = {
+    "resid_pre": (enters,),
+    "resid_post": (leaves,),
+    "resid_mid": (stands_between,),
+    "pattern": (mixes,),
+    "z": (mixes, carries),
+    "v": (mixes, holds_values),
+    "scores": (softens, mixes),
+    "q": (softens, asks),
+    "k": (softens, answers),
+    "head_out": (mixes, carries, sums),
+}
+"""What a site must satisfy in a block, beside the sum of the block's branches."""
 _OF_THE_SUM = (*BRANCHES, "resid_mid")  # which a bias beside `attn_out` would be missing from
 
 
@@ -37,7 +51,7 @@ class Checks:
     def __init__(self, backend: Backend, first: Callable[[], object]) -> None:
         self._backend = backend
         self._first = first
-        self._faults: dict[SiteName, list[str]] = {}
+        self._faults: dict[str, list[str]] = {}
         self._faults_between: list[str] | None = None
         self._running: ContextVar[Tape | None] = ContextVar("running", default=None)
 
@@ -68,19 +82,20 @@ class Checks:
             ModelError: an identity does not hold there.
         """
         if name in _OF_THE_SUM:
-            self._require("attn_out", self._tried, layer)
-        if name in IDENTITIES:
-            self._require(name, partial(self._tried_identity, name), layer)
+            self._require("", self._tried, layer, name)
+        for identity in IDENTITIES.get(name, ()):
+            self._require(identity.__name__, partial(self._tried_identity, identity), layer, name)
         return site
 
-    def _require(self, name: SiteName, tried: Callable[[Tape], list[str]], layer: int) -> None:
+    def _require(self, key: str, tried: Callable[[Tape], list[str]], layer: int, name: SiteName) -> None:
         tape = self._running.get()
-        if name not in self._faults:
+        if key not in self._faults:
             # A program may run inside a trace, where no other pass can start.
-            self._faults[name] = tried(tape) if tape is not None and tape.calls else self._run(tried)
-        if fault := self._faults[name][layer]:
-            of_the_sum = name == "attn_out" and tape is None
-            raise ModelError(fault + (self._instead(layer) if of_the_sum else "."))
+            self._faults[key] = tried(tape) if tape is not None and tape.calls else self._run(tried)
+        if fault := self._faults[key][layer]:
+            if key:
+                raise ModelError(f"{self._block(layer)} shows no {name}: {fault}.")
+            raise ModelError(fault + (self._instead(layer) if tape is None else "."))
 
     def added(self, vectors: Tensor, layer: int) -> Tensor:
         """Return what a block adds to the residual stream for vectors that its MLP's last matrix writes."""
@@ -100,15 +115,16 @@ class Checks:
         self._first()
         return self._backend.run(self._backend.facts.trial_ids(), tried, mids=mids)
 
-    def _tried_identity(self, name: SiteName, tape: Tape) -> list[str]:
-        """Return what is wrong with a site in each block; an empty string where nothing is, or where it is not."""
+    def _tried_identity(self, identity: Identity, tape: Tape) -> list[str]:
+        """Return what is wrong in each block; an empty string where nothing is."""
         found = []
         for layer in range(tape.n_layers):
             try:
-                fault = IDENTITIES[name](tape, layer, lambda one, at=layer: self._backend.site(one, at))  # type: ignore[misc]
+                found.append(identity(tape, layer, lambda one, at=layer: self._backend.site(one, at)))  # type: ignore[misc]
             except ModelError as error:  # the block lacks a site that the identity needs, or nothing passes through it
-                fault = str(error).removesuffix(".")
-            found.append(f"{self._block(layer)} shows no {name}: {fault}" if fault else "")
+                found.append(str(error).removesuffix("."))
+            except RuntimeError:  # a tensor has another shape than the site's
+                found.append("its tensors have other shapes")
         return found
 
     def _tried(self, tape: Tape) -> list[str]:

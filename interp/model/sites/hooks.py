@@ -11,7 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from interp.errors import ModelError
-from interp.model.sites.site import Edit, Scaled, Site, View
+from interp.model.sites.site import Edit, Site, View
+from interp.model.sites.softmax import inside_softmax
+from interp.model.sites.views import Scaled
 
 # The modules at which `editing` changes a value now, and how often.
 _edited: Counter[nn.Module] = Counter()
@@ -118,6 +120,14 @@ def _hooked(site: Site, function: Edit, *, changing: bool) -> Iterator[None]:
         # With a graph, what follows is computed from what was read, so that a gradient can be taken for it.
         return views[0].write(tensor, beside, before, changed) if changing or value.requires_grad else tensor
 
+    def in_softmax(tensor: Tensor) -> Tensor:
+        if tensor.ndim == 4:
+            return applied(tensor)
+        batch = lead[0][0]
+        if tensor.ndim != 3 or tensor.shape[0] == batch:  # a softmax over something else, such as experts
+            return tensor
+        return applied(tensor.view(batch, -1, *tensor.shape[1:])).flatten(0, 1)  # XGLM flattens batch and head
+
     def at_input(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensor = _entering(args[site.item :], kwargs)
         changed = applied(tensor)
@@ -144,6 +154,8 @@ def _hooked(site: Site, function: Edit, *, changing: bool) -> Iterator[None]:
             hooks.callback(_forget, site.beside, noted)
         if site.end == "input":
             hooks.callback(site.module.register_forward_pre_hook(at_input, with_kwargs=True).remove)
+        elif site.end != "output":
+            hooks.enter_context(inside_softmax(site.module, site.end, in_softmax))
         else:
             hooks.callback(site.module.register_forward_hook(at_output).remove)
         yield

@@ -1,11 +1,11 @@
-"""Identities by which a block shows that a site is what its name says; each fails where it is something else.
+"""Identities by which a block shows that a site of the residual stream is what its name says, and fails elsewhere.
 
 Each function runs one block of a tape and returns what is wrong, without a full stop, or an empty string.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
@@ -49,12 +49,12 @@ def stands_between(tape: Tape, layer: int, named: Named) -> str:
     assert held is not None and by_mlp is not None
     with editing(wrote[0], lambda _: held), recording(wrote[1:]) as seen:
         left = tape.run_block(layer, -residual)
-    if _differ(seen[0], by_mlp, by_mlp):
+    if differ(seen[0], by_mlp, by_mlp):
         return "its MLP does not read the residual after its attention (the two run in parallel)"
-    return "what leaves it depends on more than this" if _differ(left, tape.residual(layer + 1), left - held) else ""
+    return "what leaves it depends on more than this" if differ(left, tape.residual(layer + 1), left - held) else ""
 
 
-def _differ(one: Tensor | None, other: Tensor, scale: Tensor) -> bool:
+def differ(one: Tensor | None, other: Tensor, scale: Tensor) -> bool:
     """Tell whether two values [..., d] differ by more than a residual that is held, and so rounded, may change them."""
     assert one is not None
     eps = torch.finfo(other.dtype).eps  # which the norm before an MLP may magnify a little
@@ -64,9 +64,6 @@ def _differ(one: Tensor | None, other: Tensor, scale: Tensor) -> bool:
 
 def _largest(value: Tensor) -> Tensor:
     return value.abs().amax(dim=-1).float()
-
-
-IDENTITIES: Mapping[SiteName, Identity] = {"resid_pre": enters, "resid_post": leaves, "resid_mid": stands_between}
 
 
 def off(whole: Tensor | None, *parts: Tensor | None) -> float:

@@ -21,7 +21,7 @@ from interp.model.texts.strings import TokenStrings
 from interp.model.tokens import Batch, Texts, Tokens
 from interp.options import options
 
-_OF_KEYS = {"pattern": 0.0}  # sites [.., query, key], and what stands at keys after a text's end
+_OF_KEYS = {"pattern": 0.0, "scores": -np.inf}  # sites [.., query, key], and what stands at keys after a text's end
 _WITHOUT_LAYER = ("embed",)
 
 
@@ -62,7 +62,8 @@ class Recorded(Mapping[str, np.ndarray]):
         rows: one row for each token, in the order of the arrays: `prompt_id`, `pos`, `token_id`, `token`.
         layers: the blocks, in the order of the arrays.
         arrays: float32 [layer, row, ...], the rest as in `interp.model.sites`; `embed` has no layer, [row,
-            d_model]. `pattern` is [layer, row, head, key], its row being the query, with 0 at keys after a text's end.
+            d_model]. `pattern` and `scores` are [layer, row, head, key], the row being the query, with 0 and -inf at keys
+            after a text's end.
     """
 
     rows: pd.DataFrame
@@ -172,6 +173,8 @@ def _width(subject: Recordable, name: SiteName, longest: int) -> int:
     """Return about how many numbers a site has at a position."""
     if name in _OF_KEYS:
         return subject.n_heads * longest
+    if name == "head_out":
+        return subject.n_heads * subject.d_model
     return subject.d_mlp if name == "neurons" else subject.d_model
 
 

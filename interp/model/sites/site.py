@@ -7,11 +7,25 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
-import torch
 from torch import Tensor, nn
 
+from interp.model.sites.views import AddedTo, Keys
+
 SiteName: TypeAlias = Literal[
-    "embed", "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "neurons", "pattern"
+    "embed",
+    "resid_pre",
+    "resid_mid",
+    "resid_post",
+    "attn_out",
+    "mlp_out",
+    "neurons",
+    "q",
+    "k",
+    "v",
+    "scores",
+    "pattern",
+    "z",
+    "head_out",
 ]
 Edit: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -33,7 +47,7 @@ class Site:
     Attributes:
         name: for error messages, such as "mlp_out of block 3".
         module: the module that the tensor enters or leaves.
-        end: "input" or "output" of the module.
+        end: "input" or "output" of the module, or of the softmax inside it: its "scores" or its "pattern".
         item: index of the tensor if the module returns a tuple.
         block: the block around the module, whose input gives [batch, pos], which some architectures flatten inside.
         scale: the block multiplies the tensor by this number before it adds it to the residual stream (Granite); what
@@ -45,51 +59,13 @@ class Site:
 
     name: str
     module: nn.Module
-    end: Literal["input", "output"] = "output"
+    end: Literal["input", "output", "scores", "pattern"] = "output"
     item: int = 0
     block: nn.Module | None = None
     scale: float = 1.0
     view: View | None = None
     beside: nn.Module | None = None
     exclusive: AbstractContextManager[Any] = field(default_factory=nullcontext)
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """The product of a tensor with a number."""
-
-    by: float
-
-    def read(self, tensor: Tensor, noted: Tensor | None) -> Tensor:
-        """See `View.read`."""
-        return tensor * self.by
-
-    def write(self, tensor: Tensor, noted: Tensor | None, before: Tensor, value: Tensor) -> Tensor:
-        """See `View.write`."""
-        return kept_where_equal(tensor, before, value, value / self.by)
-
-
-@dataclass(frozen=True)
-class AddedTo:
-    """The sum of a tensor and the residual that it is added to, which is what entered `beside`."""
-
-    def read(self, tensor: Tensor, noted: Tensor | None) -> Tensor:
-        """See `View.read`."""
-        assert noted is not None
-        return noted + tensor
-
-    def write(self, tensor: Tensor, noted: Tensor | None, before: Tensor, value: Tensor) -> Tensor:
-        """See `View.write`."""
-        assert noted is not None
-        return kept_where_equal(tensor, before, value, value - noted)
-
-
-def kept_where_equal(tensor: Tensor, before: Tensor, value: Tensor, written: Tensor) -> Tensor:
-    """Return what is written for a value, and the tensor's own bits where the value is what it was before.
-
-    A gradient needs all of it to hang on the value, so that nothing is kept where one is taken.
-    """
-    return written if value.requires_grad else torch.where(value == before, tensor, written)
 
 
 def residual_site(name: SiteName, layer: int, block: nn.Module, attention: Callable[[], Site]) -> Site:
@@ -99,3 +75,11 @@ def residual_site(name: SiteName, layer: int, block: nn.Module, attention: Calla
         return Site(label, block, "input" if name == "resid_pre" else "output")
     added = attention()
     return Site(label, added.module, added.end, added.item, added.block, added.scale, view=AddedTo(), beside=block)
+
+
+def softmax_site(name: SiteName, layer: int, attention: nn.Module, block: nn.Module, *, sinks: bool) -> Site:
+    """Return the site of what the softmax inside an attention reads or gives."""
+    label = f"{name} of block {layer}"
+    if name == "scores":
+        return Site(label, attention, "scores", block=block, view=Keys(int(sinks), masked=True))
+    return Site(label, attention, "pattern", block=block, view=Keys(int(sinks)))

@@ -13,6 +13,10 @@ NO_BRIDGE = "cannot build a bridge"
 """Words of a refusal: TransformerLens has no adapter for the architecture, or its adapter fails on it."""
 
 NOT_A_SUM = r"is not its input \+ attn_out \+ mlp_out"
+ALL_HEADS = "head_out k pattern q scores v z"
+_QKV = (
+    "k q v"  # latent attention compresses keys and values, and other matrices hold all three in a layout of their own
+)
 NOT_SHOWN = "shows no (attn|mlp)_out"
 
 _SHAPE = {
@@ -69,6 +73,7 @@ class Architecture:
         config: the config beside the vocabulary.
         refused: backend -> words of the error with which it refuses the model.
         branches: words of the error with which both backends refuse attn_out and mlp_out in some block, or "".
+        hidden: backend -> the sites of heads that it refuses in some block.
         slow: tested by `make test-all` only.
     """
 
@@ -77,10 +82,13 @@ class Architecture:
     config: Mapping[str, Any]
     refused: Mapping[str, str] = field(default_factory=dict)
     branches: str = ""
+    hidden: Mapping[str, str] = field(default_factory=dict)
     slow: bool = False
 
 
 def _row(name: str, config: Mapping[str, Any], **of: Any) -> Architecture:
+    if isinstance(of.get("hidden"), str):
+        of["hidden"] = dict.fromkeys(("bridge", "nnsight"), of["hidden"])
     return Architecture(name, of.pop("model_type", name), config, **of)
 
 
@@ -92,9 +100,9 @@ TABLE = (
     _row("gpt2", _GPT2),
     _row("gpt2-scaled-attention", _GPT2 | {"scale_attn_by_inverse_layer_idx": True}, model_type="gpt2", slow=True),
     _row("openai-gpt", _GPT2, branches=NOT_A_SUM),
-    _without_bridge("ctrl", _GPT2 | {"dff": 48}, branches=NOT_SHOWN),
+    _without_bridge("ctrl", _GPT2 | {"dff": 48}, branches=NOT_SHOWN, hidden=ALL_HEADS),
     _row("gptj", _GPT2 | {"rotary_dim": 4}),
-    _row("codegen", _GPT2 | {"rotary_dim": 4, "n_ctx": 64}),
+    _row("codegen", _GPT2 | {"rotary_dim": 4, "n_ctx": 64}, hidden={"nnsight": _QKV}),
     _row("gpt_bigcode", _GPT2),
     _without_bridge("gpt_bigcode-multihead", _GPT2 | {"multi_query": False}, model_type="gpt_bigcode"),
     _row(
@@ -112,7 +120,7 @@ TABLE = (
     _row("gpt_neox", _SHAPE),
     _row("gpt_neox-sequential", _SHAPE | {"use_parallel_residual": False}, model_type="gpt_neox"),
     _without_bridge("gpt_neox_japanese", _SHAPE | {"intermediate_multiple_size": 2}, branches=NOT_A_SUM),
-    _row("gpt_oss", _EIGHT | _SLIDING | _MIXTURE),
+    _row("gpt_oss", _EIGHT | _SLIDING | _MIXTURE, hidden="k"),
     _row("opt", _OPT),
     _row(
         "opt-350m",
@@ -129,7 +137,9 @@ TABLE = (
         branches=NOT_A_SUM,
     ),
     _row("falcon", _FALCON),
-    _without_bridge("falcon-new", _FALCON | {"num_kv_heads": 2, "new_decoder_architecture": True}, model_type="falcon"),
+    _without_bridge(
+        "falcon-new", _FALCON | {"num_kv_heads": 2, "new_decoder_architecture": True}, model_type="falcon", hidden=_QKV
+    ),
     _row(
         "falcon-rw",  # TransformerLens gives it the wrong biases
         _FALCON | {"alibi": True, "parallel_attn": False, "multi_query": False, "bias": True},
@@ -145,7 +155,7 @@ TABLE = (
     _without_bridge("biogpt", _SHAPE),
     _row("llama", _GROUPED),
     _row("llama-tied", _GROUPED | {"tie_word_embeddings": True, "attention_bias": True}, model_type="llama", slow=True),
-    _without_bridge("diffllama", _GROUPED),
+    _without_bridge("diffllama", _GROUPED, hidden="head_out pattern scores v z"),
     _row("llama4_text", _EIGHT | {"intermediate_size_mlp": 32, "num_local_experts": 4, "attention_chunk_size": 8}),
     _row("mistral", _GROUPED | {"sliding_window": WINDOW}),
     _without_bridge("ministral", _EIGHT | _SLIDING),
@@ -173,6 +183,7 @@ TABLE = (
         },
         branches=NOT_SHOWN,
         slow=True,
+        hidden=ALL_HEADS,
     ),
     _row("phi", _SHAPE | {"num_key_value_heads": 4}),
     _row("phi3", _GROUPED),
@@ -206,6 +217,7 @@ TABLE = (
             "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
         },
         branches=NOT_A_SUM,
+        hidden="v",
     ),
     _row(
         "gemma4_text-shared",  # later blocks read the keys and values of earlier ones
@@ -223,7 +235,12 @@ TABLE = (
         refused=dict.fromkeys(("bridge", "nnsight"), "hand something on to later ones beside the residual"),
     ),
     _row("vaultgemma", _EIGHT | _SLIDING, slow=True),
-    _row("recurrent_gemma", _GROUPED | {"lru_width": 32, "attention_window_size": 16}, branches=NOT_SHOWN),
+    _row(
+        "recurrent_gemma",
+        _GROUPED | {"lru_width": 32, "attention_window_size": 16},
+        branches=NOT_SHOWN,
+        hidden=ALL_HEADS,
+    ),
     _row("stablelm", _GROUPED),
     _row(
         "stablelm-parallel",
@@ -231,7 +248,7 @@ TABLE = (
         model_type="stablelm",
     ),
     _row("starcoder2", _GROUPED | {"sliding_window": WINDOW}),
-    _row("olmo", _SHAPE | {"clip_qkv": 1.0}),
+    _row("olmo", _SHAPE | {"clip_qkv": 1.0}, hidden="v"),
     _row("olmo2", _SHAPE),
     _row("olmo3", _SHAPE | _SLIDING),
     _row("olmoe", _SHAPE | _EXPERTS),
@@ -243,9 +260,9 @@ TABLE = (
     _without_bridge(
         "granitemoeshared", _GROUPED | _GRANITE | _MIXTURE | {"shared_intermediate_size": 16}, branches=NOT_A_SUM
     ),
-    _row("deepseek_v2", _DEEPSEEK | {"topk_method": "greedy"}),
-    _row("deepseek_v3", _DEEPSEEK),
-    _without_bridge("minicpm3", _LATENT | {"scale_depth": 1.4, "dim_model_base": 16, "scale_emb": 3}),
+    _row("deepseek_v2", _DEEPSEEK | {"topk_method": "greedy"}, hidden=_QKV),
+    _row("deepseek_v3", _DEEPSEEK, hidden=_QKV),
+    _without_bridge("minicpm3", _LATENT | {"scale_depth": 1.4, "dim_model_base": 16, "scale_emb": 3}, hidden=_QKV),
     _without_bridge("minimax", _EIGHT | _MIXTURE | {"layer_types": ["full_attention"] * 3}, branches=NOT_A_SUM),
     _row("glm", _EIGHT),
     _row("glm4", _EIGHT),
@@ -293,13 +310,15 @@ TABLE = (
             "ffn_config": {"ffn_hidden_size": 32, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 32},
         },
         branches=NOT_SHOWN,
+        hidden=ALL_HEADS,
     ),
     _row(
         "jetmoe",
         {"hidden_size": 32, "num_hidden_layers": 3, "num_key_value_heads": 2, "kv_channels": 8, "intermediate_size": 32}
         | _MIXTURE,
+        hidden=ALL_HEADS,
     ),
-    _row("lfm2", _GROUPED | {"layer_types": ["conv", "full_attention", "conv"]}, branches=NOT_SHOWN),
+    _row("lfm2", _GROUPED | {"layer_types": ["conv", "full_attention", "conv"]}, branches=NOT_SHOWN, hidden=ALL_HEADS),
     _row(
         "modernbert-decoder",  # a layer of its own stands between the final norm and the unembedding
         _SHAPE | {"local_attention": 8},
@@ -311,13 +330,14 @@ TABLE = (
         branches=NOT_A_SUM,
         slow=True,
     ),
-    _row("bamba", _GROUPED | _MAMBA | {"attn_layer_indices": [1]}, branches=NOT_SHOWN, slow=True),
+    _row("bamba", _GROUPED | _MAMBA | {"attn_layer_indices": [1]}, branches=NOT_SHOWN, slow=True, hidden=ALL_HEADS),
     _row(
         "granitemoehybrid",
         _GROUPED | _MAMBA | _MIXTURE | {"layer_types": ["mamba", "attention", "mamba"], "shared_intermediate_size": 16},
         refused={"bridge": "cannot be run by the bridge backend"},
         branches=f"{NOT_SHOWN}|{NOT_A_SUM}",
         slow=True,
+        hidden=ALL_HEADS,
     ),
     _row(
         "jamba",
@@ -331,13 +351,15 @@ TABLE = (
         },
         branches=NOT_SHOWN,
         slow=True,
+        hidden=ALL_HEADS,
     ),
-    _row("mamba", {"hidden_size": 32, "num_hidden_layers": 3, "state_size": 8}, branches=NOT_SHOWN),
+    _row("mamba", {"hidden_size": 32, "num_hidden_layers": 3, "state_size": 8}, branches=NOT_SHOWN, hidden=ALL_HEADS),
     _row(
         "mamba2",
         {"hidden_size": 32, "num_hidden_layers": 3, "state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1},
         branches=NOT_SHOWN,
         slow=True,
+        hidden=ALL_HEADS,
     ),
     _row(
         "rwkv",
@@ -349,6 +371,7 @@ TABLE = (
         _RWKV | {"rescale_every": 0},
         model_type="rwkv",
         branches=f"{NOT_SHOWN}|{NOT_A_SUM}",
+        hidden=ALL_HEADS,
     ),
     _row(
         "bart",

@@ -16,7 +16,6 @@ from interp.model.sites import editing, observing, recording
 
 # float32 sums of three terms of size ten, in another order than the model's.
 EXACT = {"rtol": 0.0, "atol": 1e-5}
-NO_PATTERN = {("opt", "bridge")}  # its bridge leaves attention to one fused kernel
 
 
 @pytest.fixture
@@ -56,17 +55,8 @@ def test_the_embedding_of_a_token_is_that_of_the_token_alone(subject: interp.Sub
     torch.testing.assert_close(rows, rows[:1].expand_as(rows), rtol=0.0, atol=0.0)
 
 
-def test_patterns_are_causal_distributions(
-    subject: interp.Subject, any_architecture: str, any_backend: str, ids: Tensor
-) -> None:
-    if (any_architecture, any_backend) in NO_PATTERN:
-        with (
-            pytest.raises(ModelError, match="pattern of block 1"),
-            recording([subject.site("pattern", 1)]),
-        ):
-            subject.run(ids, lambda tape: tape.residual(0))
-        return
-    with subject.backend.showing_patterns(), recording([subject.site("pattern", 1)]) as seen:
+def test_patterns_are_causal_distributions(subject: interp.Subject, ids: Tensor) -> None:
+    with recording([subject.site("pattern", 1)]) as seen:
         subject.run(ids, lambda tape: tape.residual(0))
     (pattern,) = seen
     assert pattern is not None and pattern.shape == (len(ids), subject.n_heads, ids.shape[1], ids.shape[1])

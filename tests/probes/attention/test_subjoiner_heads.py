@@ -265,5 +265,5 @@ def test_models_without_a_tokenizer_or_without_a_pattern_are_refused(
 ) -> None:
     with pytest.raises(InputError, match="came without a tokenizer"):
         subjoiner_heads(interp.load(small_model("gpt2")), ids)
-    with pytest.raises(ModelError, match="nothing passed through pattern of block"):
-        subjoiner_heads(interp.load(small_model("opt"), backend="bridge", tokenizer=letters), TEXTS)
+    with pytest.raises(ModelError, match="shows no pattern: pattern @ v is not z"):
+        subjoiner_heads(interp.load(small_model("diffllama"), backend="nnsight", tokenizer=letters), TEXTS)

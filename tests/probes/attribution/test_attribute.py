@@ -283,7 +283,7 @@ def test_the_models_are_left_as_they_were(small_model, word_level):
 
 def test_a_model_without_patterns_is_refused_by_rollout(small_subject):
     with pytest.raises(ModelError, match="pattern"):
-        attribute(small_subject("opt", "bridge"), "w5", methods="rollout")
+        attribute(small_subject("diffllama", "nnsight"), "w5", methods="rollout")
 
 
 def test_columns_of_a_methods_own_travel_with_its_scores(bridged):

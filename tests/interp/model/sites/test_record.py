@@ -35,7 +35,7 @@ def test_values_do_not_depend_on_the_batch(
     small_subject: Callable[[str, str], interp.Subject], any_backend: str
 ) -> None:
     subject = small_subject("gpt2", any_backend)
-    names = ["embed", "resid_mid", "neurons", "pattern"]
+    names = ["embed", "resid_mid", "neurons", "pattern", "scores", "z"]
     together = subject.record(TEXTS, names)
     with interp.options.local(memory=1 << 14):
         apart = [subject.record(text, names, layers=[0, 2]) for text in TEXTS]
@@ -44,17 +44,19 @@ def test_values_do_not_depend_on_the_batch(
     assert together["embed"].shape == (len(together.rows), subject.d_model)
     for prompt, alone in enumerate(apart):
         mine = (together.rows["prompt_id"] == prompt).to_numpy()
-        for name in ("resid_mid", "neurons"):
+        for name in ("resid_mid", "neurons", "z"):
             np.testing.assert_allclose(together[name][[0, 2]][:, mine], alone[name], **CLOSE)
         np.testing.assert_array_equal(together["embed"][mine], alone["embed"])
         own = alone["pattern"].shape[-1]
         np.testing.assert_allclose(together["pattern"][[0, 2]][:, mine, :, :own], alone["pattern"], **CLOSE)
         assert not together["pattern"][:, mine, :, own:].any()
+        assert np.isneginf(together["scores"][:, mine, :, own:]).all()
     np.testing.assert_allclose(together["pattern"].sum(axis=-1), 1.0, **CLOSE)
 
 
 def test_both_backends_record_the_same(small_subject: Callable[[str, str], interp.Subject]) -> None:
-    names = ["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "neurons", "pattern", "embed"]
+    names = ["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "neurons", "embed"]
+    names += ["q", "k", "v", "scores", "pattern", "z", "head_out"]
     ours, theirs = (small_subject("gemma2", backend).record(TEXTS, names) for backend in ("bridge", "nnsight"))
     assert list(ours) == list(theirs) == names
     for name in names:
