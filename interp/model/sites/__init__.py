@@ -14,9 +14,9 @@
 | `head_out` | what each head adds to the attention's sum | [batch, pos, head, d_model] |
 
 `attn_out` and `mlp_out` come after the norm that follows them in sandwich-norm models and times the number that Granite
-multiplies them by; `head_out` comes before that norm. `neurons` come after the gate if the MLP has one. Heads that share
-keys and values have fewer `k` and `v`. Masked `scores` read -inf. `Subject.site` returns a site, once an identity that
-would fail elsewhere has shown that it is what its name says; see `interp.model.sites.checks`.
+multiplies them by; `head_out` comes before that norm. `neurons` come after the gate if the MLP has one. Heads that
+share keys and values have fewer `k` and `v`. Masked `scores` read -inf. `Subject.site` returns a site, once an identity
+that would fail elsewhere has shown that it is what its name says; see `interp.model.sites.checks`.
 """
 
 from interp.model.sites.hooks import edited_in, editing, observing, recording

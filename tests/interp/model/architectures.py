@@ -14,9 +14,7 @@ NO_BRIDGE = "cannot build a bridge"
 
 NOT_A_SUM = r"is not its input \+ attn_out \+ mlp_out"
 ALL_HEADS = "head_out k pattern q scores v z"
-_QKV = (
-    "k q v"  # latent attention compresses keys and values, and other matrices hold all three in a layout of their own
-)
+_QKV = "k q v"  # latent attention has none of a head; other matrices hold all three in layouts of their own
 NOT_SHOWN = "shows no (attn|mlp)_out"
 
 _SHAPE = {
