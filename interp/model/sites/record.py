@@ -62,8 +62,8 @@ class Recorded(Mapping[str, np.ndarray]):
         rows: one row for each token, in the order of the arrays: `prompt_id`, `pos`, `token_id`, `token`.
         layers: the blocks, in the order of the arrays.
         arrays: float32 [layer, row, ...], the rest as in `interp.model.sites`; `embed` has no layer, [row,
-            d_model]. `pattern` and `scores` are [layer, row, head, key], the row being the query; at keys after a text's
-            end they are 0 and -inf.
+            d_model]. `pattern` and `scores` are [layer, row, head, key], the row being the query; after a text's end
+            they are 0 and -inf.
     """
 
     rows: pd.DataFrame
