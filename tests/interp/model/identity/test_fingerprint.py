@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import interp
 from interp.model.identity.description import describe, peculiarities
-from interp.model.sites import _edited, editing, observing
+from interp.model.sites import editing, observing
+from interp.model.sites.hooks import _edited
 from interp.model.weights import replaced
 from interp.planted import bias_ladder
 from probes import logit_lens

@@ -37,7 +37,7 @@ def test_values_do_not_depend_on_the_batch(
     subject = small_subject("gpt2", any_backend)
     names = ["embed", "resid_mid", "neurons", "pattern", "scores", "z"]
     together = subject.record(TEXTS, names)
-    with interp.options.local(memory=1 << 14):
+    with interp.options.local(memory=1 << 15):
         apart = [subject.record(text, names, layers=[0, 2]) for text in TEXTS]
     longest = max(map(len, subject.tokens(TEXTS).ids))
     assert together["pattern"].shape == (4, len(together.rows), subject.n_heads, longest)
