@@ -44,6 +44,15 @@ FREQUENCY_LOSS = "after Pinto et al. (2024), The Fair Language Model Paradox, ar
 FAITHFULNESS = f"{ERASER}; {REAGENT}"
 VALUE_VECTORS = f"{KEY_VALUE_MEMORIES}; {TOKEN_BASIS}"
 ISOSCORE = "Rudman et al. (2022), IsoScore: Measuring the Uniformity of Embedding Space Utilization, arXiv 2108.07344"
+RARE_TOKENS = (
+    "Yu et al. (2022), Rare Tokens Degenerate All Tokens: Improving Neural Text Generation via Adaptive Gradient "
+    "Gating for Rare Token Embeddings, arXiv 2109.03127"
+)
+POSITION_VARIANCE = (
+    "Chi et al. (2023), Latent Positional Information is in the Self-Attention Variance of Transformer Language Models "
+    "Without Positional Embeddings, arXiv 2305.13571"
+)
+LENGTH_COLLAPSE = "Zhou et al. (2025), Length-Induced Embedding Collapse in PLM-based Models, arXiv 2410.24200"
 TOKEN_GEOMETRY = (
     "Viswanathan et al. (2025), The Geometry of Tokens in Internal Representations of Large Language Models, "
     "arXiv 2501.10573"
