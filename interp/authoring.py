@@ -10,7 +10,7 @@ from interp.errors import InputError, InterpError, ModelError, NumericalError, T
 from interp.frames.build import rows_of_block
 from interp.frames.schema import VOCABULARY, Column, Schema, columns
 from interp.model.generation import continuation
-from interp.model.loading import Source, load
+from interp.model.loading import Source, load, untrained
 from interp.model.positions import (
     ChosenPositions,
     Layers,
@@ -125,6 +125,7 @@ __all__ = [
     "text_dataset_names",
     "text_ids",
     "tokens_after",
+    "untrained",
     "usable_facts",
     "usable_tokens",
     "warn",

@@ -26,7 +26,9 @@ from probes.contexts.phrases.phrase_carriers import phrase_carriers
 from probes.contexts.sentences.sentence_states import sentence_states
 from probes.contexts.state_bank import StateBank
 from probes.geometry.clouds.isotropy import isotropy
+from probes.geometry.clouds.length_collapse import length_collapse
 from probes.geometry.clouds.local_dimension import local_dimension
+from probes.geometry.clouds.position_variance import position_variance
 from probes.geometry.clouds.prompt_geometry import prompt_geometry
 from probes.geometry.law_and_microscope import law_and_microscope
 from probes.geometry.microscope import microscope
@@ -104,6 +106,7 @@ __all__ = [
     "kept_weights",
     "law_and_microscope",
     "layer_robustness",
+    "length_collapse",
     "load_tuned_lens",
     "local_dimension",
     "logit_lens",
@@ -121,6 +124,7 @@ __all__ = [
     "patch",
     "perturbation",
     "phrase_carriers",
+    "position_variance",
     "prompt_geometry",
     "random_model",
     "reagent",

@@ -124,6 +124,31 @@ def load(
     return _wrap(_converted(source, device, dtype), name, backend or "bridge", tokenizer)
 
 
+@checked
+def untrained(subject: Source, *, seed: int = 0, keep_embeddings: bool = False) -> Subject:
+    """Make an untrained model of the same architecture and size; the subject is not changed.
+
+    Args:
+        subject: anything `load` takes.
+        seed: of the weights.
+        keep_embeddings: keep token and position embeddings and the unembedding; draw only the rest at random.
+
+    Raises:
+        ModelError: the model is on another machine.
+
+    >>> untrained("reference").name
+    'reference, random'
+    """
+    own = load(subject)
+    with torch.random.fork_rng(devices=[own.device] if own.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        live = own.backend.untrained(keep_embeddings)
+        # Loaded inside the fork: a bridge draws random weights before it overwrites them.
+        fresh = load(live, backend=own.backend.kind, tokenizer=own.tokenizer)  # type: ignore[arg-type]
+    fresh.name = f"{own.name}, random but for embeddings" if keep_embeddings else f"{own.name}, random"
+    return fresh
+
+
 def _from_name(
     place: Place,
     backend: BackendName,

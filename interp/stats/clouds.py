@@ -91,15 +91,7 @@ class CloudSums:
             The ratio; NaN if nothing varies, or if too few points are left to tell.
         """
         scatter = self.moments.centred().xx
-        n, trace, squares = self.n, float(scatter.trace()), float(scatter.square().sum())
-        if n < 2 or not trace > 0:
-            return float("nan")
-        if not debiased:
-            return trace**2 / squares
-        if n < 3:
-            return float("nan")
-        above, below = n * trace**2 - 2 * squares, (n - 1) * squares - trace**2  # the other factors are equal
-        return above / below if below > 0 else float("nan")
+        return participation(self.n, float(scatter.trace()), float(scatter.square().sum()), debiased=debiased)
 
     def isoscore(self, *, debiased: bool = False) -> float:
         """Return IsoScore (Rudman et al. 2022) in closed form: (participation - 1) / (d - 1); see `participation`.
@@ -123,6 +115,25 @@ class CloudSums:
     def mean_norm(self) -> float:
         """Return the mean length of the points."""
         return self.norms / self.n if self.n else float("nan")
+
+
+def participation(n: int, trace: float, squares: float, *, debiased: bool) -> float:
+    """Return the participation ratio of n points; see `CloudSums.participation`.
+
+    Args:
+        n: number of points.
+        trace: of their scatter, or of the products of the centred points, which is the same.
+        squares: sum of its squares, or of those of the products.
+        debiased: without the bias of few points, as for Gaussian ones.
+    """
+    if n < 2 or not trace > 0:
+        return float("nan")
+    if not debiased:
+        return trace**2 / squares
+    if n < 3:
+        return float("nan")
+    above, below = n * trace**2 - 2 * squares, (n - 1) * squares - trace**2  # the other factors are equal
+    return above / below if below > 0 else float("nan")
 
 
 def log_partition(points: np.ndarray, sums: CloudSums) -> float:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
-from interp.authoring import Source, Subject, checked, load
+from interp.authoring import Source, Subject, checked, untrained
 
 
 @checked
@@ -29,11 +27,4 @@ def random_model(subject: Source, *, seed: int = 0, keep_embeddings: bool = Fals
     >>> untrained.name, bool((untrained.W_E == load("reference").W_E).all())
     ('reference, random but for embeddings', True)
     """
-    own = load(subject)
-    with torch.random.fork_rng(devices=[own.device] if own.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        live = own.backend.untrained(keep_embeddings)
-        # Loaded inside the fork: a bridge draws random weights before it overwrites them.
-        fresh = load(live, backend=own.backend.kind, tokenizer=own.tokenizer)  # type: ignore[arg-type]
-    fresh.name = f"{own.name}, random but for embeddings" if keep_embeddings else f"{own.name}, random"
-    return fresh
+    return untrained(subject, seed=seed, keep_embeddings=keep_embeddings)

@@ -44,8 +44,16 @@ class PromptCloud:
         of_mean = self.gram.mean(axis=1)
         square = of_mean.mean()  # of the mean point's length
         along = mixed @ (of_mean - square)
-        spread = mixed @ _centred(self.gram) @ mixed.T
+        spread = mixed @ self.centred() @ mixed.T
         return PromptCloud(self.places, square + along[:, None] + along + (spread + spread.T) / 2)
+
+    def centred(self) -> np.ndarray:
+        """Return the products of the points less their mean, [n, n]."""
+        if not len(self.gram):
+            return self.gram
+        of_mean = self.gram.mean(axis=1)
+        found: np.ndarray = self.gram - of_mean[:, None] - of_mean + of_mean.mean()
+        return found
 
     def part(self, places: np.ndarray) -> PromptCloud:
         """Return the cloud of the points at `places`, which are some of its own."""
@@ -56,7 +64,7 @@ class PromptCloud:
 
     def neighbours(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return distances to the k nearest, ascending, and their numbers, [n, k or fewer] each."""
-        return nearest_of_gram(_centred(self.gram) if len(self.gram) else self.gram, k)
+        return nearest_of_gram(self.centred(), k)
 
     def mean_cosine(self) -> float:
         """Return the mean cosine of two different points; NaN of fewer than two."""
@@ -127,9 +135,3 @@ def _overlaps(
         (found[0][:, :n, None] == found[1][:, None, :n]).any(axis=2).mean() if len(both) > n + 1 else np.nan for n in k
     ]
     return [float(share) for share in shared]
-
-
-def _centred(gram: np.ndarray) -> np.ndarray:
-    of_mean = gram.mean(axis=1)
-    centred: np.ndarray = gram - of_mean[:, None] - of_mean + of_mean.mean()
-    return centred

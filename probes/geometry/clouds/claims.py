@@ -98,8 +98,8 @@ def rows_by_frequency(subject: Subject, texts: pd.DataFrame, *, seed: int, trunc
         NotApplicable: too few tokens occur.
     """
     counts = np.zeros(subject.d_embedding, dtype=int)
-    for ids in subject.tokens(texts, truncate=truncate).ids:
-        counts += np.bincount(ids[1:].numpy(), minlength=len(counts))
+    for prompt in subject.tokens(texts, truncate=truncate).ids:
+        counts += np.bincount(prompt[1:].numpy(), minlength=len(counts))
     rows = weight_rows(subject, "embedding")
     distinct = distinct_rows(rows)
     random = np.random.default_rng(seed)

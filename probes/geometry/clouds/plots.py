@@ -8,6 +8,8 @@ import pandas as pd
 from interp.display.plotting import (
     BLUE,
     GREEN,
+    LINES,
+    MARKS,
     PINK,
     RED,
     YELLOW,
@@ -148,3 +150,65 @@ def prompt_geometry(frame: pd.DataFrame, canvas: Canvas) -> None:
     canvas.title("the cloud of a prompt's tokens")
     canvas.legend(grid[0, 0])
     canvas.caption(over_prompts(summary, "value"))
+
+
+@figure
+def position_variance(frame: pd.DataFrame, canvas: Canvas) -> None:
+    """Draw the variance by position of the first and the last block, and the slope of every block."""
+    require_one(frame, "run_id")
+    site = frame["site"].iat[0]
+    frame = frame[frame["site"] == site]
+    blocks = sorted(frame["layer"].unique())
+    shown = list(dict.fromkeys([blocks[0], blocks[-1]]))
+    grid = canvas.grid(1, len(shown) + 1, (4.1 * (len(shown) + 1), 3.7))
+    for axes, block in zip(grid[0], shown, strict=False):
+        for control, rows in frame[(frame["layer"] == block) & (frame["pos"] > 0)].groupby("control", sort=False):
+            colour, _ = _STYLES[str(control)]
+            rows = rows[(rows["variance"] > 0) & (rows["n_prompts"] > 2)].sort_values("pos")
+            axes.plot(rows["pos"] + 1, rows["variance"], color=colour, linewidth=1.3, label=_NAMES[str(control)])
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("position + 1", fontsize=9)
+        axes.set_title(f"variance of {site}, block {block}", fontsize=10)
+        axes.grid(alpha=0.25)
+    axes = grid[0, -1]
+    for control, rows in frame.drop_duplicates(["layer", "control"]).groupby("control", sort=False):
+        colour, mark = _STYLES[str(control)]
+        style = "-" if control == "none" else "--"
+        curve(axes, rows, "layer", "slope", label=_NAMES[str(control)], colour=colour, mark=mark, style=style)
+    axes.axhline(-1, color="black", linewidth=0.8, linestyle=":")
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_title("slope (-1: mean of independent values)", fontsize=10)
+    layer_axis(axes, blocks, block=True)
+    axes.grid(alpha=0.25)
+    canvas.title("what the position does to attention's output")
+    canvas.legend(grid[0, 0])
+    n = int(frame["n_prompts"].max())
+    canvas.caption(f"bands: 95 % intervals of the slope over {n} texts; variances have no interval")
+
+
+@figure
+def length_collapse(frame: pd.DataFrame, canvas: Canvas) -> None:
+    """Draw each metric by layer: a colour per length, the shuffled tokens dashed, the Gaussian cloud dotted."""
+    require_one(frame, "run_id")
+    titles = {
+        "mean_cosine": "mean cosine of two texts", "isoscore": "IsoScore of the cloud of texts",
+        "high_frequency": "share beyond a text's mean",
+    }  # fmt: skip
+    grid = canvas.grid(1, len(titles), (4.1 * len(titles), 3.7))
+    styles = {"none": "-", "shuffled": "--", "gaussian": ":"}
+    for axes, (metric, title) in zip(grid[0], titles.items(), strict=True):
+        for number, (n, rows) in enumerate(frame[frame["metric"] == metric].groupby("n_tokens")):
+            for control, of in rows.groupby("control", sort=False):
+                name = "" if control == "none" else f", {_NAMES[str(control)]}"
+                banded = of.rename(columns={"low": "value_low", "high": "value_high"}) if control == "none" else of
+                curve(
+                    axes, banded, "layer", "value", label=f"{n} tokens{name}", colour=LINES[number % len(LINES)],
+                    mark=MARKS[number % len(MARKS)], style=styles[str(control)],
+                )  # fmt: skip
+        axes.set_title(title, fontsize=10)
+        layer_axis(axes, frame["layer"])
+        axes.grid(alpha=0.25)
+    canvas.title("the same texts cut to several lengths")
+    canvas.legend(grid[0, 0])
+    canvas.caption(f"bands: 95 % intervals over {frame['n_texts'].iat[0]} texts, of the texts as they are")

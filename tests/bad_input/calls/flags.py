@@ -1,6 +1,9 @@
 """Flags that are neither True nor False, such as a text, which Python takes as true."""
 
 ROWS = [
+    ("position_variance(s, T, truncate='no')", "truncate='no': give True or False"),
+    ("length_collapse(s, T, truncate='no')", "truncate='no': give True or False"),
+    ("untrained(s, keep_embeddings='no')", "keep_embeddings='no': give True or False"),
     ("prompt_geometry(s, T, truncate='no')", "truncate='no': give True or False"),
     ("attribute(s, T, truncate='no')", "truncate='no': give True or False"),
     ("attribute(s, T, truncate=None)", "truncate=None: give True or False"),

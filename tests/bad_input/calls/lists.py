@@ -1,6 +1,11 @@
 """Lists where one value is meant, one value where a list is meant, and lists of the wrong things."""
 
 ROWS = [
+    ("position_variance(s, T, sites=[])", "sites=[], n_resamples=999: give at least one site"),
+    ("position_variance(s, T, sites='attn_out')", "sites='attn_out': give a list of"),
+    ("position_variance(s, T, layers=[])", "layers"),
+    ("length_collapse(s, T, lengths=[])", "lengths is empty; name at least one"),
+    ("length_collapse(s, T, layers=[])", "layers"),
     ("prompt_geometry(s, T, scales=[])", "scales is empty; name at least one"),
     ("prompt_geometry(s, T, k=[])", "k is empty; name at least one"),
     ("prompt_geometry(s, T, layers=[])", "layers"),

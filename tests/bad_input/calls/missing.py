@@ -1,6 +1,11 @@
 """Arguments that are missing, unknown, given twice or too many."""
 
 ROWS = [
+    ("position_variance(s)", "position_variance needs a value for 'texts'"),
+    ("position_variance(s, T, site=['attn_out'])", "did you mean 'sites'"),
+    ("length_collapse(s)", "length_collapse needs a value for 'texts'"),
+    ("length_collapse(s, T, length=[4])", "did you mean 'lengths'"),
+    ("untrained()", "untrained needs a value for 'subject'"),
     ("prompt_geometry(s)", "prompt_geometry needs a value for 'texts'"),
     ("prompt_geometry(s, T, scale=2)", "did you mean 'scales'"),
     ("local_dimension()", "local_dimension needs a value for 'subject'"),

@@ -1,6 +1,10 @@
 """Names that are not among those that an argument takes."""
 
 ROWS = [
+    ("position_variance(s, T, sites=['attn'])", "unknown site 'attn'; did you mean 'attn_out'"),
+    ("position_variance(s, T, controls=['idd'])", "unknown control 'idd'; did you mean 'iid'"),
+    ("length_collapse(s, T, pooling='men')", "unknown pooling 'men'; did you mean 'mean'"),
+    ("length_collapse(s, T, controls=['shufled'])", "unknown control 'shufled'; did you mean 'shuffled'"),
     ("prompt_geometry(s, T, controls=['shuffles'])", "unknown control 'shuffles'; did you mean 'shuffled'"),
     ("local_dimension(s, where='embeddinx')", "unknown where 'embeddinx'"),
     ("local_dimension(s, controls=['gaussiax'])", "unknown control 'gaussiax'; did you mean 'gaussian'"),

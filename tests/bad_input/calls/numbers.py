@@ -1,6 +1,14 @@
 """Numbers of the wrong kind, not finite, or out of range."""
 
 ROWS = [
+    ("position_variance(s, T, layers=4)", "layer 4 is not in 'GPT2LMHeadModel'"),
+    ("position_variance(s, T, n_resamples=0)", "n_resamples=0: give at least one site and 1 resample"),
+    ("position_variance(s, T[:2])", "a variance over 2 texts says little; give at least 3"),
+    ("length_collapse(s, T, lengths=[1])", "lengths=[1], n_resamples=999: give lengths of 2 or more"),
+    ("length_collapse(s, T, lengths=[2.5])", "lengths"),
+    ("length_collapse(s, T, lengths=[99])", "texts have 99 tokens; give at least 4, or shorter lengths"),
+    ("length_collapse(s, T, lengths=[3], layers=9)", "layer 9 is not in 'GPT2LMHeadModel'"),
+    ("length_collapse(s, T, lengths=[3], n_resamples=0)", "n_resamples=0: give lengths of 2 or more, and 1 resample"),
     ("prompt_geometry(s, T, scales=[0])", "scales=[0], k=[1, 8]: give scales and numbers of neighbours of 1 or more"),
     ("prompt_geometry(s, T, k=[0])", "k=[0]: give scales and numbers of neighbours of 1 or more"),
     ("prompt_geometry(s, T, scales=[1.5])", "scales"),

@@ -1,6 +1,9 @@
 """Seeds that are not whole numbers from 0 to 2⁶³ - 1."""
 
 ROWS = [
+    ("position_variance(s, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
+    ("length_collapse(s, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
+    ("untrained(s, seed=-1)", "seed=-1: give a whole number of 0 or more"),
     ("prompt_geometry(s, T, seed=-1)", "seed=-1: give a whole number of 0 or more"),
     ("prompt_geometry(s, T, seed=None)", "seed=None: give a whole number"),
     ("local_dimension(s, seed=-1)", "seed=-1: give a whole number of 0 or more"),
