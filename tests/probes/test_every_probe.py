@@ -66,6 +66,8 @@ ARGUMENTS: dict[str, Callable[[interp.Subject], dict[str, Any]]] = {
         "n_draws": 4,
     },
     "kept_weights": lambda subject: {"subnetwork": half(subject)},
+    # Without the fresh model, whose check would answer an error in its first pass with one of its own.
+    "position_variance": lambda subject: {"controls": ("iid",)},
     "spelling": lambda subject: {"words": CONCEPT[:3]},
     "steer": lambda subject: {"neurons": concept_neurons(subject, CONCEPT, n=2, min_hits=1), "alphas": (1.0,)},
     "subnetwork_covariance": lambda subject: {"subnetwork": half(subject)},

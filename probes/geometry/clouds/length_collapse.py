@@ -68,7 +68,7 @@ LENGTH_COLLAPSE = Schema(
         Column("value", "float", "the metric", missing=True),
         Column("low", "float", "lower end of its 95 % interval, over texts", missing=True),
         Column("high", "float", "upper end", missing=True),
-        Column("n_texts", "int", "texts, all of the longest length", low=1),
+        Column("n_prompts", "int", "texts, all of the longest length", low=1),
     ),
 )
 
@@ -145,7 +145,7 @@ def length_collapse(
     rows: list[dict[str, Any]] = []
     for (control, n), (pooled, frequencies) in conditions.items():
         for place, layer in enumerate(read):
-            at = {"layer": layer, "n_tokens": n, "n_texts": int(long.sum())}
+            at = {"layer": layer, "n_tokens": n, "n_prompts": int(long.sum())}
             cloud = PromptCloud(np.arange(len(pooled[place])), pooled[place] @ pooled[place].T)
             found = _of_cloud(cloud, run.subject.d_model)
             found["high_frequency"] = float(frequencies[place].mean()), frequencies[place]

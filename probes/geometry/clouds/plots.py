@@ -211,4 +211,4 @@ def length_collapse(frame: pd.DataFrame, canvas: Canvas) -> None:
         axes.grid(alpha=0.25)
     canvas.title("the same texts cut to several lengths")
     canvas.legend(grid[0, 0])
-    canvas.caption(f"bands: 95 % intervals over {frame['n_texts'].iat[0]} texts, of the texts as they are")
+    canvas.caption(f"bands: 95 % intervals over {frame['n_prompts'].iat[0]} texts, of the texts as they are")

@@ -33,7 +33,7 @@ def test_metrics_are_those_of_plain_states(small_subject, any_backend, pooling):
         for metric, value in expected.items():
             assert found.loc[metric, "value"] == pytest.approx(value, rel=1e-4)
             assert found.loc[metric, "low"] < value < found.loc[metric, "high"]
-    assert set(frame["n_texts"]) == {10}
+    assert set(frame["n_prompts"]) == {10}
 
 
 def test_the_states_of_a_prefix_are_those_of_a_cut_text(small_subject):
