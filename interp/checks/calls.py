@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import doctest
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import wraps
@@ -137,6 +136,8 @@ def example_call(function: Callable[..., Any]) -> ast.Call | None:
     >>> ast.unparse(example_call(logit_lens)).startswith("logit_lens(")
     True
     """
+    import doctest  # slow to import
+
     for shown in doctest.DocTestParser().get_examples(inspect.getdoc(function) or ""):
         for node in ast.walk(ast.parse(shown.source)):
             if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == function.__name__:

@@ -6,13 +6,17 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from tokenizers import Tokenizer
 
+from interp.data.pair_counts import csr_array
 from interp.data.shipped import shipped_path
+
+if TYPE_CHECKING:
+    from scipy import sparse
+    from tokenizers import Tokenizer
 
 FILE_NAME = "counts.npz"
 
@@ -75,6 +79,6 @@ def load_counts(path: str | Path | None = None) -> BigramCounts:
         arrays = {name: saved[name].astype(np.int64) for name in ("indptr", "indices", "data", "unigram", "current")}
         threshold, digest = int(saved["threshold"]), str(saved["tokenizer_sha256"])
     n = len(arrays["unigram"])
-    pairs = sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(n, n))
+    pairs = csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(n, n))
     pairs.check_format(full_check=True)
     return BigramCounts(pairs, arrays["unigram"], arrays["current"], threshold, digest)

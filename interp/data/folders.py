@@ -11,10 +11,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any
 
-import fsspec
-import pyarrow.fs
-from fsspec.implementations.local import LocalFileSystem
-
 from interp.data.writing import check_target, written
 from interp.errors import InputError
 
@@ -58,6 +54,8 @@ class Folder:
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:
+        import fsspec  # slow to import
+
         try:
             filesystem, root = fsspec.core.url_to_fs(self.location)
         except (ValueError, ImportError) as error:
@@ -78,11 +76,15 @@ class Folder:
     @cached_property
     def local(self) -> Path | None:
         """The folder's path on this machine; None if it lies elsewhere."""
+        from fsspec.implementations.local import LocalFileSystem
+
         return Path(self.root) if isinstance(self.filesystem, LocalFileSystem) else None
 
     @property
     def for_arrow(self) -> Any:
         """The filesystem as pyarrow reads it fastest."""
+        import pyarrow.fs
+
         return self.filesystem if self.local is None else pyarrow.fs.LocalFileSystem()
 
     def path(self, name: str) -> str:

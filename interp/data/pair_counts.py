@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from interp.checks import checked
 from interp.errors import InputError
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 _AT_ONCE = 1 << 20  # pairs sorted together: a few tens of megabytes
 
@@ -61,7 +63,7 @@ class PairCounter:
             self._merge_last()
         pairs, counts = self._counted[0] if self._counted else (np.empty(0, np.int64), np.empty(0, np.int64))
         starts = np.searchsorted(pairs, np.arange(self._d_vocab + 1) * self._d_vocab)
-        return sparse.csr_array((counts, pairs % self._d_vocab, starts), shape=(self._d_vocab, self._d_vocab))
+        return csr_array((counts, pairs % self._d_vocab, starts), shape=(self._d_vocab, self._d_vocab))
 
     def _settle(self) -> None:
         if not self._waiting:
@@ -87,6 +89,13 @@ def _summed(keys: NDArray[np.int64], counts: NDArray[np.int64]) -> _Counted:
 
 
 @checked
+def csr_array(values: Any, shape: tuple[int, int] | None = None) -> sparse.csr_array:
+    """Return `scipy.sparse.csr_array`, which is slow to import, of values."""
+    from scipy import sparse
+
+    return sparse.csr_array(values, shape=shape)
+
+
 def counted_pairs(streams: Iterable[NDArray[np.integer]], d_vocab: int) -> sparse.csr_array:
     """Count every adjacent pair of tokens within each stream of ids [pos], int64 CSR [V, V].
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from interp.checks import checked
 from interp.data.folders import Folder
@@ -101,7 +100,7 @@ class Store:
         table = (texts_in_dictionaries if texts_once else _plain)(frame)
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), _NAME: self.file(part).encode()})
         with self.place.writing(self.file(part)) as file:
-            pq.write_table(table, file, write_page_checksum=True, **_encoding(table.schema))
+            _parquet().write_table(table, file, write_page_checksum=True, **_encoding(table.schema))
 
     def table(self, part: str, columns: Sequence[str] | None = None) -> pa.Table | None:
         """Return a part, or some of its columns; None if it is absent, or damaged and now put aside."""
@@ -120,9 +119,9 @@ class Store:
             return None
         return table
 
-    def _opened(self, name: str) -> pq.ParquetFile:
+    def _opened(self, name: str) -> Any:
         path = self.place.path(name)
-        return pq.ParquetFile(path, filesystem=self.place.for_arrow, page_checksum_verification=True)
+        return _parquet().ParquetFile(path, filesystem=self.place.for_arrow, page_checksum_verification=True)
 
     def read_part(self, part: str, columns: Sequence[str] | None = None) -> pd.DataFrame | None:
         """Return a part as a frame; None if it is absent, or damaged and now put aside."""
@@ -171,3 +170,10 @@ def _encoding(schema: pa.Schema) -> dict[str, Any]:
         "use_dictionary": [name for name in schema.names if name not in decimal],
         "column_encoding": dict.fromkeys(decimal, "BYTE_STREAM_SPLIT") or None,
     }
+
+
+def _parquet() -> Any:
+    """Return `pyarrow.parquet`, which is slow to import: only a run that is kept needs it."""
+    import pyarrow.parquet
+
+    return pyarrow.parquet

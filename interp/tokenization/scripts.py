@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import regex
-
 SCRIPTS = (  # the most frequent first
     *("Latin", "Greek", "Cyrillic", "Armenian", "Hebrew", "Arabic", "Devanagari", "Bengali", "Tamil", "Thai"),
     *("Georgian", "Hangul", "Hiragana", "Katakana", "Han"),
@@ -25,4 +23,6 @@ def script(text: str) -> str:
 def _script(letter: str) -> str:
     if letter.isascii():
         return "Latin"
+    import regex  # slow to import
+
     return next((name for name in SCRIPTS if regex.fullmatch(rf"\p{{Script={name}}}", letter)), "Other")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 from torch import Tensor
 
 from interp.authoring import (
@@ -24,6 +23,9 @@ from interp.authoring import (
     text_ids,
 )
 from interp.data.pair_counts import PairCounter, counted_pairs
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 _PIECE = 1 << 20  # characters of a document tokenised at once
 _AT_ONCE = 1 << 22  # characters handed to the tokenizer together, which reads pieces side by side

@@ -11,20 +11,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 
 from interp.authoring import InputError, ModelError, Source, Subject, checked, load
 from interp.data.bigram_counts import BigramCounts, load_counts, tokens_sha256, vocabulary
+from interp.data.pair_counts import csr_array
 from interp.data.tensor_file import reading
 from interp.data.writing import written
 from probes.subnetworks._counting import counted_ids, counted_texts, documents_of
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 Corpus: TypeAlias = str | Path | Iterable[str] | pd.DataFrame | Tensor
 """A corpus: "shipped", a file or folder of texts, an iterable of texts, or token ids [pos] or [prompt, pos]."""
@@ -53,13 +56,15 @@ class BigramModel:
     tokenizer_sha256: str | None = None
 
     def __post_init__(self) -> None:
+        if not hasattr(self.pairs, "indptr"):
+            raise InputError(f"pairs={self.pairs!r}: give a csr_array.")
         shape, size = self.pairs.shape, len(self.unigram)
-        counts = self.pairs.data, self.unigram, self.current
         if shape != (size, size) or len(self.current) != size or size < 1:
             raise InputError(
                 f"pairs {list(shape)}, unigram [{size}] and current [{len(self.current)}] do not match; "
                 "give [V, V], [V] and [V]."
             )
+        counts = self.pairs.data, self.unigram, self.current
         if not all(np.isfinite(one).all() and (one >= 0).all() for one in counts):
             raise InputError("counts of bigrams hold a negative or infinite number; give counts of 0 or more.")
         if (self._kept > self.current * (1 + 1e-9) + 1e-9).any():
@@ -79,14 +84,13 @@ class BigramModel:
         if matrix.ndim != 2 or not np.allclose(matrix.sum(axis=1), 1, atol=1e-6):
             raise InputError(f"transition {list(matrix.shape)} has rows that do not sum to 1; divide each by its sum.")
         matrix = matrix / matrix.sum(axis=1, keepdims=True)
-        return cls(sparse.csr_array(matrix), matrix.sum(axis=0), matrix.sum(axis=1), "transition")
+        return cls(csr_array(matrix), matrix.sum(axis=0), matrix.sum(axis=1), "transition")
 
     @classmethod
     def from_counts(cls, counts: BigramCounts, corpus: str) -> BigramModel:
         """Make the model of shipped counts."""
-        pairs = sparse.csr_array(counts.pairs.astype(np.float64))
         unigram, current = counts.unigram.astype(np.float64), counts.current.astype(np.float64)
-        return cls(pairs, unigram, current, corpus, counts.tokenizer_sha256)
+        return cls(counts.pairs.astype(np.float64), unigram, current, corpus, counts.tokenizer_sha256)
 
     def __repr__(self) -> str:
         return f"BigramModel({self.corpus!r}, vocabulary {self.d_vocab:,}, {self.pairs.nnz:,} pairs of tokens)"
@@ -221,8 +225,7 @@ class BigramModel:
         """
         with reading(path, "bigram model", "Save it again."), np.load(path, allow_pickle=False) as saved:
             unigram, current = saved["unigram"], saved["current"]
-            shape = len(unigram), len(unigram)
-            pairs = sparse.csr_array((saved["data"], saved["indices"], saved["indptr"]), shape=shape)
+            pairs = csr_array((saved["data"], saved["indices"], saved["indptr"]), shape=(len(unigram),) * 2)
             pairs.check_format(full_check=True)
             return cls(pairs, unigram, current, str(saved["corpus"]), str(saved["tokenizer_sha256"]) or None)
 
@@ -268,8 +271,7 @@ def bigram_model(subject: Source, corpus: Corpus = "shipped") -> BigramModel:
         InputError: the corpus is empty or cannot be read.
         ModelError: the shipped counts are of another tokenizer than the model's.
 
-    >>> model = bigram_model("reference")
-    >>> model
+    >>> (model := bigram_model("reference"))
     BigramModel('shipped', vocabulary 8,192, 780,595 pairs of tokens)
     >>> rows = model.probs([5, 6])
     >>> rows.shape, bool((rows.sum(dim=1) - 1).abs().max() < 1e-12)
@@ -290,7 +292,7 @@ def bigram_model(subject: Source, corpus: Corpus = "shipped") -> BigramModel:
     if not pairs.nnz:
         raise InputError(f"the corpus {counted_from!r} holds no two adjacent tokens; give more text.")
     unigram, current = (np.asarray(pairs.sum(axis=axis), dtype=np.float64) for axis in (0, 1))
-    return BigramModel(sparse.csr_array(pairs.astype(np.float64)), unigram, current, counted_from, digest)
+    return BigramModel(pairs.astype(np.float64), unigram, current, counted_from, digest)
 
 
 def _bits(probs: NDArray[np.float64]) -> Tensor:

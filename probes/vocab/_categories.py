@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import regex
 
 from interp.authoring import InputError, Subject
 from interp.tokenization import token_bytes
@@ -18,7 +18,7 @@ from probes.vocab._words import special_ids
 _ANCHORS = ("a", "1", ".", "\n")  # a token may need something before it: `##ing`, or a first space that is added
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what a piece of a character is decoded to
 _NEVER = frozenset((0xC0, 0xC1, *range(0xF5, 0x100)))  # bytes that no text in UTF-8 holds
-_RESERVED = regex.compile(r"[<\[]\W*(unused|reserved|extra|dummy|placeholder|madeup)[\w ]*\W*[>\]]", regex.IGNORECASE)
+_RESERVED = re.compile(r"[<\[]\W*(unused|reserved|extra|dummy|placeholder|madeup)[\w ]*\W*[>\]]", re.IGNORECASE)
 _ROLES = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id", "cls_token_id")
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import regex
 
 from interp.authoring import InputError, Subject, UnknownName
 from interp.tokenization.scripts import SCRIPTS
+
+if TYPE_CHECKING:
+    import regex
 
 Letters: TypeAlias = str | Sequence[str]
 """The name of an alphabet, "ascii" or a Unicode script such as "Cyrillic", or a list of letters of one alphabet."""
@@ -29,7 +32,7 @@ class Alphabet:
     """
 
     letters: tuple[str, ...] | None
-    word: regex.Pattern[str]
+    word: re.Pattern[str] | regex.Pattern[str]
 
 
 def alphabet(letters: Letters) -> Alphabet:
@@ -43,7 +46,7 @@ def alphabet(letters: Letters) -> Alphabet:
     """
     if isinstance(letters, str):
         if letters == "ascii":
-            return Alphabet(tuple(_ASCII), regex.compile("[A-Za-z]+"))
+            return Alphabet(tuple(_ASCII), re.compile("[A-Za-z]+"))
         return Alphabet(None, _word_of_script(letters))
     given = tuple(dict.fromkeys(letters))
     if not given or not all(isinstance(letter, str) and len(letter) == 1 for letter in given):
@@ -51,7 +54,7 @@ def alphabet(letters: Letters) -> Alphabet:
             f"letters={letters!r}: give 'ascii', a script such as 'Cyrillic', or a list of single letters."
         )
     if all(letter.isascii() and letter.isalpha() for letter in given):
-        return Alphabet(given, regex.compile("[A-Za-z]+"))
+        return Alphabet(given, re.compile("[A-Za-z]+"))
     for script in SCRIPTS:
         word = _word_of_script(script)
         if all(word.fullmatch(letter) for letter in given):
@@ -60,6 +63,8 @@ def alphabet(letters: Letters) -> Alphabet:
 
 
 def _word_of_script(script: str) -> regex.Pattern[str]:
+    import regex  # slow to import
+
     try:
         # Script extensions add the marks that several scripts share; the general categories leave out punctuation.
         return regex.compile(rf"[\p{{Script_Extensions={script}}}&&[\p{{L}}\p{{M}}]]+", regex.VERSION1)
@@ -67,7 +72,7 @@ def _word_of_script(script: str) -> regex.Pattern[str]:
         raise UnknownName("script", script, ("ascii", *SCRIPTS), "To name letters, pass them as a list.") from None
 
 
-def word_in(text: str, word: regex.Pattern[str]) -> str | None:
+def word_in(text: str, word: re.Pattern[str] | regex.Pattern[str]) -> str | None:
     """Return the word a token consists of, without one space before or behind; None if it is anything else.
 
     >>> pattern = alphabet("ascii").word
@@ -78,7 +83,7 @@ def word_in(text: str, word: regex.Pattern[str]) -> str | None:
     return bare if word.fullmatch(bare) else None
 
 
-def kinds_of_tokens(subject: Subject, word: regex.Pattern[str]) -> tuple[np.ndarray, np.ndarray]:
+def kinds_of_tokens(subject: Subject, word: re.Pattern[str] | regex.Pattern[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the kind of each row of the vocabulary, and its word.
 
     Returns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from logging import ERROR, getLogger
 from pathlib import Path
@@ -15,7 +15,6 @@ import torch
 
 from interp.data.shipped import shipped_path
 from interp.errors import InputError, ModelError, UnknownName, reason_of
-from interp.model.sources import gguf
 from interp.model.sources.known import KNOWN_MODELS, SHIPPED_MODELS, require_here
 
 T = TypeVar("T")
@@ -52,6 +51,8 @@ class Place:
         Raises:
             InputError: see `interp.model.sources.gguf.check_file`.
         """
+        from interp.model.sources import gguf  # slow to import
+
         return cls(str(path.parent), name, trusted=trusted, gguf=path.name, origin=gguf.check_file(path))
 
     @property
@@ -69,7 +70,7 @@ class Place:
         options: dict[str, Any] = {"revision": self.revision, "trust_remote_code": self.trusted}
         if self.gguf is not None:
             options["gguf_file"] = self.gguf
-        with _quietly(), gguf.reading() if self.gguf is not None else nullcontext():
+        with _quietly(), _reading_gguf() if self.gguf is not None else nullcontext():
             if self.is_folder:
                 return read(self.location, **options)
             try:
@@ -115,6 +116,8 @@ def locate(source: str, revision: str | None, trusted: bool) -> Place:
         return Place.of_gguf(folder, folder.stem, trusted)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
+            from interp.model.sources import gguf  # slow to import
+
             if (file := gguf.only_file(folder)) is not None:
                 return Place.of_gguf(file, folder.resolve().name, trusted)
             if (folder / "adapter_config.json").is_file():
@@ -195,9 +198,17 @@ def read_weights(place: Place, config: Any, dtype: torch.dtype, how: Mapping[str
             "them; correct the config (a number of layers?) or save the model again."
         )
     if place.gguf is not None:
+        from interp.model.sources import gguf  # slow to import
+
         gguf.require_whole(Path(place.location, place.gguf), model, place.name)
         return gguf.make_float(model)
     return model
+
+
+def _reading_gguf() -> AbstractContextManager[None]:
+    from interp.model.sources import gguf  # slow to import
+
+    return gguf.reading()
 
 
 def read_tokenizer(place: Place) -> Any:
@@ -210,6 +221,8 @@ def read_tokenizer(place: Place) -> Any:
 
     def read(location: str, **options: Any) -> Any:
         if place.gguf is not None:
+            from interp.model.sources import gguf  # slow to import
+
             return gguf.read_tokenizer(Path(location, place.gguf))
         found = AutoTokenizer.from_pretrained(location, **options)
         if _is_made_up(found):
