@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
 from interp.authoring import (
+    ChosenPositions,
     InputError,
     Layers,
+    Positions,
     Run,
     Schema,
     Source,
     Texts,
-    check_positions,
     load,
+    positions_of,
     warn,
     warn_of_end,
 )
@@ -41,7 +41,7 @@ class Settings:
     """The arguments that both probes take; `probes.patching.patch.patch` describes them."""
 
     sites: SiteNames
-    positions: int | Sequence[int] | Literal["all"] | None
+    positions: Positions
     layers: Layers
     heads: Layers
     metric: Metric
@@ -50,7 +50,7 @@ class Settings:
     against: Tokened
     corruption: Corruption
     noise: float
-    noised: int | Sequence[int] | None
+    noised: Positions
     draws: int
     seed: int
     truncate: bool
@@ -88,8 +88,9 @@ def begin(
         loaded, tokens, corrupt, given.corruption, size=given.noise, noised=given.noised, draws=given.draws,
         seed=given.seed, truncate=given.truncate,
     )  # fmt: skip
-    if not isinstance(given.positions, str):
-        check_positions(given.positions, min(map(len, tokens.ids)))
+    where: ChosenPositions | Literal["all"] | None = positions_of(loaded, tokens, given.positions)
+    if where is None and given.positions is not None:
+        where = "all"  # together
     places = places_of(loaded, given.sites, given.layers)
     heads = heads_of(loaded, places, given.heads)
     asked_for = ids_of(loaded, tokens, given.target, "target"), ids_of(loaded, tokens, given.against, "against")
@@ -108,9 +109,7 @@ def begin(
         warn("no control 'other': it needs a second prompt to take activations from; pass at least two.")
         chosen.remove("other")
     denoise, sites = given.mode == "denoise", sites_of(loaded, places)
-    asked = Asked(
-        places, sites, heads, given.positions, given.metric, denoise, ("none", *chosen), other, *asked_for, given.seed
-    )
+    asked = Asked(places, sites, heads, where, given.metric, denoise, ("none", *chosen), other, *asked_for, given.seed)
     return run, asked
 
 
@@ -118,8 +117,8 @@ def n_patches_of(run: Run, asked: Asked) -> int:
     """Return how many patched runs the longest prompt has, or a few more."""
     subject = run.subject
     n_slots = 1 if isinstance(asked.positions, str) else max(map(len, run.tokens.ids))
-    if asked.positions is not None and not isinstance(asked.positions, str):
-        n_slots = len(np.atleast_1d(asked.positions))
+    if isinstance(asked.positions, ChosenPositions):
+        n_slots = max(map(len, asked.positions.by_prompt))
     n_heads = len(asked.heads or range(subject.n_heads))
     per_place = sum(n_heads if place.site in WITH_HEADS else 1 for place in asked.places)
     return per_place * n_slots * len(asked.controls)

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from interp.authoring import Batch, select_positions
+from interp.authoring import Batch, ChosenPositions, select_positions
 from interp.model.sites import Site
 from probes.patching._metric import Metric
 from probes.patching._pairs import Corrupt
@@ -25,7 +25,7 @@ class Asked:
         places: the sites of blocks.
         sites: those inside blocks.
         heads: to patch one by one; None for all.
-        positions: as a user gave them.
+        positions: of each prompt; "all" for all together, None for all in turn.
         metric: to compare by.
         denoise: whether clean activations go into the corrupt run.
         controls: "none" and the controls.
@@ -37,7 +37,7 @@ class Asked:
     places: Sequence[Place]
     sites: Mapping[Key, Site]
     heads: Sequence[int] | None
-    positions: int | Sequence[int] | Literal["all"] | None
+    positions: ChosenPositions | Literal["all"] | None
     metric: Metric
     denoise: bool
     controls: Sequence[str]

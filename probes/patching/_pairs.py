@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Literal, TypeAlias
@@ -13,12 +13,13 @@ from torch import Tensor
 
 from interp.authoring import (
     InputError,
+    Positions,
     Subject,
     Texts,
     Tokens,
     content_keys,
+    positions_of,
     single_token,
-    whole_numbers,
 )
 
 Corruption: TypeAlias = Literal["prompt", "noise", "resample", "mean"]
@@ -40,7 +41,7 @@ class Corrupt:
         partners: token ids of the corrupt prompts, `draws` for each clean prompt; empty if there are none.
         texts: the set whose mean is taken, or None.
         size: of the noise, in standard deviations of the entries of a prompt's embeddings.
-        noised: positions of the noise, negative ones from the prompt's end; None for all.
+        noised: positions of the noise, by the token ids of a prompt; None for all.
         draws: corrupt runs of each prompt.
         seed: of the noise.
         digest: of the texts that were given, or None.
@@ -50,7 +51,7 @@ class Corrupt:
     partners: Sequence[Tensor]
     texts: Tokens | None
     size: float
-    noised: Sequence[int] | None
+    noised: Mapping[tuple[int, ...], Tensor] | None
     draws: int
     seed: int
     digest: str | None = None
@@ -72,7 +73,7 @@ class Corrupt:
             where = torch.ones(n, dtype=torch.bool)
             if self.noised is not None:
                 where = torch.zeros(n, dtype=torch.bool)
-                where[list(self.noised)] = True
+                where[self.noised[tuple(ids.tolist())]] = True
             added[row, :n] = torch.where(where[:, None], drawn, 0.0)
         return added.to(embedded)
 
@@ -84,7 +85,7 @@ def corrupt_of(
     kind: Corruption,
     *,
     size: float,
-    noised: int | Sequence[int] | None,
+    noised: Positions,
     draws: int,
     seed: int,
     truncate: bool,
@@ -101,11 +102,9 @@ def corrupt_of(
             raise InputError("corruption='noise' changes the clean prompts: give corrupt=None.")
         if size <= 0:
             raise InputError(f"noise={size}: give standard deviations above 0.")
-        places = None if noised is None else whole_numbers(noised, "noised")
-        for number, ids in zip(clean.table["prompt_id"], clean.ids, strict=True):
-            for place in places or ():
-                if not -len(ids) <= place < len(ids):
-                    raise InputError(f"noised={place}: prompt {number} has {len(ids)} tokens; choose one of them.")
+        asked = positions_of(subject, clean, noised, "noised")
+        ids = [tuple(one.tolist()) for one in clean.ids]
+        places = None if asked is None else dict(zip(ids, asked.by_prompt, strict=True))
         return Corrupt(kind, (), None, size, places, draws, seed)
     if kind == "prompt":
         if corrupt is None:

@@ -8,7 +8,7 @@ in the same call: the frame says how the estimate ranks them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -19,6 +19,7 @@ from interp.authoring import (
     Column,
     InputError,
     Layers,
+    Positions,
     Run,
     Schema,
     Source,
@@ -102,7 +103,7 @@ def attribution_patch(
     corrupt: Texts | None,
     *,
     sites: SiteNames = ("resid_pre", "attn_out", "mlp_out"),
-    positions: int | Sequence[int] | Literal["all"] | None = None,
+    positions: Positions = None,
     layers: Layers = None,
     heads: Layers = None,
     metric: Metric = "logit_diff",
@@ -111,7 +112,7 @@ def attribution_patch(
     against: Tokened = None,
     corruption: Corruption = "prompt",
     noise: float = 3.0,
-    noised: int | Sequence[int] | None = None,
+    noised: Positions = None,
     draws: int = 1,
     methods: Sequence[Method] = ("gradient", "path"),
     steps: int = 5,

@@ -7,7 +7,7 @@ controls that tell a cause from a change: the same place of an unrelated prompt,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ import pandas as pd
 from interp.authoring import (
     Column,
     Layers,
+    Positions,
     Run,
     Schema,
     Source,
@@ -69,7 +70,7 @@ def patch(
     corrupt: Texts | None,
     *,
     sites: SiteNames = ("resid_pre", "attn_out", "mlp_out"),
-    positions: int | Sequence[int] | Literal["all"] | None = None,
+    positions: Positions = None,
     layers: Layers = None,
     heads: Layers = None,
     metric: Metric = "logit_diff",
@@ -78,7 +79,7 @@ def patch(
     against: Tokened = None,
     corruption: Corruption = "prompt",
     noise: float = 3.0,
-    noised: int | Sequence[int] | None = None,
+    noised: Positions = None,
     draws: int = 1,
     controls: Sequence[Control] = ("other", "random"),
     seed: int = 0,
@@ -93,7 +94,7 @@ def patch(
             prompts themselves (None); None for "noise".
         sites: one or several of "resid_pre" (enters a block), "resid_mid" (between attention and MLP), "resid_post"
             (leaves it), "attn_out", "mlp_out" and "neurons".
-        positions: the positions to patch one by one, negative ones from a prompt's end; None takes each in turn, "all"
+        positions: the positions to patch one by one, see `logit_lens`; None takes each in turn, "all"
             patches all of them together.
         layers: blocks, 0..L-1; None takes all.
         heads: for sites with heads, which of them to patch one by one; None takes all.
@@ -108,7 +109,7 @@ def patch(
         corruption: "prompt"; "noise" on the embeddings (causal tracing); "resample", a text of the set drawn for each
             prompt; "mean", activations averaged over the set position by position (`mode="noise"` only).
         noise: standard deviation of the noise, in those of the entries of the prompt's embeddings.
-        noised: the positions with noise, such as those of the subject of a fact; None takes all.
+        noised: the positions with noise, such as those of the subject of a fact, see `logit_lens`; None takes all.
         draws: corrupt runs of each prompt to average over, for "noise" and "resample".
         controls: "other" puts there what another of the prompts has at the same place; "random" adds a random vector of
             the norm of the patch's own change. () adds none.

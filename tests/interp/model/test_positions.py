@@ -13,8 +13,7 @@ from interp.authoring import numbered, positions_of
 
 TEXTS = ["Once upon a time there was a little dog", "There was a cat", "The cat saw a dog and a bird and a tree"]
 NAMES = {"positions", "target_pos"}
-OWN = {"steer", "patch"}  # they take words of their own for what they change
-TAKING = [one for one in probes.PROBES if NAMES & set(inspect.signature(one).parameters) and one.__name__ not in OWN]
+TAKING = [one for one in probes.PROBES if NAMES & set(inspect.signature(one).parameters) and one.__name__ != "steer"]
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +103,17 @@ def test_a_token_that_is_not_there_is_refused_with_what_is_there(subject, string
     with pytest.raises(InputError, match="prompt 0 has no token") as refused:
         positions_of(subject, subject.tokens(TEXTS[1:2]), string)
     assert str(refused.value).endswith(mend)
+
+
+def test_patches_and_noise_are_put_where_a_token_stands(subject):
+    girl = "The little girl was happy and the girl ran"
+    settings = {"corruption": "noise", "layers": [1], "sites": "resid_pre", "target": " away", "against": " home"}
+    by_token, by_number = (
+        probes.patch(subject, girl, None, positions=given, noised=given, controls=(), **settings)
+        for given in (" girl", [3, 8])
+    )
+    assert by_token["pos"].tolist() == [3, 8]
+    pd.testing.assert_frame_equal(by_token.drop(columns="run_id"), by_number.drop(columns="run_id"))
 
 
 def test_a_long_prompt_is_not_listed_whole():
