@@ -37,6 +37,7 @@ from probes.geometry.next_token_law import next_token_law
 from probes.layers.layer_robustness import layer_robustness
 from probes.layers.run_schedules import run_schedules
 from probes.layers.stages_of_inference import stages_of_inference
+from probes.lens.jacobian_lens import JacobianLens, jacobian_lens, load_jacobian_lens
 from probes.lens.logit_lens import logit_lens
 from probes.lens.top_tokens import top_tokens
 from probes.lens.tuned_lens import TunedLens, load_tuned_lens, tuned_lens
@@ -83,6 +84,7 @@ __all__ = [
     "Direction",
     "Evaluation",
     "FoundSubnetworks",
+    "JacobianLens",
     "NeuronSet",
     "StateBank",
     "Subnetwork",
@@ -103,10 +105,12 @@ __all__ = [
     "first_tokens",
     "isotropy",
     "iterative_inference",
+    "jacobian_lens",
     "kept_weights",
     "law_and_microscope",
     "layer_robustness",
     "length_collapse",
+    "load_jacobian_lens",
     "load_tuned_lens",
     "local_dimension",
     "logit_lens",

@@ -10,6 +10,10 @@ CHARBENCH = "after Uzan & Pinter (2025), CharBench: the role of tokenization in 
 ERASER = "DeYoung et al. (2020), ERASER, arXiv 1911.03429"
 EXACT_BYTES = "Phan et al. (2024), Exact Byte-Level Probabilities from Tokenized Language Models, arXiv 2410.09303"
 ITERATIVE_INFERENCE = "Brothers et al. (2024), Uncovering Uncertainty in Transformer Inference, arXiv 2412.05768"
+JACOBIAN_LENS = (
+    "Gurnee et al. (2026), Verbalizable Representations Form a Global Workspace in Language Models, Transformer "
+    "Circuits Thread"
+)
 KEY_VALUE_MEMORIES = "Geva et al. (2022), arXiv 2203.14680"
 LATENT_LENS = "Krojer et al. (2026), LatentLens, arXiv 2602.00462"
 LLM_MICROSCOPE = "Razzhigaev et al. (2025), LLM-Microscope, arXiv 2502.15007"

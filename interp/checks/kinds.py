@@ -166,7 +166,11 @@ def _in_words(kind: Any, several: bool) -> str:
         return "functions" if several else "a function"
     name = getattr(origin or kind, "__name__", str(kind))
     source = f" (made by {kind.made_by})" if hasattr(kind, "made_by") else ""
-    return f"{name}s{source}" if several else f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}{source}"
+    return (
+        f"{name}{'es' if name.endswith('s') else 's'}{source}"
+        if several
+        else f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}{source}"
+    )
 
 
 def _either(words: list[str]) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from safetensors import safe_open
 
@@ -27,14 +27,25 @@ def write(path: str | Path, what: str, tensors: Mapping[str, Tensor], about: Map
     """
     from safetensors.torch import save  # imports torch, which importing this module should not
 
+    with creating(path, what) as file:
+        file.write(save({name: tensor.contiguous() for name, tensor in tensors.items()}, {_KEY: json.dumps(about)}))
+    return Path(path)
+
+
+@contextmanager
+def creating(path: str | Path, what: str) -> Iterator[BinaryIO]:
+    """Open a new file to write an artefact to, see `interp.data.writing.written`; missing folders are created.
+
+    Raises:
+        InputError: the file cannot be written; the message begins with `what` ("a tuned lens").
+    """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{what} cannot be written to {str(path)!r}: {error.strerror}.") from error
     with written(path, what) as file:
-        file.write(save({name: tensor.contiguous() for name, tensor in tensors.items()}, {_KEY: json.dumps(about)}))
-    return path
+        yield file
 
 
 @contextmanager
@@ -64,6 +75,16 @@ def reading(path: str | Path, what: str, else_try: str = "") -> Iterator[None]:
         raise InputError(
             f"no {what} can be read from {str(path)!r}: {kind}{reason}.{else_try and ' ' + else_try}"
         ) from error
+
+
+def format_of(path: str | Path) -> str | None:
+    """Return the `format` in a file's metadata; None if it has none or cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+    except Exception:  # libraries raise errors of many kinds, a bare Exception among them
+        return None
+    return about.get("format") if isinstance(about, dict) else None
 
 
 def read(path: str | Path, what: str, kind: str, else_try: str = "") -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -1,4 +1,4 @@
 """What would the model say if it stopped at this layer?
 
-Probes: `logit_lens`, `top_tokens`; `tuned_lens` trains a lens.
+Probes: `logit_lens`, `top_tokens`; `tuned_lens` trains a lens, `jacobian_lens` takes the mean derivative for one.
 """

@@ -33,6 +33,7 @@ class TunedLens:
     """
 
     made_by: ClassVar[str] = "tuned_lens"
+    kind: ClassVar[str] = "tuned"
 
     weight: Tensor
     bias: Tensor
@@ -62,6 +63,11 @@ class TunedLens:
     def n_layers(self) -> int:
         """Number of layers that are translated: 0..L-1."""
         return len(self.weight)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that are translated."""
+        return tuple(range(self.n_layers))
 
     def translate(self, residual: Tensor, layer: int) -> Tensor:
         """Map the residual [..., d_model] at `layer` to an estimate of the last residual; layer L maps to itself.

@@ -10,7 +10,7 @@ import pandas as pd
 from interp.authoring import InputError
 from interp.display.interactive import Grid, Measure, Page, explorer
 from interp.display.plotting import require_one
-from probes.lens.plots import height_label
+from probes.lens.plots import height_label, main_kind
 
 _MOST_CELLS = 40_000  # of all prompts together: a page of a few megabytes
 _ORDER = {"pre": 0.0, "mid": 0.5, "final": 0.0}
@@ -30,7 +30,7 @@ def lens(frame: pd.DataFrame, *, top: pd.DataFrame | None = None) -> Page:
         InputError: `top` lacks places of the frame.
     """
     require_one(frame, "model", "run_id")
-    kind = "tuned" if (frame["lens"] == "tuned").any() else "logit"
+    kind = main_kind(frame)
     one = _placed(frame[frame["lens"] == kind]).drop_duplicates(_AT)
     one = one.assign(best=[[(token, prob)] for token, prob in zip(one["top1"], one["top1_prob"], strict=True)])
     if top is not None:

@@ -6,14 +6,13 @@ at every layer; the last layer is the model's own output, which is checked, not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import torch
 from torch import Tensor
 
 from interp.authoring import (
@@ -24,7 +23,6 @@ from interp.authoring import (
     Run,
     Schema,
     Source,
-    Subject,
     Texts,
     columns,
     means_per_prompt,
@@ -33,7 +31,6 @@ from interp.authoring import (
     probe,
     rows_of_block,
     select_positions,
-    single_token,
     summarise_by_prompt,
     warn,
     warn_of_end,
@@ -44,12 +41,19 @@ from interp.stats import repeats_in_a_row
 from probes import papers
 from probes.lens import explore, plots
 from probes.lens._arrivals import arrivals, mean_arrivals
-from probes.lens._maps import TunedLens, load_tuned_lens
-from probes.lens._places import AT, STATES, Place, place_columns, places_of, read_places, sublayer_of
-
-Targets: TypeAlias = str | int | Sequence[str | int] | Sequence[Sequence[str | int]]
-"""Tokens to score: "next", "argmax", a token as text, an id, or a list of tokens and ids (one row each); or a list of
-such lists, one for each prompt."""
+from probes.lens._jacobian import JacobianLens
+from probes.lens._maps import TunedLens
+from probes.lens._places import (
+    AT,
+    STATES,
+    Place,
+    lenses_of,
+    place_columns,
+    places_of,
+    read_places,
+    translated_places,
+)
+from probes.lens._targets import Targets, chosen_targets
 
 LENS = Schema(
     probe="logit_lens",
@@ -57,7 +61,9 @@ LENS = Schema(
     rows="one per prompt, position, layer and target",
     columns=columns(
         *AT,
-        Column("lens", "str", "'logit', or 'tuned': through a trained affine map of its layer"),
+        Column(
+            "lens", "str", "'logit'; 'tuned' or 'jacobian': through a map of its layer, trained or the mean derivative"
+        ),
         "target_id",
         "target",
         "log_prob",
@@ -144,7 +150,7 @@ def logit_lens(
     layers: Layers = None,
     sublayers: bool = False,
     final_norm: bool = True,
-    lens: TunedLens | str | None = None,
+    lens: TunedLens | JacobianLens | str | Sequence[TunedLens | JacobianLens | str] | None = None,
     truncate: bool = False,
 ) -> pd.DataFrame:
     """Read every layer's residual as a next-token distribution.
@@ -161,9 +167,10 @@ def logit_lens(
         layers: the layer or layers to read, 0..L, negative ones from the last; None and "all" read all.
         sublayers: also read the residual between attention and MLP of every block (rows with `sublayer` "mid").
         final_norm: False skips the final norm, as LLM-Microscope's lens does; layer L is then not the model's output.
-        lens: a lens of `tuned_lens`, or anything `load_tuned_lens` takes: "reference" is the shipped model's. The
-            frame then holds the tuned lens beside the logit lens, always with layer 0. That layer has read only the
-            token itself: what its tuned lens knows comes from the maps, not from the layers.
+        lens: a lens of `tuned_lens` or `jacobian_lens`, one of each, a file of one, or "reference", the shipped model's
+            tuned lens. The frame then holds it beside the logit lens, always with layer 0. That layer has read only the
+            token itself: what a lens of it knows comes from the maps, not from the layers. (A published Jacobian lens
+            has no layer 0.)
         truncate: cut texts longer than the context instead of refusing them.
 
     Returns:
@@ -193,23 +200,22 @@ def logit_lens(
     >>> frame.interp.summary(by="position")[["target", "target_layer", "kl_layer"]].values.tolist()
     [[' time', 2, 6], [' happy', 3, 7]]
     """
-    if isinstance(lens, str):
-        lens = load_tuned_lens(lens)
+    lenses = lenses_of(lens)
+    digests = [one.digest for one in lenses]
     parameters = {
         "targets": targets,
         "positions": positions,
         "layers": layers,
         "sublayers": sublayers,
         "final_norm": final_norm,
-        **({} if lens is None else {"lens": lens.digest}),
+        **({"lens": digests[0] if len(digests) == 1 else digests} if digests else {}),
     }
     run = Run(LENS, subject, texts, parameters=parameters, truncate=truncate)
-    chosen = _chosen_targets(targets, run.subject, len(run.tokens))
+    chosen = chosen_targets(targets, run.subject, len(run.tokens))
     places = places_of(run.subject, layers, sublayers)
-    if lens is not None:
-        lens.check(run.subject)
-        tuned = sorted({0, *(layer for layer, where, _ in places if where != "mid")})
-        places += [(layer, sublayer_of(layer, run.subject), "tuned") for layer in tuned]
+    for one in lenses:
+        one.check(run.subject)
+    places += translated_places(lenses, layers, run.subject)
     asked = positions_of(run.subject, run.tokens, positions)
     if asked is None or asked.reaches_an_end:
         warn_of_end(run.subject, run.tokens)
@@ -220,7 +226,7 @@ def logit_lens(
         if isinstance(scored, Tensor) and chosen is not None:
             scored = scored.expand(len(row), -1) if len(scored) == 1 else scored[batch.prompts[row]]
         given = scored.clamp(min=0) if isinstance(scored, Tensor) else scored
-        readout = read_places(run.subject, batch, row, pos, places, lens=lens, final_norm=final_norm, targets=given)
+        readout = read_places(run.subject, batch, row, pos, places, lenses=lenses, final_norm=final_norm, targets=given)
         missing = scored < 0 if isinstance(scored, Tensor) else None
         parts.append(_lens_columns(run.token_columns(batch, row, pos), places, readout, missing))
     if chosen is None and all((part["target_id"] < 0).all() for part in parts):
@@ -229,44 +235,6 @@ def logit_lens(
             "targets='argmax' or a token to score.",
         )
     return run.frame(parts)
-
-
-def _chosen_targets(targets: Targets, subject: Subject, n_prompts: int) -> Tensor | str | None:
-    """Return the ids of the targets, [1, t], or [n_prompts, t] if each prompt has its own; or "argmax".
-
-    None stands for "next", which differs from batch to batch.
-    """
-    if isinstance(targets, str) and targets in ("next", "argmax"):
-        return None if targets == "next" else "argmax"
-    if isinstance(targets, Tensor | np.ndarray):
-        targets = targets.tolist()
-    given: Any = targets
-    several = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
-    if not several:
-        raise InputError("targets is empty; name at least one token, 'next' or 'argmax'.")
-    if not all(isinstance(one, Iterable) and not isinstance(one, str) for one in several):
-        return torch.tensor([list(dict.fromkeys(_target_ids(several, subject)))])
-    if len(several) != n_prompts:
-        raise InputError(f"targets holds {len(several)} lists for {n_prompts} prompts; give one list for each prompt.")
-    ids = [list(dict.fromkeys(_target_ids(one, subject))) for one in several]
-    sizes = sorted(set(map(len, ids)))
-    if len(sizes) > 1 or not sizes[0]:
-        raise InputError(f"targets gives prompts {sizes} tokens; give each prompt the same number, at least one.")
-    return torch.tensor(ids)
-
-
-def _target_ids(several: Iterable[str | int], subject: Subject) -> list[int]:
-    """Return the ids of tokens given as texts or ids."""
-    ids = [
-        single_token(one, subject.tokenizer) if isinstance(one, str) else whole_numbers(one, "target ids")[0]
-        for one in several
-    ]
-    for one, index in zip(several, ids, strict=True):
-        if not 0 <= index < subject.d_vocab:
-            name = f"target {one!r} (id {index})" if isinstance(one, str) else f"target id {index}"
-            last = subject.d_vocab - 1
-            raise InputError(f"{name} is outside the vocabulary of {last + 1}; ids run from 0 to {last}.")
-    return ids
 
 
 def _lens_columns(

@@ -1,4 +1,4 @@
-"""Figures of the lenses: the next token predicted at every layer and position, and both lenses' divergence by layer."""
+"""Figures of the lenses: the next token predicted at every layer and position, and every lens' divergence by layer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 from interp.authoring import InputError, Layers, Positions, numbered
 from interp.display.plotting import (
     BLUE,
+    GREEN,
     GREY,
     RED,
     Canvas,
@@ -51,6 +52,7 @@ def lens(
     layers: Layers = None,
     positions: Positions = None,
     value: Value = "prob",
+    lens: str | None = None,
 ) -> None:
     """Draw layers x positions of one prompt, wrapped like text: the most probable next token in each cell.
 
@@ -61,11 +63,20 @@ def lens(
         positions: the position or positions to draw, negative ones from the prompt's end, or a token's string; None
             draws all.
         value: what the colour shows; see `Value`.
+        lens: the lens to draw, as in the frame's column `lens`; None draws the logit lens only if there is no other.
     """
-    # Frames of a trained lens hold the logit lens beside it.
-    kind = "tuned" if (frame["lens"] == "tuned").any() else "logit"
+    kind = main_kind(frame) if lens is None else lens
+    if kind not in set(frame["lens"]):
+        known = ", ".join(repr(one) for one in frame["lens"].unique())
+        raise InputError(f"lens={kind!r}: the frame holds no such lens; give one of {known}, or None.")
     one = _chosen(one_prompt(frame[frame["lens"] == kind]), layers, positions)
     _grid(canvas, one, "top1", _SCALES[value], f"{kind} lens")
+
+
+def main_kind(frame: pd.DataFrame) -> str:
+    """Return the lens to draw of a frame that holds several: not the logit lens, which is always beside another."""
+    held = set(frame["lens"])
+    return next((kind for kind in ("tuned", "jacobian") if kind in held), "logit")
 
 
 @figure
@@ -150,20 +161,35 @@ def height_label(height: float, one: pd.DataFrame) -> str:
     return f"{int(height)}" if height == int(height) else f"{int(height)} mid"
 
 
+_TRAINED = {"tuned": ("tuned lens", BLUE, "o"), "jacobian": ("Jacobian lens", GREEN, "^")}
+
+
 @figure
 def lenses(frame: pd.DataFrame, canvas: Canvas) -> None:
-    """Draw the KL from the output to the logit and the tuned lens of every layer, and to the tuned lens of layer 0."""
+    """Draw the KL from the output to every lens by layer, and to the lenses of layer 0, which read the token alone."""
     require_one(frame, "run_id")
     summary = frame.interp.summary()
-    tuned = summary[summary["lens"] == "tuned"]
-    if tuned.empty:
-        raise InputError("the frame holds no tuned lens; make it with logit_lens(..., lens=...).")
+    held = [kind for kind in _TRAINED if (summary["lens"] == kind).any()]
+    if not held:
+        raise InputError("the frame holds no tuned or Jacobian lens; make it with logit_lens(..., lens=...).")
     axes = canvas.one((6.4, 3.8))
-    for kind, colour, mark in (("logit", RED, "s"), ("tuned", BLUE, "o")):
+    for kind, (label, colour, mark) in {
+        "logit": ("logit lens", RED, "s"),
+        **{kind: _TRAINED[kind] for kind in held},
+    }.items():
         rows = summary[(summary["lens"] == kind) & (summary["kl_to_final"] > 0)]  # the output's 0 has no logarithm
-        curve(axes, rows, "layer", "kl_to_final", label=f"{kind} lens", colour=colour, mark=mark)
-    control = tuned.loc[tuned["layer"] == 0, "kl_to_final"].iat[0]
-    axes.axhline(control, color=GREY, linestyle="--", linewidth=1.2, label="tuned lens of layer 0: the token alone")
+        curve(axes, rows, "layer", "kl_to_final", label=label, colour=colour, mark=mark)
+    for kind in held:
+        control = summary.loc[(summary["lens"] == kind) & (summary["layer"] == 0), "kl_to_final"]
+        label, colour, _ = _TRAINED[kind]
+        if len(control):
+            axes.axhline(
+                control.iat[0],
+                color=GREY if len(held) == 1 else colour,
+                linestyle="--",
+                linewidth=1.2,
+                label=f"{label} of layer 0: the token alone",
+            )
     axes.set_yscale("log")
     layer_axis(axes, set(summary["layer"]) - {summary["layer"].max()})
     axes.set_ylabel("KL(output || lens), nats")

@@ -41,6 +41,7 @@ def names(small_model, word_level, tmp_path_factory) -> dict[str, Any]:
         "S": probes.Subnetwork.full(s),
         "B": probes.bigram_model(s, T),
         "L": probes.TunedLens(torch.zeros(2, 32, 32), torch.zeros(2, 32), s.name, s.fingerprint, {}),
+        "J": probes.JacobianLens(torch.zeros(2, 32, 32), (0, 1), 2, s.name, s.fingerprint, {}),
         "K": probes.StateBank.of(s, T, layers=[1, 2]),
         "F": frame,
         "H": probes.token_health(s, T),
@@ -92,6 +93,9 @@ def _damaged_artefacts(at: Path, names: dict[str, Any]) -> None:
         data = artefact.save(at / f"{name}.safetensors").read_bytes()
         (at / f"{name}.cut.safetensors").write_bytes(data[: len(data) // 2])
         (at / f"{name}.header.safetensors").write_bytes((2**40).to_bytes(8, "little") + data[8:])
+    names["J"].save(at / "jacobian.safetensors")
+    names["J"].save(at / "jacobian.pt")
+    (at / "jacobian.cut.pt").write_bytes((at / "jacobian.pt").read_bytes()[:200])
     data = names["B"].save(at / "bigrams.npz").read_bytes()
     (at / "bigrams.cut.npz").write_bytes(data[: len(data) // 2])
     np.savez(at / "other.npz", a=np.zeros(3))
@@ -110,6 +114,10 @@ def _damaged_artefacts(at: Path, names: dict[str, Any]) -> None:
     write("lens.dtype.safetensors", {"weight": weight.int(), "bias": bias.int()}, **lens)
     write("lens.more.safetensors", {"weight": weight, "bias": bias, "more": bias.clone()}, **lens)
     write("lens.name.safetensors", {"weight": weight, "bias": bias}, **lens | {"model": 3})
+    jacobian = {"format": "interp Jacobian lens 1", "n_layers": 2, "model": "m", "fingerprint": None, "training": {}}
+    write("jacobian.facts.safetensors", {"matrix": weight}, format="interp Jacobian lens 1")
+    write("jacobian.layers.safetensors", {"matrix": weight}, **jacobian, layers=[1])
+    write("jacobian.more.safetensors", {"matrix": weight, "more": bias}, **jacobian, layers=[0, 1])
     save_file({"weight": weight}, at / "foreign.safetensors")
     save_file({"weight": weight}, at / "notjson.safetensors", {"interp": "{"})
     save_file({"weight": weight}, at / "list.safetensors", {"interp": "[]"})

@@ -86,7 +86,7 @@ def test_the_table_holds_every_public_callable():
         f".{method}"
         for owner in (
             *(interp.Subject, probes.Subnetwork, probes.BigramModel, probes.TunedLens, probes.NeuronSet),
-            probes.Direction,
+            *(probes.Direction, probes.JacobianLens),
         )
         for method, value in vars(owner).items()
         if not method.startswith("_") and (inspect.isfunction(value) or isinstance(value, classmethod))

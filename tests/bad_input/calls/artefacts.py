@@ -24,6 +24,22 @@ ROWS = [
         }.items()
     ),
     *(
+        (f"load_jacobian_lens('{name}')", words)
+        for name, words in {
+            "nowhere.safetensors": "No such file",
+            "nowhere.pt": "no Jacobian lens can be read from 'nowhere.pt': No such file or directory",
+            "file.txt": "no Jacobian lens can be read from 'file.txt'",
+            "folder": "no Jacobian lens can be read from 'folder'",
+            "foreign.safetensors": "holds no Jacobian lens of this project",
+            "lens.safetensors": "holds no Jacobian lens of this project",
+            "masks.pt": "no Jacobian lens can be read from 'masks.pt': ValueError",
+            "jacobian.cut.pt": "no Jacobian lens can be read from 'jacobian.cut.pt': RuntimeError",
+            "jacobian.facts.safetensors": "KeyError, 'n_layers'",
+            "jacobian.layers.safetensors": "of layers [1] is not a Jacobian lens; give float32 [n, d_model, d_model]",
+            "jacobian.more.safetensors": "unknown argument of JacobianLens 'more'",
+        }.items()
+    ),
+    *(
         (f"Subnetwork.load('{name}')", words)
         for name, words in {
             "nowhere.safetensors": "No such file",
@@ -80,6 +96,18 @@ ROWS = [
     ("L.save(None)", "path=None: give a text or a path"),
     ("L.check(reference)", "this tuned lens of"),
     ("L.check('reference')", "subject='reference': give a Subject"),
+    ("J.save('folder')", "a Jacobian lens cannot be written to 'folder'"),
+    ("J.save('file.txt/x')", "a Jacobian lens cannot be written to 'file.txt/x'"),
+    ("J.save('file.txt/x.pt')", "a Jacobian lens cannot be written to 'file.txt/x.pt'"),
+    ("J.save('/dev/full')", "a Jacobian lens cannot be written to '/dev/full'"),
+    ("J.save(None)", "path=None: give a text or a path"),
+    ("J.check(reference)", "this Jacobian lens of 'GPT2LMHeadModel' is for 2 layers of 32 dimensions, but"),
+    ("J.check('reference')", "subject='reference': give a Subject"),
+    ("JacobianLens.from_transformer_lens(3)", "a int is not a lens of transformer-lens"),
+    (
+        "JacobianLens.from_transformer_lens(J)",
+        "a JacobianLens is not a lens of transformer-lens; give what its JacobianLens.load returns",
+    ),
     ("B.save('folder')", "a bigram model cannot be written to 'folder'"),
     ("B.save('nowhere/x.npz')", "a bigram model cannot be written to 'nowhere/x.npz'"),
     ("B.save('/dev/full')", "a bigram model cannot be written to '/dev/full'"),
@@ -89,9 +117,23 @@ ROWS = [
     ("TunedLens(torch.zeros(4), torch.zeros(4), 'm', None, {})", "are not a tuned lens"),
     ("TunedLens(3, 4, 'm', None, {})", "weight=3: give a Tensor"),
     ("TunedLens(torch.zeros(2, 4, 4), torch.zeros(2, 4), 'm', None, 3)", "training=3: give a dictionary"),
+    ("JacobianLens(torch.zeros(2, 4, 4), (0,), 2, 'm', None, {})", "is not a Jacobian lens; give float32"),
+    ("JacobianLens(torch.zeros(2, 4, 4), (1, 0), 2, 'm', None, {})", "and n layers in ascending order"),
+    ("JacobianLens(torch.zeros(2, 4, 4), (1, 2), 2, 'm', None, {})", "layers [1, 2] of a Jacobian lens: give layers"),
+    ("JacobianLens(torch.zeros(2, 3, 4), (0, 1), 2, 'm', None, {})", "is not a Jacobian lens; give float32"),
+    ("JacobianLens(torch.zeros(0, 4, 4), (), 2, 'm', None, {})", "is not a Jacobian lens; give float32"),
+    ("JacobianLens(3, (0,), 2, 'm', None, {})", "matrix=3: give a Tensor"),
+    ("JacobianLens(torch.zeros(1, 4, 4), (0,), 'a', 'm', None, {})", "n_layers='a': give a whole number or None"),
+    ("logit_lens(s, T, lens=[J, J])", "lens= holds 2 jacobian lenses, whose rows could not be told apart"),
+    ("logit_lens(s, T, lens=[L, 3])", "lens holds 3: give"),
+    ("logit_lens(s, T, lens=load_jacobian_lens('reference'))", "this Jacobian lens of 'reference' is for 8 layers"),
+    ("logit_lens(s, T, lens='nowhere.pt')", "no Jacobian lens can be read from 'nowhere.pt'"),
     ("logit_lens(s, T, lens='nowhere')", "no tuned lens can be read from 'nowhere'"),
     ("logit_lens(s, T, lens='reference')", "this tuned lens of 'reference'"),
-    ("logit_lens(s, T, lens=3)", "lens=3: give a TunedLens (made by tuned_lens), a text or None"),
+    (
+        "logit_lens(s, T, lens=3)",
+        "lens=3: give a TunedLens (made by tuned_lens), a JacobianLens (made by jacobian_lens), a text, a list",
+    ),
     ("BigramModel.from_transition(torch.ones(2, 2))", "rows that do not sum to 1"),
     ("BigramModel.from_transition(torch.ones(2))", "transition [2]"),
     ("BigramModel.from_transition('a')", "transition='a': give a Tensor or"),

@@ -52,7 +52,7 @@ ROWS = [
     ("run logit_lens --param subject=reference", "unknown parameter 'subject'"),
     ("run logit_lens --param texts=x", "unknown parameter 'texts'"),
     ("run logit_lens --param lens=nowhere", "no tuned lens can be read from 'nowhere': No such file or"),
-    ("run logit_lens --param lens=3", "lens=3: give a TunedLens (made by tuned_lens), a text or"),
+    ("run logit_lens --param lens=3", "lens=3: give a TunedLens (made by tuned_lens), a JacobianLens"),
     ("run logit_lens --param targets=[]", "targets is empty; name at least one token, 'next' or"),
     ("run logit_lens --param targets=null", "targets=None: give a text, a whole number, a list of"),
     ("run logit_lens --param targets=99999", "target id 99999 is outside the vocabulary of 8192; ids"),

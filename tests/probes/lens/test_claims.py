@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -37,3 +39,33 @@ def test_the_tuned_lens_is_compared_layer_by_layer():
     assert nearer.tolist() == pytest.approx([1.7 / 3] * 8) and beside.tolist() == pytest.approx([7 / 3] * 8)
     early, embedding = claims.tuned_reads_layers(frame)
     assert early.tolist() == [0.75] * 8 and embedding.tolist() == [3.0] * 8
+
+
+def test_the_jacobian_lens_is_compared_layer_by_layer():
+    kls = {
+        "logit": (9.0, 4.0, 2.0, 1.0, 0.0),
+        "tuned": (3.0, 1.0, 0.5, 0.2, 0.0),
+        "jacobian": (6.0, 3.0, 1.0, 0.1, 0.0),
+    }
+    rows = [
+        (prompt, 1, layer, kind, kl) for prompt in range(8) for kind, of in kls.items() for layer, kl in enumerate(of)
+    ]
+    frame = pd.DataFrame(rows, columns=["prompt_id", "pos", "layer", "lens", "kl_to_final"])
+    found = {
+        "nearer": claims.jacobian_is_nearer(frame),
+        "early": claims.jacobian_beside_tuned(frame, 0),
+        "late": claims.jacobian_beside_tuned(frame, 1),
+        "reads": claims.jacobian_reads_layers(frame),
+    }
+    known = {"nearer": (4.1 / 3, 7 / 3), "early": (2.0, 0.75), "late": (0.1, 0.2), "reads": (2.0, 6.0)}
+    for name, (one, control) in found.items():
+        assert (one.iloc[0], control.iloc[0]) == pytest.approx(known[name])
+
+
+def test_another_models_jacobian_lens_is_made_only_where_asked(state_of, planted_texts):
+    frame = interp.findings.findings(
+        interp.load(planted.bias_ladder(n_layers=8).model),
+        [replace(interp.findings.get("jacobian_lens.nearer"), texts=planted_texts)],
+    )
+    assert frame["state"].tolist() == ["skipped"]
+    assert "takes 12 backward passes over 1,600 tokens" in frame["reason"].iat[0]
