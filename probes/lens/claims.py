@@ -43,11 +43,12 @@ def all_lenses(subject: Subject, texts: Tokens, *, seed: int, train: bool | str 
         NotApplicable: the model is another than the shipped one, and `train` is False; the message says what to do.
     """
     jacobian = load_jacobian_lens("reference")
+    shipped = jacobian.fingerprint == subject.fingerprint
+    if not shipped and train is False:
+        raise NotApplicable(_HOW_TO.format(subject.d_model))
     whole = subject.tokens(dataset(STORIES)["text"].iloc[_DERIVED_FROM].tolist(), truncate=True)
     corpus = replace(whole, ids=[ids[:_DERIVED_TOKENS] for ids in whole.ids])
-    if jacobian.fingerprint != subject.fingerprint:
-        if train is False:
-            raise NotApplicable(_HOW_TO.format(subject.d_model))
+    if not shipped:
         folder = cache_folder("lenses", subject.fingerprint)
         jacobian = jacobian_lens(subject, corpus, max_tokens=_DERIVED_TOKENS, out=folder)
     tuned = tuned_lens(subject, corpus, seed=seed, **_TRAINING | {"held_out": 0.1})

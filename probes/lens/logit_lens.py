@@ -34,7 +34,6 @@ from interp.authoring import (
     summarise_by_prompt,
     warn,
     warn_of_end,
-    whole_numbers,
 )
 from interp.model.readout import Readout
 from interp.stats import repeats_in_a_row

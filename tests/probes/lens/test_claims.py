@@ -9,6 +9,7 @@ import pytest
 
 import interp
 from interp import planted
+from interp.findings import findings, get
 from probes.lens import claims
 
 
@@ -62,10 +63,10 @@ def test_the_jacobian_lens_is_compared_layer_by_layer():
         assert (one.iloc[0], control.iloc[0]) == pytest.approx(known[name])
 
 
-def test_another_models_jacobian_lens_is_made_only_where_asked(state_of, planted_texts):
-    frame = interp.findings.findings(
+def test_another_models_jacobian_lens_is_made_only_where_asked(planted_texts):
+    frame = findings(
         interp.load(planted.bias_ladder(n_layers=8).model),
-        [replace(interp.findings.get("jacobian_lens.nearer"), texts=planted_texts)],
+        [replace(get("jacobian_lens.nearer"), texts=planted_texts)],
     )
     assert frame["state"].tolist() == ["skipped"]
     assert "takes 12 backward passes over 1,600 tokens" in frame["reason"].iat[0]

@@ -99,7 +99,7 @@ def test_the_figure_shows_both_lenses_and_the_control(subject, trained):
         np.testing.assert_array_equal(line.get_xdata(), known["layer"])
         np.testing.assert_array_equal(line.get_ydata(), known["kl_to_final"])
     assert set(axes.lines[2].get_ydata()) == {axes.lines[1].get_ydata()[0]}
-    with pytest.raises(InputError, match="holds no tuned lens"):
+    with pytest.raises(InputError, match="holds no tuned or Jacobian lens"):
         plots.lenses(logit_lens(subject, corpus(2)))
 
 
