@@ -75,8 +75,16 @@ def _from_file(value: Any, hint: Any) -> Any:
     kinds = [hint, *get_args(hint)]
     if any(kind is pd.DataFrame for kind in kinds):
         return read_frame(value)
-    loaders = [kind.load for kind in kinds if isinstance(kind, type) and hasattr(kind, "load")]
-    return loaders[0](value) if loaders else value
+    refused: list[InputError] = []
+    for kind in kinds:
+        if isinstance(kind, type) and hasattr(kind, "load"):
+            try:
+                return kind.load(value)
+            except InputError as error:  # perhaps the file is of another kind that the parameter takes
+                refused.append(error)
+    if refused:
+        raise refused[0]
+    return value
 
 
 def takes_texts(function: Callable[..., Any]) -> bool:

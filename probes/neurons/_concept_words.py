@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 from interp.authoring import InputError, Subject, single_token, word_tokens
 
 _AS_COMMON = 1000  # tokens nearest in the order of ids that count as equally common
+
+_WORDS, _IDS = ("seeds", "held_out", "dropped"), ("choosing_ids", "seed_ids", "held_out_ids")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,17 @@ class ConceptWords:
     choosing_ids: Tensor
     seed_ids: Tensor
     held_out_ids: Tensor
+
+    def to_file(self) -> tuple[dict[str, list[str]], dict[str, Tensor]]:
+        """Return words and ids as a file of `interp.data.tensor_file` holds them: metadata, and tensors."""
+        words = {name: list(getattr(self, name)) for name in _WORDS}
+        return words, {name: getattr(self, name) for name in _IDS}
+
+    @classmethod
+    def from_file(cls, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ConceptWords:
+        """Make them of what `to_file` gave."""
+        words = {name: tuple(about[name]) for name in _WORDS}
+        return cls(**words, **{name: tensors[name] for name in _IDS})  # type: ignore[arg-type]
 
 
 def concept_words(subject: Subject, words: Sequence[str], *, held_out: float = 0.5, seed: int = 0) -> ConceptWords:

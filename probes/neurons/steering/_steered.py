@@ -61,8 +61,8 @@ def check_steered(run: Run, chosen: Steered, positions: str, generate: int) -> N
     for number, ids in zip(run.tokens.table["prompt_id"], run.tokens.ids, strict=True):
         if generate and len(ids) == run.subject.n_ctx:
             raise TooLong(f"prompt {number} fills the context of {len(ids)} tokens; shorten it, or leave generate=0.")
+    chosen.check(run.subject)
     if isinstance(chosen, Direction):
-        chosen.check(run.subject)
         chosen.require_steerable()
     else:
         NeuronSet.of(run.subject, {layer: of.tolist() for layer, of in chosen.by_layer.items()}, chosen.words)

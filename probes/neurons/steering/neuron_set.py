@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,8 +14,11 @@ import torch
 from torch import Tensor
 
 from interp.authoring import InputError, Subject, Texts, checked, whole_numbers
+from interp.data import tensor_file
 from probes.neurons._concept_words import ConceptWords, concept_words
 from probes.neurons.steering._doses import AlphaUnit, Mode, Positions, check_doses, doses_of, moments, steered
+
+_FORMAT = "interp-neuron-set-1"
 
 
 @checked
@@ -26,7 +30,9 @@ class NeuronSet:
         concept: the name.
         words: those that chose the neurons, those held out to measure them, and those dropped.
         by_layer: neurons of each block, int64 [n] each.
-        frame: the candidates, with provenance; None if you chose the neurons.
+        frame: the candidates, with provenance; None if you chose the neurons, or read them from a file.
+        model: name of the model.
+        fingerprint: of the model; None fits any.
     """
 
     made_by: ClassVar[str] = "concept_neurons"
@@ -35,6 +41,8 @@ class NeuronSet:
     words: ConceptWords
     by_layer: Mapping[int, Tensor]
     frame: pd.DataFrame | None = None
+    model: str = ""
+    fingerprint: str | None = None
 
     @classmethod
     def of(
@@ -65,7 +73,48 @@ class NeuronSet:
                 raise InputError(f"neurons {chosen} of block {layer} name one twice; name each once.")
             if chosen:
                 by_layer[layer] = torch.tensor(chosen)
-        return cls(concept or (*split.seeds, *split.held_out)[0], split, by_layer, frame)
+        name = concept or (*split.seeds, *split.held_out)[0]
+        return cls(name, split, by_layer, frame, subject.name, subject.fingerprint)
+
+    def check(self, subject: Subject) -> None:
+        """Refuse any model but the one whose neurons these are.
+
+        Raises:
+            ModelError: the model is another one, or the same one with other weights or processing.
+        """
+        given = subject.name, subject.fingerprint
+        mend = "Choose them there with concept_neurons, or with NeuronSet.of."
+        tensor_file.require_same_weights("this set of neurons", (self.model, self.fingerprint), given, mend)
+
+    def save(self, path: str | Path) -> Path:
+        """Write places and words to one safetensors file, with the model's fingerprint; the frame is not in it.
+
+        Raises:
+            InputError: the file cannot be written.
+
+        >>> import interp, tempfile
+        >>> of = NeuronSet.of(interp.load("reference"), {7: [3, 5]}, ["time", "day"])
+        >>> NeuronSet.load(of.save(f"{tempfile.mkdtemp()}/time.safetensors"))
+        NeuronSet('time', 2 neurons in blocks 7, held out: time, day)
+        """
+        tensors = {f"neurons.{layer}": neurons for layer, neurons in self.by_layer.items()}
+        about = {"format": _FORMAT, "concept": self.concept, "model": self.model, "fingerprint": self.fingerprint}
+        words, ids = self.words.to_file()
+        return tensor_file.write(path, "a set of neurons", tensors | ids, about | words)
+
+    @classmethod
+    def load(cls, path: str | Path) -> NeuronSet:
+        """Read a file written by `save`.
+
+        Raises:
+            InputError: the file is missing or holds something else.
+        """
+        about, tensors = tensor_file.read(path, "set of neurons", _FORMAT)
+        with tensor_file.reading(path, "set of neurons", "Save it again."):
+            words = ConceptWords.from_file(about, tensors)
+            layers = sorted(int(name.partition(".")[2]) for name in tensors if name.startswith("neurons."))
+            by_layer = {layer: tensors[f"neurons.{layer}"] for layer in layers}
+            return cls(about["concept"], words, by_layer, None, about["model"], about["fingerprint"])
 
     def __len__(self) -> int:
         return sum(map(len, self.by_layer.values()))
@@ -115,7 +164,7 @@ class NeuronSet:
 
         Raises:
             InputError: an argument that cannot be used.
-            ModelError: no forward pass was made within the context, so nothing was steered.
+            ModelError: the neurons are another model's, or no forward pass was made within the context.
 
         >>> import interp
         >>> from probes import concept_neurons
@@ -128,6 +177,7 @@ class NeuronSet:
         """
         alphas = [float(one) for one in np.atleast_1d(alpha)]
         check_doses(alphas, mode, alpha_unit)
+        self.check(subject)
         sd = None
         if alpha_unit == "sd":
             known = moments(subject, subject.tokens(reference, truncate=True), list(self.by_layer))

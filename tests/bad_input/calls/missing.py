@@ -44,6 +44,7 @@ ROWS = [
     ("Subnetwork()", "Subnetwork needs a value for 'masks'"),
     ("BigramModel()", "BigramModel needs a value for 'pairs'"),
     ("TunedLens()", "TunedLens needs a value for 'weight'"),
+    ("NeuronSet.load()", "NeuronSet.load needs a value for 'path'"),
     ("NeuronSet()", "NeuronSet needs a value for 'concept'"),
     ("NeuronSet.of(s)", "NeuronSet.of needs a value for 'neurons'"),
     ("Evaluation()", "Evaluation needs a value for 'surprisal'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -591,7 +592,7 @@ def test_bad_input(subject, neurons):
     with pytest.raises(ModelError, match="nothing passed through neurons of block"), neurons.steering(subject, 1):
         pass
     with pytest.raises(ModelError, match=r"block 1 of .* shows no neurons"):
-        steer(_mixtral(), torch.tensor([[3, 4, 5]]), neurons, alphas=[1])
+        steer(_mixtral(), torch.tensor([[3, 4, 5]]), replace(neurons, fingerprint=None), alphas=[1])
 
 
 def _mixtral() -> interp.Subject:
