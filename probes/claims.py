@@ -11,6 +11,7 @@ from probes.geometry.clouds.claims import CLAIMS as CLOUDS
 from probes.layers.claims import CLAIMS as LAYERS
 from probes.lens.claims import CLAIMS as LENS
 from probes.neurons.claims import CLAIMS as NEURONS
+from probes.patching.claims import CLAIMS as PATCHING
 from probes.subnetworks.claims import CLAIMS as SUBNETWORKS
 from probes.tokenization.claims import CLAIMS as TOKENIZATION
 from probes.tokenization.recutting.claims import CLAIMS as RECUTTING
@@ -27,6 +28,7 @@ CLAIMS: tuple[Claim, ...] = (
     *LAYERS,
     *LENS,
     *NEURONS,
+    *PATCHING,
     *PHRASES,
     *RECUTTING,
     *SUBNETWORKS,
