@@ -61,7 +61,10 @@ def compared(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rounding = _RATIO * frame[["value_clean", "value_corrupt"]].abs().max(axis=1).clip(lower=1.0)
     nothing = (frame["estimate"] == 0) & (frame["effect"].abs() <= rounding)
-    known = frame[frame["effect"].notna() & ~nothing]
-    if known.empty:
+    measured = frame[frame["effect"].notna()]
+    if measured.empty:
         raise InputError("no effect was measured beside the estimates; give exact= a share above 0.")
+    known = measured[~nothing[measured.index]]
+    if known.empty:
+        raise InputError("all estimates and effects are 0; give prompts that differ in what comes next.")
     return known

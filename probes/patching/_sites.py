@@ -14,7 +14,7 @@ SiteNames: TypeAlias = str | Sequence[str]
 """A site, or several."""
 
 INSIDE = ("resid_mid", "attn_out", "mlp_out", "neurons")
-WITH_HEADS: tuple[str, ...] = ()
+WITH_HEADS = ("q", "k", "v", "z")
 
 
 @dataclass(frozen=True)

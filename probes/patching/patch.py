@@ -93,11 +93,12 @@ def patch(
         corrupt: a prompt of as many tokens for each clean one; for "resample" and "mean" the set, by default the clean
             prompts themselves (None); None for "noise".
         sites: one or several of "resid_pre" (enters a block), "resid_mid" (between attention and MLP), "resid_post"
-            (leaves it), "attn_out", "mlp_out" and "neurons".
+            (leaves it), "attn_out", "mlp_out", "neurons", and head by head "q", "k", "v" and "z" (what a head has
+            mixed by its pattern, before its output matrix).
         positions: the positions to patch one by one, see `logit_lens`; None takes each in turn, "all"
             patches all of them together.
         layers: blocks, 0..L-1; None takes all.
-        heads: for sites with heads, which of them to patch one by one; None takes all.
+        heads: for sites with heads, which of them to patch; None takes each in turn. Heads may share "k" and "v".
         metric: "logit_diff" (the target's logit minus that of `against`), "log_prob" (of the target, nats) or "kl"
             (minus KL(clean || here), nats), after the last token; each is larger the more clean the run is.
         mode: "denoise" puts clean activations into the corrupt run: is a place enough? "noise" puts corrupt ones into

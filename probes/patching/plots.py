@@ -26,7 +26,10 @@ _SITES = {
     "attn_out": "attention's output",
     "mlp_out": "MLP's output",
     "neurons": "neurons",
-    "z": "heads' outputs",
+    "q": "queries",
+    "k": "keys",
+    "v": "values",
+    "z": "what heads mixed",
 }
 _CELL, _WIDEST = 0.34, 8.0
 _MOST = 40  # columns that can be told apart

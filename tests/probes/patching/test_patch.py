@@ -62,6 +62,17 @@ def test_a_cue_is_carried_by_its_position_and_then_by_the_last(mode):
     assert_only(found(frame), before | behind | {("attn_out", block, last)})
 
 
+def test_one_head_finds_the_cue():
+    planted = cue(noise_blocks=1)
+    (block,) = planted.truth.layout.planted
+    frame = patch(planted.model, "w5 w0 w3 w4", "w5 w6 w3 w4", sites=("z", "v", "q"), target="w1", against="w2",
+                  controls=())  # fmt: skip
+    caused = frame[frame["effect"].abs() > ZERO]
+    where = caused.set_index(["site", "layer", "head", "pos"])["recovered"]
+    assert where["z", block, 0, 3] == pytest.approx(1, abs=ZERO) and set(caused["layer"]) == {block}
+    assert set(zip(caused["site"], caused["pos"], strict=True)) <= {("z", 3), ("v", 1)}
+
+
 def test_a_copied_token_moves_from_its_position_to_the_last():
     planted = copying(noise_blocks=1)
     (block,) = planted.truth.layout.planted
@@ -132,6 +143,35 @@ def test_equal_to_transformer_lens_on_a_bridge(small_subject, architecture):
         expected = function(bridge, corrupt, cache, lambda logits: logits[0, -1, 40] - logits[0, -1, 50])
         ours = frame[frame["site"] == site].pivot(index="layer", columns="pos", values="value").to_numpy(dtype=float)
         np.testing.assert_allclose(ours, expected.numpy(), atol=CLOSE)
+
+
+def test_heads_are_equal_to_transformer_lens_on_a_bridge(small_subject):
+    subject = small_subject("gpt2", "bridge")
+    bridge = subject.backend.bridge
+    clean, corrupt = (torch.tensor(ids[:1])[:, :5] for ids in (CLEAN, CORRUPT))
+    frame = patch(subject, clean, corrupt, sites=("q", "k", "v", "z"), controls=(), target=40, against=50)
+    _, cache = bridge.run_with_cache(clean, use_cache=False)
+    theirs = {
+        "q": patching.get_act_patch_attn_head_q_by_pos,
+        "k": patching.get_act_patch_attn_head_k_by_pos,
+        "v": patching.get_act_patch_attn_head_v_by_pos,
+        "z": patching.get_act_patch_attn_head_out_by_pos,
+    }
+    for site, function in theirs.items():
+        expected = function(bridge, corrupt, cache, lambda logits: logits[0, -1, 40] - logits[0, -1, 50])
+        ours = frame[frame["site"] == site].sort_values(["layer", "pos", "head"])["value"].to_numpy(dtype=float)
+        np.testing.assert_allclose(ours, expected.numpy().ravel(), atol=CLOSE)
+
+
+def test_heads_of_both_backends_agree_where_they_share_keys(small_subject):
+    given = {"sites": ("v", "z"), "layers": [1, 3], "positions": [2, -1]}
+    one, other = (patch(small_subject("llama", backend), CLEAN, CORRUPT, **given) for backend in ("bridge", "nnsight"))
+    assert one.loc[one["site"] == "v", "head"].max() == 1 and one.loc[one["site"] == "z", "head"].max() == 3
+    numbers = ["value", "effect"]
+    pd.testing.assert_frame_equal(one[numbers], other[numbers], rtol=0, atol=CLOSE)
+    few = patch(small_subject("llama", "bridge"), CLEAN, CORRUPT, **given, heads=-1)
+    expected = one[(one["head"] == 3) & (one["site"] == "z")]
+    np.testing.assert_allclose(few[few["site"] == "z"]["value"], expected["value"], atol=CLOSE)
 
 
 def by_hooks(subject, ids, site, layer, change: Callable[[Tensor], Tensor], target=40, against=50) -> float:
