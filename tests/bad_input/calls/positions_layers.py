@@ -96,7 +96,6 @@ ROWS = [
     ("patch(s, T, T, layers=2)", "layer 2 is not in"),
     ("patch(s, T, T, positions=99)", "position 99 is outside a prompt of"),
     ("patch(s, T, T, positions='last')", "prompt 0 has no token 'last'; it has"),
-    ("patch(s, T, T, positions='last')", "unknown positions 'last'"),
     ("patch(s, T, T, sites='z', heads=9)", "head 9 is not in 'GPT2LMHeadModel': heads run from 0 to 3 here"),
     ("patch(s, T, T, heads=1)", "heads=1: none of these sites has heads; leave it out"),
     ("patch(s, T, T, target=61)", "target id 61 is outside the vocabulary of 61"),
