@@ -34,7 +34,7 @@ def many_ids(texts: Sequence[str], tokenizer: Any) -> list[list[int] | None]:
     core = getattr(tokenizer, "backend_tokenizer", None)
     if core is not None:
         try:
-            text_ids([texts[0]] if texts else [], tokenizer)  # which also makes the core neither pad nor truncate
+            text_ids([""], tokenizer)  # which makes the core neither pad nor truncate
             return [one.ids for one in core.encode_batch_fast(texts, add_special_tokens=False)]
         except Exception:  # one of them cannot be read: ask for each
             pass

@@ -6,7 +6,7 @@ over bytes they do not depend on the one way in which the tokenizer cuts the tex
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from math import log
 from typing import Any
@@ -106,10 +106,11 @@ class _Chain:
         text, start = self._prompt.text, self._start
         prob = np.zeros(len(text) + 1)
         # All relative to e^-scale: a long text's probability is below the smallest float.
-        scale = self._scales()
+        weights = self._log_weights()
+        scale = self._scales(weights)
         for place, left, answer in self._reaching:
-            for n, mass in enumerate(answer.value, start=place + 1):
-                prob[n] += np.exp(self._log_weight(left) - scale[n]) * mass
+            reached = slice(place + 1, place + 1 + len(answer.value))
+            prob[reached] += np.exp(weights[left] - scale[reached]) * answer.value
         with np.errstate(divide="ignore"):
             whole = np.log(prob[start + 1 :]) + scale[start + 1 :]
         log_prob = np.minimum(0.0, np.diff(whole, prepend=0.0))
@@ -130,12 +131,12 @@ class _Chain:
             found[stops[n] - 1] = max(0.0, -self._steps[ids[: n + 1]].value / log(2))
         return found
 
-    def _scales(self) -> np.ndarray:
+    def _scales(self, weights: Mapping[Context, float]) -> np.ndarray:
         """Return the largest log-weight of the sequences that a beginning of the text is covered by, [n + 1]."""
         found = np.full(len(self._prompt.text) + 1, -np.inf)
         for place, left, answer in self._reaching:
             stop = place + 1 + len(answer.value)
-            found[place + 1 : stop] = np.maximum(found[place + 1 : stop], self._log_weight(left))
+            found[place + 1 : stop] = np.maximum(found[place + 1 : stop], weights[left])
         return found
 
     def _step(self, left: Context) -> None:
@@ -145,8 +146,12 @@ class _Chain:
             context, last = self._prompt.before + left[: n - 1], left[n - 1]
             self._steps[left[:n]] = self._contexts.ask(context, partial(_at, last))
 
-    def _log_weight(self, left: Context) -> float:
-        return sum(self._steps[left[: n + 1]].value for n in range(len(self._given), len(left)))
+    def _log_weights(self) -> dict[Context, float]:
+        """Return the log-probability of every sequence behind the first token, if that is given."""
+        found = {self._given: 0.0}
+        for left in sorted(self._steps, key=len):
+            found[left] = found[left[:-1]] + self._steps[left].value
+        return found
 
 
 def _at(index: int, row: np.ndarray) -> float:

@@ -29,7 +29,7 @@ _exact: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 @checked
 def logits_after(
-    subject: Subject, contexts: Collection[tuple[int, ...]], program: Callable[[Tensor], T]
+    subject: Subject, contexts: Collection[Any], program: Callable[[Tensor], T]
 ) -> Iterator[tuple[list[tuple[int, ...]], T]]:
     """Run a program on the logits after many contexts, in any order, and read what they share once.
 
@@ -41,14 +41,14 @@ def logits_after(
 
     Args:
         subject: the model, as `load` returns it.
-        contexts: token ids, each context at least one.
+        contexts: tuples of token ids, each of at least one.
         program: a function of the logits, [n, d_vocab].
 
     Yields:
         Some of the contexts, and what the program made of the logits after them.
 
     Raises:
-        InputError: a context is empty, or holds ids that the model cannot read.
+        InputError: a context is not a tuple of ids, is empty, or holds ids that the model cannot read.
         TooLong: a context is longer than the model's.
         ModelError, NumericalError: as `Subject.run`.
 
@@ -57,10 +57,13 @@ def logits_after(
     ...     print(some, tuple(shape))
     [(0,), (0, 5, 7), (0, 5, 9)] (3, 8192)
     """
-    if not all(map(len, contexts)):
-        raise InputError("one of the contexts is empty: give each at least one token id.")
     for one in contexts:
-        check_ids(torch.tensor([one]), d_vocab=subject.backend.facts.n_ids, n_ctx=subject.n_ctx)
+        try:
+            ids = torch.tensor([one] if isinstance(one, tuple) and one else "")
+        except (TypeError, ValueError):
+            what = str(one)[:60]
+            raise InputError(f"contexts hold {what}: give tuples of token ids, each of at least one.") from None
+        check_ids(ids, d_vocab=subject.backend.facts.n_ids, n_ctx=subject.n_ctx)
     return _logits_after(subject, sorted(set(contexts)), program)
 
 
