@@ -30,6 +30,9 @@ from probes.geometry.clouds.length_collapse import length_collapse
 from probes.geometry.clouds.local_dimension import local_dimension
 from probes.geometry.clouds.position_variance import position_variance
 from probes.geometry.clouds.prompt_geometry import prompt_geometry
+from probes.geometry.concepts.association import association
+from probes.geometry.concepts.concept_angles import concept_angles
+from probes.geometry.concepts.concept_directions import concept_directions
 from probes.geometry.law_and_microscope import law_and_microscope
 from probes.geometry.microscope import microscope
 from probes.geometry.microscope_tokens import microscope_tokens
@@ -89,6 +92,7 @@ __all__ = [
     "StateBank",
     "Subnetwork",
     "TunedLens",
+    "association",
     "attribute",
     "attribution_patch",
     "bigram_model",
@@ -96,6 +100,8 @@ __all__ = [
     "byte_log_prob",
     "character_content",
     "compositionality",
+    "concept_angles",
+    "concept_directions",
     "concept_neurons",
     "concept_scores",
     "contrast_direction",

@@ -8,6 +8,7 @@ from probes.contexts.claims import CLAIMS as CONTEXTS
 from probes.contexts.phrases.claims import CLAIMS as PHRASES
 from probes.geometry.claims import CLAIMS as GEOMETRY
 from probes.geometry.clouds.claims import CLAIMS as CLOUDS
+from probes.geometry.concepts.claims import CLAIMS as CONCEPTS
 from probes.layers.claims import CLAIMS as LAYERS
 from probes.lens.claims import CLAIMS as LENS
 from probes.neurons.claims import CLAIMS as NEURONS
@@ -22,6 +23,7 @@ CLAIMS: tuple[Claim, ...] = (
     *ATTENTION,
     *ATTRIBUTION,
     *CHARACTERS,
+    *CONCEPTS,
     *CONTEXTS,
     *GEOMETRY,
     *CLOUDS,

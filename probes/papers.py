@@ -75,4 +75,12 @@ ATTRIBUTION_PATCHING = (
     "Syed et al. (2023), Attribution Patching Outperforms Automated Circuit Discovery, arXiv 2310.10348; "
     "Hanna et al. (2024), Have Faith in Faithfulness: Going Beyond Circuit Overlap When Finding Model Mechanisms, "
     "arXiv 2403.17806"
+LINEAR_ORIGINS = (
+    "Jiang et al. (2024), On the Origins of Linear Representations in Large Language Models, arXiv 2403.03867; "
+    "Park et al. (2023), The Linear Representation Hypothesis and the Geometry of Large Language Models, "
+    "arXiv 2311.03658"
+)
+ASSOCIATIONS = (
+    "May et al. (2019), On Measuring Social Biases in Sentence Encoders, arXiv 1903.10561; Bolukbasi et al. (2016), "
+    "Man is to Computer Programmer as Woman is to Homemaker? Debiasing Word Embeddings, arXiv 1607.06520"
 )

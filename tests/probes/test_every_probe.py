@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -55,11 +56,17 @@ def half(subject: interp.Subject, seed: int = 0) -> probes.Subnetwork:
     return probes.Subnetwork(masks, subject.name, subject.fingerprint, {"made": "half"})
 
 
+PAIRS = pd.DataFrame(
+    [("a", *pair) for pair in pairwise(CONCEPT[:4])] + [("b", *pair) for pair in pairwise(CONCEPT[4:8])],
+    columns=["concept", "left", "right"],
+)
 SEARCH = {"unit": "head", "target": "model", "steps": 4, "batch": 2, "length": 8}
 # Where a probe's own example needs the shipped model, or takes longer than the others.
 ARGUMENTS: dict[str, Callable[[interp.Subject], dict[str, Any]]] = {
     "bigram_subnetwork": lambda subject: SEARCH,
     "character_content": lambda subject: {"letters": ["e", "s"], "probe": "ridge", "seeds": 1, "controls": ["random"]},
+    "concept_angles": lambda subject: {"pairs": PAIRS},
+    "concept_directions": lambda subject: {"pairs": PAIRS, "n_null": 20},
     "concept_scores": lambda subject: {"words": CONCEPT},
     "faithfulness": lambda subject: {
         "frame": probes.attribute(subject, TEXTS.head(2), methods=("normxlogit", "random")),

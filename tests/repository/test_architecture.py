@@ -42,7 +42,7 @@ FOR_FAMILIES = (
     *("interp.findings.__init__", "interp.findings.per_prompt", "probes.papers"),
     *(f"interp.model.{name}" for name in ("tape", "schedules", "sites", "weights", "head", "readout")),
 )
-BETWEEN_FAMILIES = {("layers", "neurons"), ("characters", "vocab")}
+BETWEEN_FAMILIES = {("layers", "neurons"), ("characters", "vocab"), ("geometry", "characters")}
 
 
 class Import(NamedTuple):
