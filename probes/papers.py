@@ -75,6 +75,7 @@ ATTRIBUTION_PATCHING = (
     "Syed et al. (2023), Attribution Patching Outperforms Automated Circuit Discovery, arXiv 2310.10348; "
     "Hanna et al. (2024), Have Faith in Faithfulness: Going Beyond Circuit Overlap When Finding Model Mechanisms, "
     "arXiv 2403.17806"
+)
 LINEAR_ORIGINS = (
     "Jiang et al. (2024), On the Origins of Linear Representations in Large Language Models, arXiv 2403.03867; "
     "Park et al. (2023), The Linear Representation Hypothesis and the Geometry of Large Language Models, "
