@@ -13,7 +13,9 @@ def units(vectors: np.ndarray) -> np.ndarray:
 
 
 def parallel(differences: np.ndarray) -> np.ndarray:
-    """Return the mean cosine of the differences of different pairs, [..., n, d] -> [...].
+    """Return the mean cosine of the differences of different pairs, [..., n, d] -> [...]; 0 of fewer than two.
+
+    Pairs of equal words differ by nothing and are left out.
 
     >>> parallel(np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])).round(3).item()
     0.333
@@ -21,7 +23,7 @@ def parallel(differences: np.ndarray) -> np.ndarray:
     unit = units(differences)
     n = (np.linalg.norm(unit, axis=-1) > 0).sum(axis=-1)
     total = (unit.sum(axis=-2) ** 2).sum(axis=-1)
-    found: np.ndarray = (total - n) / (n * (n - 1))
+    found: np.ndarray = (total - n) / np.maximum(n * (n - 1), 1)
     return found
 
 
