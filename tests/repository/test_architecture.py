@@ -257,7 +257,20 @@ def test_long_files_and_full_folders_are_named(tmp_path):
 # Words that a method has as a column too, and that mean something else in the workbench.
 EVERYDAY = {
     *("bias", "byte", "category", "continuation", "expected", "k", "metric", "n_prompts", "n_tokens", "norm"),
-    *("prompt", "reference", "scheme", "seconds", "statistic", "text", "tokens", "value", "verdict", "vocabulary"),
+    *(
+        "parallel",
+        "prompt",
+        "reference",
+        "scheme",
+        "seconds",
+        "statistic",
+        "test",
+        "text",
+        "tokens",
+        "value",
+        "verdict",
+    ),
+    "vocabulary",
 }
 
 
