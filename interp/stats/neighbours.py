@@ -75,7 +75,7 @@ def nearest(points: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, n
         if not len(unsure):
             break
         bounds = _Bounds(points, precision)
-        for more in (max(1, k // 16), k + 8):  # few rows of float32 need the second, and hardly any float64
+        for more in (max(1, k // 8), k + 8):  # few rows of float32 need the second, and hardly any float64
             again, n_candidates = [unsure[:0]], min(k + more, n - 1)
             for block in np.array_split(unsure, range(size, len(unsure), size)):
                 own = rows[block]
