@@ -79,20 +79,28 @@ def format_numbers(values: Iterable[Any]) -> list[str]:
 
 
 def format_interval(value: Any, low: Any, high: Any) -> str:
-    """Format a value with its interval, all to the second digit of the interval's width; without one, the value.
+    """Format a value with its interval, all to the same digit, see `format_to_interval`; without one, the value.
 
     >>> format_interval(0.70712, 0.69813, 0.71534), format_interval(408.867, 391.1, 425.7)
     ('0.707 [0.698, 0.715]', '409 [391, 426]')
     """
     if pd.isna(low) or pd.isna(high):
         return format_value(value)
-    ends = [float(one) for one in (value, low, high)]
-    width = ends[2] - ends[1]
-    decimals = max(0, 1 - math.floor(math.log10(width))) if 0 < width < math.inf else 7
-    if any(end and abs(end) < 0.5 * 10**-decimals for end in ends[1:]):  # which side of 0 it lies on must be seen
-        decimals += 2
-    if decimals > 6 or not all(map(math.isfinite, ends)):  # too narrow to write out, or no width at all
-        shown = [format_value(one) for one in ends]
-    else:
-        shown = [f"{round(one, decimals) + 0.0:,.{decimals}f}" for one in ends]  # + 0.0: without the sign of -0.0
+    shown = [format_to_interval(one, low, high) for one in (value, low, high)]
     return f"{shown[0]} [{shown[1]}, {shown[2]}]"
+
+
+def format_to_interval(value: Any, low: Any, high: Any) -> str:
+    """Format a value to the second digit of an interval's width: more digits would be noise.
+
+    >>> format_to_interval(0.34864, 0.0453, 0.0591), format_to_interval(0.34864, float("nan"), float("nan"))
+    ('0.349', '0.3486')
+    """
+    ends = [float(one) for one in (low, high)]
+    width = ends[1] - ends[0]
+    decimals = max(0, 1 - math.floor(math.log10(width))) if 0 < width < math.inf else 7
+    if any(end and abs(end) < 0.5 * 10**-decimals for end in ends):  # which side of 0 it lies on must be seen
+        decimals += 2
+    if decimals > 6 or not math.isfinite(value):  # too narrow to write out, no width at all, or no interval
+        return format_value(float(value))
+    return f"{round(float(value), decimals) + 0.0:,.{decimals}f}"  # + 0.0: without the sign of -0.0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.display.text import format_interval
+from interp.display.text import format_interval, format_to_interval
 
 
 def decided_by(row: Mapping[str, Any]) -> str:
@@ -20,7 +20,7 @@ def decided_by(row: Mapping[str, Any]) -> str:
     '0.813 [0.794, 0.834] >= 0.72'
     >>> row = {"effect": 0.15438, "control_effect": 0.16796, "comparison": "> control"}
     >>> decided_by(row | {"difference": -0.0136, "difference_low": -0.0307, "difference_high": 0.002})
-    '0.1544 against 0.168: -0.014 [-0.031, 0.002] > 0'
+    '0.154 against 0.168: -0.014 [-0.031, 0.002] > 0'
     """
     if pd.isna(row["effect"]):  # it was not tested
         return ""
@@ -28,7 +28,9 @@ def decided_by(row: Mapping[str, Any]) -> str:
     decided = deciding_interval(row)
     if against != "control":
         return f"{decided} {row['comparison']}"
-    return f"{row['effect']:.4g} against {row['control_effect']:.4g}: {decided} {sign} 0"
+    ends = row["difference_low"], row["difference_high"]
+    effect, control = (format_to_interval(row[name], *ends) for name in ("effect", "control_effect"))
+    return f"{effect} against {control}: {decided} {sign} 0"
 
 
 def deciding_interval(row: Mapping[str, Any]) -> str:

@@ -193,7 +193,7 @@ class InterpAccessor:
 
         >>> from probes import logit_lens
         >>> page = logit_lens("reference", "Once upon a time").interp.tokens(value="entropy")
-        >>> "entropy (nats), prompt 0" in page.html
+        >>> "entropy of the next-token distribution, nats; prompt 0" in page.html
         True
         """
         from interp.display.interactive import Page

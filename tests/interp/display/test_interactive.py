@@ -101,7 +101,10 @@ def test_attributions_are_strips():
 
 def test_tokens_of_a_lens_say_how_far_each_layer_is_from_the_output(lens, tmp_path):
     page = lens.interp.tokens()
-    assert "kl_to_final (nats), prompt 0" in page.html and page._repr_html_().count("layer ") >= 9
+    assert (
+        "KL(the model&#39;s output || the distribution here), nats; prompt 0" in page.html
+        and page._repr_html_().count("layer ") >= 9
+    )
     shades = re.findall(r'style="background:#(\w{6})', page.html)
     assert len(set(shades)) > 15  # the scale uses its colours
     assert "<body>" in page.save(tmp_path / "tokens.html").read_text("utf-8")

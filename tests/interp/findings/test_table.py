@@ -193,7 +193,7 @@ def test_p_values_are_students_where_students_hold():
 
 def test_a_verdict_in_one_line():
     assert str(judge([0.8, 0.9] * 10 + [np.nan], control=[0.1] * 21, above="control", statement="more than none")) == (
-        "holds: more than none: 0.85 against 0.1: 0.750 [0.725, 0.775] > 0 (n = 20, 1 skipped)"
+        "holds: more than none: 0.850 against 0.100: 0.750 [0.725, 0.775] > 0 (n = 20, 1 skipped)"
     )
 
 
