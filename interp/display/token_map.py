@@ -88,8 +88,8 @@ def token_map(
     more = f" {which}." if len(lines) > max_lines else ""
     target = one["target"].dropna().unique().tolist() if "target" in one else []
     of = f" of “{target[0]}”" if len(target) == 1 else ""
-    known = {column.name: column.meaning for column in schema.columns}
-    what = f"{schema.probe}: {known.get(value, value)}{of}{f', {unit}' if unit else ''}; prompt {chosen}.{more}"
+    meanings = {column.name: column.meaning for column in schema.columns}
+    what = f"{schema.probe}: {meanings.get(value, value)}{of}{f', {unit}' if unit else ''}; prompt {chosen}.{more}"
     signs = _signs(one, value)
     return _FIGURE.format(visible(what), _legend(None if by_method else largest, signs, spread), Markup("").join(body))
 
