@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 from interp.authoring import InputError
 
 _PAIRS = 4096  # of states, that the usual cosine of a layer is measured on
+_ROWS = 8192  # states in one product: larger ones are not faster
+_GROUPS, _FEWEST = 32, 4  # members of a group, and groups for each number that is looked for, where groups pay
 _RESOLUTION = 1e-6  # of a cosine in float32: the least standard deviation that means anything
 
 
@@ -56,6 +59,17 @@ class LayerStates:
         known = self.asked(self.states(index), centre=centre)
         return torch.einsum("nd,nmd->nm", self.asked(vectors, centre=centre), known)
 
+    @cached_property
+    def _centring(self) -> tuple[Tensor, Tensor]:
+        """Return a and b of each state, float32 [n] each: its direction from the mean is a times its own less b means."""
+        scale = torch.empty(len(self))
+        for start in range(0, len(self), _ROWS):
+            rows = slice(start, start + _ROWS)
+            scale[rows] = self.units[rows].float() @ self.mean
+        squares = self.norms.square() - 2 * self.norms * scale + self.mean.square().sum()
+        shift = squares.clamp(min=1e-12).rsqrt()
+        return self.norms * shift, shift
+
     def search(self, vectors: Tensor, k: int, *, centre: bool, numbers: int) -> tuple[Tensor, Tensor]:
         """Return cosines and indices of the k states most like each vector, float32 and int64 [n, k], the best first.
 
@@ -65,23 +79,26 @@ class LayerStates:
             centre: take the mean state off both.
             numbers: float32 numbers to hold at a time, about.
         """
-        asked = self.asked(vectors, centre=centre)
-        # The mean rides along as one more vector: a state's product with it gives the length of their difference.
-        columns = torch.cat([asked, self.mean[None]]).T
-        best = torch.full((len(asked), 0), 0.0), torch.full((len(asked), 0), 0)
-        rows = max(k, numbers // (self.units.shape[1] + 2 * columns.shape[1]))
+        asked, d = self.asked(vectors, centre=centre), self.units.shape[1]
+        if centre:  # one more column: what the mean takes off a product
+            asked = torch.cat([asked, -(asked @ self.mean)[:, None]], 1)
+        rows = max(k, min(_ROWS, numbers // (asked.shape[1] + 3 * len(asked) + 1)))
+        held = torch.empty(min(rows, len(self)), asked.shape[1])
+        found, at = [], []
         for start in range(0, len(self), rows):
-            products = self.units[start : start + rows].float() @ columns
-            norms = self.norms[start : start + rows, None]
-            found = products[:, :-1]
+            stop = min(start + rows, len(self))
+            states = held[: stop - start]
             if centre:
-                squares = norms.square() - 2 * norms * products[:, -1:] + self.mean.square().sum()
-                found = (found * norms - asked @ self.mean) / squares.clamp(min=1e-12).sqrt()
-            each, at = found.T.topk(min(k, len(found)), dim=1)
-            joined = torch.cat([best[0], each], 1), torch.cat([best[1], at + start], 1)
-            top, place = joined[0].topk(min(k, joined[0].shape[1]), dim=1)
-            best = top, joined[1].gather(1, place)
-        return best
+                scale, shift = (one[start:stop] for one in self._centring)
+                torch.mul(self.units[start:stop], scale[:, None], out=states[:, :d])
+                states[:, d] = shift
+            else:
+                states.copy_(self.units[start:stop])
+            each, index = _largest(asked @ states.T, min(k, stop - start))
+            found.append(each)
+            at.append(index + start)
+        best, place = torch.cat(found, 1).topk(k, dim=1)
+        return best, torch.cat(at, 1).gather(1, place)
 
     def usual_cosine(self, seed: int, *, centre: bool) -> tuple[float, float]:
         """Return mean and standard deviation of the cosine of two different states drawn at random."""
@@ -90,3 +107,21 @@ class LayerStates:
         other = (one + 1 + torch.randint(len(self) - 1, (_PAIRS,), generator=generator)) % len(self)
         found = self.cosines(self.states(one), other[:, None], centre=centre).double()
         return float(found.mean()), max(float(found.std()), _RESOLUTION)
+
+
+def _largest(products: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest of each row [n, m] and their places, in no order.
+
+    A row's k largest lie in the k groups of columns with the largest maxima, and maxima are found at once.
+    """
+    n_groups = products.shape[1] // _GROUPS
+    if n_groups < _FEWEST * k:
+        return products.topk(k, dim=1, sorted=False)
+    whole = n_groups * _GROUPS
+    maxima = products[:, :whole].unflatten(1, (_GROUPS, n_groups)).amax(dim=1)
+    group = maxima.topk(k, dim=1, sorted=False).indices
+    members = group[:, None, :] + n_groups * torch.arange(_GROUPS)[None, :, None]
+    rest = torch.arange(whole, products.shape[1]).expand(len(products), -1)
+    place = torch.cat([members.flatten(1), rest], 1)
+    found, best = products.gather(1, place).topk(k, dim=1, sorted=False)
+    return found, place.gather(1, best)
