@@ -61,7 +61,7 @@ class LayerStates:
 
     @cached_property
     def _centring(self) -> tuple[Tensor, Tensor]:
-        """Return a and b of each state, float32 [n] each: its direction from the mean is a times its own less b means."""
+        """Return a and b of each state, float32 [n]: its direction from the mean is a times its own less b means."""
         scale = torch.empty(len(self))
         for start in range(0, len(self), _ROWS):
             rows = slice(start, start + _ROWS)
