@@ -118,7 +118,7 @@ def _largest(products: Tensor, k: int) -> tuple[Tensor, Tensor]:
     if n_groups < _FEWEST * k:
         return products.topk(k, dim=1, sorted=False)
     whole = n_groups * _GROUPS
-    maxima = products[:, :whole].unflatten(1, (_GROUPS, n_groups)).amax(dim=1)
+    maxima = products[:, :whole].view(len(products), _GROUPS, n_groups).amax(dim=1)
     group = maxima.topk(k, dim=1, sorted=False).indices
     members = group[:, None, :] + n_groups * torch.arange(_GROUPS)[None, :, None]
     rest = torch.arange(whole, products.shape[1]).expand(len(products), -1)
