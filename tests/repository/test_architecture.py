@@ -271,6 +271,7 @@ EVERYDAY = {
         "verdict",
     ),
     "vocabulary",
+    "z",  # a standard score, and the site of what a head mixes
 }
 
 
