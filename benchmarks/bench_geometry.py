@@ -7,8 +7,14 @@ rounds on one core. Peers: a whole sort of every row of the distance matrix, sci
 IsoScore from a singular-value decomposition of the covariance, as its package computes it. With `--peers`, an
 environment of DADApy and scikit-dimension, the clouds of prompts are measured by `peer_gride.py` too.
 
-Neighbours have a bound above the product: the exact distances of each token's candidates, in float64. It is the larger
-part on small vocabularies.
+Neighbours have a bound above the product: the exact distances of each token's candidates, in float64, are 0.24 products
+on SmolLM2's 49,152 rows and 1.4 on the shipped model's 8,192. `nearest` takes 1.40 and 3.4 products (1.84 and 4.1 when
+every bound was sorted out at once), `local_dimension` without controls 2.6 and 6.5, of which half on the shipped model
+is the check that the model is what it was.
+
+`prompt_geometry` of 20 prompts of 256 tokens and 9 layers takes 4.9 processor seconds with both controls, of which two
+passes with their losses are 3.8. A cloud takes 1.7 ms for dimension at four scales, overlap and angles; DADApy 4.2 ms for
+neighbours and dimension, scikit-dimension 2.3 ms for TwoNN alone.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     peers/bin/python benchmarks/peer_gride.py [CLOUDS.npy]
 
 It imports nothing of interp. Without a file it prints DADApy's dimension of a small cloud at neighbours 1-2, 2-4, 4-8
-and 8-16, where N stands in its likelihood for our N - 1. With clouds [n, points, dimensions] in a file it prints the
+and 8-16. With clouds [n, points, dimensions] in a file it prints the
 processor seconds of a cloud: neighbours and GRIDE by DADApy, and TwoNN by scikit-dimension.
 """
 
