@@ -13,8 +13,8 @@ every bound was sorted out at once), `local_dimension` without controls 2.6 and 
 is the check that the model is what it was.
 
 `prompt_geometry` of 20 prompts of 256 tokens and 9 layers takes 4.9 processor seconds with both controls, of which two
-passes with their losses are 3.8. A cloud takes 1.7 ms for dimension at four scales, overlap and angles; DADApy 4.2 ms for
-neighbours and dimension, scikit-dimension 2.3 ms for TwoNN alone.
+passes with their losses are 3.8. A cloud takes 1.7 ms for dimension at four scales, overlap and angles; DADApy 4.2 ms
+for neighbours and dimension, scikit-dimension 2.3 ms for TwoNN alone.
 """
 
 from __future__ import annotations
