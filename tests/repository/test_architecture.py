@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import pytest
 
 from interp.frames.schema import VOCABULARY
+from interp.model.sites import SiteName
 from interp.runs import registry
 
 REPOSITORY = Path(__file__).parents[2]
@@ -280,7 +281,7 @@ def test_the_workbench_names_no_probe_and_no_column_of_one():
     methods = {name for name in registry.names() if registry.get(name).function.__module__.startswith("probes.")}
     columns = {column.name for name in methods for column in registry.get(name).schema.columns}
     findings = {column.name for column in registry.get("findings").schema.columns}
-    theirs = (methods | columns) - set(VOCABULARY) - findings - EVERYDAY
+    theirs = (methods | columns) - set(VOCABULARY) - findings - EVERYDAY - set(get_args(SiteName))
     assert {"logit_lens", "intervention", "kl_to_final"} <= theirs
     found = [
         f"{path.relative_to(REPOSITORY)}:{node.lineno} {node.value!r}"

@@ -7,6 +7,7 @@ from typing import Any
 from interp.errors import ModelError
 from interp.model.backends.base import Facts
 from interp.model.backends.effective import effective_weight
+from interp.model.backends.huggingface_sites import router_site
 from interp.model.backends.names import Z_NORMS
 from interp.model.backends.parts import named
 from interp.model.sites.site import Site, SiteName, residual_site, softmax_site
@@ -34,6 +35,8 @@ def site(bridge: Any, name: SiteName, layer: int, facts: Facts) -> Site:
     block, scale = bridge.blocks[layer], 1.0
     if name.startswith("resid"):
         return residual_site(name, layer, block, lambda: site(bridge, "attn_out", layer, facts))
+    if name in ("norm1", "norm2", "neurons_pre", "router"):
+        return _other_site(name, layer, block, facts)
     if name not in _HOOKS:
         return _attention_site(name, layer, block, facts)
     hook = bridge.hook_dict.get(f"blocks.{layer}.{_HOOKS[name]}")
@@ -43,6 +46,20 @@ def site(bridge: Any, name: SiteName, layer: int, facts: Facts) -> Site:
         # Nothing but TransformerLens's own hooks fires the hook of the product.
         hook, scale = getattr(block, _UNSCALED[name]).hook_out, block.residual_contribution_scale
     return Site(f"{name} of block {layer}", hook, block=block, scale=scale)
+
+
+def _other_site(name: SiteName, layer: int, block: Any, facts: Facts) -> Site:
+    mlp = getattr(block, "mlp", None)
+    if name == "router":
+        original = getattr(block, "original_component", block)
+        return router_site(original, layer, block, f"block {layer} of {facts.name!r} ({facts.architecture})")
+    if name == "neurons_pre":
+        module = getattr(mlp, "gate", None) or getattr(mlp, "in", None)
+    else:
+        module = getattr(block, "ln1" if name == "norm1" else "ln2", None)
+    if module is None:
+        raise _not_shown(name, layer, facts)
+    return Site(f"{name} of block {layer}", module, block=block)
 
 
 def _attention_site(name: SiteName, layer: int, block: Any, facts: Facts) -> Site:

@@ -11,12 +11,17 @@ from interp.errors import ModelError
 from interp.model.backends.effective import effective_weight
 from interp.model.backends.matrices import attention_matrices
 from interp.model.backends.names import (
+    ATTENTION_NORMS,
     ATTENTION_OUTPUT_NORMS,
+    FUSED_GATES,
+    MATRICES,
+    MLP_NORMS,
     MLP_OUTPUT_NORMS,
     MLPS,
     N_HEADS,
     OUT_PROJECTIONS,
     PROJECTIONS_IN,
+    ROUTERS,
     Z_NORMS,
 )
 from interp.model.backends.parts import (
@@ -26,12 +31,13 @@ from interp.model.backends.parts import (
     down_projection,
     found_down_projection,
     is_mixture,
+    is_module,
     layer_list,
     named,
 )
 from interp.model.backends.structure import first
 from interp.model.sites.site import Site, SiteName, residual_site, softmax_site
-from interp.model.sites.views import HeadOutputs, Heads
+from interp.model.sites.views import FirstHalf, HeadOutputs, Heads
 from interp.model.weights import WeightMatrix, is_transposed, matrix_shape
 
 
@@ -53,12 +59,47 @@ def site(model: Any, name: SiteName, layer: int) -> Site:
         module = _attention_output(block)
     elif name == "mlp_out":
         module = _mlp_output(block)
+    elif name in ("norm1", "norm2"):
+        known, children = ATTENTION_NORMS if name == "norm1" else MLP_NORMS, dict(block.named_children())
+        module = next((children[one] for one in known if one in children), None)
+    elif name == "router":
+        return router_site(block, layer, block, f"block {layer} of a {type(model).__name__}")
+    elif name == "neurons_pre":
+        return _neurons_pre(model, layer, block)
     else:
         return _attention_site(model, name, layer, block)
     if module is None:
         raise _not_shown(model, name, layer)
     scale = branch_scale(block) if name in ("attn_out", "mlp_out") else 1.0
     return Site(f"{name} of block {layer}", module, end, 0, block, scale)  # type: ignore[arg-type]
+
+
+def router_site(scope: nn.Module, layer: int, block: nn.Module, where: str) -> Site:
+    """Return the site of the logits of a router, found inside a Hugging Face module.
+
+    Raises:
+        ModelError: there is none under a known name.
+    """
+    mixture = next((getattr(scope, one) for one in MLPS if is_module(scope, one)), scope)
+    router = next((getattr(mixture, one) for one in ROUTERS if is_module(mixture, one)), None)
+    if router is None or not is_mixture(mixture):
+        raise ModelError(f"{where} shows no router under a known name.")
+    return Site(f"router of block {layer}", router, "linear", block=block)
+
+
+def _neurons_pre(model: Any, layer: int, block: nn.Module) -> Site:
+    if is_mixture(block):
+        where = f"block {layer} of a {type(model).__name__}"
+        raise ModelError(f"{where} is a mixture of experts: no single MLP, so no neurons_pre.")
+    attention = attention_of(block)
+    inside = set() if attention is None else set(attention.modules())
+    found = {path.rpartition(".")[2]: one for path, one in block.named_modules() if one not in inside}
+    label = f"neurons_pre of block {layer}"
+    for known, view in ((MATRICES["mlp_gate"], None), (FUSED_GATES, FirstHalf()), (MATRICES["mlp_in"], None)):
+        module = next((found[one] for one in known if one in found), None)
+        if module is not None:
+            return Site(label, module, block=block, view=view)
+    raise _not_shown(model, "neurons_pre", layer)
 
 
 def _attention_site(model: Any, name: SiteName, layer: int, block: nn.Module) -> Site:

@@ -43,6 +43,15 @@ MLP_NORMS = (
 )
 """The norm before the MLP; its input is the residual between attention and MLP."""
 
+ATTENTION_NORMS = ("input_layernorm", "ln_1", "norm_1", "self_attn_layer_norm", "attention_layernorm", "ln_attn")
+"""The norm before the attention."""
+
+ROUTERS = ("router", "gate")
+"""The module of a mixture of experts that chooses among them."""
+
+FUSED_GATES = ("gate_up_proj",)
+"""The gate's matrix of an MLP and the one beside it, as one."""
+
 PARALLEL = ("use_parallel_residual", "parallel_attn", "new_decoder_architecture")
 """Config fields for attention and MLP in parallel, reading the same residual; such blocks may have MLP norms too."""
 

@@ -7,7 +7,10 @@
 | `resid_mid` | that between its attention and its MLP | [batch, pos, d_model] |
 | `resid_post` | that which leaves it | [batch, pos, d_model] |
 | `attn_out`, `mlp_out` | what attention and MLP add to the residual stream | [batch, pos, d_model] |
+| `norm1`, `norm2` | what attention and MLP read, after the norm before them | [batch, pos, d_model] |
+| `neurons_pre` | what the MLP's activation function reads | [batch, pos, d_mlp] |
 | `neurons` | the MLP's activations as its down-projection reads them | [batch, pos, d_mlp] |
+| `router` | the logits of the experts of a mixture | [batch, pos, expert] |
 | `q`, `k`, `v` | queries, keys and values as their matrices give them | [batch, pos, head, d_head] |
 | `scores`, `pattern` | what the softmax over keys reads, and what it gives | [batch, head, query, key] |
 | `z` | the values that each head has mixed by its pattern | [batch, pos, head, d_head] |

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from interp.model.sites.hooks import editing, recording
-from interp.model.sites.identities import Named, differ
+from interp.model.sites.identities import Named, differ, run
 from interp.model.sites.site import Edit, Site, SiteName
 from interp.model.tape import Tape
 
@@ -74,14 +74,8 @@ def sums(tape: Tape, layer: int, named: Named) -> str:
 
 
 def _run(tape: Tape, layer: int, sites: list[Site], *edits: tuple[Site, Edit]) -> list[Tensor]:
-    """Run a block on the residual that it ran on, with an edit, and return what passed through sites."""
-    with recording(sites) as seen:
-        if edits:
-            with editing(*edits[0]):
-                tape.run_block(layer, tape.residual(layer))
-        else:
-            tape.run_block(layer, tape.residual(layer))
-    return [value for value in seen if value is not None]
+    """Run a block on the residual that it ran on, with edits, and return what passed through sites."""
+    return run(tape, layer, tape.residual(layer), sites, edits)
 
 
 def _own_values(tape: Tape, layer: int, named: Named) -> Tensor:

@@ -17,7 +17,17 @@ from interp.errors import ModelError
 from interp.model.backends.base import Backend
 from interp.model.sites.attention import answers, asks, carries, holds_values, mixes, softens, sums
 from interp.model.sites.hooks import recording
-from interp.model.sites.identities import Identity, enters, leaves, off, stands_between
+from interp.model.sites.identities import (
+    Identity,
+    activates,
+    enters,
+    is_read_by_attention,
+    is_read_by_mlp,
+    leaves,
+    off,
+    routes,
+    stands_between,
+)
 from interp.model.sites.site import Site, SiteName
 from interp.model.tape import Tape
 
@@ -28,6 +38,10 @@ IDENTITIES: Mapping[SiteName, tuple[Identity, ...]] = {
     "resid_pre": (enters,),
     "resid_post": (leaves,),
     "resid_mid": (stands_between,),
+    "norm1": (is_read_by_attention,),
+    "norm2": (is_read_by_mlp,),
+    "neurons_pre": (activates,),
+    "router": (routes,),
     "pattern": (mixes,),
     "z": (mixes, carries),
     "v": (mixes, holds_values),

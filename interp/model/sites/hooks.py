@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from interp.errors import ModelError
+from interp.model.sites.inside import inside
 from interp.model.sites.site import Edit, Site, View
-from interp.model.sites.softmax import inside_softmax
 from interp.model.sites.views import Scaled
 
 # The modules at which `editing` changes a value now, and how often.
@@ -120,8 +120,8 @@ def _hooked(site: Site, function: Edit, *, changing: bool) -> Iterator[None]:
         # With a graph, what follows is computed from what was read, so that a gradient can be taken for it.
         return views[0].write(tensor, beside, before, changed) if changing or value.requires_grad else tensor
 
-    def in_softmax(tensor: Tensor) -> Tensor:
-        if tensor.ndim == 4:
+    def between(tensor: Tensor) -> Tensor:
+        if site.end == "linear" or tensor.ndim == 4:
             return applied(tensor)
         batch = lead[0][0]
         if tensor.ndim != 3 or tensor.shape[0] == batch:  # a softmax over something else, such as experts
@@ -155,7 +155,7 @@ def _hooked(site: Site, function: Edit, *, changing: bool) -> Iterator[None]:
         if site.end == "input":
             hooks.callback(site.module.register_forward_pre_hook(at_input, with_kwargs=True).remove)
         elif site.end != "output":
-            hooks.enter_context(inside_softmax(site.module, site.end, in_softmax))
+            hooks.enter_context(inside(site.module, site.end, between))
         else:
             hooks.callback(site.module.register_forward_hook(at_output).remove)
         yield

@@ -175,7 +175,7 @@ def _width(subject: Recordable, name: SiteName, longest: int) -> int:
         return subject.n_heads * longest
     if name == "head_out":
         return subject.n_heads * subject.d_model
-    return subject.d_mlp if name == "neurons" else subject.d_model
+    return subject.d_mlp if name.startswith("neurons") else subject.d_model
 
 
 def _require_memory(n_bytes: int, names: Sequence[str]) -> None:

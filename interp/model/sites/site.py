@@ -18,7 +18,11 @@ SiteName: TypeAlias = Literal[
     "resid_post",
     "attn_out",
     "mlp_out",
+    "norm1",
+    "norm2",
+    "neurons_pre",
     "neurons",
+    "router",
     "q",
     "k",
     "v",
@@ -47,7 +51,8 @@ class Site:
     Attributes:
         name: for error messages, such as "mlp_out of block 3".
         module: the module that the tensor enters or leaves.
-        end: "input" or "output" of the module, or of the softmax inside it: its "scores" or its "pattern".
+        end: "input" or "output" of the module; or inside it, the "scores" that its softmax reads, the "pattern" that it
+            gives, or the output of its "linear" map.
         item: index of the tensor if the module returns a tuple.
         block: the block around the module, whose input gives [batch, pos], which some architectures flatten inside.
         scale: the block multiplies the tensor by this number before it adds it to the residual stream (Granite); what
@@ -59,7 +64,7 @@ class Site:
 
     name: str
     module: nn.Module
-    end: Literal["input", "output", "scores", "pattern"] = "output"
+    end: Literal["input", "output", "scores", "pattern", "linear"] = "output"
     item: int = 0
     block: nn.Module | None = None
     scale: float = 1.0

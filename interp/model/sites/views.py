@@ -68,6 +68,19 @@ class Heads:
         return written
 
 
+@dataclass(frozen=True)
+class FirstHalf:
+    """The first half of a tensor [..., 2 * n], where a gate's matrix and another are one."""
+
+    def read(self, tensor: Tensor, noted: Tensor | None) -> Tensor:
+        """See `View.read`."""
+        return tensor.chunk(2, dim=-1)[0]
+
+    def write(self, tensor: Tensor, noted: Tensor | None, before: Tensor, value: Tensor) -> Tensor:
+        """See `View.write`."""
+        return torch.cat([value, tensor.chunk(2, dim=-1)[1]], dim=-1)
+
+
 @dataclass(frozen=True, eq=False)
 class HeadOutputs:
     """What each head adds to what a projection gives, which is their sum and a bias; `beside` is the projection.

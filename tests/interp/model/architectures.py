@@ -13,6 +13,7 @@ NO_BRIDGE = "cannot build a bridge"
 """Words of a refusal: TransformerLens has no adapter for the architecture, or its adapter fails on it."""
 
 NOT_A_SUM = r"is not its input \+ attn_out \+ mlp_out"
+NORMS = "norm1 norm2"
 ALL_HEADS = "head_out k pattern q scores v z"
 _QKV = "k q v"  # latent attention has none of a head; other matrices hold all three in layouts of their own
 NOT_SHOWN = "shows no (attn|mlp)_out"
@@ -71,7 +72,8 @@ class Architecture:
         config: the config beside the vocabulary.
         refused: backend -> words of the error with which it refuses the model.
         branches: words of the error with which both backends refuse attn_out and mlp_out in some block, or "".
-        hidden: backend -> the sites of heads that it refuses in some block.
+        hidden: backend -> the sites inside attention and MLP that it refuses in some block, beside `neurons_pre` of
+            a mixture of experts and `router` of anything else.
         slow: tested by `make test-all` only.
     """
 
@@ -82,6 +84,11 @@ class Architecture:
     branches: str = ""
     hidden: Mapping[str, str] = field(default_factory=dict)
     slow: bool = False
+
+    @property
+    def mixture(self) -> bool:
+        """Whether it has experts."""
+        return "expert" in str(self.config)
 
 
 def _row(name: str, config: Mapping[str, Any], **of: Any) -> Architecture:
@@ -97,10 +104,10 @@ def _without_bridge(name: str, config: Mapping[str, Any], **of: Any) -> Architec
 TABLE = (
     _row("gpt2", _GPT2),
     _row("gpt2-scaled-attention", _GPT2 | {"scale_attn_by_inverse_layer_idx": True}, model_type="gpt2", slow=True),
-    _row("openai-gpt", _GPT2, branches=NOT_A_SUM),
-    _without_bridge("ctrl", _GPT2 | {"dff": 48}, branches=NOT_SHOWN, hidden=ALL_HEADS),
-    _row("gptj", _GPT2 | {"rotary_dim": 4}),
-    _row("codegen", _GPT2 | {"rotary_dim": 4, "n_ctx": 64}, hidden={"nnsight": _QKV}),
+    _row("openai-gpt", _GPT2, branches=NOT_A_SUM, hidden=NORMS),
+    _without_bridge("ctrl", _GPT2 | {"dff": 48}, branches=NOT_SHOWN, hidden=f"{ALL_HEADS} {NORMS} neurons_pre"),
+    _row("gptj", _GPT2 | {"rotary_dim": 4}, hidden="norm2"),
+    _row("codegen", _GPT2 | {"rotary_dim": 4, "n_ctx": 64}, hidden={"bridge": "norm2", "nnsight": f"{_QKV} norm2"}),
     _row("gpt_bigcode", _GPT2),
     _without_bridge("gpt_bigcode-multihead", _GPT2 | {"multi_query": False}, model_type="gpt_bigcode"),
     _row(
@@ -117,7 +124,9 @@ TABLE = (
     ),
     _row("gpt_neox", _SHAPE),
     _row("gpt_neox-sequential", _SHAPE | {"use_parallel_residual": False}, model_type="gpt_neox"),
-    _without_bridge("gpt_neox_japanese", _SHAPE | {"intermediate_multiple_size": 2}, branches=NOT_A_SUM),
+    _without_bridge(
+        "gpt_neox_japanese", _SHAPE | {"intermediate_multiple_size": 2}, branches=NOT_A_SUM, hidden="norm2"
+    ),
     _row("gpt_oss", _EIGHT | _SLIDING | _MIXTURE, hidden="k"),
     _row("opt", _OPT),
     _row(
@@ -125,6 +134,7 @@ TABLE = (
         _OPT | {"word_embed_proj_dim": 16, "do_layer_norm_before": False},
         model_type="opt",
         branches=NOT_A_SUM,
+        hidden=NORMS,
     ),
     _row("opt-projected", _OPT | {"word_embed_proj_dim": 16}, model_type="opt"),  # like it, with norms before
     _row("bloom", {"hidden_size": 32, "n_layer": 3, "n_head": 4}),
@@ -134,9 +144,12 @@ TABLE = (
         model_type="bloom",
         branches=NOT_A_SUM,
     ),
-    _row("falcon", _FALCON),
+    _row("falcon", _FALCON, hidden="norm2"),
     _without_bridge(
-        "falcon-new", _FALCON | {"num_kv_heads": 2, "new_decoder_architecture": True}, model_type="falcon", hidden=_QKV
+        "falcon-new",
+        _FALCON | {"num_kv_heads": 2, "new_decoder_architecture": True},
+        model_type="falcon",
+        hidden=f"{_QKV} norm2",
     ),
     _row(
         "falcon-rw",  # TransformerLens gives it the wrong biases
@@ -181,9 +194,9 @@ TABLE = (
         },
         branches=NOT_SHOWN,
         slow=True,
-        hidden=ALL_HEADS,
+        hidden=f"{ALL_HEADS} {NORMS}",
     ),
-    _row("phi", _SHAPE | {"num_key_value_heads": 4}),
+    _row("phi", _SHAPE | {"num_key_value_heads": 4}, hidden="norm2"),
     _row("phi3", _GROUPED),
     _without_bridge("phimoe", _GROUPED | _MIXTURE),
     _row("gemma", _EIGHT),
@@ -237,29 +250,30 @@ TABLE = (
         "recurrent_gemma",
         _GROUPED | {"lru_width": 32, "attention_window_size": 16},
         branches=NOT_SHOWN,
-        hidden=ALL_HEADS,
+        hidden={"bridge": f"{ALL_HEADS} {NORMS} neurons_pre", "nnsight": f"{ALL_HEADS} {NORMS}"},
     ),
     _row("stablelm", _GROUPED),
     _row(
         "stablelm-parallel",
         _GROUPED | {"use_parallel_residual": True, "qk_layernorm": True},
         model_type="stablelm",
+        hidden="norm2",
     ),
     _row("starcoder2", _GROUPED | {"sliding_window": WINDOW}),
     _row("olmo", _SHAPE | {"clip_qkv": 1.0}, hidden="v"),
-    _row("olmo2", _SHAPE),
-    _row("olmo3", _SHAPE | _SLIDING),
+    _row("olmo2", _SHAPE, hidden=NORMS),
+    _row("olmo3", _SHAPE | _SLIDING, hidden=NORMS),
     _row("olmoe", _SHAPE | _EXPERTS),
-    _row("flex_olmo", _SHAPE | _EXPERTS, slow=True),
-    _row("cohere", _GROUPED | {"logit_scale": 0.5}),
-    _row("cohere2", _GROUPED | _SLIDING | {"logit_scale": 0.5}),
+    _row("flex_olmo", _SHAPE | _EXPERTS, slow=True, hidden={"bridge": f"{NORMS} router", "nnsight": NORMS}),
+    _row("cohere", _GROUPED | {"logit_scale": 0.5}, hidden="norm2"),
+    _row("cohere2", _GROUPED | _SLIDING | {"logit_scale": 0.5}, hidden="norm2"),
     _row("granite", _GROUPED | _GRANITE | {"attention_multiplier": 0.3}),
     _row("granitemoe", _GROUPED | _GRANITE | _MIXTURE),
     _without_bridge(
         "granitemoeshared", _GROUPED | _GRANITE | _MIXTURE | {"shared_intermediate_size": 16}, branches=NOT_A_SUM
     ),
-    _row("deepseek_v2", _DEEPSEEK | {"topk_method": "greedy"}, hidden=_QKV),
-    _row("deepseek_v3", _DEEPSEEK, hidden=_QKV),
+    _row("deepseek_v2", _DEEPSEEK | {"topk_method": "greedy"}, hidden=f"{_QKV} router"),
+    _row("deepseek_v3", _DEEPSEEK, hidden=f"{_QKV} router"),
     _without_bridge("minicpm3", _LATENT | {"scale_depth": 1.4, "dim_model_base": 16, "scale_emb": 3}, hidden=_QKV),
     _without_bridge("minimax", _EIGHT | _MIXTURE | {"layer_types": ["full_attention"] * 3}, branches=NOT_A_SUM),
     _row("glm", _EIGHT),
@@ -275,16 +289,18 @@ TABLE = (
             "first_k_dense_replace": 1,
         },
         slow=True,
+        hidden="router",
     ),
     _row("nemotron", _GROUPED),
     _without_bridge("persimmon", _SHAPE),
     _without_bridge("helium", _EIGHT),
     _row("smollm3", _GROUPED | {"no_rope_layers": [1, 1, 0]}),
-    _row("exaone4", _GROUPED | _SLIDING),
+    _row("exaone4", _GROUPED | _SLIDING, hidden=NORMS),
     _row("ernie4_5", _EIGHT),
     _row(
         "ernie4_5_moe",
         _GROUPED | {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 16, "moe_layer_start_index": 1},
+        hidden="router",
     ),
     _row("arcee", _GROUPED),
     _row("apertus", _GROUPED),
@@ -295,7 +311,7 @@ TABLE = (
     _without_bridge("doge", _GROUPED, branches=NOT_A_SUM),
     _row("nanochat", _SHAPE | {"num_key_value_heads": 4}),
     _row("jais2", _EIGHT, slow=True),
-    _row("bitnet", _GROUPED),
+    _row("bitnet", _GROUPED, hidden="neurons_pre"),
     _without_bridge("cwm", _EIGHT | _SLIDING),
     _without_bridge(
         "dbrx",
@@ -308,15 +324,20 @@ TABLE = (
             "ffn_config": {"ffn_hidden_size": 32, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 32},
         },
         branches=NOT_SHOWN,
-        hidden=ALL_HEADS,
+        hidden=f"{ALL_HEADS} {NORMS} router",
     ),
     _row(
         "jetmoe",
         {"hidden_size": 32, "num_hidden_layers": 3, "num_key_value_heads": 2, "kv_channels": 8, "intermediate_size": 32}
         | _MIXTURE,
-        hidden=ALL_HEADS,
+        hidden=f"{ALL_HEADS} router",
     ),
-    _row("lfm2", _GROUPED | {"layer_types": ["conv", "full_attention", "conv"]}, branches=NOT_SHOWN, hidden=ALL_HEADS),
+    _row(
+        "lfm2",
+        _GROUPED | {"layer_types": ["conv", "full_attention", "conv"]},
+        branches=NOT_SHOWN,
+        hidden={"bridge": f"{ALL_HEADS} {NORMS}", "nnsight": f"{ALL_HEADS} {NORMS} neurons_pre"},
+    ),
     _row(
         "modernbert-decoder",  # a layer of its own stands between the final norm and the unembedding
         _SHAPE | {"local_attention": 8},
@@ -327,15 +348,22 @@ TABLE = (
         _EIGHT | _MAMBA | {"mamba_d_ssm": 32, "mamba_n_heads": 4},
         branches=NOT_A_SUM,
         slow=True,
+        hidden="norm2",
     ),
-    _row("bamba", _GROUPED | _MAMBA | {"attn_layer_indices": [1]}, branches=NOT_SHOWN, slow=True, hidden=ALL_HEADS),
+    _row(
+        "bamba",
+        _GROUPED | _MAMBA | {"attn_layer_indices": [1]},
+        branches=NOT_SHOWN,
+        slow=True,
+        hidden=f"{ALL_HEADS} {NORMS}",
+    ),
     _row(
         "granitemoehybrid",
         _GROUPED | _MAMBA | _MIXTURE | {"layer_types": ["mamba", "attention", "mamba"], "shared_intermediate_size": 16},
         refused={"bridge": "cannot be run by the bridge backend"},
         branches=f"{NOT_SHOWN}|{NOT_A_SUM}",
         slow=True,
-        hidden=ALL_HEADS,
+        hidden=f"{ALL_HEADS} {NORMS}",
     ),
     _row(
         "jamba",
@@ -349,15 +377,20 @@ TABLE = (
         },
         branches=NOT_SHOWN,
         slow=True,
-        hidden=ALL_HEADS,
+        hidden=f"{ALL_HEADS} {NORMS} router",
     ),
-    _row("mamba", {"hidden_size": 32, "num_hidden_layers": 3, "state_size": 8}, branches=NOT_SHOWN, hidden=ALL_HEADS),
+    _row(
+        "mamba",
+        {"hidden_size": 32, "num_hidden_layers": 3, "state_size": 8},
+        branches=NOT_SHOWN,
+        hidden=f"{ALL_HEADS} {NORMS} neurons_pre",
+    ),
     _row(
         "mamba2",
         {"hidden_size": 32, "num_hidden_layers": 3, "state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1},
         branches=NOT_SHOWN,
         slow=True,
-        hidden=ALL_HEADS,
+        hidden=f"{ALL_HEADS} {NORMS} neurons_pre",
     ),
     _row(
         "rwkv",
@@ -369,7 +402,7 @@ TABLE = (
         _RWKV | {"rescale_every": 0},
         model_type="rwkv",
         branches=f"{NOT_SHOWN}|{NOT_A_SUM}",
-        hidden=ALL_HEADS,
+        hidden=f"{ALL_HEADS} {NORMS} neurons_pre",
     ),
     _row(
         "bart",

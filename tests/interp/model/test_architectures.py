@@ -27,7 +27,10 @@ architectures = sys.modules["architectures"] = importlib.util.module_from_spec(_
 _SPEC.loader.exec_module(architectures)
 
 N_LAYERS, N_HEADS = 3, 4  # of every row
-HEADS: tuple[SiteName, ...] = ("q", "k", "v", "scores", "pattern", "z", "head_out")
+INSIDE: tuple[SiteName, ...] = (
+    *("q", "k", "v", "scores", "pattern", "z", "head_out"),
+    *("norm1", "norm2", "neurons_pre", "router"),
+)
 # Of the largest number compared: float32 rounds at 6e-8, a bridge adds up in another order than transformers in some
 # ten products of 32 to 48 terms per block, and a skipped block's successors magnify what came before.
 CLOSE = 5e-6
@@ -94,7 +97,7 @@ def test_every_architecture_is_right_or_refused_by_name(row: Any, any_backend: s
     _assert_probes(subject, ids, lens, deleted)
     _assert_branches(subject, ids, row.branches)
     _assert_residuals(subject, ids, bool(row.branches))
-    _assert_heads(subject, ids, row.hidden.get(any_backend, ""))
+    _assert_inside(subject, ids, [*row.hidden.get(any_backend, "").split(), "neurons_pre" if row.mixture else "router"])
     if row.name not in NORMED_MLPS and not row.branches:
         _assert_value_vectors(subject, ids)
 
@@ -207,14 +210,14 @@ def _assert_residuals(subject: interp.Subject, ids: Tensor, without_sum: bool) -
             assert_close(seen[0], mids[layer])
 
 
-def _assert_heads(subject: interp.Subject, ids: Tensor, hidden: str) -> None:
-    """Heads mix values by their patterns, and their outputs are summed; what is not shown is refused by name."""
+def _assert_inside(subject: interp.Subject, ids: Tensor, hidden: list[str]) -> None:
+    """Heads mix values by their patterns; what is not shown inside attention and MLP is refused by name."""
     refused = set()
     for layer in range(N_LAYERS):
-        refusals = {name: _refusal(subject, name, layer) for name in HEADS}
+        refusals = {name: _refusal(subject, name, layer) for name in INSIDE}
         assert all(name in words and subject.architecture in words for name, words in refusals.items() if words)
         refused |= {name for name, words in refusals.items() if words}
-        shown = [name for name in HEADS if not refusals[name]]
+        shown = [name for name in INSIDE if not refusals[name]]
         with recording([subject.site(name, layer) for name in shown]) as seen:
             subject.run(ids, lambda tape: tape.last)
         found = dict(zip(shown, seen, strict=True))
@@ -225,7 +228,7 @@ def _assert_heads(subject: interp.Subject, ids: Tensor, hidden: str) -> None:
             assert_close(found["scores"].softmax(dim=-1), found["pattern"])
         if "head_out" in found and found["head_out"] is not None:
             assert found["head_out"].shape == (*ids.shape, N_HEADS, subject.d_model)
-    assert refused == set(hidden.split())
+    assert refused == set(hidden)
 
 
 def _refusal(subject: interp.Subject, name: SiteName, layer: int) -> str:

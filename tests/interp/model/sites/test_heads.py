@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import interp
 from interp.errors import ModelError
-from interp.model.sites import Edit, editing, recording, softmax
+from interp.model.sites import Edit, editing, inside, recording
 from interp.model.sites.site import SiteName
 
 # float32 sums of some ten terms of size ten, in another order than the model's.
@@ -179,7 +179,7 @@ def test_no_hook_is_left_after_an_error(
     clean, before = subject.run(ids, lambda tape: tape.last), _hooks(subject)
     with pytest.raises(ZeroDivisionError), editing(subject.site(name, 1), lambda value: value / (1 // 0)):
         subject.run(ids, lambda tape: tape.last)
-    assert _hooks(subject) == before and not softmax._attentions
+    assert _hooks(subject) == before and not inside._inside
     assert not torch.overrides._get_current_function_mode_stack()
     assert torch.equal(subject.run(ids, lambda tape: tape.last), clean)
 

@@ -1,4 +1,4 @@
-"""The softmax of an attention: what it reads and what it gives, in whichever kernel it is computed."""
+"""What passes between functions inside a module: the softmax of an attention, in any kernel; a router's linear map."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-End: TypeAlias = Literal["scores", "pattern"]
+End: TypeAlias = Literal["scores", "pattern", "linear"]
 _SOFTMAX = {functional.softmax, torch.softmax, Tensor.softmax, torch.special.softmax}
 
 
-class _Attention(TorchFunctionMode):
-    """Calls functions on the scores and on the pattern of every softmax, [batch, head, query, key] or flattened."""
+class _Inside(TorchFunctionMode):
+    """Calls functions on the scores and the pattern of every softmax, and on what every linear map gives."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,6 +27,8 @@ class _Attention(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is functional.linear:
+            return self._applied("linear", func(*args, **kwargs))
         if self.functions and func is functional.scaled_dot_product_attention:
             return self._fused(*args, **kwargs)
         given = args[0] if args else kwargs.get("input")
@@ -58,40 +60,40 @@ class _Attention(TorchFunctionMode):
         return self._applied("pattern", pattern) @ value
 
     def enter(self, *_: Any) -> None:
-        """Begin with the attention's forward pass."""
+        """Begin with the module's forward pass."""
         self.__enter__()  # type: ignore[no-untyped-call]
         self.depth += 1
 
     def leave(self, *_: Any) -> None:
-        """End with the attention's forward pass, also one that raised."""
+        """End with the module's forward pass, also one that raised."""
         if self.depth:
             self.depth -= 1
             self.__exit__(None, None, None)  # type: ignore[no-untyped-call]
 
 
-# The attention modules in whose softmax something is read or changed now.
-_attentions: dict[nn.Module, _Attention] = {}
+# The modules inside which something is read or changed now.
+_inside: dict[nn.Module, _Inside] = {}
 
 
 @contextmanager
-def inside_softmax(module: nn.Module, end: End, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Call a function on the scores or the pattern of an attention in every forward pass inside the `with` block."""
-    attention = _attentions.get(module)
-    if attention is None:
-        attention = _attentions[module] = _Attention()
-        attention.hooks = [
-            module.register_forward_pre_hook(attention.enter),
-            module.register_forward_hook(attention.leave, always_call=True),
+def inside(module: nn.Module, end: End, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Call a function on the scores, the pattern or the linear map's output in every pass inside the `with` block."""
+    found = _inside.get(module)
+    if found is None:
+        found = _inside[module] = _Inside()
+        found.hooks = [
+            module.register_forward_pre_hook(found.enter),
+            module.register_forward_hook(found.leave, always_call=True),
         ]
     entry = (end, function)
-    attention.functions.append(entry)
+    found.functions.append(entry)
     try:
         yield
     finally:
-        attention.functions.remove(entry)
-        if not attention.functions:
-            for hook in attention.hooks:
+        found.functions.remove(entry)
+        if not found.functions:
+            for hook in found.hooks:
                 hook.remove()
-            while attention.depth:  # a pass was stopped by what is not an error, such as an interrupt
-                attention.leave()
-            del _attentions[module]
+            while found.depth:  # a pass was stopped by what is not an error, such as an interrupt
+                found.leave()
+            del _inside[module]
