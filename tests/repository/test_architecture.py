@@ -272,7 +272,6 @@ EVERYDAY = {
         "verdict",
     ),
     "vocabulary",
-    "z",  # a standard score, and the site of what a head mixes
 }
 
 
