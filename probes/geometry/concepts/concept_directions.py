@@ -104,7 +104,7 @@ def concept_directions(
     Pitfall: shuffled pairs are parallel too, by .05 to .4: read `excess` in the summary, never `parallel` against zero.
 
     >>> frame = concept_directions("reference", where=["unembedding"], metric=["raw"])
-    >>> frame.interp.summary().set_index("concept").loc["plural", "p"] < 0.05
+    >>> bool(frame.interp.summary().set_index("concept").loc["plural", "p"] < 0.05)
     True
     """
     if n_null < 1:

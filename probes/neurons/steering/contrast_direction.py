@@ -84,11 +84,12 @@ def contrast_direction(
     read `auroc` before it.
 
     >>> from probes import contrast_direction
-    >>> joy = contrast_direction("reference", ["happy", "glad", "smiled"], ["sad", "cried", "angry"], layers=[3, 5])
+    >>> words = ["happy", "glad", "smiled", "joy"], ["sad", "cried", "angry"]
+    >>> joy = contrast_direction("reference", *words, layers=[3, 5])
     >>> joy
     Direction('...', layers 3, 5, held out: ..., AUROC of left-out pairs ... at layer ...)
     >>> joy.by_layer[5].shape, joy.frame["layer"].tolist()
-    (torch.Size([128]), [3, 5])
+    (torch.Size([256]), [3, 5])
     """
     model = load(subject)
     chosen = layers_of(layers, model.n_layers, model.name)
@@ -123,7 +124,7 @@ def contrast_direction(
         "found": "contrast_direction",
         "positive": {"n": len(sides[0]), "digest": sides[0].digest},
         "negative": {"n": len(sides[1]), "digest": sides[1].digest},
-        "words": None if split is None else {"seeds": split.seeds, "held_out": split.held_out},
+        "words": None if split is None else {"seeds": list(split.seeds), "held_out": list(split.held_out)},
         "read": read,
         "seed": seed,
     }

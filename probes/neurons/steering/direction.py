@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +20,8 @@ from interp.data import tensor_file
 from probes.neurons._concept_words import ConceptWords, concept_words
 from probes.neurons.steering._doses import AlphaUnit, Mode, Positions, check_doses, steered
 from probes.neurons.steering._pushes import Push, coordinates
+
+_FORMAT = "interp-direction-1"
 
 
 @checked
@@ -126,6 +129,53 @@ class Direction:
             "this direction", (self.model, self.fingerprint), (subject.name, subject.fingerprint),
             "Find it there with contrast_direction, or carry its vector over with Direction.of.",
         )  # fmt: skip
+
+    def save(self, path: str | Path) -> Path:
+        """Write vectors, words and provenance to one safetensors file, bound to the model.
+
+        Raises:
+            InputError: the file cannot be written.
+
+        >>> import interp, tempfile
+        >>> subject = interp.load("reference")
+        >>> one = Direction.of(subject, subject.W_U[:, 42], 6, concept="a token")
+        >>> Direction.load(one.save(f"{tempfile.mkdtemp()}/token.safetensors")).digest == one.digest
+        True
+        """
+        tensors = {
+            f"{kind}.{layer}": vector.clone()
+            for kind, of in (("vector", self.by_layer), ("shuffled", self.shuffled))
+            for layer, vector in of.items()
+        }
+        words, ids = ({}, {}) if self.words is None else self.words.to_file()
+        about = {
+            "format": _FORMAT, "concept": self.concept, "model": self.model, "fingerprint": self.fingerprint,
+            "how": dict(self.how), "words": words or None,
+            "frame": None if self.frame is None else self.frame.to_dict("list"),
+        }  # fmt: skip
+        return tensor_file.write(path, "a direction", tensors | ids, about)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Direction:
+        """Read a file written by `save`.
+
+        Raises:
+            InputError: the file is missing or holds something else.
+        """
+        about, tensors = tensor_file.read(path, "direction", _FORMAT)
+        with tensor_file.reading(path, "direction", "Save it again."):
+            words = None if about["words"] is None else ConceptWords.from_file(about["words"], tensors)
+            by_layer, shuffled = (
+                {
+                    int(name.partition(".")[2]): tensors[name]
+                    for name in sorted(tensors, key=lambda name: (len(name), name))
+                    if name.startswith(f"{kind}.")
+                }
+                for kind in ("vector", "shuffled")
+            )
+            frame = None if about["frame"] is None else pd.DataFrame(about["frame"])
+            identity = about["model"], about["fingerprint"], about["how"]
+            return cls(about["concept"], words, by_layer, shuffled, *identity, frame)
 
     def __repr__(self) -> str:
         layers = ", ".join(map(str, self.by_layer))

@@ -301,6 +301,19 @@ def test_a_direction_goes_to_the_contexts_of_a_bank_in_one_line(small_subject):
     assert found["token"].item() == subject.token_strings[bank.places.token_id[best]]
 
 
+def test_a_file_gives_the_direction_back(small_subject, tmp_path):
+    subject = small_subject("llama", "bridge")
+    one = contrast_direction(subject, TEXTS[:2], TEXTS[2:], layers=[1, 3], words=WORDS, concept="c")
+    again = Direction.load(one.save(tmp_path / "c.safetensors"))
+    assert again.digest == one.digest and repr(again) == repr(one) and list(again.by_layer) == [1, 3]
+    assert again.how == one.how and again.frame.equals(one.frame)
+    own, other = (steer(subject, TEXTS, direction, alphas=[1]) for direction in (one, again))
+    assert own.equals(other)
+    single = contrast_direction(subject, ["w3 w4"], ["w3 w5"], layers=2)
+    alone = Direction.load(single.save(tmp_path / "single.safetensors"))
+    assert alone.words is None and alone.shuffled == {} and alone.digest == single.digest
+
+
 # -- refused ---------------------------------------------------------------------------------------------------------
 
 
