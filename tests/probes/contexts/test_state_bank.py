@@ -98,6 +98,23 @@ def test_turning_and_scaling_everything_changes_no_rank(seed, scale):
     assert torch.equal(index[apart, :2], same[apart, :2])
 
 
+@pytest.mark.parametrize("centre", [True, False])
+@pytest.mark.parametrize("numbers", [1, 4096, 10**9])
+def test_many_states_in_groups_and_parts_give_the_nearest_of_all(centre, numbers):
+    """2,503 states are 78 groups and seven over; plain float64 cosines say which are nearest."""
+    generator = torch.Generator().manual_seed(0)
+    states, vectors = (torch.randn(n, 8, generator=generator) + 1 for n in (2503, 40))
+    norms = states.norm(dim=1)
+    layer = LayerStates(states / norms[:, None], norms, states.mean(0))
+    cosine, index = layer.search(vectors, 6, centre=centre, numbers=numbers)
+    off = states.mean(0).double() if centre else 0.0
+    one, other = (torch.nn.functional.normalize(part.double() - off, dim=1) for part in (vectors, states))
+    expected, nearest = (one @ other.T).topk(6, dim=1)
+    assert torch.allclose(cosine.double(), expected, atol=1e-5)
+    apart = expected[:, :-1] - expected[:, 1:] > 1e-5  # ranks of equal cosines are open
+    assert (index[:, :-1] == nearest[:, :-1])[apart[:, :] & torch.cat([apart[:, :1], apart[:, :-1]], 1)].all()
+
+
 def test_few_of_each_token_and_the_same_in_any_order():
     texts = [torch.tensor([0, 5, 5, 5, number]) for number in range(20)]
     every = occurrences(texts, skip=1, seed=3)
