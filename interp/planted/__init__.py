@@ -4,12 +4,13 @@
 `copying`      uniform attention; the logits are the counts of the tokens so far
 `bigram`       an MLP that holds a whole transition matrix
 `cue`          one token, at any position, determines every later prediction
+`tracr`        programs that Tracr compiled: which heads and MLPs they need is known, and the weights are not ours
 `two_step`     the second block reads the output of the first; deleting or swapping them has known answers
 
-Each returns `Planted(model, tokenizer, truth)`. Every truth has `logits(ids, schedule)`, the final logits when the
-blocks in `schedule` run in that order (a deletion, a swap), `lens(ids)`, the logit-lens logits at layers 0..L, and
-`layout`, the indices of the planted and the noise blocks. A module and its function have different names, so that both
-can be imported.
+Each returns `Planted(model, tokenizer, truth)`. Every truth but `TracrTruth` has `logits(ids, schedule)`, the final logits
+when the blocks in `schedule` run in that order (a deletion, a swap), `lens(ids)`, the logit-lens logits at layers 0..L,
+and `layout`, the indices of the planted and the noise blocks. A module and its function have different names, so that
+both can be imported.
 """
 
 from interp.planted._build import Planted
@@ -18,6 +19,7 @@ from interp.planted.copies import CopyTruth, copying
 from interp.planted.cues import CueTruth, cue
 from interp.planted.ladder import LadderTruth, bias_ladder
 from interp.planted.tokenizer import word_tokenizer
+from interp.planted.compiled import TracrTruth, tracr
 from interp.planted.two_steps import TwoStepTruth, two_step
 
 __all__ = [
@@ -26,11 +28,13 @@ __all__ = [
     "CueTruth",
     "LadderTruth",
     "Planted",
+    "TracrTruth",
     "TwoStepTruth",
     "bias_ladder",
     "bigram",
     "copying",
     "cue",
+    "tracr",
     "two_step",
     "word_tokenizer",
 ]

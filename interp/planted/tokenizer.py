@@ -1,6 +1,8 @@
-"""A tokenizer whose words are `w0`, `w1`, ...: one word, one token."""
+"""Tokenizers of whole words: one word, one token."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -28,6 +30,15 @@ def word_tokenizer(vocab: int) -> PreTrainedTokenizerFast:
     """
     if vocab < 1:
         raise InputError(f"vocab is {vocab}; give at least 1 word.")
-    core = Tokenizer(WordLevel({f"w{i}": i for i in range(vocab)}))
+    return tokenizer_of([f"w{i}" for i in range(vocab)])
+
+
+def tokenizer_of(words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """Build a tokenizer of words, split on whitespace, without special tokens; each word's id is its place.
+
+    >>> tokenizer_of(["yes", "no"])("no no")["input_ids"]
+    [1, 1]
+    """
+    core = Tokenizer(WordLevel({word: place for place, word in enumerate(words)}))
     core.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=core)
