@@ -1,4 +1,4 @@
-"""`tracr`: causal programs compiled to weights by Tracr (Lindner et al., arXiv 2301.05062), which nobody here planted."""
+"""`tracr`: causal programs whose weights Tracr compiled (Lindner et al., arXiv 2301.05062)."""
 
 from __future__ import annotations
 

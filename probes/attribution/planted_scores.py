@@ -22,7 +22,7 @@ from interp.planted import bigram, copying, cue, two_step
 from probes.attribution.attribute import METHODS, Methods, attribute
 
 VOCAB = 12
-_TIE = 0.01  # of a prompt's largest absolute score: a smaller difference is a tie
+TIE = 0.01  # of a prompt's largest absolute score: a smaller difference is a tie
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _hits(frame: pd.DataFrame, case: PlantedCase) -> pd.DataFrame:
     rows = []
     for (method, prompt), scores in frame.groupby(["method", "prompt_id"], sort=False):
         values = scores["score"].to_numpy()
-        top = values >= values.max() - _TIE * np.abs(values).max()
+        top = values >= values.max() - TIE * np.abs(values).max()
         cause = int(case.cause[prompt])
         rows.append((method, prompt, cause, int(values.argmax()), top[cause] / top.sum()))
     return pd.DataFrame(rows, columns=["method", "prompt_id", "cause_pos", "top_pos", "hit"])
@@ -161,7 +161,8 @@ CASES: dict[str, Callable[[np.random.Generator, int, int], PlantedCase]] = {
 }
 
 
-def _table(rates: pd.DataFrame) -> Iterator[str]:
+def table_lines(rates: pd.DataFrame) -> Iterator[str]:
+    """Yield the lines of a table of rates in Markdown."""
     yield "| method | " + " | ".join(f"`{name}`" for name in rates.columns) + " |"
     yield "|---|" + "---|" * len(rates.columns)
     for method, row in rates.iterrows():
@@ -169,4 +170,4 @@ def _table(rates: pd.DataFrame) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(_table(hit_rates(planted_scores()))))
+    print("\n".join(table_lines(hit_rates(planted_scores()))))
