@@ -12,10 +12,11 @@ import pandas as pd
 
 from interp.authoring import InputError
 from interp.planted import tracr
+from interp.planted.compiled import Program
 from probes.attribution.attribute import METHODS, Methods, attribute
 from probes.attribution.planted_scores import TIE, table_lines
 
-PROGRAMS = ("previous", "induction", "hist")
+PROGRAMS: tuple[Program, ...] = ("previous", "induction", "hist")
 _WORDS = "abcd"
 _LENGTH = 6  # words of a text of "previous" and "hist"
 
@@ -58,13 +59,13 @@ def compiled_scores(methods: Methods | None = None, *, n_prompts: int = 40, seed
     return pd.DataFrame(parts)[["program", "method", "prompt_id", "needed", "found", "share", "chance"]]
 
 
-def prompt(program: str, draw: np.random.Generator) -> tuple[str, tuple[int, ...]]:
+def prompt(program: Program, draw: np.random.Generator) -> tuple[str, tuple[int, ...]]:
     """Draw a text of a program; return it with the positions of the tokens that its last answer needs."""
     if program == "induction":
         words = draw.permutation(list(_WORDS)).tolist()
         at = int(draw.integers(0, len(words) - 1))
         words.append(words[at])
-        needed = (at + 1, at + 2, len(words))
+        needed: tuple[int, ...] = (at + 1, at + 2, len(words))
     else:
         words = draw.choice(list(_WORDS), _LENGTH).tolist()
         places = [place for place, word in enumerate(words, 1) if word == words[-1]]
