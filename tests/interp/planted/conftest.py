@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+collect_ignore = ["compile_tracr.py"]  # it needs an environment of its own
+
 
 def _read(model, residual: Tensor) -> Tensor:
     return model.unembed(model.ln_final(residual))
