@@ -1,6 +1,6 @@
 """Hit rates of attribution methods on programs that Tracr compiled, where the tokens that are needed are known.
 
-    python -m probes.attribution.compiled_scores
+    python -m probes.attribution.known_answers.compiled_scores
 
 prints the table. Nobody here chose these weights, and their attention is hard, which is difficult for gradients.
 """
@@ -14,7 +14,7 @@ from interp.authoring import InputError
 from interp.planted import tracr
 from interp.planted.compiled import Program
 from probes.attribution.attribute import METHODS, Methods, attribute
-from probes.attribution.planted_scores import TIE, table_lines
+from probes.attribution.known_answers.planted_scores import TIE, table_lines
 
 PROGRAMS: tuple[Program, ...] = ("previous", "induction", "hist")
 _WORDS = "abcd"
@@ -40,9 +40,9 @@ def compiled_scores(methods: Methods | None = None, *, n_prompts: int = 40, seed
     Raises:
         InputError: there is no prompt.
 
-    >>> frame = compiled_scores(("integrated_gradients", "normxlogit"), n_prompts=4)
-    >>> frame.groupby(["program", "method"])["share"].mean()["previous"].to_dict()
-    {'integrated_gradients': 1.0, 'normxlogit': 0.0}
+    >>> frame = compiled_scores(("occlusion", "norm"), n_prompts=4)
+    >>> frame.groupby(["program", "method"])["share"].mean()["previous"].round(2).to_dict()
+    {'norm': 0.17, 'occlusion': 1.0}
     """
     if n_prompts < 1:
         raise InputError(f"n_prompts={n_prompts}: give at least 1.")

@@ -1,6 +1,6 @@
 """Hit rates of attribution methods on planted models, where the token that matters is known.
 
-    python -m probes.attribution.planted_scores
+    python -m probes.attribution.known_answers.planted_scores
 
 prints the table of hit rates. On each planted model one position causes the target by construction; a method hits if
 that position has its highest score.

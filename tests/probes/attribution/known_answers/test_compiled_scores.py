@@ -12,7 +12,7 @@ import torch
 from interp.errors import InputError
 from interp.planted import tracr
 from interp.probes import attribute
-from probes.attribution.compiled_scores import PROGRAMS, compiled_scores, prompt, rates
+from probes.attribution.known_answers.compiled_scores import PROGRAMS, compiled_scores, prompt, rates
 
 SURE = ("normxlogit", "norm", "logit", "integrated_gradients", "occlusion", "rollout")
 DECIDED = (
@@ -25,7 +25,7 @@ DECIDED = (
     "occlusion",
     "rollout",
 )
-PAGE = (Path(__file__).parents[3] / "docs" / "pages" / "attribution.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[4] / "docs" / "pages" / "attribution.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")

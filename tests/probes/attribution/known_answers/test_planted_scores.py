@@ -12,12 +12,12 @@ import torch
 
 from interp.errors import InputError
 from interp.planted import bigram
-from probes.attribution.planted_scores import CASES, VOCAB, hit_rates, planted_scores
+from probes.attribution.known_answers.planted_scores import CASES, VOCAB, hit_rates, planted_scores
 
 pytestmark = pytest.mark.trained
 
 LENGTH, N_PROMPTS = 8, 32
-PAGE = (Path(__file__).parents[3] / "docs" / "pages" / "attribution.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[4] / "docs" / "pages" / "attribution.md").read_text("utf-8")
 DECIDED = (
     "normxlogit",
     "norm",

@@ -1,0 +1,1 @@
+"""Which tokens does each attribution method find where the answer is known?"""
