@@ -70,7 +70,8 @@ def lens(
         known = ", ".join(repr(one) for one in frame["lens"].unique())
         raise InputError(f"lens={kind!r}: the frame holds no such lens; give one of {known}, or None.")
     one = _chosen(one_prompt(frame[frame["lens"] == kind]), layers, positions)
-    _grid(canvas, one, "top1", _SCALES[value], f"{kind} lens")
+    name = _TRAINED[kind][0] if kind in _TRAINED else f"{kind} lens"
+    _grid(canvas, one, "top1", _SCALES[value], name)
 
 
 def main_kind(frame: pd.DataFrame) -> str:

@@ -278,7 +278,7 @@ def test_figures_show_the_lens_and_its_control(subject, made):
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
         "logit lens", "Jacobian lens", "Jacobian lens of layer 0: the token alone",
     ]  # fmt: skip
-    assert "jacobian lens" in frame.interp.plot().axes[0].get_title()
+    assert "Jacobian lens" in frame.interp.plot().axes[0].get_title()
     assert "logit lens" in frame.interp.plot(lens="logit").axes[0].get_title()
     with pytest.raises(
         InputError, match=r"lens='tuned': the frame holds no such lens; give one of 'logit', 'jacobian'"
