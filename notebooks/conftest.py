@@ -10,6 +10,7 @@ NEEDS = {
     "08_a_real_model.ipynb": ["smollm2"],
     "09_token_health.ipynb": ["smollm2", "gemma3-270m"],
     "10_cuts.ipynb": ["smollm2"],
+    "13_where_is_paris.ipynb": ["smollm2"],
 }
 
 

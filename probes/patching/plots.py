@@ -86,7 +86,7 @@ _AXES = {"pos": "position", "to_end": "tokens behind it", "head": "head", "all":
 
 def _columns(rows: pd.DataFrame) -> tuple[str, dict[int, str]]:
     """Return the column that a site's panels run over, and the label of each of its values."""
-    if rows["head"].notna().any() and rows["to_end"].isna().all():
+    if rows["head"].notna().any() and rows["to_end"].nunique() <= 1:
         return "head", {int(head): str(head) for head in sorted(rows["head"].dropna().unique())}
     if rows["to_end"].isna().all():
         return "all", {0: ""}
