@@ -23,8 +23,9 @@ def random_model(subject: Source, *, seed: int = 0, keep_embeddings: bool = Fals
     Raises:
         ModelError: the model is on another machine.
 
-    >>> untrained = random_model("reference", keep_embeddings=True)
-    >>> untrained.name, bool((untrained.W_E == load("reference").W_E).all())
+    >>> from interp import load
+    >>> fresh = random_model("reference", keep_embeddings=True)
+    >>> fresh.name, bool((fresh.W_E == load("reference").W_E).all())
     ('reference, random but for embeddings', True)
     """
     return untrained(subject, seed=seed, keep_embeddings=keep_embeddings)

@@ -124,8 +124,8 @@ def position_variance(
 
     >>> texts = ["Once upon a time there was a girl", "The cat sat on the mat and slept", "He opened the old door"]
     >>> frame = position_variance("reference", texts, layers=[0, 7], controls=["iid"])
-    >>> frame.groupby("control")["layer"].unique().map(list).to_dict()
-    {'iid': [0, 7], 'none': [0, 7]}
+    >>> frame.interp.summary()[["control", "layer"]].values.tolist()
+    [['none', 0], ['none', 7], ['iid', 0], ['iid', 7]]
     """
     if not sites or n_resamples < 1:
         raise InputError(f"sites={list(sites)}, n_resamples={n_resamples}: give at least one site and 1 resample.")
