@@ -56,7 +56,8 @@ class _Inside(TorchFunctionMode):
         if attn_mask is not None:
             is_bool = attn_mask.dtype == torch.bool
             scores = scores.masked_fill(~attn_mask, -torch.inf) if is_bool else scores + attn_mask
-        pattern = functional.softmax(self._applied("scores", scores), dim=-1)
+        precise = torch.promote_types(value.dtype, torch.float32)  # as the kernel is inside
+        pattern = functional.softmax(self._applied("scores", scores), dim=-1, dtype=precise).to(value.dtype)
         return self._applied("pattern", pattern) @ value
 
     def enter(self, *_: Any) -> None:

@@ -171,6 +171,17 @@ def test_a_gradient_is_taken_for_a_site(
     torch.testing.assert_close((gradient * step).sum(), measured, rtol=1e-2, atol=2e-3)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", ["gpt2", "llama"])
+def test_the_rounding_of_small_floats_hides_no_site(
+    small_model: Callable[..., nn.Module], any_backend: str, shape: str, dtype: torch.dtype
+) -> None:
+    subject = interp.load(small_model(shape).to(dtype), backend=any_backend)
+    for name in (*NAMES, "resid_pre", "resid_mid", "resid_post", "norm1", "norm2", "neurons_pre"):
+        for layer in range(subject.n_layers):
+            assert subject.site(name, layer).name == f"{name} of block {layer}"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_hook_is_left_after_an_error(
     small_subject: Callable[[str, str], interp.Subject], any_backend: str, name: SiteName, ids: Tensor
