@@ -112,7 +112,7 @@ def pair_attribution(
     Cost for a text of n tokens: `steps` times n forward passes of twice the arithmetic, once for each different text.
 
     Pitfall: a causal model's tokens know what stands before them, so that a score belongs to the tokens as they enter
-    the first block, and not to the states above them. Read `completeness`: 20 steps leave .001 on the shipped model, and
+    the first block, and not to the states above them. Read `completeness`: 20 steps leave .001 on the shipped model and
     up to .16 on SmolLM2, whose texts have no start token to keep and lose their attention sink on the way.
 
     >>> frame = pair_attribution("reference", [("A cat", "The dog"), ("The sun", "A red ball")], layer=2, steps=4)
