@@ -30,10 +30,13 @@ from interp.authoring import (
     load,
     require_two_tokens,
     start_of_text,
+    warn,
 )
 from interp.model.tape import Tape
 from probes.neurons._concept_words import ConceptWords, concept_words
 from probes.neurons.steering.direction import Direction
+
+_LONG = 8  # times the median length of states
 
 Read: TypeAlias = Literal["last", "mean"]
 """The state that stands for a text: its last token's, or the mean over its tokens without position 0."""
@@ -47,6 +50,7 @@ def contrast_direction(
     *,
     layers: Layers,
     read: Read = "last",
+    template: str = "{}",
     words: Sequence[str] | None = None,
     held_out: float = 0.5,
     concept: str | None = None,
@@ -63,6 +67,9 @@ def contrast_direction(
         negative: the same of the other side.
         layers: of the residual stream, 0..L, each of which gets its vector; to steer, choose one of 1..L.
         read: see `Read`.
+        template: a text with {} for each word of a list, such as "This is about the word {}"; "{}" reads words alone.
+            A warning says where some words' states are many times as long as the others', as those of attention sinks
+            are in real models: their mean says nothing of the rest, and a template mends it.
         words: words that measure the effect of steering. None holds out a share of the positive words; prompts need
             `words` to be steered with.
         held_out: share of the positive words kept out of the direction, on which `steer` measures the effect.
@@ -95,7 +102,7 @@ def contrast_direction(
     chosen = layers_of(layers, model.n_layers, model.name)
     split: ConceptWords | None
     if _are_words(positive) and _are_words(negative):
-        split, sides = _word_sides(model, positive, negative, words, held_out, seed)  # type: ignore[arg-type]
+        split, sides = _word_sides(model, positive, negative, template, words, held_out, seed)  # type: ignore[arg-type]
     else:
         split = None if words is None else concept_words(model, words, held_out=1)
         sides = [model.tokens(texts, truncate=truncate) for texts in (positive, negative)]
@@ -105,6 +112,7 @@ def contrast_direction(
     if content_keys(sides[0].ids, 0).tolist() == content_keys(sides[1].ids, 0).tolist():
         raise InputError("both sides hold the same texts; give texts that differ.")
     groups = [_states(model, side, chosen, read) for side in sides]
+    _warn_of_sinks(torch.cat(groups, dim=1), chosen)
     vectors = groups[0].mean(dim=1) - groups[1].mean(dim=1)
     for layer, vector in zip(chosen, vectors, strict=True):
         if not bool(vector.any()):
@@ -126,6 +134,7 @@ def contrast_direction(
         "negative": {"n": len(sides[1]), "digest": sides[1].digest},
         "words": None if split is None else {"seeds": list(split.seeds), "held_out": list(split.held_out)},
         "read": read,
+        "template": template,
         "seed": seed,
     }
     return Direction(
@@ -179,15 +188,18 @@ def _word_sides(
     subject: Subject,
     positive: Sequence[str],
     negative: Sequence[str],
+    template: str,
     words: Sequence[str] | None,
     held_out: float,
     seed: int,
 ) -> tuple[ConceptWords, list[Tokens]]:
-    """Return the words that measure, and each side's words as texts of the start and the word.
+    """Return the words that measure, and each side's words as texts: of the start and the word, or of the template.
 
     Raises:
-        InputError: a word is on both sides, or among those that measure and those that find.
+        InputError: a word is on both sides, or among those that measure and those that find; or a bad template.
     """
+    if template.count("{}") != 1:
+        raise InputError(f"template={template!r}: give a text with one {{}} for the word.")
     split = concept_words(subject, positive, held_out=0.0 if words is not None else held_out, seed=seed)
     other = concept_words(subject, negative, held_out=0.0)
     if not split.seeds:
@@ -203,6 +215,10 @@ def _word_sides(
             raise InputError(
                 f"{str(subject.token_strings[shared[0]])!r} is a {one} word and a {two} one; name each word once."
             )
+    if template != "{}":
+        return replace(split, dropped=dropped), [
+            subject.tokens([template.format(word) for word in of.seeds]) for of in (split, other)
+        ]
     start = start_of_text(subject.tokenizer)
     sides = [subject.tokens([[*start, index] for index in of.choosing_ids.tolist()]) for of in (split, other)]
     return replace(split, dropped=dropped), sides
@@ -223,6 +239,18 @@ def _states(subject: Subject, tokens: Tokens, layers: Sequence[int], read: Read)
 
         found[:, batch.prompts] = subject.run(batch.ids, program)
     return found
+
+
+def _warn_of_sinks(states: Tensor, layers: Sequence[int]) -> None:
+    """Warn where a state [layer, n, d_model] is many times as long as the usual one of its layer."""
+    norms = states.norm(dim=2)
+    ratio = norms.amax(dim=1) / norms.median(dim=1).values.clamp(min=1e-30)
+    if found := [layer for layer, by in zip(layers, ratio.tolist(), strict=True) if by > _LONG]:
+        warn(
+            f"at layer {', '.join(map(str, found))} a state is {float(ratio.max()):.0f} times as long as the median, "
+            "like an attention sink's, and decides the direction alone: give longer texts, or words a template such as "
+            "'This is about the word {}'."
+        )
 
 
 def _halves(states: Tensor, tokens: Tokens, seed: int) -> Tensor:

@@ -217,6 +217,8 @@ ROWS = [
     ("contrast_direction(s, ['w3 w4'], ['w5 w6'], layers=1, concept=3)", "concept=3: give a text or None"),
     ("contrast_direction(s, ['w3 w4'], ['w5 w6'], layers=1, seed=-1)", "seed=-1: give a whole number of 0 or more"),
     ("contrast_direction(s, ['w3 w4'], ['w5 w6'], layers=1, truncate='no')", "truncate='no': give True or False"),
+    ("contrast_direction(s, ['w3', 'w4'], ['w5'], layers=1, template='about')", "give a text with one {} for the word"),
+    ("contrast_direction(s, ['w3', 'w4'], ['w5'], layers=1, template=3)", "template=3: give a text"),
     ("contrast_direction(s, 3, ['w5 w6'], layers=1)", "texts are a str, a list of them"),
     ("contrast_direction(s, [[3]], [[4]], layers=1, read='mean')", "prompt 0 has a single token"),
 ]

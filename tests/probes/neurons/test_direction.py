@@ -148,6 +148,25 @@ def test_a_group_offset_is_in_the_direction_and_not_in_its_shuffled_groups(small
     assert found.frame["auroc"].item() == 1 and abs(found.shuffled[0][5]) < 1e-6 < found.shuffled[0].norm()
 
 
+def test_words_are_read_alone_or_in_a_template(small_subject):
+    subject = small_subject("llama", "bridge")
+    for template, before in (("{}", [1]), ("w20 w21 {}", [1, 20, 21])):
+        found = contrast_direction(subject, ["w3", "w4"], ["w5"], layers=2, template=template, words=["w9"])
+        ids = torch.tensor([[*before, index] for index in (3, 4, 5)])
+        states = subject.run(ids, lambda tape: tape.residual(2)[:, -1])
+        torch.testing.assert_close(found.by_layer[2], states[:2].mean(0) - states[2], **CLOSE)
+
+
+def test_a_word_of_an_attention_sink_is_warned_of(small_model, word_level):
+    model = small_model("gpt2")
+    with torch.no_grad():
+        model.transformer.wte.weight[11] *= 100
+    subject = interp.load(model, tokenizer=word_level)
+    sides = [f"w{index}" for index in range(10, 15)], [f"w{index}" for index in range(20, 25)]
+    with pytest.warns(UserWarning, match="at layer 0 a state is .* times as long as the median"):
+        contrast_direction(subject, *sides, layers=0, words=["w40"])
+
+
 def test_pairs_are_left_out_as_by_the_definition_and_chance_is_one_half():
     random = np.random.default_rng(0)
     positive, negative = random.normal(size=(5, 7)) + 0.5, random.normal(size=(4, 7))
