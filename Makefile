@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOWEST := .venv-lowest
+LAB := .venv-lab
 
 # With glibc, chunks of logits are mapped and unmapped afresh for every batch, and the page faults can cost more than the
 # arithmetic. Keeping freed memory, in huge pages, made a training step 1.5 to 3 times as fast on two cores.
@@ -11,7 +12,7 @@ export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 
-.PHONY: demo test test-all real across notebooks docs readme check format bench bench-real setup clean
+.PHONY: demo test test-all real across notebooks lab docs readme check format bench bench-real setup clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -45,6 +46,10 @@ across: $(READY)
 # Two at a time, each in its own kernel, from the top, outputs thrown away: what a notebook asserts must still be so.
 notebooks: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --nbmake --nbmake-timeout=600 --timeout=1800 notebooks
+
+# A session in JupyterLab, which has an environment of its own: the extension, a magic, and the mouse over a token.
+lab: $(READY) $(LAB)/.ready
+	INTERP_JUPYTERLAB=$(CURDIR)/$(LAB)/bin/jupyter-lab $(BIN)/python -m pytest -q -m slow tests/interp/display/test_jupyterlab.py
 
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]' -c constraints.txt
@@ -100,5 +105,10 @@ $(LOWEST)/.ready: pyproject.toml .ci/lowest.txt
 		pytest pytest-timeout pytest-xdist hypothesis
 	touch $@
 
+$(LAB)/.ready:
+	$(PYTHON) -m venv $(LAB)
+	$(LAB)/bin/python -m pip install --quiet --disable-pip-version-check 'jupyterlab>=4.4,<5'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(LOWEST) results build dist
+	rm -rf $(VENV) $(LOWEST) $(LAB) results build dist
