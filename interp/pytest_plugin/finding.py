@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from interp.display.text import format_to_interval
 from interp.errors import InputError, InterpError
 from interp.pytest_plugin import comparison, reading, records
 from interp.pytest_plugin.marker import FindingSpec
@@ -167,20 +168,27 @@ class Finding:
 
 def _explained(verdict: Verdict, model: str, expect: State) -> str:
     """Explain why a claim's state is not the expected one."""
-    interval = f"{verdict.level:.0%} interval {verdict.low:.4g} to {verdict.high:.4g}"
-    interval = "no interval" if isnan(verdict.low) else interval
+    ends = verdict.low, verdict.high
+    level = "" if isnan(verdict.low) else f"{verdict.level:.0%} "
     lines = [
         f"{verdict.state} on {model}, expected {expect}: {verdict.statement}",
-        f"  effect     {verdict.effect:.4g}, {interval}",
+        f"  effect     {format_to_interval(verdict.effect, *ends)}, {level}{_interval(*ends)}",
         f"  threshold  {verdict.comparison}",
     ]
     if not isnan(verdict.control_effect):
-        apart = f"{verdict.difference:.4g}, interval {verdict.difference_low:.4g} to {verdict.difference_high:.4g}"
-        lines.append(f"  control    {verdict.control_effect:.4g}; effect - control {apart}")
+        ends = verdict.difference_low, verdict.difference_high
+        control, apart = (format_to_interval(one, *ends) for one in (verdict.control_effect, verdict.difference))
+        lines.append(f"  control    {control}; effect - control {apart}, {_interval(*ends)}")
     lines.append(f"  prompts    {verdict.n}, {verdict.n_skipped} skipped; p = {verdict.p:.2g}")
     if verdict.reason:
         lines.append(f"  because    {verdict.reason}")
     return "\n".join([*lines, _MEND[verdict.state]])
+
+
+def _interval(low: float, high: float) -> str:
+    if isnan(low):
+        return "no interval"
+    return f"interval {format_to_interval(low, low, high)} to {format_to_interval(high, low, high)}"
 
 
 def _difference(name: str, file: str, lines: list[str], was: records.Record, now: records.Record) -> str:

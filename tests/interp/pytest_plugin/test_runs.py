@@ -265,9 +265,9 @@ def test_a_claim_fails_the_test_unless_it_comes_out_as_expected(project):
     run.stdout.fnmatch_lines(
         [
             "undecided on planted/bias_ladder, expected holds: undecided surely",
-            "  effect     0.7, 95% interval 0.* to 0.*",
+            "  effect     0.70, 95% interval 0.?? to 0.??",
             "  threshold  >= 0.7",
-            "  control    0.1; effect - control 0.6, interval 0.* to 0.*",
+            "  control    0.10; effect - control 0.60, interval 0.?? to 0.??",
             "  prompts    20, 0 skipped; p = *",
             "  because    the interval spans 0.7",
             "Give more prompts, or pin the claim as open by expect='undecided'.",
