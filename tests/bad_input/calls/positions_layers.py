@@ -52,8 +52,6 @@ ROWS = [
     ("NeuronSet.of(s, {0: [0.5]}, ['w3'])", "neurons={0: [0.5]}: give a dictionary"),
     ("NeuronSet.of(s, {'0': [1]}, ['w3'])", "neurons={'0': [1]}: give a dictionary"),
     ("NeuronSet.of(s, [0], ['w3'])", "neurons=[0]: give a dictionary"),
-    ("check_positions(9, 3)", "position 9 is outside a prompt of 3 tokens"),
-    ("check_positions('a', 3)", "positions are whole numbers, not 'a'"),
     ("logit_lens(s, T, positions=[' w3', ' nope'])", "prompt 0 has no token ' nope'; it has"),
     ("logit_lens(s, T, positions=' w3')", "prompt 1 has no token ' w3'; did you mean"),
     ("logit_lens(s, T, positions=[None])", "positions holds None: give a whole number, a text"),
