@@ -34,6 +34,12 @@ def report(
     n_prompts: Annotated[int, typer.Option(help="Number of texts to take, at even distances.")] = 24,
     probe: Annotated[list[str] | None, typer.Option(help="Only this probe; may be given more than once.")] = None,
     findings: Annotated[bool, typer.Option(help="Test the papers' claims too.")] = True,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="At most 4 short texts, none of the probes that take long, no claims; the page names them."
+        ),
+    ] = False,
     backend: Backend = "bridge",
     device: Device = None,
     dtype: Dtype = None,
@@ -45,7 +51,7 @@ def report(
 
     texts = read_data(data)
     subject = load(model, backend=backend, device=device, dtype=dtype, device_map=device_map)  # type: ignore[arg-type]
-    page = write(subject, out, texts=texts, n_prompts=n_prompts, probes=probe, findings=findings)
+    page = write(subject, out, texts=texts, n_prompts=n_prompts, probes=probe, findings=findings, quick=quick)
     typer.echo(f"wrote {page}")
 
 

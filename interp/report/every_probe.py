@@ -26,6 +26,8 @@ from interp.runs.registry import Probe
 from interp.runs.run import kept_as
 from interp.runs.store import Store
 
+QUICK_TEXTS, QUICK_CHARACTERS = 4, 256  # characters: about 64 tokens of English
+
 
 @dataclass(frozen=True)
 class ProbeResult:
@@ -99,6 +101,17 @@ def some_texts(texts: Texts, n: int) -> pd.DataFrame:
     table = frame_of_texts(texts)
     places = np.linspace(0, len(table) - 1, min(n, len(table))).round().astype(int)
     return table.iloc[places].reset_index(drop=True)
+
+
+def quick_texts(texts: Texts, n: int) -> pd.DataFrame:
+    """Return what a quick report reads: at most `QUICK_TEXTS` texts, and `QUICK_CHARACTERS` characters of each.
+
+    >>> table = quick_texts("stories", 24)
+    >>> len(table), [len(text) for text in table["text"]]
+    (4, [256, 256, 256, 256])
+    """
+    table = some_texts(texts, min(n, QUICK_TEXTS))
+    return table.assign(text=table["text"].str.slice(0, QUICK_CHARACTERS))
 
 
 def _run(probe: Probe, subject: Subject, texts: pd.DataFrame) -> ProbeResult:

@@ -22,13 +22,22 @@ from interp.display.text import visible
 from interp.errors import InputError, InterpError
 from interp.model.loading import Source, load
 from interp.report.abstract import abstract
-from interp.report.every_probe import ProbeResult, run_every_probe, some_texts
+from interp.report.every_probe import (
+    QUICK_CHARACTERS,
+    QUICK_TEXTS,
+    ProbeResult,
+    quick_texts,
+    run_every_probe,
+    some_texts,
+)
 from interp.runs import registry
 from interp.runs.arguments import check_output
 from interp.runs.description import family, question
 from interp.runs.registry import Probe
 
 _MAX_PROMPTS, _BEGINS = 5, 60  # prompts whose tokens a section shows, and characters of the line to choose one by
+
+_LEFT_OUT = "a quick report leaves it out, because it takes long on a real model: interp report --probe {} has it."
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ def report(
     n_prompts: int = 24,
     probes: Sequence[str] | None = None,
     findings: bool | pd.DataFrame = True,
+    quick: bool = False,
 ) -> Path:
     """Write one self-contained page about a model, after running every installed probe on it, or about given frames.
 
@@ -74,12 +84,15 @@ def report(
         n_prompts: how many of the texts to take, at even distances.
         probes: names; by default all that are installed.
         findings: True to test the papers' claims too, or a frame of `interp.findings`.
+        quick: True for a page within minutes on a model of 135 million weights and two cores: at most 4 texts, 256
+            characters of each, none of the probes marked `costly` unless `probes` names them, and no claims. The page
+            says by name what was left out.
 
     Returns:
         The path of the page.
 
     Raises:
-        InputError: the page's folder does not exist, or texts or frames cannot be used.
+        InputError: the page's folder does not exist, texts or frames cannot be used, or frames are to be quick.
         UnknownName: there is no such model or probe.
 
     >>> import interp, tempfile
@@ -89,28 +102,48 @@ def report(
     >>> "https:" in path.read_text("utf-8")
     False
     """
+    if not isinstance(quick, bool):
+        raise InputError(f"quick={quick!r}: give True or False.")
     out = Path(out)
     check_output(out)
     frames = [model_or_frames] if isinstance(model_or_frames, pd.DataFrame) else model_or_frames
     if isinstance(frames, Sequence) and not isinstance(frames, str):
+        if quick:
+            raise InputError("quick=True leaves probes out, and these frames are made already; leave it out.")
         entries, facts, title = _given(frames), [], "Frames"
         verdicts = findings if isinstance(findings, pd.DataFrame) else None
     else:
         subject = load(frames)
-        table = some_texts(texts, n_prompts)
+        table = quick_texts(texts, n_prompts) if quick else some_texts(texts, n_prompts)
+        left_out = [registry.get(name) for name in registry.names()] if quick and probes is None else []
+        left_out = [probe for probe in left_out if probe.costly]
         folder = out.with_name(f"{out.stem}_frames")
+        if left_out:
+            probes = [name for name in registry.names() if name not in {probe.name for probe in left_out}]
         entries = list(run_every_probe(subject, table, probes=probes, folder=folder))
+        entries += [ProbeResult(probe, absent=_LEFT_OUT.format(probe.name)) for probe in left_out]
         facts = [
             f"{subject.architecture}, {subject.n_layers} layers of {subject.d_model}, {subject.n_heads} heads, "
             f"vocabulary {subject.d_vocab:,}; {subject.backend.kind}, {subject.dtype}, "
             f"fingerprint {subject.fingerprint}.",
             f"Probes that read texts read {len(table)} texts, unless their section says otherwise.",
         ]
+        if quick:
+            facts.append(_quick_fact(left_out, findings))
+            findings = findings if isinstance(findings, pd.DataFrame) else False
         title = f"Probes of {subject.name}"
         verdicts = findings if isinstance(findings, pd.DataFrame) else _found(subject, folder) if findings else None
     with written(out, "the report") as file:
         file.write(_page(title, facts, entries, verdicts).encode())
     return out
+
+
+def _quick_fact(left_out: Sequence[Probe], findings: bool | pd.DataFrame) -> str:
+    """Say what a quick report left out, by name, and how to have it."""
+    named = [probe.name for probe in left_out]
+    named += ["the papers' claims"] if findings is True else []
+    read = f"A quick report: it reads at most {QUICK_TEXTS} texts, {QUICK_CHARACTERS} characters of each."
+    return f"{read} Left out: {', '.join(named)}; a report without --quick has them." if named else read
 
 
 def _given(frames: Sequence[pd.DataFrame]) -> list[ProbeResult]:

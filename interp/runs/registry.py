@@ -44,6 +44,7 @@ class Probe:
         reduce: rows of whole prompts -> fewer rows with the same summary, or None; see `reduction`.
         reduce_from: the columns that `reduce` reads; None for all.
         jointly: True if rows of a prompt hang on the other prompts, so that no sweep may divide them.
+        costly: True if it takes long on a real model whatever the texts are; `interp report --quick` leaves it out.
         sums: run -> the sums over prompts that its rows come from, or None; sweeps divide and merge them.
         listed: False if `names()` leaves it out, as it does the workbench's own tables, which `get` finds.
     """
@@ -59,6 +60,7 @@ class Probe:
     listed: bool = True
     explore: Callable[..., Any] | None = None
     sums: Callable[..., Any] | None = None
+    costly: bool = False
 
     def reduction(self, settings: Mapping[str, Any]) -> Callable[[pa.Table], pd.DataFrame] | None:
         """Return what shortens rows before they are summed up, so that long results can be, a part at a time.
@@ -105,6 +107,7 @@ def probe(
     jointly: bool = False,
     sums: Callable[..., Any] | None = None,
     listed: bool = True,
+    costly: bool = False,
 ) -> Callable[[F], F]:
     """Mark a function as the probe of a schema; its arguments are then checked at every call, see `interp.checks`.
 
@@ -124,6 +127,8 @@ def probe(
         sums: called with a run, returns the sums that the rows come from, where these are about all prompts together; a
             sweep adds up those of its shards. It refuses texts that are too few.
         listed: False for a table that is not a probe of one model.
+        costly: True if the example takes over 20 processor seconds on SmolLM2 (135 million weights), with four short
+            prompts; `interp report --quick` leaves the probe out.
     """
 
     def mark(function: F) -> F:
@@ -152,6 +157,7 @@ def probe(
             listed,
             explore and checked(explore),
             sums,
+            costly,
         )
         function.probe = made  # type: ignore[attr-defined]
         by_origin = _marked.setdefault(made.name, {})

@@ -138,6 +138,7 @@ def _agreement(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     example=at_most(8),
     reduce=_reduce,
     reduce_from=("target_pos", "target_id", "score"),
+    costly=True,
 )
 def attribute(
     subject: Source,

@@ -96,7 +96,9 @@ def microscope_sums(run: Run) -> MicroscopeStream:
     return MicroscopeStream(run, settings)
 
 
-@probe(MICROSCOPE, plot=plots.microscope, summarise=whole_frame, sums=microscope_sums, example=running_text)
+@probe(
+    MICROSCOPE, plot=plots.microscope, summarise=whole_frame, sums=microscope_sums, example=running_text, costly=True
+)
 def microscope(
     subject: Source,
     texts: Texts,

@@ -49,7 +49,7 @@ TOKENS = Schema(
 )
 
 
-@probe(TOKENS, plot=plots.microscope_tokens, example=running_text, jointly=True)
+@probe(TOKENS, plot=plots.microscope_tokens, example=running_text, jointly=True, costly=True)
 def microscope_tokens(
     subject: Source,
     texts: Texts,

@@ -97,7 +97,7 @@ def fit_line(layer: np.ndarray, log10_residual: np.ndarray) -> dict[str, float]:
     return dict(zip(names, (float(slope), r, r * r, float(np.abs(deviation).max()), odd_deviation, ratio), strict=True))
 
 
-@probe(LAW, plot=plots.next_token_law, summarise=summarise, sums=law_sums, example=running_text)
+@probe(LAW, plot=plots.next_token_law, summarise=summarise, sums=law_sums, example=running_text, costly=True)
 def next_token_law(
     subject: Source,
     texts: Texts,

@@ -101,7 +101,7 @@ def summarise_stages(frame: pd.DataFrame, by: str = "stage", **options: object) 
     return by_layer(frame, **options) if by == "layer" else stages_shown(frame, **options)
 
 
-@probe(STAGES, plot=plots.stages, summarise=summarise_stages)
+@probe(STAGES, plot=plots.stages, summarise=summarise_stages, costly=True)
 def stages_of_inference(subject: Source, texts: Texts, *, truncate: bool = False) -> pd.DataFrame:
     """Measure statistics by depth for the stages of inference; `.interp.summary()` says where each begins and ends.
 

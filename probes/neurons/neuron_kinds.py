@@ -157,7 +157,7 @@ def summarise_kinds(frame: pd.DataFrame) -> pd.DataFrame:
     return summary.reset_index()
 
 
-@probe(NEURON_KINDS, plot=plots.neuron_kinds, summarise=summarise_kinds)
+@probe(NEURON_KINDS, plot=plots.neuron_kinds, summarise=summarise_kinds, costly=True)
 def neuron_kinds(subject: Source, *, layers: Layers = None, seed: int = 0) -> pd.DataFrame:
     """Classify every neuron by the moments of the cosines between its value vector and all tokens' directions.
 

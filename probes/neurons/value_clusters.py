@@ -74,7 +74,7 @@ def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
     return {"k": 16, "n_init": 1}
 
 
-@probe(VALUE_CLUSTERS, plot=plots.value_clusters, summarise=summarise_clusters, example=_example)
+@probe(VALUE_CLUSTERS, plot=plots.value_clusters, summarise=summarise_clusters, example=_example, costly=True)
 def value_clusters(
     subject: Source,
     k: int,

@@ -137,7 +137,7 @@ def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
     return {"frame": attribute(subject, texts.head(6), methods=methods, truncate=True)}
 
 
-@probe(FAITHFULNESS, plot=plots.faithfulness, summarise=summarise_faithfulness, example=_example)
+@probe(FAITHFULNESS, plot=plots.faithfulness, summarise=summarise_faithfulness, example=_example, costly=True)
 def faithfulness(
     subject: Source,
     frame: pd.DataFrame,

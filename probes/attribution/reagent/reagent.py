@@ -167,12 +167,13 @@ probe(
     explore=plots.explore_attribution,
     summarise=summarise_reagent,
     example=at_most(4),
+    costly=True,
     reduce=reduce_reagent,
     reduce_from=REDUCED_FROM,
 )(reagent)
 
 
-@probe(REAGENT_PROBES, plot=plots.reagent_probes, example=at_most(4))
+@probe(REAGENT_PROBES, plot=plots.reagent_probes, example=at_most(4), costly=True)
 @shows_parameters_of(reagent, but=["return_probes"])
 def reagent_probes(subject: Source, texts: Texts, **arguments: Unpack[ReagentArguments]) -> pd.DataFrame:
     """List the probes of `reagent`: when each stopped, the entropy of its scores, the target's kept probability.

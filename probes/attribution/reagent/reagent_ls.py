@@ -60,7 +60,7 @@ REAGENT_LS = Schema(
 )
 
 
-@probe(REAGENT_LS, plot=plots.attribution, explore=plots.explore_attribution, example=at_most(8))
+@probe(REAGENT_LS, plot=plots.attribution, explore=plots.explore_attribution, example=at_most(8), costly=True)
 def reagent_ls(
     subject: Source,
     texts: Texts,

@@ -58,7 +58,7 @@ class Judged:
     kind: str
 
 
-@probe(WRITTEN_TOKENS, plot=plots.written_tokens)
+@probe(WRITTEN_TOKENS, plot=plots.written_tokens, costly=True)
 def written_tokens(
     subject: Source,
     texts: Texts,

@@ -24,7 +24,7 @@ from interp import planted
 from interp.cli import app
 from interp.errors import InputError, UnknownName
 from interp.frames.schema import Schema, columns
-from interp.report.every_probe import arguments_of, some_texts
+from interp.report.every_probe import arguments_of, quick_texts, some_texts
 from interp.report.page import report
 from interp.runs import registry
 from interp.runs.registry import GROUP
@@ -78,10 +78,17 @@ def needy(subject, words):
     """Ask for words, with no example of any."""
 
 
+@interp.probe(Schema("slow_guest", "nobody", "none", columns("model", "run_id")), costly=True)
+def slow_guest(subject):
+    """Take hours."""
+    calls.append("slow_guest")
+    raise AssertionError("a quick report ran it")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _installed(offer):
-    """Three probes of a package of somebody else's, beside ours."""
-    with offer(GROUP, {name: f"{__name__}:{name}" for name in ("guest", "broken", "needy")}):
+    """Four probes of a package of somebody else's, beside ours."""
+    with offer(GROUP, {name: f"{__name__}:{name}" for name in ("guest", "broken", "needy", "slow_guest")}):
         yield
 
 
@@ -214,6 +221,38 @@ def test_frames_are_kept_beside_the_page_and_an_interrupted_report_goes_on(tmp_p
     assert calls == ["guest", "guest", "guest"]  # by other code, made anew
 
 
+@pytest.fixture
+def few_installed(monkeypatch):
+    """Only these probes, so that a report of all takes no minute."""
+    monkeypatch.setattr(registry, "names", lambda: ["guest", "slow_guest", "vocabulary"])
+
+
+def test_a_quick_report_leaves_out_what_is_costly_and_names_it(tmp_path, few_installed):
+    calls.clear()
+    path = report("reference", tmp_path / "page.html", texts=["Once upon a time " * 99] * 9, quick=True)
+    text = path.read_text("utf-8")
+    assert calls == ["guest"]
+    assert "it reads at most 4 texts, 256 characters of each." in text
+    assert "Left out: slow_guest, the papers&#39; claims; a report without --quick has them." in text
+    assert "interp report --probe slow_guest has it" in text and 'id="findings"' not in text
+    (kept,) = (tmp_path / "page_frames").glob("guest-*")
+    assert len(pd.read_parquet(kept)) == 4  # a row per prompt
+
+
+def test_a_quick_report_runs_a_costly_probe_that_is_named(tmp_path):
+    calls.clear()
+    path = report("reference", tmp_path / "page.html", probes=["slow_guest"], quick=True, findings=FINDINGS)
+    text = path.read_text("utf-8")
+    assert calls == ["slow_guest"] and "Left out" not in text
+    assert 'id="findings"' in text  # a frame of findings costs nothing
+
+
+def test_a_quick_report_cuts_texts():
+    assert quick_texts(["é" * 300, "short"], 24)["text"].tolist() == ["é" * 256, "short"]
+    assert quick_texts([*"abcdefg"], 24)["text"].tolist() == ["a", "c", "e", "g"]
+    assert len(quick_texts("prompts", 2)) == 2 and "expected" in quick_texts("prompts", 2)
+
+
 def test_frames_made_already_make_a_page(tmp_path):
     frame = registry.get("logit_lens").function("reference", ["Once upon a time"])
     read = pd.read_parquet(_written(frame, tmp_path / "frame.parquet"))
@@ -243,6 +282,9 @@ def test_texts_are_taken_at_even_distances():
         ("reference", {"probes": ["logit_lense"]}, UnknownName, "did you mean 'logit_lens'"),
         ("reference", {"n_prompts": 0}, InputError, "n_prompts=0: give at least 1"),
         ("reference", {"texts": []}, InputError, "no texts"),
+        ("reference", {"quick": "yes"}, InputError, "quick='yes': give True or False"),
+        ("reference", {"quick": True, "n_prompts": 0}, InputError, "n_prompts=0: give at least 1"),
+        ([pd.DataFrame()], {"quick": True}, InputError, "frames are made already"),
     ],
 )
 def test_bad_input_is_refused_before_any_probe_runs(source, options, error, words, tmp_path):
@@ -261,8 +303,17 @@ def test_the_command_writes_the_page(tmp_path):
     done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert done.exit_code == 0, done.output
     assert done.stdout == f"wrote {tmp_path / 'page.html'}\n" and (tmp_path / "page.html").is_file()
+    done = CliRunner().invoke(app, [*map(str, arguments[:-1]), "--quick"])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "A quick report: it reads at most 4 texts" in page and "Left out: the papers&#39; claims;" in page
     done = CliRunner().invoke(app, ["report", "--probe", "vocabularies", "--out", str(tmp_path / "page.html")])
     assert done.exit_code == 2 and done.stderr.count("\n") == 1 and "did you mean 'vocabulary'" in done.stderr
+
+
+def test_help_says_what_quick_leaves_out():
+    shown = CliRunner().invoke(app, ["report", "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
+    assert re.search(r"--quick +.*At most 4 short texts", shown)
 
 
 class Browser:
