@@ -73,7 +73,7 @@ def summarise_neurons(frame: pd.DataFrame) -> pd.DataFrame:
     return summary.reset_index()
 
 
-@probe(NEURON_TOKENS, plot=plots.neuron_tokens, summarise=summarise_neurons)
+@probe(NEURON_TOKENS, plot=plots.neuron_tokens, summarise=summarise_neurons, costly=True)
 def neuron_tokens(
     subject: Source,
     *,

@@ -63,7 +63,7 @@ def _example(subject: Subject, texts: pd.DataFrame) -> Mapping[str, Any]:
     return {"clean": texts.head(2), "corrupt": None, "corruption": "noise", "positions": (-3, -2, -1)}
 
 
-@probe(PATCH, plot=plots.patches, summarise=summarise_patches, example=_example, jointly=True)
+@probe(PATCH, plot=plots.patches, summarise=summarise_patches, example=_example, jointly=True, costly=True)
 def patch(
     subject: Source,
     clean: Texts,
