@@ -58,7 +58,8 @@ class Subject:
         self.d_model, self.d_mlp, self.d_vocab = facts.d_model, facts.d_mlp, facts.d_vocab
         check_tokenizer(self.tokenizer, max(self.d_vocab, self.d_embedding), self.name)
         self._guard = Guard(backend)
-        self._checks, self.exclusive = Checks(backend, self._guard.require_verified), self._guard.exclusive
+        self.exclusive = self._guard.exclusive
+        self._checks = Checks(backend, self._guard.require_verified, self.exclusive)
         self.edits: list[dict[str, Any]] = []
         self.generating: Generating | None = None
 

@@ -7,11 +7,11 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,7 +24,8 @@ from torch import nn
 
 import interp
 import probes
-from interp.authoring import CONCEPT, VOCABULARY, Run, dataset
+from interp.authoring import CONCEPT, VOCABULARY, ModelError, Run, dataset, logits_after
+from interp.model.sites import SiteName
 from interp.runs import registry
 from interp.runs.accessor import attach
 from probes.neurons.concept_neurons import concept_neurons
@@ -217,7 +218,13 @@ def tiny(small_model) -> Callable[[str], Tiny]:
         model = small_model("gpt2", vocab_size=8192).double()
         tokenizer = interp.load("reference").tokenizer
         subject = interp.load(model, backend=backend, tokenizer=tokenizer)
-        subject.logits(TEXTS)  # the first pass checks the model, and lays a bridge's own wires
+        # What is tried at the first use is done here, so that no probe's calls hang on which one is run before it: the
+        # first pass checks the model and lays a bridge's own wires; trees and sites are tried when they are asked for.
+        subject.logits(TEXTS)
+        list(logits_after(subject, [(1, 2), (1, 3)], lambda logits: None))
+        for name in get_args(SiteName):
+            with suppress(ModelError):
+                subject.site(name)
         return Tiny(model, subject, {}, {})
 
     return build

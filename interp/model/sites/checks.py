@@ -7,16 +7,17 @@ are not their input plus `attn_out` plus `mlp_out`, and nothing about a model's 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from interp.errors import ModelError
 from interp.model.backends.base import Backend
 from interp.model.sites.attention import answers, asks, carries, holds_values, mixes, softens, sums
-from interp.model.sites.hooks import recording
+from interp.model.sites.hooks import recording, without_edits
 from interp.model.sites.identities import (
     Identity,
     activates,
@@ -60,10 +61,13 @@ class Checks:
     Args:
         backend: the model.
         first: called before a pass of a check, which must not be the model's first.
+        lock: of the model.
     """
 
-    def __init__(self, backend: Backend, first: Callable[[], object]) -> None:
-        self._backend = backend
+    def __init__(
+        self, backend: Backend, first: Callable[[], object], lock: AbstractContextManager[Any] | None = None
+    ) -> None:
+        self._backend, self._lock = backend, nullcontext() if lock is None else lock
         self._first = first
         self._faults: dict[str, list[str]] = {}
         self._faults_between: list[str] | None = None
@@ -126,8 +130,9 @@ class Checks:
                 raise ModelError(fault)
 
     def _run(self, tried: Callable[[Tape], list[str]], *, mids: bool = False) -> list[str]:
-        self._first()
-        return self._backend.run(self._backend.facts.trial_ids(), tried, mids=mids)
+        with without_edits(self._lock):  # a site may be asked for while others are edited
+            self._first()
+            return self._backend.run(self._backend.facts.trial_ids(), tried, mids=mids)
 
     def _tried_identity(self, identity: Identity, tape: Tape) -> list[str]:
         """Return what is wrong in each block; an empty string where nothing is."""

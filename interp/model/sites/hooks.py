@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from interp.model.sites.views import Scaled
 
 # The modules at which `editing` changes a value now, and how often.
 _edited: Counter[nn.Module] = Counter()
+_trials: Counter[int] = Counter()  # of each model's lock: the `without_edits` blocks that are entered now
 
 
 def edited_in(modules: Iterable[nn.Module]) -> bool:
@@ -31,10 +32,12 @@ def editing(site: Site, edit: Edit) -> Iterator[None]:
     Raises:
         ModelError: nothing passed through the site: an edit that never happened is an error.
     """
-    n_fired = 0
+    n_fired, depth = 0, _trials[id(site.exclusive)]
 
     def changed(value: Tensor) -> Tensor:
         nonlocal n_fired
+        if _trials[id(site.exclusive)] > depth:
+            return value
         n_fired += 1
         return edit(value)
 
@@ -48,6 +51,21 @@ def editing(site: Site, edit: Edit) -> Iterator[None]:
                 del _edited[site.module]  # it would keep the model in memory
     if not n_fired:
         raise ModelError(f"nothing passed through {site.name}, so nothing was changed; run the model inside the block.")
+
+
+@contextmanager
+def without_edits(lock: AbstractContextManager[Any]) -> Iterator[None]:
+    """Let the edits around the `with` block rest, so that the model itself is tried; those inside it work.
+
+    Args:
+        lock: of the model, which its sites carry.
+    """
+    with lock:
+        _trials[id(lock)] += 1
+        try:
+            yield
+        finally:
+            _trials[id(lock)] -= 1
 
 
 @contextmanager

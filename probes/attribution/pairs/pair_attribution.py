@@ -19,6 +19,7 @@ from interp.authoring import (
     VOCABULARY,
     Column,
     InputError,
+    Layers,
     Run,
     Schema,
     Source,
@@ -78,7 +79,7 @@ def pair_attribution(
     subject: Source,
     pairs: Pairs,
     *,
-    layer: int = -1,
+    layer: Layers = -1,
     pooling: Literal["mean", "last"] = "mean",
     reference: Reference = "mean_embedding",
     steps: int = 20,
@@ -90,7 +91,7 @@ def pair_attribution(
     Args:
         subject: anything `interp.load` takes.
         pairs: pairs of texts, or a frame with the columns `text_a` and `text_b`.
-        layer: that is pooled: 0 enters the first block, L leaves the last; negative ones from the last.
+        layer: the one that is pooled: 0 enters the first block, L leaves the last; negative ones from the last.
         pooling: "mean" over a text's tokens, without position 0 where there are others, or "last".
         reference: the path begins where every token of the text is the mean of the embedding's rows, or "zero".
         steps: parts of the path; `completeness` says whether they are enough.
@@ -124,7 +125,10 @@ def pair_attribution(
         raise InputError(f"steps={steps}: give at least 1.")
     table = _table(pairs)
     subject = load(subject)
-    (chosen,) = layers_of(layer, subject.n_layers, subject.name)
+    several = layers_of(layer, subject.n_layers, subject.name)
+    if len(several) > 1:
+        raise InputError(f"layer={layer!r}: the states of one layer are compared; give one number.")
+    (chosen,) = several
     if centre is not None and (centre.shape != (subject.d_model,) or not centre.is_floating_point()):
         raise InputError(
             f"centre is {centre.dtype} {list(centre.shape)}: give floating-point numbers [{subject.d_model}]."

@@ -132,7 +132,7 @@ def test_the_plan_leaves_only_argmaxes_open(bridged):
         ({"target_pos": 2}, InputError, "position 2 is outside a prompt of 2 tokens"),
         ({"target_pos": -3}, InputError, "position -3 is outside"),
         ({"target_pos": []}, InputError, "target_pos is empty"),
-        ({"target_pos": 0.5}, InputError, "target_pos=0.5: give a whole number or a list of whole numbers"),
+        ({"target_pos": 0.5}, InputError, "target_pos=0.5: give a whole number, a text, a list"),
         ({"continuation": 0}, InputError, "continuation=0; give at least 1 token"),
         ({"continuation": ""}, InputError, "text 0 is empty"),
         ({"continuation": ["w7", "w8"]}, InputError, "continuation lists 2 texts for 3 prompts"),

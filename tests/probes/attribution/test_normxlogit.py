@@ -244,7 +244,7 @@ def test_scores_do_not_add_up_to_anything(subject):
             "unknown layer 'last'; known: 'all'. Or give a whole number, a list",
         ),
         ({"target": "w1 w2"}, InputError, "is 2 tokens"),
-        ({"target_pos": 3}, InputError, "position 3 is outside a prompt of 2 tokens"),
+        ({"target_pos": 3}, InputError, "position 3 is outside a prompt of 3 tokens; positions run from -3 to 2 there"),
     ],
 )
 def test_bad_input(subject, monkeypatch, arguments, error, message):

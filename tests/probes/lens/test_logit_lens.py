@@ -404,7 +404,7 @@ def test_layers(subject, frame, layers):
         ({"positions": 2}, "position 2 is outside a prompt of 2 tokens"),
         ({"positions": [0, -3]}, "position -3 is outside"),
         ({"positions": []}, "positions is empty"),
-        ({"positions": "last"}, "positions='last': give a whole number"),
+        ({"positions": "last"}, "prompt 0 has no token 'last'; it has ' w1', ' w2', ' w3'; give one of these"),
         ({"texts": ""}, "is empty"),
         ({"texts": " ".join(["w1"] * 33)}, "prompt 0 has 33 tokens, 1 more than the context of 32"),
     ],
