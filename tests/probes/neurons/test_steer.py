@@ -482,10 +482,11 @@ def test_a_fresh_subject_is_verified_before_it_is_edited(small_model, word_level
 def test_texts_are_run_once_unless_something_asks_what_neurons_do_on_them(
     subject, neurons, controls, alpha_unit, n_passes
 ):
-    subject.logits(TEXTS)  # verified
+    asked = {"controls": controls, "alpha_unit": alpha_unit}
+    steer(subject, TEXTS, neurons, alphas=(1.0,), **asked)  # the model and its sites are tried, once
     passed: list[Tensor] = []
     with observing(subject.site("neurons", 0), passed.append):  # before every edit: nothing is replayed there
-        steer(subject, TEXTS, neurons, alphas=(1.0, 2.0), controls=controls, alpha_unit=alpha_unit)
+        steer(subject, TEXTS, neurons, alphas=(1.0, 2.0), **asked)
     assert len(passed) == n_passes
 
 
