@@ -50,8 +50,7 @@ class Subject:
     made_by: ClassVar[str] = "interp.load"
 
     def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self.tokenizer = backend.tokenizer
+        self.backend, self.tokenizer = backend, backend.tokenizer
         facts = backend.facts
         self.name, self.architecture, self.d_embedding = facts.name, facts.architecture, facts.d_embedding
         self.n_layers, self.n_heads, self.n_ctx = facts.n_layers, facts.n_heads, facts.n_ctx
