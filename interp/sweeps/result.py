@@ -68,7 +68,7 @@ class Sweep:
 
     @cached_property
     def _store(self) -> Store:
-        """Where the shards are."""
+        """The place of the shards."""
         return self._manifest.shard_store(self.out)
 
     @cached_property

@@ -127,7 +127,10 @@ def sweep(
             memory=options.memory,
             tokens=None if total is None else planned.tokens,
         )
-        tasks = [Task(shard, [] if total else select(shard.prompt_ids), each.of(shard.prompt_ids)) for shard in missing]
+        tasks = [
+            Task(shard, [] if total is not None else select(shard.prompt_ids), each.of(shard.prompt_ids))
+            for shard in missing
+        ]
         with _hinting(parameters, len(planned.tokens)):
             _wait_for(engine.run(work, tasks), missing, name)
         if executor != "local" and (lost := found.missing()):

@@ -1,4 +1,4 @@
-"""What both probes of patching ask: check the arguments, begin the run, and go through its batches."""
+"""Check the arguments of both probes of patching, begin the run, and go through its batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of a batch of prompts, and how it is laid out: a row for each corrupt run of a prompt."""
+"""Lay out what is asked of a batch of prompts: a row for each corrupt run of a prompt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from probes.patching._states import Key
 
 @dataclass(frozen=True)
 class Asked:
-    """What is patched, and how it is measured.
+    """A description of what is patched, and how it is measured.
 
     Attributes:
         places: the sites of blocks.

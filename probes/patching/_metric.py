@@ -1,4 +1,4 @@
-"""How near a run's next token is to the clean run's, in one number that is larger the nearer it is."""
+"""Measure how near a run's next token is to the clean run's, in one number that is larger the nearer it is."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ from interp.authoring import (
 )
 
 Corruption: TypeAlias = Literal["prompt", "noise", "resample", "mean"]
-"""How the corrupt run differs from the clean one: another prompt, noise on the embeddings, another text of a set drawn
-at random, or the mean of a set's activations."""
+"""The kind of corrupt run: another prompt, noise on the embeddings, another text of a set drawn at
+random, or the mean of a set's activations."""
 
 Tokened: TypeAlias = str | int | Sequence[str | int] | None
 """A token as text or id, for all prompts or one for each; None for what the runs themselves say next."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Value: TypeAlias = Literal["recovered", "effect"]
-"""What the colour shows: the share of the difference of both runs that a patch brings along, or its effect."""
+"""The colour's meaning: the share of the difference of both runs that a patch brings along, or its effect."""
 
 _LABELS = {"recovered": "share of the difference recovered", "effect": "effect on the metric"}
 _CONTROLS = {"none": "patched", "other": "control: unrelated prompt", "random": "control: random"}

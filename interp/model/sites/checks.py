@@ -51,12 +51,12 @@ IDENTITIES: Mapping[SiteName, tuple[Identity, ...]] = {
     "k": (softens, answers),
     "head_out": (mixes, carries, sums),
 }
-"""What a site must satisfy in a block, beside the sum of the block's branches."""
+"""A condition on a site in a block, beside the sum of the block's branches."""
 _OF_THE_SUM = (*BRANCHES, "resid_mid")  # which a bias beside `attn_out` would be missing from
 
 
 class Checks:
-    """What has been found out about the sites of a model's blocks; each is tried once.
+    """The findings about the sites of a model's blocks; each is tried once.
 
     Args:
         backend: the model.

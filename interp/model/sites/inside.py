@@ -1,4 +1,4 @@
-"""What passes between functions inside a module: the softmax of an attention, in any kernel; a router's linear map."""
+"""Catch what passes between functions inside a module: an attention's softmax, in any kernel; a router's linear map."""
 
 from __future__ import annotations
 

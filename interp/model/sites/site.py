@@ -35,7 +35,7 @@ Edit: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class View(Protocol):
-    """How a value is found in a module's tensor, and written back into it."""
+    """A way to find a value in a module's tensor, and to write it back into it."""
 
     def read(self, tensor: Tensor, noted: Tensor | None) -> Tensor:
         """Return the value in a tensor, given what entered the site's module `beside`."""

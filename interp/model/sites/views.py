@@ -83,7 +83,7 @@ class FirstHalf:
 
 @dataclass(frozen=True, eq=False)
 class HeadOutputs:
-    """What each head adds to what a projection gives, which is their sum and a bias; `beside` is the projection.
+    """The view of each head's part in what a projection gives, their sum and a bias; `beside` is the projection.
 
     Attributes:
         weight: the projection's, [d_model, n * size].
@@ -108,7 +108,7 @@ class HeadOutputs:
 
 @dataclass(frozen=True)
 class Keys:
-    """What a softmax over keys reads or gives, [batch, head, query, key], without the sinks after the keys.
+    """The view of what a softmax over keys reads or gives, [batch, head, query, key], without the sinks after the keys.
 
     Attributes:
         sinks: how many columns stand after the keys (GPT-OSS).

@@ -43,7 +43,7 @@ Pairs: TypeAlias = pd.DataFrame | Sequence[tuple[str, str]]
 """Two texts each: a list of pairs, or a frame with the columns `text_a` and `text_b`."""
 
 Reference: TypeAlias = Literal["mean_embedding", "zero"]
-"""What stands in place of every token where the path begins."""
+"""The stand-in for every token where the path begins."""
 
 PAIRS = Schema(
     probe="pair_attribution",

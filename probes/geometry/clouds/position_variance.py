@@ -42,7 +42,7 @@ from probes.geometry.clouds import plots
 
 Written: TypeAlias = Literal["attn_out", "mlp_out"]
 Unlike: TypeAlias = Literal["iid", "untrained"]
-"""What texts are held against: random tokens in the same model, or in an untrained one."""
+"""A control that texts are held against: random tokens in the same model, or in an untrained one."""
 
 _FIRST = 4  # position of the line; before it the start of the text outweighs all
 _FEWEST = 3  # prompts at a position, so that one can be left out

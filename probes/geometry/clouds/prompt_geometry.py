@@ -45,7 +45,7 @@ from probes.geometry.clouds._clouds import layers_read
 from probes.geometry.clouds._prompt_clouds import PromptCloud, items, measured
 
 Against: TypeAlias = Literal["shuffled", "gaussian"]
-"""What a prompt's cloud is held against: the same tokens in random order, or Gaussian points of its covariance."""
+"""A control of a prompt's cloud: the same tokens in random order, or Gaussian points of its covariance."""
 
 PROMPT_GEOMETRY = Schema(
     probe="prompt_geometry",

@@ -24,7 +24,7 @@ _LEAST = 1e-10  # of the largest eigenvalue: directions in which the vocabulary 
 
 @dataclass(frozen=True)
 class Place:
-    """Where vectors are read.
+    """A place where vectors are read.
 
     Attributes:
         where: embedding, unembedding or residual.

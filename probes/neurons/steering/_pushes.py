@@ -44,7 +44,7 @@ class Push:
 
 @dataclass(frozen=True)
 class Coordinates:
-    """What a direction's coordinate is over the tokens of some texts at one layer.
+    """The coordinates along a direction, over the tokens of some texts at one layer.
 
     Attributes:
         mean: of the coordinate m.

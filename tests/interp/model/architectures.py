@@ -87,7 +87,7 @@ class Architecture:
 
     @property
     def mixture(self) -> bool:
-        """Whether it has experts."""
+        """Tell whether it has experts."""
         return "expert" in str(self.config)
 
 

@@ -32,7 +32,7 @@ def subject(small_subject) -> interp.Subject:
 
 
 def found(frame: pd.DataFrame) -> pd.Series:
-    """What is recovered, by site, block and position, without controls."""
+    """Return what is recovered, by site, block and position, without controls."""
     return frame[frame["control"] == "none"].set_index(["site", "layer", "pos"])["recovered"]
 
 

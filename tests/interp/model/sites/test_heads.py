@@ -129,7 +129,7 @@ def test_values_that_are_set_are_what_is_mixed(subject: interp.Subject, ids: Ten
 def test_a_site_may_be_asked_for_first_while_another_is_edited(
     small_model: Callable[..., nn.Module], any_backend: str, ids: Tensor
 ) -> None:
-    """What shows that it is what its name says is tried on the model itself, not on the edited one."""
+    """The identity that shows it is tried on the model itself, not on the edited one."""
     subject = interp.load(small_model("gpt2"), backend=any_backend)
     with subject.edited([(subject.site("v", 1), torch.zeros_like)], {}):
         (z,) = seen(subject, ids, "z")

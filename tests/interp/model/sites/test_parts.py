@@ -99,7 +99,7 @@ def test_an_activation_makes_the_neurons(
 
 
 def _up(subject: interp.Subject, norm: Tensor) -> Tensor:
-    """What stands beside the gate, by the model's own matrix."""
+    """Return what stands beside the gate, by the model's own matrix."""
     weights = dict(subject.named_weights())
     name = next(name for name in weights if "layers.1.mlp." in name and "up_proj" in name)
     return norm @ weights[name].detach()[-subject.d_mlp :].T
