@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
@@ -20,11 +20,12 @@ from interp.planted._build import Planted
 from interp.planted._weights import Affine, Block, weights_of, zero
 from interp.planted.tokenizer import tokenizer_of
 
-Program = Literal["hist", "previous", "induction"]
+Program = Literal["hist", "previous", "induction", "reverse"]
 START = 0  # the id of BOS, the word that stands first in every text
+END = "end"  # the word from which "reverse" writes backwards
 # Blocks whose attention, and whose MLP, the program needs; what the others hold is zero.
-_ATTENTION: dict[str, tuple[int, ...]] = {"hist": (0,), "previous": (1,), "induction": (1, 2)}
-_MLP: dict[str, tuple[int, ...]] = {"hist": (0,), "previous": (0,), "induction": (0,)}
+_ATTENTION: dict[str, tuple[int, ...]] = {"hist": (0,), "previous": (1,), "induction": (1, 2), "reverse": (1, 2)}
+_MLP: dict[str, tuple[int, ...]] = {"hist": (0,), "previous": (0,), "induction": (0,), "reverse": (0, 1, 2)}
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,19 @@ class TracrTruth:
             return self.words.index(str(read.count(read[-1])))
         if self.program == "previous":
             found = {read[-2]}
+        elif self.program == "reverse":
+            found = set(self._mirrored(read))
         else:
             found = {after for before, after in pairwise(read) if before == read[-1]}
         return found.pop() if len(found) == 1 and START not in found else -1
+
+    def _mirrored(self, read: Sequence[int]) -> Iterator[int]:
+        """Yield the capital of the word as far before the one "end" as the last word is behind it, counted from it."""
+        ends = [at for at, one in enumerate(read) if self.words[one] == END]
+        place = 2 * ends[0] - len(read) if len(ends) == 1 else START
+        capital = self.words[read[place]].upper() if place > START else ""
+        if capital in self.words and capital != self.words[read[place]]:
+            yield self.words.index(capital)
 
 
 @checked
@@ -85,8 +96,9 @@ def tracr(
 
     Texts begin with the word BOS, then have up to 8 words. "hist" writes how often the current word was read so far;
     the words 0 to 8 are only written. "previous" writes the word before. "induction" writes the word that followed the
-    current one earlier, by a head that reads the word before and a head that finds the current one again. Blocks have
-    one head, and no norms.
+    current one earlier, by a head that reads the word before and a head that finds the current one again. "reverse"
+    also reads the word end, and from there on writes the words before it backwards, in the capitals A to D, which are
+    only written: one head finds the end, the other the mirrored place. Blocks have one head, and no norms.
 
     Args:
         program: its name.

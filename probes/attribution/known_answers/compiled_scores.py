@@ -12,20 +12,21 @@ import pandas as pd
 
 from interp.authoring import InputError
 from interp.planted import tracr
-from interp.planted.compiled import Program
+from interp.planted.compiled import END, Program
 from probes.attribution.attribute import METHODS, Methods, attribute
 from probes.attribution.known_answers.planted_scores import TIE, table_lines
 
-PROGRAMS: tuple[Program, ...] = ("previous", "induction", "hist")
+PROGRAMS: tuple[Program, ...] = ("previous", "induction", "hist", "reverse")
 _WORDS = "abcd"
-_LENGTH = 6  # words of a text of "previous" and "hist"
+_LENGTH = 6  # words of a text of "previous" and "hist", and of one of "reverse" with its end
 
 
 def compiled_scores(methods: Methods | None = None, *, n_prompts: int = 40, seed: int = 0) -> pd.DataFrame:
     """Score texts of compiled programs, and count the needed tokens among those of the highest scores.
 
     "previous" needs the word before the last one, "induction" the word that is copied, its like before it and the last
-    one, "hist" every occurrence of the last word. Other tokens, exchanged for any other word, change no answer.
+    one, "hist" every occurrence of the last word, "reverse" the end and the word at the mirrored place. Other tokens,
+    exchanged for any other of the four words, change no answer.
 
     Args:
         methods: as for `attribute`; None takes all.
@@ -66,6 +67,11 @@ def prompt(program: Program, draw: np.random.Generator) -> tuple[str, tuple[int,
         at = int(draw.integers(0, len(words) - 1))
         words.append(words[at])
         needed: tuple[int, ...] = (at + 1, at + 2, len(words))
+    elif program == "reverse":
+        words = draw.choice(list(_WORDS), _LENGTH - 1).tolist()
+        written = int(draw.integers(0, 3))
+        needed = (len(words) - written, len(words) + 1)
+        words += [END, *(word.upper() for word in words[: -written - 1 : -1])]
     else:
         words = draw.choice(list(_WORDS), _LENGTH).tolist()
         places = [place for place, word in enumerate(words, 1) if word == words[-1]]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from interp.planted import tracr
-from interp.probes import attribution_patch, layer_robustness, patch
+from interp.probes import attribution_patch, layer_robustness, logit_lens, patch
 
 ANSWER = {"target": "b", "against": "d"}
 CARRIED = {
@@ -22,6 +22,11 @@ CARRIED = {
 @pytest.fixture(scope="module")
 def induction():
     return tracr("induction").model
+
+
+@pytest.fixture(scope="module")
+def reverse():
+    return tracr("reverse").model
 
 
 def places(frame: pd.DataFrame, value: str = "recovered") -> dict[tuple[str, int, int], float]:
@@ -62,8 +67,8 @@ def test_the_estimate_is_exact_where_values_move_and_blind_where_attention_decid
     assert chosen[chosen["layer"] < 2]["estimate"].abs().max() < 1e-3
 
 
-def estimates(model, corrupt: str) -> pd.DataFrame:
-    frame = attribution_patch(model, ["BOS a b c a"], [corrupt], **ANSWER)
+def estimates(model, corrupt: str, clean: str = "BOS a b c a", **answer: str) -> pd.DataFrame:
+    frame = attribution_patch(model, [clean], [corrupt], **(answer or ANSWER))
     return frame[(frame["method"] == "gradient") & (frame["control"] == "none")]
 
 
@@ -74,3 +79,29 @@ def test_without_any_block_or_with_two_swapped_every_word_is_as_likely(induction
     assert set(last["layer"]) == {0, 1, 2}
     assert last["entropy"].to_numpy() == pytest.approx(math.log(5), abs=1e-5)  # float32, on logits up to 10
     assert (last["kl"] + last["entropy_intact"]).to_numpy() == pytest.approx(math.log(5), abs=1e-5)
+
+
+def test_reverse_carries_the_letter_at_its_place_and_writes_its_capital_last(reverse):
+    """`BOS a b c end` asks for C: the letter waits at its place, block 2 moves it, and its MLP makes it a capital."""
+    answer = {"target": "C", "against": "D"}
+    frame = patch(reverse, ["BOS a b c end"], ["BOS a b d end"], controls=(), **answer)
+    carried = {("resid_pre", layer, 3): 1 for layer in range(3)}
+    assert places(frame) == {**carried, ("attn_out", 2, 4): 1, ("mlp_out", 2, 4): 1}
+    estimated = estimates(reverse, "BOS a b d end", clean="BOS a b c end", **answer)
+    assert set(places(estimated, "estimate")) == set(places(frame))
+
+
+def test_where_the_end_stood_is_moved_by_block_1_and_decides_what_block_2_reads(reverse):
+    """`BOS a b c d end a` asks for C, and with the end one place earlier for A; words and place are otherwise equal."""
+    frame = patch(
+        reverse, ["BOS a b c d end a"], ["BOS a b c end d a"], controls=(), sites=("attn_out", "mlp_out"),
+        positions=-1, target="C", against="A",
+    )  # fmt: skip
+    assert places(frame) == {(part, layer, 6): 1 for part in ("attn_out", "mlp_out") for layer in (1, 2)}
+
+
+def test_reverse_settles_behind_its_last_block_alone(reverse):
+    """Before that, nothing is in the dimensions that the unembedding reads: every word is as likely."""
+    frame = logit_lens(reverse, ["BOS a b c end", "BOS a b c end C B"], positions=-1, targets="argmax")
+    assert frame[frame["layer"] < 3]["entropy"].to_numpy() == pytest.approx(math.log(10), abs=1e-5)
+    assert frame[frame["layer"] == 3]["top1"].str.strip().tolist() == ["C", "A"]

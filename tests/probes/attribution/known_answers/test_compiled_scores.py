@@ -41,12 +41,12 @@ def test_the_needed_tokens_are_those_that_change_the_answer(program):
         text, needed = prompt(program, draw)
         ids = torch.tensor(planted.tokenizer(text)["input_ids"])
         for place in range(1, len(ids)):
-            others = ids.repeat(4, 1)
-            others[:, place] = torch.arange(1, 5)
+            others = ids.repeat(5, 1)
+            others[1:, place] = torch.arange(1, 5)
             answers = set(planted.truth.answer(others)[:, -1].tolist())
             if place in needed:
                 assert len(answers) > 1, (text, place)
-            elif program == "previous":
+            elif program in ("previous", "reverse"):
                 assert len(answers) == 1, (text, place)
 
 
