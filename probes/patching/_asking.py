@@ -25,6 +25,7 @@ from probes.patching._layout import Asked, Rows, rows_of
 from probes.patching._metric import Metric
 from probes.patching._pairs import Corruption, Tokened, corrupt_of, ids_of
 from probes.patching._sites import WITH_HEADS, SiteNames, heads_of, places_of, sites_of
+from probes.patching._states import n_residuals
 
 Mode: TypeAlias = Literal["denoise", "noise"]
 """Put clean activations into the corrupt run, or corrupt ones into the clean run."""
@@ -134,7 +135,7 @@ def batches_of(run: Run, asked: Asked, *, states_per_layer: float) -> Iterator[t
     """
     subject, tokens = run.subject, run.tokens
     donors, mean = donors_of(run, asked), mean_of(subject, asked, tokens)
-    states = 3 + 2 * len(asked.sites) / subject.n_layers + states_per_layer
+    states = 3 + 2 * n_residuals(subject, asked.sites, max(map(len, tokens.ids))) + states_per_layer
     for batch in tokens.batches(max(1, int(subject.batch_tokens(states) / asked.corrupt.draws))):
         rows = rows_of(asked, batch)
         yield rows, Sides(run, asked, rows, donors, mean)

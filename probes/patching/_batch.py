@@ -13,6 +13,7 @@ from torch import Tensor
 from interp.authoring import Run, Subject, Tokens, content_keys, donor_prompts, options
 from interp.model.tape import Tape
 from probes.patching._frames import recovered
+from probes.patching._keys import change_of, seen_part
 from probes.patching._layout import Asked, Rows, padded
 from probes.patching._metric import Chosen, reading, tokens_of_rows, values_of
 from probes.patching._sites import Place
@@ -95,18 +96,24 @@ class Sides:
 
     def _random(self, base: Tensor, source: Tensor, key: Key) -> Tensor:
         """Return the base's value with a random change of the norm of the patch's own, [batch, pos, ...]."""
-        size = (source.float() - base.float()).norm(dim=-1, keepdim=True)
-        return base + (self.directions(tuple(base.shape), key).to(size.device) * size).to(base.dtype)
+        size = seen_part(key[0], change_of(base, source), base, source).norm(dim=-1, keepdim=True)
+        return base + (self.directions(base, source, key) * size).to(base.dtype)
 
-    def directions(self, shape: tuple[int, ...], key: Key) -> Tensor:
-        """Return random unit vectors [batch, pos, ...] that hang on each prompt's tokens, the place and the seed."""
+    def directions(self, base: Tensor, source: Tensor, key: Key) -> Tensor:
+        """Return random unit vectors [batch, pos, ...] that hang on each prompt's tokens, the place and the seed.
+
+        Those of sites over keys are 0 at keys that neither run sees.
+        """
+        drawn = seen_part(key[0], self._drawn(tuple(base.shape), key).to(base.device), base, source)
+        return drawn / drawn.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+
+    def _drawn(self, shape: tuple[int, ...], key: Key) -> Tensor:
         found = torch.zeros(shape, dtype=torch.float32)
         place = crc32(f"{key[0]} {key[1]}".encode())
         prompts = self.rows.without_padding()
         for row, (ids, prompt) in enumerate(zip(prompts, content_keys(prompts, self.asked.seed), strict=True)):
             generator = torch.Generator().manual_seed((int(prompt) >> 1) ^ place ^ (row % self.asked.corrupt.draws))
-            drawn = torch.randn(len(ids), *shape[2:], generator=generator)
-            found[row, : len(ids)] = drawn / drawn.norm(dim=-1, keepdim=True)
+            found[row, : len(ids)] = torch.randn(len(ids), *shape[2:], generator=generator)
         return found
 
 

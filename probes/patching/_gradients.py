@@ -15,6 +15,7 @@ from interp.authoring import Subject
 from interp.model.sites import editing
 from interp.model.tape import Tape
 from probes.patching._batch import Sides
+from probes.patching._keys import by_position, change_of, seen_part
 from probes.patching._layout import Asked, Rows
 from probes.patching._metric import Chosen, Metric, tokens_of_rows
 from probes.patching._states import Key, States
@@ -59,7 +60,7 @@ def estimates_of(
             slopes = _mean_gradients(tape, asked, base, source, keys, points_of(method, steps), here, measure)
             for control in asked.controls:
                 found[method, control] = {
-                    key: _product(source.at(key) - base.at(key), _turned(sides, slope, key, control))
+                    key: _estimate(sides, slope, key, control, base.at(key), source.at(key))
                     for key, slope in slopes.items()
                 }
         return found
@@ -93,7 +94,7 @@ def _mean_gradients(
         for key, gradient in zip(keys, gradients, strict=True):
             mean = gradient.float() / len(points)
             total[key] = total[key] + mean if key in total else mean
-    return {key: slope.reshape(base.at(key).shape) for key, slope in total.items()}
+    return {key: by_position(key[0], slope).reshape(base.at(key).shape) for key, slope in total.items()}
 
 
 def _kept(seen: dict[Key, Tensor], key: Key, value: Tensor) -> Tensor:
@@ -113,15 +114,12 @@ def _metric(tape: Tape, metric: Metric, clean: Tensor, chosen: Chosen, state: Te
     return -(reference.exp() * (reference - log_probs)).sum(dim=-1)
 
 
-def _turned(sides: Sides, slope: Tensor, key: Key, control: str) -> Tensor:
-    """Return a gradient, or for the control a random vector of its norm at every position."""
-    if control == "none":
-        return slope
-    return sides.directions(tuple(slope.shape), key).to(slope.device) * slope.norm(dim=-1, keepdim=True)
-
-
-def _product(change: Tensor, slope: Tensor) -> Tensor:
-    return (change.float() * slope).sum(dim=-1).cpu()
+def _estimate(sides: Sides, slope: Tensor, key: Key, control: str, base: Tensor, source: Tensor) -> Tensor:
+    """Return the change times the gradient, or times a random vector of its norm at every position."""
+    slope = seen_part(key[0], slope, base, source)
+    if control != "none":
+        slope = sides.directions(base, source, key) * slope.norm(dim=-1, keepdim=True)
+    return (change_of(base, source) * slope).sum(dim=-1).cpu()
 
 
 def of_variants(found: Estimates, variants: Sequence[Variant], rows: Rows, draws: int) -> np.ndarray:

@@ -13,8 +13,8 @@ from probes.patching._states import RESIDUALS, Key, key_of
 SiteNames: TypeAlias = str | Sequence[str]
 """A site, or several."""
 
-INSIDE = ("resid_mid", "attn_out", "mlp_out", "neurons")
-WITH_HEADS = ("q", "k", "v", "z")
+INSIDE = ("resid_mid", "attn_out", "mlp_out", "norm1", "norm2", "neurons_pre", "neurons", "router")
+WITH_HEADS = ("q", "k", "v", "scores", "pattern", "z", "head_out")
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,17 @@ def places_of(subject: Subject, sites: SiteNames, layers: Layers) -> list[Place]
 
     Raises:
         UnknownName: there is no such site.
-        InputError: there is no such block, or no site was named.
+        InputError: there is no such block, no site was named, or it is of no block.
     """
     named = list(dict.fromkeys([sites] if isinstance(sites, str) else sites))
     known = (*RESIDUALS, *INSIDE, *WITH_HEADS)
     if not named:
         raise InputError(f"sites is empty; name at least one of {', '.join(known)}.")
     for name in named:
+        if name == "embed":
+            raise InputError(
+                "embed is of no block: patch resid_pre with layers=0, which differs between runs as it does."
+            )
         if name not in known:
             raise UnknownName("site", name, known)
     blocks = layers_of(layers, subject.n_layers - 1, subject.name)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from interp.authoring import InputError, Subject, Tokens
-from interp.model.sites import Site, recording
+from interp.model.sites import Site, recording, width_of
 from interp.model.tape import Tape
+from probes.patching._keys import by_position, with_keys
 
 Key: TypeAlias = tuple[str, int]
 """A place by depth: "residual" and a layer 0..L, or a site inside a block and the block."""
@@ -35,7 +36,8 @@ class States:
 
     Attributes:
         residuals: at layers 0..L, [batch, pos, d_model] each.
-        values: at places inside blocks, [batch, pos, d] or [batch, pos, head, d_head] each.
+        values: at places inside blocks, [batch, pos, d] or [batch, pos, head, ...] each; `scores` and `pattern` stand
+            at the position of their query.
     """
 
     residuals: Sequence[Tensor]
@@ -71,10 +73,15 @@ def states_from(tape: Tape, entering: Tensor, sites: Mapping[Key, Site]) -> Stat
 def _values(sites: Mapping[Key, Site], seen: Iterable[Tensor | None], lead: tuple[int, ...]) -> dict[Key, Tensor]:
     # Some architectures flatten batch and position inside a block.
     return {
-        key: value if value.ndim == 4 else value.reshape(*lead, -1)
+        key: by_position(key[0], value) if value.ndim == 4 else value.reshape(*lead, -1)
         for key, value in zip(sites, seen, strict=True)
         if value is not None
     }
+
+
+def n_residuals(subject: Subject, sites: Iterable[Key], length: int) -> float:
+    """Return how large the values of places inside blocks are at a position, in residuals for each block."""
+    return sum(width_of(subject, site, length) for site, _ in sites) / subject.d_model / subject.n_layers
 
 
 def mean_states(subject: Subject, texts: Tokens, sites: Mapping[Key, Site], length: int) -> States:
@@ -88,10 +95,12 @@ def mean_states(subject: Subject, texts: Tokens, sites: Mapping[Key, Site], leng
             f"no text of the set reaches position {length - 1}: the longest has {longest} tokens; add one."
         )
     total, counts = None, torch.zeros(length, dtype=torch.float64)
-    for batch in texts.batches(subject.batch_tokens(2 + len(sites) / subject.n_layers)):
+    for batch in texts.batches(subject.batch_tokens(2 + n_residuals(subject, sites, length))):
         ids = batch.ids[:, :length]
         found, real = states_of(subject, ids, sites), torch.arange(ids.shape[1]) < batch.lengths[:, None]
         counts[: ids.shape[1]] += real.sum(dim=0)
+        values = {key: with_keys(key[0], value, length) for key, value in found.values.items()}
+        found = States(found.residuals, values)
         parts = _map(found, lambda value, real=real: _summed(value, real, length))  # type: ignore[misc]
         total = parts if total is None else _add(total, parts)
     assert total is not None
@@ -124,4 +133,9 @@ def _add(one: States, other: States) -> States:
 
 def repeated(states: States, batch: int, width: int) -> States:
     """Return states of a batch of one for `batch` prompts, cut to `width` positions."""
-    return _map(states, lambda value: value[:, :width].expand(batch, *[-1] * (value.ndim - 1)))
+
+    def several(value: Tensor) -> Tensor:
+        return value[:, :width].expand(batch, *[-1] * (value.ndim - 1))
+
+    values = {key: several(with_keys(key[0], value, width)) for key, value in states.values.items()}
+    return States([several(one) for one in states.residuals], values)

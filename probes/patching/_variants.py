@@ -11,6 +11,7 @@ from torch import Tensor
 from interp.model.schedules import Plan, Root
 from interp.model.sites import Site, editing
 from interp.model.tape import Tape
+from probes.patching._keys import by_position
 from probes.patching._states import Key, States
 
 
@@ -121,7 +122,10 @@ class Patches:
 
     def _begun(self, key: Key, variants: Sequence[Variant]) -> list[Tensor]:
         """Return the residual from which each variant of a place goes on, [batch, pos, d_model] each."""
-        parts = [variants[start : start + self.at_once] for start in range(0, len(variants), self.at_once)]
+        value, like = self.base.at(key), self.base.residuals[0]
+        # Each run of a part holds the site's values several times over: fewer of a wide one, such as `head_out`.
+        n = max(1, int(self.at_once * min(1, 4 * like.numel() / value.numel())))
+        parts = [variants[start : start + n] for start in range(0, len(variants), n)]
         return [one for part in parts for one in self._changed(key, part).chunk(len(part))]
 
     def _changed(self, key: Key, variants: Sequence[Variant]) -> Tensor:
@@ -140,7 +144,8 @@ class Patches:
             return self.base.residuals[layer + 1].repeat(n, 1, 1) + change
 
         def put(value: Tensor) -> Tensor:
-            return torch.where(mask, new, value.reshape(new.shape)).reshape(value.shape)
+            here = by_position(site, value)
+            return by_position(site, torch.where(mask, new, here.reshape(new.shape)).reshape(here.shape))
 
         with editing(self.sites[key], put):
             return self.tape.run_block(layer, self.base.residuals[layer].repeat(n, 1, 1))

@@ -93,10 +93,12 @@ def patch(
         corrupt: a prompt of as many tokens for each clean one; for "resample" and "mean" the set, by default the clean
             prompts themselves (None); None for "noise".
         sites: one or several of "resid_pre" (enters a block), "resid_mid" (between attention and MLP), "resid_post"
-            (leaves it), "attn_out", "mlp_out", "neurons", and head by head "q", "k", "v" and "z" (what a head has
-            mixed by its pattern, before its output matrix).
+            (leaves it), "attn_out", "mlp_out", "norm1" and "norm2" (what each of the two reads), "neurons_pre",
+            "neurons", "router", and head by head "q", "k", "v", "scores", "pattern", "z" (what a head has mixed by its
+            pattern) and "head_out" (what it adds: the same patches as of "z"); see `interp.model.sites`.
         positions: the positions to patch one by one, see `logit_lens`; None takes each in turn, "all"
-            patches all of them together.
+            patches all of them together. That of "scores" and "pattern" is the query's: a whole row over keys is
+            patched.
         layers: blocks, 0..L-1; None takes all.
         heads: for sites with heads, which of them to patch; None takes each in turn. Heads may share "k" and "v".
         metric: "logit_diff" (the target's logit minus that of `against`), "log_prob" (of the target, nats) or "kl"
@@ -113,7 +115,8 @@ def patch(
         noised: the positions with noise, such as those of the subject of a fact, see `logit_lens`; None takes all.
         draws: corrupt runs of each prompt to average over, for "noise" and "resample".
         controls: "other" puts there what another of the prompts has at the same place; "random" adds a random vector of
-            the norm of the patch's own change. () adds none.
+            the norm of the patch's own change (of "scores" and "pattern" among the keys that the query sees, with a
+            sum of 0). () adds none.
         seed: of noise, draws and controls; each prompt's depend on its tokens, on no order or batch.
         truncate: cut texts longer than the context instead of refusing them.
 
@@ -122,7 +125,8 @@ def patch(
         have the same metric. "other" has no rows at positions behind the end of the prompt that it is taken from.
 
     Raises:
-        InputError: a pair is of unequal length (the alignment is shown), or an argument cannot be used.
+        InputError: a pair is of unequal length (the alignment is shown), or an argument cannot be used; "embed", which
+            is of no block, is patched as "resid_pre" of block 0.
         UnknownName: there is no such site.
         ModelError: the architecture does not show a site, or its replay is not exact.
 

@@ -25,11 +25,18 @@ _SITES = {
     "resid_post": "residual leaving",
     "attn_out": "attention's output",
     "mlp_out": "MLP's output",
+    "norm1": "what attention reads",
+    "norm2": "what the MLP reads",
+    "neurons_pre": "neurons, before activation",
     "neurons": "neurons",
+    "router": "router",
     "q": "queries",
     "k": "keys",
     "v": "values",
+    "scores": "attention scores",
+    "pattern": "attention patterns",
     "z": "what heads mixed",
+    "head_out": "what heads write",
 }
 _CELL, _WIDEST = 0.34, 8.0
 _MOST = 40  # columns that can be told apart

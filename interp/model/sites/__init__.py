@@ -23,6 +23,6 @@ that would fail elsewhere has shown that it is what its name says; see `interp.m
 """
 
 from interp.model.sites.hooks import edited_in, editing, observing, recording
-from interp.model.sites.site import Edit, Site, SiteName, View
+from interp.model.sites.site import Edit, Site, SiteName, View, width_of
 
-__all__ = ["Edit", "Site", "SiteName", "View", "edited_in", "editing", "observing", "recording"]
+__all__ = ["Edit", "Site", "SiteName", "View", "edited_in", "editing", "observing", "recording", "width_of"]

@@ -15,7 +15,7 @@ from torch import Tensor
 from interp.errors import InputError, ModelError
 from interp.model.positions import ChosenPositions, Layers, Positions, layers_of, positions_of, select_positions
 from interp.model.sites.hooks import recording
-from interp.model.sites.site import Site, SiteName
+from interp.model.sites.site import Site, SiteName, width_of
 from interp.model.tape import Tape
 from interp.model.texts.strings import TokenStrings
 from interp.model.tokens import Batch, Texts, Tokens
@@ -127,7 +127,7 @@ def record(
     longest = max(map(len, tokens.ids))
     keys = [(name, layer) for name in names for layer in ([0] if name in _WITHOUT_LAYER else chosen)]
     rows, place = _rows(subject, tokens, asked)
-    per_row = sum(_width(subject, name, longest) for name, _ in keys)
+    per_row = sum(width_of(subject, name, longest) for name, _ in keys)
     _require_memory(4 * per_row * len(rows), names)
     wanted = [subject.site(*key) for key in keys]
     values: dict[str, np.ndarray] = {}
@@ -167,15 +167,6 @@ def _rows(subject: Recordable, tokens: Tokens, asked: ChosenPositions | None) ->
     place = np.zeros(tuple(whole.ids.shape), dtype=np.int64)
     place[row.numpy(), pos.numpy()] = np.arange(len(row))
     return pd.DataFrame({"prompt_id": prompt_id, "pos": pos.numpy(), "token_id": token_id, "token": token}), place
-
-
-def _width(subject: Recordable, name: SiteName, longest: int) -> int:
-    """Return about how many numbers a site has at a position."""
-    if name in _OF_KEYS:
-        return subject.n_heads * longest
-    if name == "head_out":
-        return subject.n_heads * subject.d_model
-    return subject.d_mlp if name.startswith("neurons") else subject.d_model
 
 
 def _require_memory(n_bytes: int, names: Sequence[str]) -> None:

@@ -88,3 +88,20 @@ def softmax_site(name: SiteName, layer: int, attention: nn.Module, block: nn.Mod
     if name == "scores":
         return Site(label, attention, "scores", block=block, view=Keys(int(sinks), masked=True))
     return Site(label, attention, "pattern", block=block, view=Keys(int(sinks)))
+
+
+class Widths(Protocol):
+    """A model's shape, which decides how wide its sites are; a `Subject` is one."""
+
+    n_heads: int
+    d_model: int
+    d_mlp: int
+
+
+def width_of(subject: Widths, name: str, length: int) -> int:
+    """Return about how many numbers a site has at a position of a text of `length` tokens."""
+    if name in ("scores", "pattern"):
+        return subject.n_heads * length
+    if name == "head_out":
+        return subject.n_heads * subject.d_model
+    return subject.d_mlp if name.startswith("neurons") else subject.d_model

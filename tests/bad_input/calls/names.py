@@ -61,6 +61,8 @@ ROWS = [
     ("compositionality(s, where='head')", "unknown where 'head'; known: 'embedding', 'unembedding'"),
     ("phrase_carriers(s, 'phrase')", "unknown prompts 'phrase'; did you mean 'phrases'"),
     ("patch(s, T, T, sites='resid_pr')", "unknown site 'resid_pr'; did you mean 'resid_pre'"),
+    ("patch(s, T, T, sites='patern')", "unknown site 'patern'; did you mean 'pattern'"),
+    ("patch(s, T, T, sites='embed')", "embed is of no block: patch resid_pre with layers=0"),
     ("patch(s, T, T, metric='logits')", "unknown metric 'logits'"),
     ("patch(s, T, T, mode='denoised')", "unknown mode 'denoised'; did you mean 'denoise'"),
     ("patch(s, T, T, controls=['shuffled'])", "unknown control 'shuffled'"),
@@ -74,4 +76,5 @@ ROWS = [
     ("pair_attribution(s, [T[:2]], reference='mean')", "unknown reference 'mean'"),
     ("attribution_patch(s, T, T, methods=['gradients'])", "unknown method 'gradients'; did you mean 'gradient'"),
     ("attribution_patch(s, T, T, sites='resid')", "unknown site 'resid'"),
+    ("attribution_patch(s, T, T, sites=['z', 'embed'])", "embed is of no block: patch resid_pre with layers=0"),
 ]
