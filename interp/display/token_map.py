@@ -51,7 +51,7 @@ def token_map(
         InputError: the frame holds no tokens, or several rows for a token that no column distinguishes.
         UnknownName: there is no such column.
     """
-    if frame.empty or not {"prompt_id", "pos", "token"} <= set(frame.columns):
+    if frame.empty or not {"prompt_id", "pos", "token"} <= set(frame.columns) or frame["pos"].isna().all():
         raise InputError(f"a frame of {schema.probe!r} without rows or tokens has no token map; plot its columns.")
     frame = schema.restored(frame)
     value = value or _default_value(frame, schema)

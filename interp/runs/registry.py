@@ -191,7 +191,7 @@ def means_per_prompt(schema: Schema, table: pa.Table) -> pd.DataFrame:
     """
     keys = _groups(schema, table.column_names)
     known = "pos" in table.column_names
-    after_first = pc.field("pos") > 0 if known else None
+    after_first = (pc.field("pos") > 0) | pc.field("pos").is_null() if known else None
     needed = [*keys, *schema.summary_of, "prompt_id", *(["pos"] if known else [])]
     means = means_of_table(table.select(needed), keys, schema.summary_of, where=after_first).to_pandas()
     means = means.assign(**schema.restored(means[keys]))
@@ -199,7 +199,8 @@ def means_per_prompt(schema: Schema, table: pa.Table) -> pd.DataFrame:
 
 
 def _kept(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[frame["pos"] > 0] if "pos" in frame.columns else frame
+    # A row without a position is not of a first one.
+    return frame[(frame["pos"] > 0) | frame["pos"].isna()] if "pos" in frame.columns else frame
 
 
 def _groups(schema: Schema, known: Collection[str]) -> list[str]:

@@ -32,7 +32,15 @@ class Neighbours:
 
 
 def neighbours_of(
-    bank: StateBank, states: Tensor, layers: Sequence[int], draws: np.ndarray, *, k: int, centre: bool, seed: int
+    bank: StateBank,
+    states: Tensor,
+    layers: Sequence[int],
+    draws: np.ndarray,
+    *,
+    k: int,
+    centre: bool,
+    seed: int,
+    directions: np.ndarray | None = None,
 ) -> Neighbours:
     """Find the neighbours of states [n, d] in layers of the bank, the nearest by z, and draw their controls.
 
@@ -44,8 +52,12 @@ def neighbours_of(
         k: neighbours of a state.
         centre: see `nearest_contexts`.
         seed: of the order that "shuffled" takes states of the bank in.
+        directions: which of the states are directions, bool [n], None for none: where the mean is taken off, these are
+            asked as states that lie in their direction from it.
     """
-    found = [bank.search(states, layer, k=k, centre=centre) for layer in layers]
+    moved = centre and directions is not None and bool(directions.any())
+    asked = [_from_mean(bank, layer, states, directions) if moved else states for layer in layers]
+    found = [bank.search(own, layer, k=k, centre=centre) for layer, own in zip(layers, asked, strict=True)]
     usual = bank.usual[[bank.layers.index(layer) for layer in layers], int(centre)]  # [layers, mean and sd]
     of_each = np.stack([cosine.double().numpy() for cosine, _ in found], axis=1)
     best = np.argsort(-_z(of_each, usual[:, None]).reshape(len(states), -1), axis=1, kind="stable")[:, :k]
@@ -55,9 +67,16 @@ def neighbours_of(
     where = np.tile(best // k, len(CONTROLS))
     cosine = np.empty(index.shape)
     for place, layer in enumerate(layers):
-        own = bank.at(layer).cosines(states, torch.from_numpy(index), centre=centre).double().numpy()
+        own = bank.at(layer).cosines(asked[place], torch.from_numpy(index), centre=centre).double().numpy()
         cosine = np.where(where == place, own, cosine)
     return Neighbours(index, np.array(layers)[where], cosine, _z(cosine, usual[where]))
+
+
+def _from_mean(bank: StateBank, layer: int, states: Tensor, directions: np.ndarray | None) -> Tensor:
+    mean = bank.at(layer).mean
+    length = mean.norm().clamp(min=1e-6)  # about as long as the mean, so that float32 holds the sum of both
+    ahead = mean + torch.nn.functional.normalize(states.float(), dim=1) * length
+    return torch.where(torch.as_tensor(directions)[:, None], ahead, states.float())
 
 
 def _z(cosine: np.ndarray, usual: np.ndarray) -> np.ndarray:

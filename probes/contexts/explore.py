@@ -8,18 +8,21 @@ import pandas as pd
 
 from interp.display.interactive import Grid, Measure, Page, explorer
 from interp.display.plotting import require_one
+from probes.contexts.plots import side_by_side
 
 _MOST_CELLS = 20_000  # of all prompts together: a page of a few megabytes
 _AT = ["layer", "pos"]
 
 
 def nearest_contexts(frame: pd.DataFrame) -> Page:
-    """Return a `nearest_contexts` frame as a grid of layers by positions for every prompt.
+    """Return a `nearest_contexts` frame as a grid of layers by positions for every prompt, or of layers by vectors.
 
     A cell holds the token of the nearest context; hovering shows all neighbours in their sentences, another occurrence
     of the nearest one's token (its control), and what the logit lens says.
     """
     require_one(frame, "model", "run_id")
+    vectors = bool(frame["vector"].notna().all())
+    frame = side_by_side(frame)
     grids: list[Grid] = []
     left, prompts = _MOST_CELLS, frame["prompt_id"].unique()
     for prompt in prompts:
@@ -28,7 +31,7 @@ def nearest_contexts(frame: pd.DataFrame) -> Page:
         if grids and n_cells > left:
             break
         left -= n_cells
-        grids.append(_grid(rows, f"prompt {prompt}"))
+        grids.append(_grid(rows, "vectors" if vectors else f"prompt {prompt}"))
     note = f"The first {len(grids)} of {len(prompts)} prompts." if len(grids) < len(prompts) else ""
     return explorer(f"{frame['model'].iat[0]}: nearest contexts", grids, note)
 

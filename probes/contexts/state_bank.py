@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 from torch import Tensor
 
 from interp.authoring import (
@@ -30,7 +29,6 @@ from probes.contexts._building import BankDtype, layers_kept, mean_of, record
 from probes.contexts._layer_states import LayerStates
 from probes.contexts._merging import merged
 from probes.contexts._occurrences import Occurrences, next_ids, occurrences
-from probes.contexts._words import contexts_of
 
 _FORMAT = "interp state bank 1"
 
@@ -168,7 +166,7 @@ class StateBank:
     def search(
         self, vectors: Tensor | np.ndarray, layer: int, *, k: int = 5, centre: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """Find the states of a layer that are most like any vectors: another state, a direction, a neuron's vector.
+        """Find the states of a layer that are most like any vectors; `nearest_contexts(states=)` names their contexts.
 
         Args:
             vectors: [n, d_model].
@@ -197,43 +195,6 @@ class StateBank:
         """Refuse a number of neighbours that the bank does not have."""
         if not 1 <= k <= len(self):
             raise InputError(f"k={k}: give a number from 1 to {len(self)}, the number of states.")
-
-    def nearest(
-        self, subject: Source, vectors: Tensor | np.ndarray, layer: int, *, k: int = 5, centre: bool = True
-    ) -> pd.DataFrame:
-        """List the contexts whose states are most like any vectors; arguments and errors as in `search`.
-
-        Args:
-            subject: the model that the bank is of, which names the tokens.
-            vectors: see `search`.
-            layer: see `search`.
-            k: see `search`.
-            centre: see `search`.
-
-        Returns:
-            One row per vector and neighbour: `vector` (its index), `rank_neighbour` (0 is the nearest), `token`,
-            `context`, `cosine`, and `z`, the cosine beside those of random states of the layer.
-
-        >>> import torch; from probes import StateBank
-        >>> bank = StateBank.of("reference", ["Once upon a time there was a cat."], layers=4)
-        >>> bank.nearest("reference", bank.at(4).states(torch.tensor([3])), 4, k=1).token.tolist()
-        [' there']
-        """
-        loaded = load(subject)
-        self.check(loaded)
-        cosine, index = self.search(vectors, layer, k=k, centre=centre)
-        flat = index.flatten().numpy()
-        mean, sd = self.usual[self.layers.index(layer), int(centre)]
-        return pd.DataFrame(
-            {
-                "vector": np.repeat(np.arange(len(index)), k),
-                "rank_neighbour": np.tile(np.arange(k), len(index)),
-                "token": pd.array(loaded.token_strings[self.places.token_id[flat]], dtype="str"),
-                "context": pd.array(contexts_of(loaded, self.texts, self.places.at(flat)), dtype="str"),
-                "cosine": cosine.flatten().double().numpy(),
-                "z": (cosine.flatten().double().numpy() - mean) / sd,
-            }
-        )
 
     def merged(self, *others: StateBank) -> StateBank:
         """Return the bank of all texts together, as `StateBank.of` would have made it.

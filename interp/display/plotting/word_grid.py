@@ -76,7 +76,7 @@ def word_grid(
         shades = image.cmap(scale(cells))
         for (y, x), word in np.ndenumerate(written[line].to_numpy()):
             look = {"fontsize": letters, "color": legible_on(shades[y, x]), "clip_on": True}
-            axes.text(x, y, token_label(str(word)), ha="center", va="center", **look)
+            axes.text(x, y, "" if pd.isna(word) else token_label(str(word)), ha="center", va="center", **look)
         axes.set_facecolor("0.85")
         axes.set_xlim(-0.5, per_line - 0.5)
         axes.spines[:].set_visible(False)

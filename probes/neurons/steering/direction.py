@@ -29,8 +29,7 @@ _FORMAT = "interp-direction-1"
 class Direction:
     """One vector per layer under one name, made by `contrast_direction`, or by `Direction.of` from any vectors.
 
-    `bank.nearest(subject, direction.by_layer[4][None], 4, centre=False)` names the contexts of a `StateBank` that it
-    points to.
+    `nearest_contexts(subject, states=direction, bank=bank)` names the contexts of a `StateBank` that it points to.
 
     Attributes:
         concept: the name.
@@ -108,6 +107,15 @@ class Direction:
         parts = [{layer: of[layer] for layer in chosen if layer in of} for of in (self.by_layer, self.shuffled)]
         frame = None if self.frame is None else self.frame[self.frame["layer"].isin(chosen)].reset_index(drop=True)
         return replace(self, by_layer=parts[0], shuffled=parts[1], frame=frame)
+
+    def vectors_at(self, subject: Subject, layers: Sequence[int]) -> dict[int, Tensor]:
+        """Return its vector, float32 [d_model], at each of these layers that it has one at.
+
+        Raises:
+            ModelError: the direction is of another model.
+        """
+        self.check(subject)
+        return {layer: self.by_layer[layer] for layer in layers if layer in self.by_layer}
 
     @property
     def digest(self) -> str:

@@ -86,6 +86,24 @@ class NeuronSet:
         mend = "Choose them there with concept_neurons, or with NeuronSet.of."
         tensor_file.require_same_weights("this set of neurons", (self.model, self.fingerprint), given, mend)
 
+    def vectors_at(self, subject: Subject, layers: Sequence[int]) -> dict[int, Tensor]:
+        """Return what its neurons have written together, float32 [d_model], at each of these layers.
+
+        That is the sum of the value vectors of its neurons in the blocks before a layer, as if all were at 1; layers
+        that none of its blocks comes before are left out.
+
+        Raises:
+            ModelError: the neurons are of another model.
+        """
+        self.check(subject)
+        written = {
+            block: subject.value_vectors(block)[chosen].float().sum(dim=0).cpu()
+            for block, chosen in self.by_layer.items()
+            if block < max(layers, default=0)
+        }
+        before = {layer: [one for block, one in written.items() if block < layer] for layer in layers}
+        return {layer: torch.stack(of).sum(dim=0) for layer, of in before.items() if of}
+
     def save(self, path: str | Path) -> Path:
         """Write places and words to one safetensors file, with the model's fingerprint; the frame is not in it.
 

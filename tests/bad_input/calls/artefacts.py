@@ -189,6 +189,8 @@ ROWS = [
     ("D.save('/dev/full/x')", "a direction cannot be written to"),
     ("D.at(0)", "'c' has no vector at layer 0; choose from [1]"),
     ("D.at(2)", "layer 2 is not in 'GPT2LMHeadModel'"),
+    ("D.vectors_at(reference, [1])", "this direction is of 'GPT2LMHeadModel'"),
+    ("N.vectors_at(s, 1)", "layers=1: give a list of whole numbers"),
     ("D.check(3)", "subject=3: give a Subject"),
     ("D.check(reference)", "this direction is of 'GPT2LMHeadModel'"),
     ("D.steering('reference', 1.0)", "subject='reference': give a Subject"),

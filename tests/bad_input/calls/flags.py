@@ -115,6 +115,7 @@ ROWS = [
     ("isotropy(s, texts=T, truncate='no')", "truncate='no': give True or False"),
     ("nearest_contexts(s, T, bank=K, centre='no')", "centre='no': give True or False"),
     ("nearest_contexts(s, T, bank=K, across_layers=None)", "across_layers=None: give True or False"),
+    ("nearest_contexts(s, states=D, bank=K, as_directions='no')", "as_directions='no': give True or False"),
     ("nearest_contexts(s, T, bank=K, truncate='no')", "truncate='no': give True or False"),
     ("StateBank.of(s, T, truncate='no')", "truncate='no': give True or False"),
     ("perturbation(s, T, truncate='no')", "truncate='no': give True or False"),

@@ -113,7 +113,7 @@ ROWS = [
     ("isotropy()", "isotropy needs a value for 'subject'"),
     ("isotropy(s, group={})", "did you mean 'groups'"),
     ("nearest_contexts(s, T)", "nearest_contexts needs a value for 'bank'"),
-    ("nearest_contexts(s, bank=K)", "nearest_contexts needs a value for 'texts'"),
+    ("nearest_contexts(s, bank=K)", "nearest_contexts was given neither texts nor states; give the one or the other"),
     ("StateBank()", "StateBank needs a value for 'layers'"),
     ("StateBank.of(s)", "StateBank.of needs a value for 'texts'"),
     ("K.search(np.ones((1, 32)))", "StateBank.search needs a value for 'layer'"),

@@ -8,7 +8,7 @@ import torch
 import interp
 from interp.errors import InputError, ModelError
 from interp.planted import copying
-from probes import StateBank, nearest_contexts
+from probes import Direction, NeuronSet, StateBank, nearest_contexts, sentence_states
 
 TEXTS = [
     "Once upon a time there was a cat who sat on the mat, and the cat was happy.",
@@ -115,3 +115,126 @@ def test_bad_calls_are_refused_before_anything_runs(reference, bank, monkeypatch
     other = interp.load(planted.model, tokenizer=planted.tokenizer)
     with pytest.raises(ModelError, match="this state bank is of 'reference'"):
         nearest_contexts(other, [[1, 2, 3]], bank=bank)
+
+
+SEEN = ["neighbour_id", "context", "cosine", "z", "lens_id"]
+
+
+@pytest.fixture(scope="module")
+def recorded(reference):
+    """The state that leaves block 3, which is that of layer 4, and the one in the middle of block 4."""
+    return reference.record(TEXTS[:2], ["resid_post", "resid_mid"], layers=[3, 4])
+
+
+def test_recorded_states_have_the_neighbours_of_the_text_that_they_are_of(reference, bank, recorded):
+    of_texts = nearest_contexts(reference, TEXTS[:2], bank=bank, layers=4, k=3)
+    of_states = nearest_contexts(reference, states=recorded["resid_post"][0], bank=bank, layers=4, k=3)
+    none, found = (frame[frame["control"] == "none"].reset_index(drop=True) for frame in (of_texts, of_states))
+    pd.testing.assert_frame_equal(none[SEEN], found[SEEN], rtol=1e-4, atol=1e-4)  # float32, in batches of other shapes
+    assert found["prompt_id"].tolist() == np.repeat(np.arange(len(recorded.rows)), 3).tolist()
+    same = of_states[of_states["control"] == "same_token"].reset_index(drop=True)
+    assert same["neighbour_id"].equals(found["neighbour_id"]) and set(of_states["control"]) == set(of_texts["control"])
+    missing = ["pos", "token_id", "token", "same_token", "same_next", "lens_own", "lens_next"]
+    assert of_states[missing].isna().all(axis=None) and of_texts["vector"].isna().all()
+
+
+def test_an_array_of_layers_gives_each_its_own(reference, bank, recorded):
+    both = nearest_contexts(reference, states=recorded["resid_mid"], bank=bank, layers=[4, 8], k=2)
+    for place, layer in enumerate((4, 8)):
+        one = nearest_contexts(reference, states=recorded["resid_mid"][place], bank=bank, layers=layer, k=2)
+        rows = both[both["layer"] == layer].reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows.drop(columns="run_id"), one.drop(columns="run_id"), rtol=1e-5, atol=1e-5)
+
+
+def test_a_direction_has_the_states_that_lie_farthest_along_it_from_the_mean(reference, bank):
+    """The cosine of a direction with states less their mean, in float64; its length means nothing."""
+    vector = torch.randn(reference.d_model, generator=torch.Generator().manual_seed(0))
+    direction = Direction.of(reference, 1e-3 * vector, [4, 7], concept="any")
+    frame = nearest_contexts(reference, states=direction, bank=bank, k=3)
+    every = bank.at(4).states(torch.arange(len(bank))).double()
+    cosine = torch.nn.functional.cosine_similarity(vector.double()[None], every - every.mean(0))
+    none = frame[frame["control"] == "none"]
+    assert set(frame["layer"]) == {4} and set(frame["vector"]) == {"any"}  # the bank has no layer 7
+    assert none["neighbour_id"].tolist() == bank.places.token_id[cosine.topk(3).indices].tolist()
+    assert np.allclose(none["cosine"], cosine.topk(3).values, atol=1e-4)  # float32 sums of a state and a mean
+    array = nearest_contexts(reference, states=vector[None], bank=bank, layers=4, k=3, as_directions=True)
+    pd.testing.assert_frame_equal(array[SEEN], frame[SEEN], atol=1e-4, rtol=1e-4)
+    raw = nearest_contexts(reference, states=direction, bank=bank, k=3, centre=False)
+    cosine = torch.nn.functional.cosine_similarity(vector.double()[None], every)
+    assert np.allclose(raw[raw["control"] == "none"]["cosine"], cosine.topk(3).values, atol=1e-5)
+
+
+def test_neurons_are_asked_as_what_they_write_before_a_layer(reference, bank):
+    neurons = NeuronSet.of(reference, {2: [5], 6: [7, 9]}, ["cat", "dog"], concept="pets")
+    frame = nearest_contexts(reference, states=neurons, bank=bank, k=2)
+    early = reference.value_vectors(2)[[5]].sum(0)
+    late = early + reference.value_vectors(6)[[7, 9]].sum(0)
+    assert sorted(set(frame["layer"])) == [4, 8]  # nothing is written before layer 0
+    for layer, written in ((4, early), (8, late)):
+        own = Direction.of(reference, written, layer, concept="pets")
+        want = nearest_contexts(reference, states=own, bank=bank, k=2)
+        rows = frame[frame["layer"] == layer].reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows[SEEN], want[SEEN], atol=1e-5, rtol=1e-5)
+
+
+def test_named_vectors_stand_in_one_frame_with_a_summary_and_figures(reference, bank):
+    at = torch.tensor([3])
+    given = {
+        "a state": bank.at(8).states(at)[0],
+        "a direction": Direction.of(reference, np.eye(256)[9], 4, concept="x"),
+    }
+    frame = nearest_contexts(reference, states=given, bank=bank, k=2)
+    rows = frame[(frame["vector"] == "a state") & (frame["layer"] == 8)]
+    assert rows["neighbour_id"].iat[0] == bank.places.token_id[3] and rows["cosine"].iat[0] == pytest.approx(
+        1, abs=1e-5
+    )
+    assert frame[frame["vector"] == "a direction"]["layer"].unique().tolist() == [4]
+    summary = frame.interp.summary().set_index(["layer", "control"])
+    assert summary.loc[(4, "none"), "n_prompts"] == 2 and summary["same_token"].isna().all()
+    assert summary.loc[(4, "none"), "z"] > summary.loc[(4, "shuffled"), "z"]
+    axes = frame.interp.plot().axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a state", "a direct…"]
+    assert axes.get_xlabel() == "vector" and "a direction" in frame.interp.explore().html
+
+
+def test_sentences_are_asked_by_their_states(reference, bank):
+    table = pd.DataFrame({"prompt_id": [7, 3], "text": TEXTS[:2]})
+    frame = nearest_contexts(reference, states=sentence_states(reference, table, layer=4), bank=bank, layers=[4], k=1)
+    none = frame[frame["control"] == "none"]
+    # The last state of a text that is in the bank finds itself.
+    assert none["prompt_id"].tolist() == [3, 7] and np.allclose(none["cosine"], 1, atol=1e-5)
+
+
+def test_draws_of_a_vector_hang_on_nothing_else(reference, bank):
+    vectors = torch.randn(9, reference.d_model, generator=torch.Generator().manual_seed(1))
+    whole = nearest_contexts(reference, states=vectors, bank=bank, layers=[0, 4], k=2)
+    alone = nearest_contexts(reference, states=vectors[5:6], bank=bank, layers=[0, 4], k=2)
+    rows = whole[whole["prompt_id"] == 5].reset_index(drop=True)
+    pd.testing.assert_frame_equal(rows[SEEN], alone[SEEN], atol=1e-5, rtol=1e-5)
+    assert whole["run_id"].iat[0] != alone["run_id"].iat[0]
+    other = nearest_contexts(reference, states=vectors, bank=bank, layers=[0, 4], k=2, as_directions=True)
+    assert other["run_id"].iat[0] != whole["run_id"].iat[0]
+
+
+def test_vectors_that_cannot_be_asked_are_refused_before_anything_runs(reference, bank, monkeypatch):
+    monkeypatch.setattr(type(reference), "run", None)
+    fine = np.ones((2, 256))
+    direction = Direction.of(reference, fine[0], 3, concept="x")
+    for states, arguments, said in (
+        (fine, {"positions": -1}, "positions=-1: vectors stand at no position"),
+        (fine[:, :9], {}, r"states torch.float64 \[2, 9\]: give floating-point numbers \[n, 256\]"),
+        (np.stack([fine] * 2), {}, r"states \[2, 2, 256\] for 3 layers"),
+        (fine[:0], {}, "holds no vector"),
+        (0 * fine, {}, "a vector that is zero or not finite"),
+        ({"a": fine}, {}, r"a torch.float64 \[2, 256\]: give floating-point numbers \[256\]"),
+        ({"a": "b"}, {}, r"a is a str; give floating-point numbers \[256\]"),
+        ({}, {}, "states is empty; give an array"),
+        ("joy", {}, "states is a str; give an array"),
+        (direction, {}, r"'x' has no vector at layers \[0, 4, 8\]"),
+    ):
+        with pytest.raises(InputError, match=said):
+            nearest_contexts(reference, states=states, bank=bank, **arguments)
+    with pytest.raises(InputError, match="was given texts and states; give the one or the other"):
+        nearest_contexts(reference, TEXTS, states=fine, bank=bank)
+    with pytest.raises(InputError, match="was given neither texts nor states"):
+        nearest_contexts(reference, bank=bank)

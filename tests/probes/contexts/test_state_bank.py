@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import interp
-from interp.errors import InputError, ModelError
+from interp.errors import InputError
 from interp.planted import copying
 from probes import StateBank
 from probes.contexts._layer_states import LayerStates
@@ -174,13 +174,6 @@ def test_neighbours_in_the_planted_copy_are_those_of_its_formula():
     )
     assert torch.allclose(cosine, (unit @ unit.T).topk(5).values, atol=1e-5)  # float32
     assert torch.allclose((unit @ unit.T).gather(1, index), cosine, atol=1e-5)
-
-
-def test_a_bank_of_another_model_is_refused(bank):
-    planted = copying(vocab=8, seed=0)
-    other = interp.load(planted.model, tokenizer=planted.tokenizer)
-    with pytest.raises(ModelError, match="this state bank is of 'reference'"):
-        bank.nearest(other, bank.at(4).states(torch.tensor([0])), 4)
 
 
 def test_too_much_memory_is_refused_before_anything_runs(reference, monkeypatch):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import interp
 from interp.errors import InputError, ModelError
 from interp.planted import bigram
-from probes import Direction, StateBank, contrast_direction, logit_lens, steer
+from probes import Direction, StateBank, contrast_direction, logit_lens, nearest_contexts, steer
 from probes.neurons.steering._direction_controls import OF_DIRECTIONS, direction_conditions
 from probes.neurons.steering._pushes import coordinates, shift
 from probes.neurons.steering.contrast_direction import left_out_auroc
@@ -310,14 +310,15 @@ def test_a_planted_contrast_raises_its_held_out_words_more_than_its_controls_do(
 
 
 def test_a_direction_goes_to_the_contexts_of_a_bank_in_one_line(small_subject):
-    """Its nearest state has the largest product with it among the bank's states, brought to length 1."""
+    """Its nearest state has the largest product with it among the bank's states, less their mean, of length 1."""
     subject = small_subject("llama", "bridge")
     direction = contrast_direction(subject, TEXTS[:2], TEXTS[2:], layers=[1, 3])
     bank = StateBank.of(subject, TEXTS, layers=[1, 3])
-    found = bank.nearest(subject, direction.by_layer[3][None], 3, k=1, centre=False)
-    states = torch.nn.functional.normalize(bank.at(3).states(torch.arange(len(bank))), dim=1)
+    found = nearest_contexts(subject, states=direction, bank=bank, layers=3, k=1)
+    states = bank.at(3).states(torch.arange(len(bank)))
+    states = torch.nn.functional.normalize(states - states.mean(dim=0), dim=1)
     best = int((states @ direction.by_layer[3]).argmax())
-    assert found["token"].item() == subject.token_strings[bank.places.token_id[best]]
+    assert found["neighbour"].iat[0] == subject.token_strings[bank.places.token_id[best]]
 
 
 def test_a_file_gives_the_direction_back(small_subject, tmp_path):
