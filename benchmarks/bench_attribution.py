@@ -20,7 +20,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import interp
 from probes import normxlogit
-from probes.attribution._targets import find_targets, plan_targets
+from probes.attribution._finding import find_targets, plan_targets
 from probes.attribution.attribute import METHODS
 from probes.attribution.normxlogit import read_factors
 

@@ -61,6 +61,8 @@ def _vocabulary() -> dict[str, Column]:
         Column("component", "str", "part of a block: attn, mlp, ..."),
         Column("target_id", "id", "the token being scored", low=0, missing=True),
         Column("target", "str", "the token being scored, as text", missing=True),
+        Column("against_id", "id", "the token that the target is compared with", low=0, missing=True),
+        Column("against", "str", "the token that the target is compared with, as text", missing=True),
         Column("log_prob", "float", "log-probability of the target", "nats", high=0.0, missing=True),
         Column("prob", "float", "probability", "0..1", low=0.0, high=1.0),
         Column(

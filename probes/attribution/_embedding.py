@@ -16,7 +16,8 @@ from probes.attribution._checks import special_positions
 from probes.attribution._targets import Scores, Targets
 
 Output: TypeAlias = Literal["log_prob", "logit", "prob"]
-"""The attributed output of the target: its log-probability (nats), logit or probability."""
+"""The attributed output of the target: its log-probability (nats), logit or probability. Of a contrast, the output of
+the target minus that of the other token: with "log_prob" and "logit" the same difference of logits."""
 
 Baseline: TypeAlias = Literal["mean", "zero"]
 """The embedding that a token's is compared with: the mean of the vocabulary's, or zero."""
@@ -56,18 +57,24 @@ def by_embedding(
     at_once = min(most, _AT_ONCE) if subject.device.type == "cpu" else most
     for batch in in_batches(contexts, most, label):
         last, ids = batch.lengths - 1, targets.ids[batch.prompts]
+        against = None if targets.against is None else targets.against[batch.prompts]
         own = np.zeros(tuple(batch.ids.shape), dtype=bool)
         for row, target in enumerate(batch.prompts.tolist()):
             own[row, : len(kept[target])] = kept[target]
         variants = max(1, at_once // batch.ids.numel())
 
         def program(
-            tape: Tape, last: Tensor = last, ids: Tensor = ids, own: np.ndarray = own, variants: int = variants
+            tape: Tape,
+            last: Tensor = last,
+            ids: Tensor = ids,
+            against: Tensor | None = against,
+            own: np.ndarray = own,
+            variants: int = variants,
         ) -> Tensor:
             residual = tape.residual(0).float()
             stays = torch.from_numpy(own).to(residual.device)[..., None]
             base = torch.where(stays, residual, bare[: residual.shape[1]].float())
-            return attribute(_forward(tape, base, last, ids, of), residual - base, variants).detach()
+            return attribute(_forward(tape, base, last, ids, against, of), residual - base, variants).detach()
 
         found = subject.run(batch.ids, program).double().cpu().numpy()
         for row, (target, length) in enumerate(zip(batch.prompts.tolist(), batch.lengths.tolist(), strict=True)):
@@ -75,10 +82,11 @@ def by_embedding(
     return Scores(scores)
 
 
-def _forward(tape: Tape, base: Tensor, last: Tensor, ids: Tensor, of: Output) -> Forward:
+def _forward(tape: Tape, base: Tensor, last: Tensor, ids: Tensor, against: Tensor | None, of: Output) -> Forward:
     """Return the model from embeddings on, for copies of the tape's batch; float32 in and out, its own dtype inside."""
     dtype = tape.residual(0).dtype
     last, ids = last.to(base.device), ids.to(base.device)
+    others = None if against is None else against.to(base.device)
 
     def forward(added: Tensor) -> Tensor:
         n = len(added) // len(base)
@@ -87,11 +95,12 @@ def _forward(tape: Tape, base: Tensor, last: Tensor, ids: Tensor, of: Output) ->
             residual = tape.run_block(block, residual)
         rows = torch.arange(len(added), device=base.device)
         logits = tape.head(residual[rows, last.repeat(n)]).float()
-        if of == "log_prob":
+        if of == "log_prob" and others is None:  # the normaliser of a contrast cancels
             logits = logits.log_softmax(dim=-1)
         elif of == "prob":
             logits = logits.softmax(dim=-1)
-        return logits[rows, ids.repeat(n)]
+        own = logits[rows, ids.repeat(n)]
+        return own if others is None else own - logits[rows, others.repeat(n)]
 
     return forward
 

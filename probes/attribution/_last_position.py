@@ -66,6 +66,21 @@ def log_prob_and_rank(targets: Tensor) -> Reduce:
     return reduce
 
 
+def logit_difference(targets: Tensor, others: Tensor) -> Reduce:
+    """Return a reducer to each target's logit minus the other token's, [rows, 1].
+
+    Args:
+        targets: int64 [n], one per sequence.
+        others: int64 [n].
+    """
+
+    def reduce(logits: Tensor, rows: Tensor) -> Tensor:
+        own, other = (logits.gather(1, of[rows].to(logits.device)[:, None]) for of in (targets, others))
+        return own - other
+
+    return reduce
+
+
 def _read_batch(
     subject: Subject, ids: Tensor, ends: Tensor, rows: Tensor, reduce: Reduce, edit: EditEmbedding | None
 ) -> Tensor:

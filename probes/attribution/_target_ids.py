@@ -14,6 +14,10 @@ from interp.authoring import InputError, Subject, single_token
 Target: TypeAlias = str | int | Sequence[str | int | Sequence[str | int]]
 """The token to explain: "argmax" (the model's own), a token as text, an id, or one (or a list) of these per prompt."""
 
+Against: TypeAlias = str | int | Sequence[str | int | Sequence[str | int]] | None
+"""The token to contrast a target with: "runner_up" (the model's likeliest but the target), a token as text, an id, or
+one per prompt, or for each prompt a list with one for each of its targets; None for no contrast."""
+
 
 def chosen_ids(subject: Subject, n_prompts: int, target: Target) -> list[list[int]]:
     """Return the target ids of every prompt; [-1] for the argmax."""
@@ -36,11 +40,46 @@ def chosen_ids(subject: Subject, n_prompts: int, target: Target) -> list[list[in
     return [list(dict.fromkeys(_token_id(subject, one) for one in tokens)) for tokens in several]
 
 
-def _token_id(subject: Subject, token: object) -> int:
+def against_ids(subject: Subject, n_targets: Sequence[int], against: Against) -> list[list[int]] | None:
+    """Return the tokens that targets are contrasted with, prompt by prompt; -1 for the runner-up, None for no contrast.
+
+    Args:
+        subject: the model.
+        n_targets: of each prompt.
+        against: as a user gave it.
+    """
+    if against is None:
+        return None
+    if isinstance(against, str | int | Integral):
+        return [[_against_id(subject, against)] * n for n in n_targets]
+    if isinstance(against, Tensor | np.ndarray):
+        against = against.tolist()
+    per_prompt = list(against)
+    if len(per_prompt) != len(n_targets):
+        raise InputError(
+            f"against lists {len(per_prompt)} entries for {len(n_targets)} prompts; give one, or one per prompt."
+        )
+    found = []
+    for index, (one, n) in enumerate(zip(per_prompt, n_targets, strict=True)):
+        several = [one] * n if isinstance(one, str | int | Integral) else list(one)
+        if len(several) != n:
+            raise InputError(
+                f"against lists {len(several)} tokens for the {n} target{'s' * (n != 1)} of prompt {index}; give one, "
+                "or one for each."
+            )
+        found.append([_against_id(subject, token) for token in several])
+    return found
+
+
+def _against_id(subject: Subject, token: object) -> int:
+    return -1 if isinstance(token, str) and token == "runner_up" else _token_id(subject, token, "against")
+
+
+def _token_id(subject: Subject, token: object, what: str = "target") -> int:
     if not isinstance(token, str | Integral):
-        raise InputError(f"target {token!r} is not a token; give it as text or as an integer id.")
+        raise InputError(f"{what} {token!r} is not a token; give it as text or as an integer id.")
     index = single_token(token, subject.tokenizer) if isinstance(token, str) else int(token)
     if not 0 <= index < subject.d_vocab:
-        name = f"target {token!r} (id {index})" if isinstance(token, str) else f"target id {index}"
+        name = f"{what} {token!r} (id {index})" if isinstance(token, str) else f"{what} id {index}"
         raise InputError(f"{name} is outside the vocabulary of {subject.d_vocab}; choose another.")
     return index

@@ -30,9 +30,10 @@ from interp.authoring import (
     warn_of_end,
 )
 from probes.attribution import baselines, plots
+from probes.attribution._finding import Continuation, find_targets
 from probes.attribution._replacements import sampler_facts
-from probes.attribution._target_ids import Target
-from probes.attribution._targets import ATTRIBUTION, Continuation, Method, attribution_columns, find_targets
+from probes.attribution._target_ids import Against, Target
+from probes.attribution._targets import ATTRIBUTION, Method, attribution_columns, target_key
 from probes.attribution.normxlogit import normxlogit_scores
 from probes.attribution.reagent.reagent import reagent_scores
 from probes.attribution.reagent.reagent_ls import reagent_ls_scores
@@ -52,6 +53,13 @@ METHODS: dict[str, Method] = {
 }
 """The methods by name; `(subject, targets, *, seed, **options) -> Scores`."""
 
+_ALONE = {
+    "norm": "its score does not look at the target",
+    "rollout": "its score does not look at the target",
+    "reagent": "it stops by the target's rank, which no second token enters; take 'reagent_ls'",
+}
+"""The methods that cannot contrast a target with another token, and why."""
+
 Methods: TypeAlias = str | Sequence[str] | Mapping[str, Mapping[str, Any]]
 """Names of methods, or a mapping from a method's name to its options."""
 
@@ -64,7 +72,7 @@ ATTRIBUTE = Schema(
     lines_by=("target_pos",),
 )
 
-_TARGET = ("model", "run_id", "prompt_id", "target_pos", "target_id")
+_PROMPT = ("model", "run_id", "prompt_id")
 _SHARES = ("top_share", "last_share", "negative_share", "effective_tokens")
 
 
@@ -82,7 +90,7 @@ def summarise_attribution(frame: pd.DataFrame, by: str = "method", **options: An
     """
     if by not in ("method", "agreement"):
         raise InputError(f"cannot sum attributions up by {by!r}; choose 'method' or 'agreement'.")
-    keys = list(_TARGET)
+    keys = [*_PROMPT, *target_key(frame)]
     reduced = "top_share" in frame.columns
     later = frame if reduced else frame[frame["pos"] > 0]
     if later.empty:
@@ -97,12 +105,13 @@ def summarise_attribution(frame: pd.DataFrame, by: str = "method", **options: An
 
 
 def _reduce(table: pa.Table) -> pd.DataFrame:
-    return _shares(table.filter(pc.field("pos") > 0).to_pandas(), [*_TARGET, "method"])
+    later = table.filter(pc.field("pos") > 0).to_pandas()
+    return _shares(later, [*_PROMPT, *target_key(later), "method"])
 
 
 def _shares(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     size = frame["score"].abs()
-    share = size / size.groupby([frame[key] for key in keys]).transform("sum")
+    share = size / size.groupby([frame[key] for key in keys], dropna=False).transform("sum")
     rows = frame[keys].assign(
         top_share=share,
         last_share=share.where(frame["pos"] == frame["target_pos"], 0.0),
@@ -110,7 +119,7 @@ def _shares(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
         effective_tokens=-share * np.log(share.where(share > 0, 1.0)),
     )
     parts = {"top_share": "max", "last_share": "sum", "negative_share": "sum", "effective_tokens": "sum"}
-    found = rows.groupby(keys, as_index=False).agg(parts)
+    found = rows.groupby(keys, as_index=False, dropna=False).agg(parts)
     return found.assign(effective_tokens=np.exp(found["effective_tokens"]))
 
 
@@ -119,7 +128,7 @@ def _agreement(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     if len(methods) < 2:
         raise InputError(f"agreement needs at least 2 methods; the frame has only {methods}.")
     rows = []
-    for key, target in frame.groupby(keys):
+    for key, target in frame.groupby(keys, dropna=False):
         scores = target.pivot(index="pos", columns="method", values="score")
         correlation = scores.corr(method="spearman")
         rows += [
@@ -137,7 +146,7 @@ def _agreement(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     summarise=summarise_attribution,
     example=at_most(8),
     reduce=_reduce,
-    reduce_from=("target_pos", "target_id", "score"),
+    reduce_from=("target_pos", "target_id", "against_id", "score"),
     costly=True,
 )
 def attribute(
@@ -148,6 +157,7 @@ def attribute(
     target: Target = "argmax",
     continuation: Continuation | None = None,
     target_pos: Positions = -1,
+    against: Against = None,
     seed: int = 0,
     truncate: bool = False,
 ) -> pd.DataFrame:
@@ -167,6 +177,12 @@ def attribute(
             greedy tokens.
         target_pos: the last position read, or several, also by a token's string (see `logit_lens`); the target is the
             token predicted after it.
+        against: the token to contrast the target with: why " Paris" and not " London"? A token as text, an id,
+            "runner_up" (the model's likeliest but the target), one of these per prompt, or for each prompt a list with
+            one for each of its targets. Gradients, integrated gradients and occlusion score the difference of both
+            tokens' logits (with `of="prob"`, of their probabilities), normxlogit and logit that difference read at each
+            position, reagent_ls the difference of probabilities: each token's score is that for the target minus that
+            for the other (for gradient_norm, the norm of the difference of gradients).
         seed: of the methods that draw random numbers.
         truncate: cut texts longer than the context instead of refusing them.
 
@@ -186,20 +202,28 @@ def attribute(
     Pitfall: scores of two methods have two units, and one method finding a cause in a planted model does not make it
     right on yours; rank within a prompt, and measure with `faithfulness`.
 
+    >>> why = attribute("reference", "Once upon a time", target=",", against=" there", methods="occlusion")
+    >>> why.target.iloc[0], why.against.iloc[0]
+    (',', ' there')
     >>> frame = attribute("reference", "The cat sat on the", methods=("occlusion", "norm", "random"))
     >>> frame.method.unique().tolist(), frame.control.unique().tolist(), len(frame)
     (['occlusion', 'norm', 'random'], ['none', 'random'], 18)
     """
     chosen = _chosen_methods(methods)
+    if against is not None and (alone := [name for name in chosen if name in _ALONE]):
+        raise InputError(f"method {alone[0]!r} has no contrast: {_ALONE[alone[0]]}; leave it out, or against=.")
     loaded = load(subject)
     parameters = {
         "methods": _named(chosen, loaded),
         "target": target,
         "continuation": continuation,
         "target_pos": target_pos,
+        **({} if against is None else {"against": against}),
     }
     run = Run(ATTRIBUTE, loaded, texts, parameters=parameters, truncate=truncate, seed=seed)
-    targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
+    targets = find_targets(
+        run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos, against=against
+    )
     if continuation is None:
         warn_of_end(run.subject, run.tokens)
     parts = []

@@ -35,8 +35,9 @@ from interp.model.sites import recording
 from interp.model.tape import Tape
 from probes import papers
 from probes.attribution import plots
-from probes.attribution._target_ids import Target
-from probes.attribution._targets import ATTRIBUTION, Continuation, Scores, Targets, attribution_columns, plan_targets
+from probes.attribution._finding import Continuation, find_targets, plan_targets
+from probes.attribution._target_ids import Against, Target
+from probes.attribution._targets import ATTRIBUTION, Scores, Targets, attribution_columns
 
 Norm: TypeAlias = Literal["resid0", "token_embedding", "none"]
 Centre: TypeAlias = Literal["none", "vocab_mean", "log_prob"]
@@ -49,7 +50,12 @@ NORMXLOGIT = Schema(
         *ATTRIBUTION,
         "layer",
         Column("norm", "float", "the first factor: Euclidean norm of the token's vector", low=0.0),
-        Column("logit", "float", "the second: the target's logit, read at this position and layer", "logits"),
+        Column(
+            "logit",
+            "float",
+            "the second: the target's logit (minus that of `against`), read at this position and layer",
+            "logits",
+        ),
     ),
     summary_by=("layer",),
     lines_by=("target_pos",),
@@ -65,6 +71,7 @@ def normxlogit(
     target: Target = "argmax",
     continuation: Continuation | None = None,
     target_pos: Positions = -1,
+    against: Against = None,
     norm: Norm = "resid0",
     layer: Layers = None,
     centre: Centre = "none",
@@ -84,11 +91,13 @@ def normxlogit(
         subject: anything `interp.load` takes.
         texts: anything `Subject.tokens` takes.
         target: the token to explain: "argmax" (the model's own), a token as text, an id, or one (or a list) of these
-            per prompt. The score of a contrast a - b is the score of a minus the score of b.
+            per prompt.
         continuation: instead of `target`, every token of a text, of one text per prompt, or of the model's own n
             greedy tokens.
         target_pos: the last position read, or several, also by a token's string (see `logit_lens`); the target is the
             token predicted after it.
+        against: the token to contrast the target with, as in `attribute`: the logit is then the target's minus that
+            token's, so that scores are differences of the two tokens' scores, and a constant in the logits cancels.
         norm: the vector whose norm is taken: "resid0", the input of the first block, with position embeddings if the
             model adds them (the paper's choice); "token_embedding", the token's embedding alone; "none" uses 1.
         layer: the residual to read, 0..L, negative ones from the last, or several, or "all"; None is the last, as
@@ -114,9 +123,13 @@ def normxlogit(
     """
     parameters = {"target": target, "continuation": continuation, "target_pos": target_pos}
     parameters |= {"norm": norm, "layer": layer, "centre": centre}
+    parameters |= {} if against is None else {"against": against}
     run = Run(NORMXLOGIT, subject, texts, parameters=parameters, truncate=truncate)
     layers = _layers(run.subject, layer)
-    targets = plan_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
+    find = plan_targets if against is None else find_targets  # argmaxes are found in the pass that reads the factors
+    targets = find(
+        run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos, against=against
+    )
     targets, factors = read_factors(run.subject, targets, norm=norm, layers=layers, centre=centre)
     return run.frame(
         attribution_columns(targets, factors.scores(index), method="normxlogit") | {"layer": one}
@@ -159,6 +172,8 @@ def read_factors(
     for name, value, known in (("norm", norm, get_args(Norm)), ("centre", centre, get_args(Centre))):
         if value not in known:
             raise UnknownName(name, value, known)
+    if targets.against is not None:
+        return targets, _contrasted(subject, targets, norm=norm, layers=layers, centre=centre)
     ids = targets.ids.clone()
     norms: list[Any] = [None] * len(targets)
     logits: list[Any] = [None] * len(targets)
@@ -176,6 +191,18 @@ def read_factors(
             norms[target] = sizes[int(row[place]), : last + 1]
             logits[target] = values[:, place, : last + 1]
     return replace(targets, ids=ids), Factors(norms, logits)
+
+
+def _contrasted(subject: Subject, targets: Targets, *, norm: Norm, layers: Sequence[int], centre: Centre) -> Factors:
+    """Return the factors of contrasts, from one pass over the targets with the others beside them."""
+    assert targets.against is not None
+    prompt, pos = (one.repeat_interleave(2) for one in (targets.prompt, targets.pos))
+    both = replace(
+        targets, prompt=prompt, pos=pos, ids=torch.stack([targets.ids, targets.against], 1).flatten(), against=None
+    )
+    _, factors = read_factors(subject, both, norm=norm, layers=layers, centre=centre)
+    logits = zip(factors.logit[::2], factors.logit[1::2], strict=True)
+    return Factors(factors.norm[::2], [own - other for own, other in logits])
 
 
 @dataclass(frozen=True)

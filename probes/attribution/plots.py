@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from interp.display.plotting import (
     worded,
 )
 from interp.stats import bootstrap_over_prompts
+from probes.attribution._targets import target_key
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,10 +76,7 @@ def attribution(frame: pd.DataFrame, canvas: Canvas, *, target: int = 0) -> None
         axes.set_xticks(range(len(names)), names, fontsize=8, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(table)), [worded(row) for row in table.index], fontsize=8)
     first = one.iloc[0]
-    canvas.title(
-        f"scores of tokens for “{token_label(str(first['target']), 20)}” after position {first['target_pos']}, "
-        f"prompt {first['prompt_id']}"
-    )
+    canvas.title(f"scores of tokens for {_asked(first, partial(token_label, width=20))}, prompt {first['prompt_id']}")
     canvas.colour_bar(image, "score, % of the row's largest", fraction=0.05, pad=0.01, aspect=15)
     n_shown = sum(line.shape[1] for line in lines)
     canvas.caption(
@@ -86,16 +86,24 @@ def attribution(frame: pd.DataFrame, canvas: Canvas, *, target: int = 0) -> None
 
 
 def _one_target(one: pd.DataFrame, target: int) -> pd.DataFrame:
-    targets = one[["target_pos", "target_id"]].drop_duplicates().reset_index(drop=True)
+    key = target_key(one)
+    targets = one[key].drop_duplicates().reset_index(drop=True)
     if not 0 <= target < len(targets):
         raise InputError(f"target {target} is not in the frame: this prompt has {len(targets)}; count from 0.")
-    chosen = one.merge(targets.iloc[[target]], on=["target_pos", "target_id"])
+    chosen = one.merge(targets.iloc[[target]], on=key)
     layered = "layer" in chosen.columns and chosen["layer"].nunique() > 1
     row = chosen["method"] + (" at layer " + chosen["layer"].astype(str) if layered else "")
     again = chosen.assign(row=row).duplicated(["row", "pos"])
     if again.any():
         raise InputError(f"the frame holds {row[again].iat[0]!r} more than once; select one run by its run_id.")
     return chosen.assign(row=row)
+
+
+def _asked(first: pd.Series, label: Callable[[str], str] = str) -> str:
+    """Return what a row's scores explain: its target, and the token that it is contrasted with."""
+    against = first.get("against")
+    contrast = "" if against is None or pd.isna(against) else f" and not “{label(str(against))}”"
+    return f"“{label(str(first['target']))}”{contrast} after position {first['target_pos']}"
 
 
 def _scale(table: pd.DataFrame) -> pd.Series:
@@ -115,10 +123,10 @@ _MOST_STRIPS = 200  # prompts and targets
 def explore_attribution(frame: pd.DataFrame) -> Page:
     """Return a frame of `attribute` or of one method as strips of tokens, coloured by their score."""
     require_one(frame, "model")
-    by = ["prompt_id", "target_pos", "target_id"]
-    targets = list(frame.groupby(by, sort=False))
+    targets = list(frame.groupby(["prompt_id", *target_key(frame)], sort=False, dropna=False))
     items = [_strips(rows) for _, rows in targets[:_MOST_STRIPS]]
-    note = "Blue: for the target, vermilion: against it. Position 0 does not set a strip's scale."
+    note = "Blue: for the target, vermilion: against it, or for the token that it is contrasted with. "
+    note += "Position 0 does not set a strip's scale."
     if len(items) < len(targets):
         note += f" The first {len(items)} of {len(targets)} targets."
     return explorer(f"{frame['model'].iat[0]}: scores of tokens", items, note)
@@ -139,7 +147,7 @@ def _strips(rows: pd.DataFrame) -> Strips:
         ]
         limit = float(later) if later > 0 else 1.0
         strips.append(Strip(worded(str(key[0])) + layer, one["token"].tolist(), scores, hints, limit))
-    return Strips(f"prompt {first['prompt_id']}: “{first['target']}” after position {first['target_pos']}", strips)
+    return Strips(f"prompt {first['prompt_id']}: {_asked(first)}", strips)
 
 
 # Okabe & Ito's colours, which colour-blind readers can distinguish, each with a marker for black-and-white print.
@@ -155,6 +163,8 @@ _PANELS = {
 @figure
 def faithfulness(frame: pd.DataFrame, canvas: Canvas) -> None:
     """Draw the fall of the target's probability against the share of tokens removed, or kept: a line per method.
+
+    Of contrasts it is the fall of the logit difference.
 
     Lines are means over prompts, with 95 % bootstrap bars side by side. Scores that do not use the model are grey:
     shuffled scores dashed with a band, the method "random" dotted.
@@ -176,7 +186,8 @@ def faithfulness(frame: pd.DataFrame, canvas: Canvas) -> None:
         axes.set_title(f"{metric}: {_PANELS[metric][1]}", fontsize=10)
         axes.set_xlabel(f"share of tokens, {_PANELS[metric][0]}", fontsize=9)
         share_axis(axes, across=True)
-    grid[0, 0].set_ylabel("fall of the target's probability", fontsize=9)
+    fall = "logit difference (nats)" if "against_id" in target_key(frame) else "target's probability"
+    grid[0, 0].set_ylabel(f"fall of the {fall}", fontsize=9)
     canvas.title("deletion curves")
     canvas.legend(grid[0, -1])
     canvas.caption(over_prompts(drawn, "value", "bars and band") + "; bars are drawn side by side to be seen")

@@ -28,8 +28,8 @@ PLACE = columns(
     Column("corrupt_token", "str", "the same as text", missing=True),
     "target_id",
     "target",
-    Column("against_id", "id", "the token that the target is compared with (logit_diff)", low=0, missing=True),
-    Column("against", "str", "the same as text", missing=True),
+    "against_id",
+    "against",
 )
 GROUPS = ("site", "layer", "head", "to_end", "control")
 _MISSING = {"head": -1, "to_end": -1}  # groups are not made of missing values

@@ -11,11 +11,11 @@ import pandas as pd
 
 from interp.authoring import InputError, Subject
 from probes.attribution._checks import special_positions
-from probes.attribution._targets import ATTRIBUTION
+from probes.attribution._targets import ATTRIBUTION, target_key
 from probes.attribution.faithfulness._removal import Passage, words
 
-_NEEDED = tuple(column.name for column in ATTRIBUTION if column.name not in ("model", "target", "token", "score_se"))
-_TARGET = ["prompt_id", "target_pos", "target_id"]
+_TEXTS = ("model", "target", "against", "token")
+_NEEDED = tuple(one.name for one in ATTRIBUTION if one.name not in (*_TEXTS, "against_id", "score_se"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ def attributions(
     """
     _check_frame(subject, frame)
     result = []
-    for (prompt_id, target_pos, target_id), rows in frame.groupby(_TARGET, sort=True):
+    for (prompt_id, target_pos, target_id, *against), rows in frame.groupby(["prompt_id", *target_key(frame)]):
         ids = _tokens(rows, int(prompt_id), int(target_pos))
         members = _units(subject, ids, unit, protect_last)
         scored = []
@@ -68,14 +68,16 @@ def attributions(
             scores = own.sort_values("pos")["score"].to_numpy(dtype=float)
             scores = members @ (np.abs(scores) if absolute else scores)
             scored.append(Scored(str(method), str(control), scores))
-        passage = Passage(ids, int(target_id), members)
+        passage = Passage(ids, int(target_id), members, int(against[0]) if against else None)
         result.append(Attribution(int(prompt_id), int(target_pos), passage, tuple(scored)))
     return result
 
 
 def digest_of(frame: pd.DataFrame) -> str:
     """Return the SHA-256 of a frame's data, independent of the order of rows."""
-    ordered = frame[list(_NEEDED)].sort_values([*_TARGET, "method", "control", "pos"])
+    target = ["prompt_id", *target_key(frame)]
+    added = target[3:]  # an id of what has no contrast is older than the column
+    ordered = frame[[*_NEEDED, *added]].sort_values([*target, "method", "control", "pos"])
     return hashlib.sha256(ordered.to_csv(index=False).encode()).hexdigest()
 
 
@@ -87,6 +89,10 @@ def _check_frame(subject: Subject, frame: pd.DataFrame) -> None:
         )
     if frame.empty:
         raise InputError("the frame has no rows; give at least one target.")
+    if "against_id" in frame.columns and 0 < frame["against_id"].notna().sum() < len(frame):
+        raise InputError(
+            "the frame holds contrasts and targets alone, whose values have two units; give one kind at a time."
+        )
     runs: dict[str, dict[str, Any]] = frame.interp.runs
     for run_id, of in runs.items():
         if of["fingerprint"] != subject.fingerprint:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from interp.authoring import InputError, Subject, Usable
 from probes.attribution._draws import generator_for
-from probes.attribution._last_position import log_prob_and_rank, read_last
+from probes.attribution._last_position import log_prob_and_rank, logit_difference, read_last
 from probes.attribution._replacements import Replacements, replacements
 from probes.attribution._unigram import Counts
 from probes.attribution.faithfulness._attributions import Attribution, Scored
@@ -76,13 +76,20 @@ class Measurement:
 
     @cached_property
     def intact(self) -> np.ndarray:
-        """Probability and rank of every target after its intact prompt, float64 [target, 2]."""
+        """Probability, rank and logit difference of every target after its intact prompt, float64 [target, 3]."""
         passages = [one.passage for one in self.attributions]
         ids = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(one.ids) for one in passages], batch_first=True)
         lengths = torch.tensor([len(one.ids) for one in passages])
-        reduce = log_prob_and_rank(torch.tensor([one.target_id for one in passages]))
+        own = torch.tensor([one.target_id for one in passages])
+        alone = np.array([one.against_id is None for one in passages])
+        other = torch.tensor([one.target_id if one.against_id is None else one.against_id for one in passages])
+        single, contrast = log_prob_and_rank(own), logit_difference(own, other)
+
+        def reduce(logits: Tensor, rows: Tensor) -> Tensor:
+            return torch.cat([single(logits, rows), contrast(logits, rows)], dim=1)
+
         read = read_last(self.subject, ids, lengths, reduce).double().numpy()
-        return np.stack([np.exp(read[:, 0]), read[:, 1]], axis=1)
+        return np.stack([np.exp(read[:, 0]), read[:, 1], np.where(alone, np.nan, read[:, 2])], axis=1)
 
     def measure(self, index: int) -> Iterator[Measured]:
         """Yield all rows of one target."""

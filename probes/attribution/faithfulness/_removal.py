@@ -16,7 +16,7 @@ from torch import Tensor
 from interp.authoring import ModelError, Subject
 from interp.model.sites import recording
 from probes.attribution._draws import generator_for
-from probes.attribution._last_position import log_prob_and_rank, read_last
+from probes.attribution._last_position import log_prob_and_rank, logit_difference, read_last
 from probes.attribution._replacements import Replacements
 from probes.attribution._unigram import Counts
 from probes.attribution.faithfulness._deletion import SetFunction
@@ -31,12 +31,14 @@ class Passage:
     Attributes:
         ids: the tokens read, int64 [pos].
         target_id: the token to explain.
+        against_id: the token it is contrasted with, if any.
         members: the tokens of each unit, bool [unit, pos]; tokens in no unit are never removed.
     """
 
     ids: np.ndarray
     target_id: int
     members: np.ndarray
+    against_id: int | None = None
 
     def intact(self, sets: np.ndarray) -> np.ndarray:
         """Return the tokens that stay if only these units stay: bool [n, unit] -> bool [n, pos]."""
@@ -55,6 +57,8 @@ def set_function(
     seed: int,
 ) -> SetFunction:
     """Return a function from sets of intact units to the target's probability or log-odds, for `_deletion.Values`.
+
+    Of a contrast it is the log-odds of the target against the other token, the difference of their logits.
 
     Args:
         subject: the model.
@@ -88,6 +92,9 @@ def set_function(
                 return torch.where(stays[rows].to(value.device)[..., None], value, fill_row.to(value))
 
         targets = torch.full((len(sequences),), passage.target_id)
+        if passage.against_id is not None:
+            reduce = logit_difference(targets, torch.full_like(targets, passage.against_id))
+            return read_last(subject, sequences, lengths, reduce, edit=edit).double().view(len(sets), -1).numpy()
         log_prob = read_last(subject, sequences, lengths, log_prob_and_rank(targets), edit=edit)[:, 0].double()
         if log:
             odds = log_prob - torch.log(-torch.expm1(log_prob.clamp(max=-1e-12)))
@@ -123,6 +130,8 @@ def soft_distances(
 ) -> tuple[np.ndarray, float]:
     """Measure how far the next-token distribution moves when elements of token embeddings are dropped.
 
+    Of a contrast it is the distribution over the two tokens alone.
+
     Args:
         subject: the model.
         passage: the prompt.
@@ -140,7 +149,8 @@ def soft_distances(
     per_token = np.where(free, keep @ passage.members, 1.0)
     per_token = np.concatenate([per_token, np.where(free, 0.0, 1.0)[None]])
     which = np.append(draws, 0)
-    full = subject.run(ids[None], lambda tape: tape.head(tape.last[:, -1]).float().softmax(dim=-1).sqrt())[0]
+    asked = slice(None) if passage.against_id is None else [passage.target_id, passage.against_id]
+    full = subject.run(ids[None], lambda tape: tape.head(tape.last[:, -1]).float()[:, asked].softmax(dim=-1).sqrt())[0]
 
     def edit(value: Tensor, rows: Tensor) -> Tensor:
         used, at = np.unique(which[rows.numpy()], return_inverse=True)
@@ -151,7 +161,7 @@ def soft_distances(
         return torch.where(stays.to(value.device), value, 0.0)
 
     def reduce(logits: Tensor, rows: Tensor) -> Tensor:
-        difference = logits.softmax(dim=-1).sqrt() - full.to(logits.device)
+        difference = logits[:, asked].softmax(dim=-1).sqrt() - full.to(logits.device)
         return difference.square().sum(dim=-1, keepdim=True) / 2
 
     distances = (

@@ -17,29 +17,15 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
-from interp.authoring import (
-    Column,
-    InputError,
-    Run,
-    Schema,
-    Source,
-    Subject,
-    Usable,
-    columns,
-    load,
-    probe,
-    progress_bar,
-)
-from interp.stats import holm, paired_bootstrap
-from probes import papers
+from interp.authoring import InputError, Run, Source, Subject, Usable, load, probe, progress_bar
 from probes.attribution import plots
 from probes.attribution._checks import check_counts
 from probes.attribution._replacements import sampler_facts
-from probes.attribution._targets import TARGET_POS
 from probes.attribution._unigram import Counts
 from probes.attribution.attribute import attribute
 from probes.attribution.faithfulness._attributions import Attribution, attributions, digest_of
-from probes.attribution.faithfulness._chance import SMALLER_IS_BETTER, warn_of_chance
+from probes.attribution.faithfulness._chance import warn_of_chance
+from probes.attribution.faithfulness._frames import FAITHFULNESS, summarise_faithfulness
 from probes.attribution.faithfulness._metrics import METRICS, Measured, Measurement, Metric, n_ties
 from probes.attribution.faithfulness._removal import Replacement
 
@@ -48,88 +34,6 @@ __all__ = ["faithfulness"]
 Normaliser: TypeAlias = Literal["min_max", "none"]
 RemovalUnit: TypeAlias = Literal["token", "word"]
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-
-FAITHFULNESS = Schema(
-    probe="faithfulness",
-    paper=papers.FAITHFULNESS,
-    rows="one per prompt, method, target and metric, and per fraction if the metric has one",
-    columns=columns(
-        "model",
-        "run_id",
-        "prompt_id",
-        "method",
-        TARGET_POS,
-        "target_id",
-        "target",
-        Column("metric", "str", "name of the metric; smaller is better for sufficiencies, larger for the rest"),
-        Column("fraction", "float", "share of the tokens removed or kept", "0..1", low=0.0, high=1.0, missing=True),
-        Column("value", "float", "value of the metric; missing where it is undefined", missing=True),
-        Column(
-            "value_se",
-            "float",
-            "standard error of the value over random replacements or masks; missing if at most one is drawn",
-            low=0.0,
-            missing=True,
-        ),
-        Column("value_random", "float", "mean value over random shuffles of the same scores", missing=True),
-        Column(
-            "control", "str", "'none', 'permuted' for shuffles in place of the scores, or the attribution's control"
-        ),
-        Column("unclipped", "float", "for soft_ns, the value before clipping at 0", missing=True),
-        Column("prob_intact", "float", "probability of the target after the intact prompt", "0..1", low=0.0, high=1.0),
-        Column("is_argmax", "bool", "whether the target is the model's most probable token"),
-        Column("n_units", "int", "number of tokens (or words) that may be removed", low=0),
-        Column(
-            "n_ties",
-            "int",
-            "number of their scores that equal another's; the metrics are means over the orders of these",
-            low=0,
-        ),
-    ),
-    summary_by=("metric", "method", "control"),
-    summary_of=("value", "value_random"),
-)
-
-
-def summarise_faithfulness(
-    frame: pd.DataFrame, *, level: float = 0.95, n_resamples: int = 9999, seed: int = 0
-) -> pd.DataFrame:
-    """Rank methods by their advantage over shuffles of their own scores.
-
-    Args:
-        frame: of `faithfulness`.
-        level: of the bootstrap intervals over prompts.
-        n_resamples: bootstrap draws.
-        seed: of the draws.
-
-    Returns:
-        One row per metric, method and control: means over prompts of `value` and `value_random` (each prompt's targets
-        and fractions are averaged first), their paired difference `advantage`, positive if the method is better than
-        chance, its interval, two-sided bootstrap p-value and `p_holm`, adjusted over all methods and metrics of the
-        run. `place` is 1 for the best method of a metric. Controls have no `p_holm` and no `place`: their advantage
-        should not differ from 0.
-    """
-    keys = ["model", "run_id", *FAITHFULNESS.summary_by]
-    sign = np.where(frame["metric"].isin(SMALLER_IS_BETTER), -1.0, 1.0)
-    with_advantage = frame.assign(advantage=sign * (frame["value"] - frame["value_random"]))
-    values = ["value", "value_random", "advantage"]
-    per_prompt = with_advantage.groupby([*keys, "prompt_id"], observed=True)[values].mean()
-    table = per_prompt["advantage"].unstack("prompt_id")
-    mean, low, high, p = paired_bootstrap(table.to_numpy(), level=level, n_resamples=n_resamples, seed=seed)
-    summary = per_prompt.groupby(keys, observed=True)[values[:2]].mean()
-    summary.insert(0, "n_prompts", table.notna().sum(axis=1))
-    summary = summary.assign(advantage=mean, advantage_low=low, advantage_high=high, p=p).reset_index()
-    measured = summary[summary["control"] == "none"]
-    adjusted = measured.groupby("run_id")["p"].transform(lambda of_run: holm(of_run.to_numpy()))
-    summary["p_holm"] = adjusted.reindex(summary.index)
-    place = measured.groupby(["run_id", "metric"])["advantage"].rank(ascending=False, method="min")
-    summary["place"] = place.reindex(summary.index).astype("Int64")
-    order = [*keys[:2], "metric", "place", "method"]
-    summary = summary.sort_values(order, ignore_index=True, na_position="last")
-    summary.attrs["note"] = (
-        "advantage: paired difference from shuffled scores, positive is better; Holm over a run's rows"
-    )
-    return summary
 
 
 def _example(subject: Subject, texts: pd.DataFrame) -> dict[str, Any]:
@@ -183,7 +87,9 @@ def faithfulness(
             "none" if scores are within 0..1 already.
         unit: "word" sums the scores of a word's tokens and removes them together.
         absolute: rank by absolute score.
-        log_odds: measure log-odds (nats) instead of probabilities, which change little if the intact one is tiny.
+        log_odds: measure log-odds (nats) instead of probabilities, which change little if the intact one is tiny. Of a
+            contrast (`against=`) it is always the log-odds of the target against the other token: the difference of
+            their logits, which is what contrastive scores explain.
         protect_last: never remove the last token read; "delete" never does, since the prediction would move.
         n_random: number of shuffles for `value_random` of the hard metrics.
         n_draws: number of random masks for the soft metrics, the same for every method.
@@ -199,7 +105,9 @@ def faithfulness(
     Returns:
         One row per prompt, method, target and metric (and fraction). Soft metrics use squared Hellinger distances D:
         soft_ns = max(0, 1 - D(kept by score) / D(all zero)), soft_nc = D(dropped by score) / D(all zero), with the mean
-        D over draws; missing if the prompt does not matter. Rows with `control="permuted"` have one half of the
+        D over draws; missing if the prompt does not matter. They compare whole next-token distributions, and of a
+        contrast the distribution over its two tokens alone: where a prompt of zeros happens to prefer the same token as
+        much, their values are large, by shuffled scores too. Rows with `control="permuted"` have one half of the
         shuffles as `value` and the other half as `value_random`.
 
     Raises:
@@ -263,8 +171,10 @@ def _columns(attribution: Attribution, intact: np.ndarray, rows: list[Measured])
         "prompt_id": attribution.prompt_id,
         "target_pos": attribution.target_pos,
         "target_id": attribution.passage.target_id,
+        "against_id": -1 if attribution.passage.against_id is None else attribution.passage.against_id,
         "prob_intact": intact[0],
         "is_argmax": intact[1] == 0,
+        "logit_diff_intact": intact[2],
         "n_units": len(attribution.passage.members),
     }
     texts = ("metric", "control")

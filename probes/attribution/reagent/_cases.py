@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from interp.authoring import InputError, Subject, Usable
 from probes.attribution._checks import free_positions
@@ -59,14 +60,23 @@ def cases_of(subject: Subject, targets: Targets, sampler: Any, *, protect_bos: b
 
 
 def reader_of(subject: Subject, targets: Targets) -> Read:
-    """Return a function that reads the probability and rank of a case's target after replaced tokens."""
+    """Return a function that reads the probability and rank of a case's target after replaced tokens.
+
+    Of a contrast, the probability is that of the target minus that of the other token.
+    """
     lengths = targets.pos + 1
+    others = targets.against
 
     def read(ids: np.ndarray, case: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         which = torch.from_numpy(case)
-        reduce = log_prob_and_rank(targets.ids[which])
-        log_prob, rank = read_last(subject, torch.from_numpy(ids), lengths[which], reduce).double().numpy().T
-        return np.exp(log_prob), rank
+        reducers = [log_prob_and_rank(of[which]) for of in (targets.ids, others) if of is not None]
+
+        def reduce(logits: Tensor, rows: Tensor) -> Tensor:
+            return torch.cat([one(logits, rows) for one in reducers], dim=1)
+
+        read = read_last(subject, torch.from_numpy(ids), lengths[which], reduce).double().numpy().T
+        prob = np.exp(read[0]) - (np.exp(read[2]) if others is not None else 0.0)
+        return prob, read[1]
 
     return read
 

@@ -7,9 +7,9 @@ from typing import Any, TypeAlias, TypedDict, get_args
 
 from interp.authoring import InputError, Positions, UnknownName, Usable
 from probes.attribution._checks import check_counts
+from probes.attribution._finding import Continuation
 from probes.attribution._replacements import OwnSampler, SamplerName, sampler_name
 from probes.attribution._target_ids import Target
-from probes.attribution._targets import Continuation
 from probes.attribution._unigram import Counts
 from probes.attribution.reagent._frames import Implementation
 from probes.attribution.reagent._recursion import Recursion

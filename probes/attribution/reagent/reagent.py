@@ -29,9 +29,10 @@ from interp.authoring import (
     shows_parameters_of,
 )
 from probes.attribution import plots
+from probes.attribution._finding import Continuation, find_targets
 from probes.attribution._replacements import OwnSampler, SamplerName, sampler_facts
 from probes.attribution._target_ids import Target
-from probes.attribution._targets import Continuation, Scores, Targets, attribution_columns, find_targets
+from probes.attribution._targets import Scores, Targets, attribution_columns
 from probes.attribution._unigram import Counts
 from probes.attribution.reagent._frames import (
     REAGENT,

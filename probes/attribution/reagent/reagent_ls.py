@@ -30,9 +30,10 @@ from probes import papers
 from probes.attribution import plots
 from probes.attribution._checks import check_counts
 from probes.attribution._draws import generator_for
+from probes.attribution._finding import Continuation, find_targets
 from probes.attribution._replacements import OwnSampler, Replacements, SamplerName, sampler_facts
-from probes.attribution._target_ids import Target
-from probes.attribution._targets import ATTRIBUTION, Continuation, Scores, Targets, attribution_columns, find_targets
+from probes.attribution._target_ids import Against, Target
+from probes.attribution._targets import ATTRIBUTION, Scores, Targets, attribution_columns
 from probes.attribution._unigram import Counts
 from probes.attribution.reagent._cases import cases_of, reader_of
 from probes.attribution.reagent._recursion import Case
@@ -68,6 +69,7 @@ def reagent_ls(
     target: Target = "argmax",
     continuation: Continuation | None = None,
     target_pos: Positions = -1,
+    against: Against = None,
     n_masks: int | None = None,
     sampler: SamplerName | MaskedLM | OwnSampler | Counts = "unigram",
     protect_bos: bool = True,
@@ -90,6 +92,8 @@ def reagent_ls(
             greedy tokens.
         target_pos: the last position read, or several, also by a token's string (see `logit_lens`); the target is the
             token predicted after it.
+        against: the token to contrast the target with, as in `attribute`: the score is then the mean fall of the
+            target's probability minus that of the other token's, so the difference of their two scores.
         n_masks: per target, including complements; rounded up to pairs. Default: 10 for every token that may be
             replaced.
         sampler: see `probes.reagent`.
@@ -120,10 +124,13 @@ def reagent_ls(
     loaded = load(subject)
     parameters = {
         "target": target, "continuation": continuation, "target_pos": target_pos, "n_masks": n_masks,
-        "protect_bos": protect_bos, **sampler_facts(sampler, loaded, usable=usable),
+        "protect_bos": protect_bos, **({} if against is None else {"against": against}),
+        **sampler_facts(sampler, loaded, usable=usable),
     }  # fmt: skip
     run = Run(REAGENT_LS, loaded, texts, parameters=parameters, truncate=truncate, seed=seed)
-    targets = find_targets(run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos)
+    targets = find_targets(
+        run.subject, run.tokens, target=target, continuation=continuation, target_pos=target_pos, against=against
+    )
     scores = reagent_ls_scores(
         run.subject, targets, seed=seed, n_masks=n_masks, sampler=sampler, protect_bos=protect_bos, usable=usable
     )

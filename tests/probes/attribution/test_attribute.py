@@ -13,7 +13,8 @@ import interp
 from interp.errors import InputError, ModelError, TooLong, UnknownName
 from interp.planted import copying, two_step
 from probes import attribute, normxlogit
-from probes.attribution._targets import Scores, Targets, attribution_columns, find_targets, plan_targets
+from probes.attribution._finding import find_targets, plan_targets
+from probes.attribution._targets import Scores, Targets, attribution_columns
 from probes.attribution.attribute import METHODS
 
 CHEAP = ("normxlogit", "norm", "logit", "input_x_gradient", "gradient_norm", "occlusion", "rollout", "random")
@@ -168,7 +169,8 @@ def frame(bridged) -> pd.DataFrame:
 
 def test_the_columns_are_those_of_the_issue(frame):
     assert frame.columns.tolist() == [
-        "model", "run_id", "prompt_id", "method", "target_pos", "target_id", "target", "pos", "token_id", "token",
+        "model", "run_id", "prompt_id", "method", "target_pos", "target_id", "target", "against_id", "against",
+        "pos", "token_id", "token",
         "score", "score_se", "control",
     ]  # fmt: skip
     assert frame["score"].dtype == "float64" and frame["run_id"].nunique() == 1

@@ -15,8 +15,9 @@ from interp.errors import ModelError, UnknownName
 from interp.planted import bigram, copying
 from probes import attribute
 from probes.attribution import baselines
+from probes.attribution._finding import find_targets
 from probes.attribution._path import integrate, rule
-from probes.attribution._targets import Scores, find_targets
+from probes.attribution._targets import Scores
 
 TARGET = 9
 # Gradients of float32 models through four blocks, summed in another order; scores are of size 0.1 to 10.

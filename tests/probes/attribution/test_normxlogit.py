@@ -265,7 +265,8 @@ def test_a_head_whose_columns_are_not_its_own_is_refused(model, monkeypatch):
 def test_the_columns_and_the_order_of_rows(subject):
     frame = normxlogit(subject, texts_of(RAGGED), layer=[3, 0, 3], target_pos=[-1, 0])
     assert frame.columns.tolist() == [
-        "model", "run_id", "prompt_id", "method", "target_pos", "target_id", "target", "pos", "token_id", "token",
+        "model", "run_id", "prompt_id", "method", "target_pos", "target_id", "target", "against_id", "against",
+        "pos", "token_id", "token",
         "score", "score_se", "control", "layer", "norm", "logit",
     ]  # fmt: skip
     expected = [
