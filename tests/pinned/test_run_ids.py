@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import interp
 from interp.report.every_probe import arguments_of, some_texts
 from interp.runs import registry
+from interp.runs.rehearsal import rehearse
 from probes import attribute
 
 IDS = Path(__file__).with_name("run_ids.json")
@@ -22,13 +24,19 @@ KNOWN: dict[str, list[str]] = json.loads(IDS.read_text("utf-8"))
 
 
 def run_ids(name: str) -> list[str]:
-    """Run a probe as `interp report` does, on six prompts; its run ids, in order."""
+    """Begin a probe as `interp report` does, on six prompts; the id of its run, fixed before anything is computed.
+
+    That the rows of each probe carry the id of one run, is shown in `tests/probes/test_every_probe.py`.
+    """
     probe, subject, texts = registry.get(name), interp.load("reference"), some_texts("prompts", 6)
     arguments = arguments_of(probe, subject, texts)
     if name == "faithfulness":  # its id hashes the scores, and no arithmetic made these
         arguments = {"frame": attribute(subject, texts, methods=("random",))}
-    frame = probe.function(subject, **arguments)
-    return list(dict.fromkeys(frame["run_id"]))
+
+    def begun(subject: interp.Subject, _: None, **arguments: Any) -> None:  # not every probe takes texts
+        probe.function(subject, **arguments)
+
+    return [rehearse(begun, name, subject, None, arguments).run_id]
 
 
 @pytest.mark.filterwarnings("ignore:1 of 4 targets follow at most keep")

@@ -23,6 +23,7 @@ def on_this_machine(monkeypatch):
     """Jobs of submitit as processes of this machine, be Slurm here or not."""
     monkeypatch.setattr(submitit, "AutoExecutor", partial(submitit.AutoExecutor, cluster="local"))
     monkeypatch.setattr(jobs, "_PAUSE", 0.2)
+    monkeypatch.setattr(submitit.LocalJob, "_results_timeout_s", 1)  # 15 are for a disk that several machines share
 
 
 @pytest.mark.slow
