@@ -37,7 +37,7 @@ from interp.model.usable import Usable, usable_facts, usable_tokens
 from interp.options import options
 from interp.runs.accessor import concat
 from interp.runs.code import code_digest, hash_of
-from interp.runs.cost import say_cost
+from interp.runs.cost import say_cost, seconds_of_products, spoken
 from interp.runs.draws import content_keys, content_order, donor_prompts
 from interp.runs.examples import CONCEPT, at_most, running_text, with_concept
 from interp.runs.holdout import held_out_prompts, require_enough, require_fitted
@@ -113,10 +113,12 @@ __all__ = [
     "run_id",
     "running_text",
     "say_cost",
+    "seconds_of_products",
     "select_positions",
     "shipped_path",
     "shows_parameters_of",
     "single_token",
+    "spoken",
     "start_ids",
     "start_of_text",
     "summarise_by_prompt",

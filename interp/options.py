@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -64,6 +65,11 @@ class Options:
     def bars_hidden(self) -> bool | None:
         """Answer tqdm whether to hide a bar: None hides it where stderr is neither a terminal nor a notebook's."""
         return None if self.progress is None else not self.progress
+
+    @property
+    def bar_seconds(self) -> float:
+        """Answer tqdm how many seconds lie between two states of a bar: each of them is a line of its own in a log."""
+        return 0.1 if sys.stderr.isatty() or "ipykernel" in sys.modules else 10.0
 
     @property
     def available(self) -> int:

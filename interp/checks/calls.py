@@ -16,6 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _OWNER = ("self", "cls")
 _MANY_FORMS = ("texts",)  # checked where they are tokenised
+_OF_TOKENS = ("add_generation_prompt", "bos")  # of `Subject.tokens`, which makes of texts what a probe reads
 _SHOWN = "__parameters_of__"  # where a function keeps the one whose parameters it shows
 _CHECKED = "__checked__"
 _OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -157,6 +158,9 @@ def _bound(
     shown = [one for one in signature.parameters.values() if one.name not in _OWNER]
     names = [one.name for one in shown if one.kind not in _OPEN]
     for name in kwargs:
+        if name in _OF_TOKENS and "texts" in names and name not in names:
+            tokens = f"subject.tokens(texts, {name}={shortly(kwargs[name])})"
+            raise InputError(f"{what} does not take {name}=; give {tokens} as its texts.")
         if name not in names:
             raise UnknownName(f"argument of {what}", name, names)
     in_order = [one.name for one in shown if one.kind is one.POSITIONAL_OR_KEYWORD]

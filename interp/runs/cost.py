@@ -38,7 +38,7 @@ def say_cost(run: Run, *, passes: float = 0.0, unembedded: float = 0.0, products
     total = passes * of_pass + unembedded * subject.d_model * subject.d_vocab + products
     if total < _SURELY_SHORT:
         return
-    seconds = total / _speed(subject)
+    seconds = seconds_of_products(subject, total)
     if seconds < _LONG:
         return
     parts = [f"{passes:.3g} forward passes of {n_tokens:,} tokens"] if passes else []
@@ -47,11 +47,25 @@ def say_cost(run: Run, *, passes: float = 0.0, unembedded: float = 0.0, products
     print(f"{run.schema.probe}: about {spoken(seconds)} for {', '.join(parts)}.", file=sys.stderr, flush=True)
 
 
+@checked
+def seconds_of_products(subject: Subject, n: float) -> float:
+    """Estimate how many seconds a number of multiplications in matrix products takes on a model's device.
+
+    The speed is measured, by one product in the model's dtype.
+
+    >>> from interp import load
+    >>> seconds_of_products(load("reference"), 1e9) > 0
+    True
+    """
+    return n / _speed(subject)
+
+
 def hidden() -> bool:
     """Return whether bars are hidden: by the option, or without one where stderr is not a terminal or a notebook."""
     return not sys.stderr.isatty() if options.bars_hidden is None else options.bars_hidden
 
 
+@checked
 def spoken(seconds: float) -> str:
     """Return a duration in words.
 

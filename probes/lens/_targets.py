@@ -30,7 +30,14 @@ def chosen_targets(targets: Targets, subject: Subject, n_prompts: int) -> Tensor
     if not several:
         raise InputError("targets is empty; name at least one token, 'next' or 'argmax'.")
     if not all(isinstance(one, Iterable) and not isinstance(one, str) for one in several):
-        return torch.tensor([list(dict.fromkeys(_target_ids(several, subject)))])
+        ids_of_all = _target_ids(several, subject)
+        twice = next((one for one, index in zip(several, ids_of_all, strict=True) if ids_of_all.count(index) > 1), None)
+        if twice is not None and len(several) == n_prompts:
+            raise InputError(
+                f"targets names {twice!r} twice, but a list is scored in every prompt; give each prompt its own as "
+                f"[[{several[0]!r}], [{several[1]!r}], …]."
+            )
+        return torch.tensor([list(dict.fromkeys(ids_of_all))])
     if len(several) != n_prompts:
         raise InputError(f"targets holds {len(several)} lists for {n_prompts} prompts; give one list for each prompt.")
     ids = [list(dict.fromkeys(_target_ids(one, subject))) for one in several]

@@ -160,7 +160,8 @@ def logit_lens(
         targets: what to score at every position: "next" (the actual next token; missing at a prompt's last position,
             with a warning if no other is read),
             "argmax" (the model's own most probable token), a token as text, an id, or a list of tokens and ids, which
-            are scored in every prompt. A list of lists gives each prompt its own: `[[" Paris"], [" Rome"]]`.
+            are scored in every prompt. A list of lists gives each prompt its own: `[[" Paris"], [" Rome"]]`. (As many
+            as there are prompts, one of them twice, are refused, for they were meant so.)
         positions: the position or positions to read in every prompt, negative ones from its end; a token's string such
             as `" Paris"` reads every place where it stands; None and "all" read all.
         layers: the layer or layers to read, 0..L, negative ones from the last; None and "all" read all.

@@ -1,5 +1,6 @@
 """Session settings change for a while and come back, also after an error."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -47,3 +48,10 @@ def test_a_reservation_belongs_to_its_thread():
     before = options.available
     with options.reserving(1 << 20), ThreadPoolExecutor(1) as pool:
         assert pool.submit(lambda: options.available).result() == before
+
+
+@pytest.mark.parametrize(("terminal", "seconds"), [(True, 0.1), (False, 10.0)])
+def test_a_bar_writes_few_lines_into_a_log(monkeypatch, terminal, seconds):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    assert options.bar_seconds == seconds

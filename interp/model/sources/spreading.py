@@ -8,6 +8,7 @@ replaces or differentiates weights works as it does elsewhere.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 
 from interp.errors import InputError, ModelError
 
+# Of a quantisation; transformers knows bitsandbytes by the last two alone.
+_METHODS = {"quant_method", "load_in_8bit", "load_in_4bit"}
+_SIZE = re.compile(r"\d+(\.\d+)?\s*[KMG](i?B|b)", re.IGNORECASE)  # as accelerate reads it
 _SHARES = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
@@ -36,6 +40,9 @@ def options_of_reading(
     }
     if device_map is not None and device is not None:
         raise InputError("device= and device_map= both say where the model goes; give one of them.")
+    for place, size in (max_memory or {}).items():
+        if not _is_size(size):
+            raise InputError(f"max_memory gives {place!r} {size!r}; give bytes, or a text such as '8GiB'.")
     for name in ("max_memory", "offload_folder"):
         if given[name] is not None and device_map is None:
             raise InputError(f"{name}= has no meaning without a device map; add device_map='auto'.")
@@ -55,7 +62,18 @@ def options_of_reading(
             f"quantization_config is a {type(quantization_config).__name__}; give one of transformers' configs, such "
             "as BitsAndBytesConfig(load_in_8bit=True)."
         )
+    if isinstance(quantization_config, Mapping) and not _METHODS & set(quantization_config):
+        raise InputError(
+            f"quantization_config has {sorted(map(str, quantization_config))} and no 'quant_method'; give that of one "
+            "of transformers' configs, such as BitsAndBytesConfig(load_in_8bit=True).to_dict()."
+        )
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _is_size(size: Any) -> bool:
+    if isinstance(size, str):
+        return _SIZE.fullmatch(size) is not None
+    return isinstance(size, int) and not isinstance(size, bool) and size >= 0
 
 
 def _is_device(place: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from torch import nn
@@ -14,6 +15,8 @@ from interp.model.sources.spreading import offloading
 _INSIDE = ("module", "model", "pretrained_model", "base_model", "transformer")
 # Adapters of PEFT that act outside the layers they are put into.
 _OUTSIDE_LAYERS = ("XLORA", "POLY")
+# bitsandbytes says here at each product of a float32 model in 8 bits that it casts the input: 210 lines for a pass.
+_SAYS_OFTEN = "bitsandbytes.autograd._functions"
 
 
 def kind_of(source: Any) -> str:
@@ -96,6 +99,18 @@ def require_studiable(model: Any, name: str) -> None:
             f"{name!r} is a {type(model).__name__}, which has no unembedding: load it with AutoModelForCausalLM."
         )
     require_settled(model, name)
+    if any(type(parameter).__name__ == "Int8Params" for parameter in model.parameters()):
+        logging.getLogger(_SAYS_OFTEN).addFilter(_once)
+
+
+_said: set[str] = set()
+
+
+def _once(record: logging.LogRecord) -> bool:
+    """Let each message of a logger through once in a process."""
+    new = record.getMessage() not in _said
+    _said.add(record.getMessage())
+    return new
 
 
 def _without_peft(source: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Tell what a search will cost, before and while it runs: memory, the time of all steps, and a bar."""
+"""Tell what a search will cost, before and while it runs: memory, the least and then the likely time, and a bar."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from interp.authoring import Subject, progress_bar, warn
+from interp.authoring import Subject, progress_bar, seconds_of_products, spoken, warn
 from probes.subnetworks.search._parameters import MaskUnit, n_parameters
 from probes.subnetworks.search._training import Logged, MaskSchedule, MaskTraining, rows_at_once
 
@@ -29,7 +29,7 @@ class Forecast:
 
     def __init__(self, subject: Subject, unit: MaskUnit, schedule: MaskSchedule, n_searches: int) -> None:
         self._schedule, self._n_searches = schedule, n_searches
-        self._told_memory = self._told_time = False
+        self._told_memory = self._told_time = self._warned = False
         matrices = subject.weight_matrices()
         n_weights = sum(matrix.weight.numel() for matrix in matrices)
         n_masks = n_parameters(matrices, unit, subject.n_heads)
@@ -46,6 +46,17 @@ class Forecast:
             f"find_subnetwork: {n_masks:,} masks over {n_weights:,} weights, {_bytes(self.held)} beside the model and "
             f"about {_bytes(self.per_step)} more in a step of {n_tokens:,} tokens"
         )
+        # The forward pass, the gradients of states and those of weights; masks and optimiser come on top.
+        per_token = 3 * (n_weights + subject.d_model * subject.d_vocab)
+        self.products = float(n_tokens) * per_token * schedule.steps * n_searches
+        self._subject = subject
+
+    def before(self) -> tuple[float, str]:
+        """Return the seconds that the matrix products of all steps take at least, and a sentence of memory and time."""
+        seconds = seconds_of_products(self._subject, self.products)
+        if seconds < 1:
+            return seconds, self.memory
+        return seconds, f"{self.memory}; all steps take at least {spoken(seconds)}, in matrix products alone"
 
     def time(self, seconds: Sequence[float]) -> tuple[float, str]:
         """Return the seconds of all steps of all searches, from those of the first steps, and a sentence of it."""
@@ -54,7 +65,7 @@ class Forecast:
         searches = "" if self._n_searches == 1 else f" for each of {self._n_searches} sparsities"
         return total, (
             f"find_subnetwork: a step takes {step:.2g} s, so {self._schedule.steps:,} steps{searches} take "
-            f"{_duration(total)}, or less if the masks are decided earlier"
+            f"{spoken(total)}, or less if the masks are decided earlier"
         )
 
     @contextmanager
@@ -71,7 +82,7 @@ class Forecast:
         """
         with progress_bar(self._schedule.steps, "step", f"sparsity {sparsity:g}") as bar:
             if not self._told_memory:
-                _say(bar, self.memory)
+                self._tell(bar, *self.before())
             self._told_memory = True
             training = start()
             bar.initial = bar.n = training.progress.step  # what an interrupted call has done
@@ -91,14 +102,14 @@ class Forecast:
                 before = logged.seconds
                 if len(times) == _TIMED and not self._told_time:
                     self._told_time = True
-                    self._tell_time(bar, times[1:])
+                    self._tell(bar, *self.time(times[1:]))
 
             yield training, report
 
-    def _tell_time(self, bar: Any, seconds: Sequence[float]) -> None:
-        total, sentence = self.time(seconds)
+    def _tell(self, bar: Any, seconds: float, sentence: str) -> None:
         _say(bar, sentence)
-        if total > _LONG:
+        if seconds > _LONG and not self._warned:
+            self._warned = True
             warn(f"{sentence}; recipe='cpu' masks rows in minutes, and out= lets a search be interrupted.")
 
 
@@ -110,9 +121,3 @@ def _say(bar: Any, sentence: str) -> None:
 
 def _bytes(n: float) -> str:
     return f"{n / 2**30:.1f} GiB" if n >= 2**30 / 10 else f"{n / 2**20:.1f} MiB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds >= 2 * 3600:
-        return f"{seconds / 3600:.1f} hours"
-    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"

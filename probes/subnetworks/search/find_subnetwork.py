@@ -142,9 +142,10 @@ def find_subnetwork(
         NumericalError: the loss is no longer finite.
 
     Cost: a forward and a backward pass per step and sparsity; beyond the model and these passes, memory for the masked
-    weights and three float32 copies of the masks. Memory is told before the first step and the time of all after the
-    third; a search of over an hour warns. A "fast" step of the shipped model takes a quarter second on two idle cores,
-    a "cpu" step of a model of 135 million weights 1.5 processor seconds.
+    weights and three float32 copies of the masks. Memory and the least time of all steps are told before the first
+    step, and the likely time after the third; a search of over an hour warns, at the first step if it can. A "fast"
+    step of the shipped model takes a quarter second on two idle cores, a "cpu" step of a model of 135 million weights
+    1.5 processor seconds.
 
     >>> from probes import bigram_model
     >>> bigrams = bigram_model("reference")

@@ -31,6 +31,8 @@ ROWS = [
     ("interp.load('reference', device_map='auto', device='cpu')", "device= and device_map= both say where"),
     ("interp.load('reference', max_memory={'cpu': 1})", "max_memory= has no meaning without a device map"),
     ("interp.load('reference', max_memory=3)", "max_memory=3: give a dictionary"),
+    ("interp.load('reference', device_map='auto', max_memory={'cpu': 'much'})", "max_memory gives 'cpu' 'much'; give"),
+    ("interp.load('reference', quantization_config={'bits': 8})", "quantization_config has ['bits'] and no 'quant"),
     ("interp.load('reference', offload_folder='folder')", "offload_folder= has no meaning without a device map"),
     ("interp.load('reference', offload_folder=3, device_map='auto')", "offload_folder=3: give a text, a path"),
     ("interp.load('reference', quantization_config='8bit')", "quantization_config is a str; give one of transformers'"),

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 import interp
 from interp.errors import ModelError
 from interp.model.backends.effective import effective_weight, stored_tensors
+from interp.model.sources import wrappers
 from probes import (
     attribute,
     layer_robustness,
@@ -58,6 +59,15 @@ def quantised(folder) -> Callable[..., Any]:
         return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, quantization_config=how).eval()
 
     return make
+
+
+def test_that_inputs_are_cast_is_said_once_and_not_at_each_product(quantised, caplog, monkeypatch):
+    monkeypatch.setattr(wrappers, "_said", set())
+    caplog.set_level(logging.WARNING, logger=wrappers._SAYS_OFTEN)
+    logit_lens(interp.load(quantised("8-bit")), IDS)
+    assert [one.message for one in caplog.records if "will be cast" in one.message] == [
+        "MatMul8bitLt: inputs will be cast from torch.float32 to float16 during quantization"
+    ]
 
 
 def logits(model: Any) -> Tensor:

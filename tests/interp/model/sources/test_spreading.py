@@ -158,7 +158,10 @@ def test_a_quantised_model(folder_of, config, as_dict, any_backend):
         ({"offload_folder": "x"}, "offload_folder= has no meaning without a device map"),
         ({"device_map": "aut"}, "device_map='aut' cannot be used here; give 'auto', 'balanced'"),
         ({"device_map": {"": "moon"}}, "device_map sends '' to 'moon', which is not a device here"),
+        ({"device_map": "auto", "max_memory": {"cpu": "8 gigs"}}, "max_memory gives 'cpu' '8 gigs'; give bytes, or"),
+        ({"device_map": "auto", "max_memory": {"cpu": -1}}, "max_memory gives 'cpu' -1; give bytes, or"),
         ({"quantization_config": "8bit"}, "quantization_config is a str; give one of"),
+        ({"quantization_config": {"load_in_9bit": True}}, r"has \['load_in_9bit'\] and no 'quant_method'; give"),
         ({"remote": True, "device_map": "auto"}, "device_map= cannot be applied to a model on NDIF"),
     ],
 )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
 
 import interp
+from interp.authoring import spoken
 from interp.errors import InputError, ModelError, UnknownName
 from interp.planted import bigram
 from probes import BigramModel, Subnetwork, find_subnetwork, maskable
@@ -385,10 +387,28 @@ def test_memory_is_told_before_the_masks_are_made_and_time_after_three_steps(sma
     assert sum(len(event) > 5 for event in events) == 2  # once, not for every sparsity
 
 
-def test_a_search_of_over_an_hour_warns_after_three_steps(small_subject, bigrams, monkeypatch):
+@pytest.mark.parametrize("known_before", [True, False])
+def test_a_search_of_over_an_hour_warns_once_and_as_soon_as_that_is_known(
+    small_subject, bigrams, monkeypatch, known_before
+):
     monkeypatch.setattr(_forecast, "_LONG", 0.0)
-    with pytest.warns(UserWarning, match=r"a step takes .* recipe='cpu' masks rows in minutes"):
+    if not known_before:
+        monkeypatch.setattr(_forecast, "seconds_of_products", lambda subject, n: 0.0)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         quick(small_subject("gpt2", "bridge"), bigrams)
+    (long,) = [str(one.message) for one in told if "recipe='cpu' masks rows in minutes" in str(one.message)]
+    assert ("a step takes" in long) != known_before
+
+
+def test_the_least_time_is_that_of_three_passes_of_every_step_and_search(small_subject, monkeypatch):
+    monkeypatch.setattr(_forecast, "seconds_of_products", lambda subject, n: n)  # of one multiplication a second
+    subject = small_subject("gpt2", "bridge")
+    schedule = replace(RECIPES["fast"], batch=2, length=5, steps=7)
+    seconds, sentence = Forecast(subject, "head", schedule, 3).before()
+    weights = sum(matrix.weight.numel() for matrix in subject.weight_matrices()) + subject.W_U.numel()
+    assert seconds == 3 * 2 * 5 * weights * 7 * 3
+    assert f"all steps take at least {spoken(seconds)}" in sentence
 
 
 def test_time_is_that_of_all_steps(small_subject):
