@@ -71,6 +71,7 @@ PATCHING = (
     "Meng et al. (2022), Locating and Editing Factual Associations in GPT, arXiv 2202.05262; after Vig et al. (2020), "
     "Investigating Gender Bias in Language Models Using Causal Mediation Analysis, arXiv 2004.12265"
 )
+INDUCTION_HEADS = "Olsson et al. (2022), In-context Learning and Induction Heads, arXiv 2209.11895"
 ATTRIBUTION_PATCHING = (
     "Syed et al. (2023), Attribution Patching Outperforms Automated Circuit Discovery, arXiv 2310.10348; "
     "Hanna et al. (2024), Have Faith in Faithfulness: Going Beyond Circuit Overlap When Finding Model Mechanisms, "

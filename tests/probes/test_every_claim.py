@@ -42,11 +42,15 @@ MEASURED = {
 }  # fmt: skip
 """A regression of findings: what was measured on the shipped model, where p is far from the level. None is derived."""
 
+REFUSED = ("induction.order",)  # the shipped model does not go on with what repeats, so there is nothing to order
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # five minutes of one free core
 def test_every_claim_runs_on_the_shipped_model():
-    frame = findings("reference").set_index("claim")
+    whole = findings("reference").set_index("claim")
+    frame = whole.drop(index=REFUSED)
     assert not {"skipped", "error"} & set(frame["state"]), frame["reason"].to_string()
+    assert (whole.loc[list(REFUSED), "state"] == "skipped").all()
     assert (frame["n"] > 0).all() and (frame["low"] <= frame["effect"]).all()
     assert frame["state"].loc[list(MEASURED)].to_dict() == MEASURED
