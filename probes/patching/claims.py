@@ -63,7 +63,7 @@ def repeats(subject: Subject, texts: Tokens, *, seed: int, truncate: bool) -> pd
     A prompt is `.. A B .. A`, which asks for B; in its corrupt run another token of the story stands in the place of
     the first A. Positions are those of B, the one after it, and the last.
     """
-    distinct = [ids[1:][ids[1:] != ids[0]].unique() for ids in texts.ids]
+    distinct = [torch.unique(ids[1:][ids[1:] != ids[0]]) for ids in texts.ids]
     n = min(_N_REPEATED, *(len(one) - 1 for one in distinct))
     if n < 3 or len(distinct) < 2:
         raise NotApplicable("it needs two texts or more of at least four different tokens each after the first one.")
