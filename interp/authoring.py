@@ -4,7 +4,7 @@ Methods that replay, mask or unembed take more from `interp.model.tape`, `schedu
 `readout`. Figures use `interp.display.plotting`, claims `interp.findings`, and statistics are in `interp.stats`.
 """
 
-from interp.checks import checked, shows_parameters_of
+from interp.checks import answering, checked, shows_parameters_of
 from interp.data.shipped import dataset, dataset_or_text, shipped_path, text_dataset_names
 from interp.errors import InputError, InterpError, ModelError, NumericalError, TooLong, UnknownName, warn
 from interp.frames.build import rows_of_block
@@ -75,6 +75,7 @@ __all__ = [
     "TooLong",
     "UnknownName",
     "Usable",
+    "answering",
     "at_most",
     "checked",
     "code_digest",

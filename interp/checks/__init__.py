@@ -5,6 +5,6 @@ are plain types: flags, whole and finite numbers, texts, paths, names of a `Lite
 and classes. Everything else is left to the function, and so are the model and its texts, which take many forms.
 """
 
-from interp.checks.calls import check, checked, example_call, kinds_of, shows_parameters_of
+from interp.checks.calls import answering, check, checked, example_call, kinds_of, shows_parameters_of
 
-__all__ = ["check", "checked", "example_call", "kinds_of", "shows_parameters_of"]
+__all__ = ["answering", "check", "checked", "example_call", "kinds_of", "shows_parameters_of"]

@@ -19,6 +19,7 @@ _MANY_FORMS = ("texts",)  # checked where they are tokenised
 _OF_TOKENS = ("add_generation_prompt", "bos")  # of `Subject.tokens`, which makes of texts what a probe reads
 _SHOWN = "__parameters_of__"  # where a function keeps the one whose parameters it shows
 _CHECKED = "__checked__"
+_ANSWER = "__answer__"  # where a function keeps what answers an argument that it lacks
 _OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -130,6 +131,27 @@ def shows_parameters_of(source: Callable[..., Any], *, but: Collection[str] = ()
     return mark
 
 
+def answering(answer: Callable[[str], str | None]) -> Callable[[F], F]:
+    """Decorate a function so that an argument which it lacks is answered with where it goes.
+
+    Args:
+        answer: returns the end of the sentence for an argument's name; None if it knows nothing of it.
+
+    >>> @checked
+    ... @answering(lambda name: "give it to paint()" if name == "colour" else None)
+    ... def draw(n: int): ...
+    >>> draw(2, colour="red")
+    Traceback (most recent call last):
+    interp.errors.InputError: draw does not take colour=; give it to paint().
+    """
+
+    def mark(function: F) -> F:
+        function.__dict__[_ANSWER] = answer
+        return function
+
+    return mark
+
+
 def example_call(function: Callable[..., Any]) -> ast.Call | None:
     """Return the call that a function's docstring shows; None if it shows none.
 
@@ -161,6 +183,9 @@ def _bound(
         if name in _OF_TOKENS and "texts" in names and name not in names:
             tokens = f"subject.tokens(texts, {name}={shortly(kwargs[name])})"
             raise InputError(f"{what} does not take {name}=; give {tokens} as its texts.")
+        answer = function.__dict__.get(_ANSWER)
+        if name not in names and answer is not None and (mend := answer(name)):
+            raise InputError(f"{what} does not take {name}=; {mend}.")
         if name not in names:
             raise UnknownName(f"argument of {what}", name, names)
     in_order = [one.name for one in shown if one.kind is one.POSITIONAL_OR_KEYWORD]

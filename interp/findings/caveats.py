@@ -16,6 +16,7 @@ class Caveats:
 
     Args:
         shown: warnings that are not shown again; new ones are added.
+        untrue: categories of warnings that do not apply here; they are neither noted nor shown.
 
     Attributes:
         found: the texts of the warnings, each once, in order.
@@ -24,13 +25,16 @@ class Caveats:
     ...     warnings.simplefilter("ignore")
     ...     with Caveats(set()) as caveats:
     ...         warnings.warn("too few steps")
-    ...         warnings.warn("too few steps")
+    ...         warnings.warn("too few steps. Silence this warning with warnings.simplefilter('ignore').")
     >>> caveats.found
     ['too few steps']
+
+    What a warning says of its silencing is left out, as a verdict is not silenced.
     """
 
-    def __init__(self, shown: set[Any]) -> None:
+    def __init__(self, shown: set[Any], untrue: tuple[type[Warning], ...] = ()) -> None:
         self.found: list[str] = []
+        self._untrue = untrue
         self._shown = shown  # Python's own registries forget whenever a filter changes
         self._caught: list[tuple[Warning, type[Warning], str, int]] = []
         self._context = warnings.catch_warnings()
@@ -42,6 +46,8 @@ class Caveats:
         show = warnings.showwarning
 
         def note(message: Any, category: type[Warning], filename: str, lineno: int, *more: Any, **options: Any) -> None:
+            if issubclass(category, self._untrue):
+                return
             if issubclass(category, UserWarning):
                 self._caught.append((message, category, filename, lineno))
             else:
@@ -55,6 +61,7 @@ class Caveats:
         # Of a chat template the first claim alone would tell, for it is said once.
         told = [message for message, category, *_ in self._caught if not issubclass(category, WithoutTemplate)]
         said = [re.sub(r"\s+", " ", str(message)).strip() for message in told]
+        said = [re.sub(r"\.? Silence this warning with .*$", "", text) for text in said]
         self.found = list(dict.fromkeys(said))
         for message, category, filename, lineno in self._caught:
             key = (str(message), category, filename, lineno)

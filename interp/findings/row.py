@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from interp.data.shipped import dataset
-from interp.errors import InterpError, TooLong
+from interp.errors import EndsInsideToken, InterpError, TooLong
 from interp.findings.caveats import Caveats
 from interp.findings.claim import Claim
 from interp.findings.verdict import judge
@@ -54,7 +54,9 @@ def rows_of(
         shown: warnings that the user has seen; new ones are added.
     """
     data = _Data()
-    caveats = Caveats(shown)
+    # The claim itself cut its texts where they end: there is nothing to leave out, and nothing for the user to mend.
+    is_cut = claims[0].n_positions is not None and settings["texts"] is None
+    caveats = Caveats(shown, (EndsInsideToken,) if is_cut else ())
     try:
         with caveats:
             texts, name = _texts(subject, claims[0], settings["texts"])

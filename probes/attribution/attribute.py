@@ -22,6 +22,7 @@ from interp.authoring import (
     Subject,
     Texts,
     UnknownName,
+    answering,
     at_most,
     load,
     probe,
@@ -139,6 +140,12 @@ def _agreement(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*keys, "method", "other", "spearman"])
 
 
+def _as_an_option(name: str) -> str | None:
+    """Answer an argument that is an option of a method."""
+    owner = next((method for method, score in METHODS.items() if name in inspect.signature(score).parameters), None)
+    return owner and f"it is an option of a method: methods={{{owner!r}: {{{name!r}: …}}}}"
+
+
 @probe(
     ATTRIBUTE,
     plot=plots.attribution,
@@ -149,6 +156,7 @@ def _agreement(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     reduce_from=("target_pos", "target_id", "against_id", "score"),
     costly=True,
 )
+@answering(_as_an_option)
 def attribute(
     subject: Source,
     texts: Texts,

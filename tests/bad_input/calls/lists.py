@@ -138,6 +138,11 @@ ROWS = [
     ("logit_lens(s, T[:2], targets=[[1], [2, 3]])", "targets gives prompts [1, 2] tokens; give each prompt the same"),
     ("logit_lens(s, T[:2], targets=[1, 1])", "targets names 1 twice, but a list is scored in every prompt; give each"),
     ("logit_lens(s, T, add_generation_prompt=False)", "give subject.tokens(texts, add_generation_prompt=False) as its"),
+    (
+        "attribute(s, T, n_steps=9)",
+        "does not take n_steps=; it is an option of a method: methods={'integrated_gradients'",
+    ),
+    ("attribute(s, T, methds='norm')", "unknown argument of attribute 'methds'; did you mean 'methods'?"),
     ("attribute(s, T, bos=True)", "attribute does not take bos=; give subject.tokens(texts, bos=True) as its texts"),
     ("logit_lens(s, T[:1], targets=[[99]])", "target id 99 is outside the vocabulary of 61; ids run"),
     ("logit_lens(s, T[:1], targets=[[1], 2])", "targets holds [1]: give a text, a whole number"),

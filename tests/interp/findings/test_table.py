@@ -433,6 +433,22 @@ def test_what_a_probe_warns_of_reaches_every_verdict_of_its_run_and_is_shown_onc
     assert frame["state"].tolist() == ["error"] * 2 and frame["reason"].str.startswith("UserWarning: 20 steps").all()
 
 
+@pytest.mark.parametrize("n_positions", [2, None])
+def test_the_end_of_a_text_that_the_claim_cut_is_not_warned_of(toy, subject, n_positions):
+    def warns(subject, texts):
+        interp.errors.warn("ends in a space. Silence this warning with ignore.", interp.errors.EndsInsideToken)
+        return toy.measure(subject, centre=1.0)
+
+    claim = replace(claim_of(toy, "cut"), measure=warns, parameters={}, texts="stories", n_texts=3)
+    claim = replace(claim, n_positions=n_positions)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("default")
+        (caveats,) = findings(subject, [claim])["caveats"]
+    told = [one for one in shown if one.category is interp.errors.EndsInsideToken]
+    assert len(told) == (n_positions is None) and ("ends in a space" in caveats) == (n_positions is None)
+    assert "Silence" not in caveats
+
+
 def test_holm_keeps_the_caveats(toy, subject):
     def warns(subject):
         warnings.warn("rough", stacklevel=1)
