@@ -67,6 +67,7 @@ UNASKED |= {
     "ChosenPositions",
     "checked",
     "warn",
+    "answering",
     "shows_parameters_of",
     "with_concept",
     "Example",
