@@ -18,13 +18,13 @@ export MALLOC_TRIM_THRESHOLD_ := 4294967296
 demo: $(READY)
 	$(BIN)/interp demo
 
-# Two workers of one thread each: quicker than one of two.
+# Two workers of one thread each: quicker than one of two. Tests of a file stay together: what they share is made once.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 # Every test, and all of them again as other processors would run them.
 test-all: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m ""
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m ""
 	$(BIN)/python tests/repository/across_machines.py
 
 # What is so on SmolLM2, which is fetched once; where the registry cannot be reached, that is said and nothing is tested.

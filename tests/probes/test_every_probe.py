@@ -47,6 +47,9 @@ TEXTS = pd.DataFrame(
     }
 )
 
+# For probes that read a text in hundreds of ways.
+SHORT = pd.DataFrame({"text": ["Once upon a time", "The astronomers"], "expected": [" there", " saw"]})
+
 every_probe = pytest.mark.parametrize("name", PROBES)
 
 
@@ -65,6 +68,7 @@ SEARCH = {"unit": "head", "target": "model", "steps": 4, "batch": 2, "length": 8
 # Where a probe's own example needs the shipped model, or takes longer than the others.
 ARGUMENTS: dict[str, Callable[[interp.Subject], dict[str, Any]]] = {
     "bigram_subnetwork": lambda subject: SEARCH,
+    "byte_log_prob": lambda subject: {"texts": SHORT},
     "character_content": lambda subject: {"letters": ["e", "s"], "probe": "ridge", "seeds": 1, "controls": ["random"]},
     "concept_angles": lambda subject: {"pairs": PAIRS},
     "concept_directions": lambda subject: {"pairs": PAIRS, "n_null": 20},
@@ -72,6 +76,8 @@ ARGUMENTS: dict[str, Callable[[interp.Subject], dict[str, Any]]] = {
     "faithfulness": lambda subject: {
         "frame": probes.attribute(subject, TEXTS.head(2), methods=("normxlogit", "random")),
         "n_draws": 4,
+        "n_random": 2,
+        "n_samples": 2,
     },
     "kept_weights": lambda subject: {"subnetwork": half(subject)},
     # Without the fresh model, whose check would answer an error in its first pass with one of its own.
@@ -83,6 +89,7 @@ ARGUMENTS: dict[str, Callable[[interp.Subject], dict[str, Any]]] = {
     "subnetwork_overlap": lambda subject: {"subnetwork": half(subject), "other": half(subject, 1)},
     "subnetwork_rotation": lambda subject: {"subnetwork": half(subject), "texts": STORIES, "tokens_per_dim": 3},
     "subnetwork_surprisal": lambda subject: {"subnetwork": half(subject), "linear_steps": 3},
+    "tokenization_bias": lambda subject: {"texts": SHORT, "cuts": 4},
 }
 
 
