@@ -90,6 +90,7 @@ ARGUMENTS: dict[str, Callable[[interp.Subject], dict[str, Any]]] = {
     "subnetwork_rotation": lambda subject: {"subnetwork": half(subject), "texts": STORIES, "tokens_per_dim": 3},
     "subnetwork_surprisal": lambda subject: {"subnetwork": half(subject), "linear_steps": 3},
     "tokenization_bias": lambda subject: {"texts": SHORT, "cuts": 4},
+    "written_tokens": lambda subject: {"max_new_tokens": 12, "samples": 2},
 }
 
 

@@ -18,7 +18,7 @@ def new_environment(folder):
     Its dependencies are those of the running environment, put on its path by a .pth file: files of that kind found
     there are not followed, so the running environment's editable install of `interp` is out of reach.
     """
-    venv.create(folder, with_pip=True)
+    venv.create(folder)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     own = folder / "lib" / version / "site-packages"
     (own / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
@@ -26,8 +26,10 @@ def new_environment(folder):
 
 
 def install(python, *what):
+    """Install by the running environment's pip: to put another into each takes longer than all else."""
     options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-    subprocess.run([python, "-m", "pip", "install", *options, *what], check=True, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    subprocess.run([*pip, "install", *options, *what], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="session")

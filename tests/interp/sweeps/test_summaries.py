@@ -19,6 +19,8 @@ GIVEN: dict[str, dict[str, Any]] = {
     "retokenisation": {"schemes": ("split_one", "bytes"), "n_variants": 2},
     "reagent": {"n_probes": 2, "max_steps": 4},
     "reagent_probes": {"n_probes": 2, "max_steps": 4},
+    "tokenization_bias": {"cuts": 3},
+    "written_tokens": {"max_new_tokens": 8, "samples": 2},
 }
 # They ask for words, which the tiny model does not have, for neurons or for a subnetwork.
 OTHERS = {"iterative_inference", "steer", "subnetwork_surprisal"}
