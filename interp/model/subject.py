@@ -139,11 +139,11 @@ class Subject:
 
         Raises:
             InputError: there is no such block.
-            ModelError: the architecture does not show it, by name or by its identity, or it is on another machine.
+            ModelError: the architecture does not show it, by name or by its identity.
         """
         with self.exclusive:
-            site = self.backend.site(name, self.check_layer(layer, self.n_layers - 1))
-            return replace(self._checks.checked(site, name, layer), exclusive=self.exclusive)
+            site = self._checks.site(name, self.check_layer(layer, self.n_layers - 1))
+            return replace(site, exclusive=self.exclusive)
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every parameter once, with the name the library gives it."""

@@ -7,11 +7,12 @@ window wherever a schedule puts it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp.errors import InputError
 from interp.model.backends.arguments import Growth, repeated
@@ -28,6 +29,14 @@ def leaving(out: Any) -> Tensor:
     """Return the residual among what a block returns: the first of a sequence, or the tensor itself."""
     residual: Tensor = out[0] if isinstance(out, tuple | list) else out
     return residual
+
+
+@contextmanager
+def leaving_hooks(block: nn.Module) -> Iterator[list[Tensor]]:
+    """Yield a list that gets the residual which leaves a block, after all hooks that were there before."""
+    left: list[Tensor] = []
+    with block.register_forward_hook(lambda module, args, out: left.append(leaving(out))):
+        yield left
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.errors import ModelError
-from interp.model.backends.effective import effective_weight
+from interp.model.backends.effective import effective_weight, is_ordinary
 from interp.model.backends.matrices import attention_matrices
 from interp.model.backends.names import (
     ATTENTION_NORMS,
@@ -37,7 +37,7 @@ from interp.model.backends.parts import (
 )
 from interp.model.backends.structure import first
 from interp.model.sites.site import Site, SiteName, residual_site, softmax_site
-from interp.model.sites.views import FirstHalf, HeadOutputs, Heads
+from interp.model.sites.views import FirstHalf, HeadOutputs, Heads, StoredWeight
 from interp.model.weights import WeightMatrix, is_transposed, matrix_shape
 
 
@@ -114,11 +114,13 @@ def _attention_site(model: Any, name: SiteName, layer: int, block: nn.Module) ->
         module = named(attention, Z_NORMS) or projection
         return Site(label, module, "input", block=block, view=Heads(n_heads))
     if name == "head_out":
-        weight = effective_weight(projection, f"the attention of block {layer}") * branch_scale(block)
-        return Site(
-            label, projection, block=block, scale=branch_scale(block), view=HeadOutputs(weight, n_heads),
-            beside=projection,
-        )  # fmt: skip
+        scale = branch_scale(block)
+        if is_ordinary(projection):
+            weight: Tensor | StoredWeight = StoredWeight(projection, is_transposed(projection), scale)
+        else:
+            weight = effective_weight(projection, f"the attention of block {layer}") * scale
+        view = HeadOutputs(weight, n_heads)
+        return Site(label, projection, block=block, scale=scale, view=view, beside=projection)
     matrix = next((one for one in attention_matrices(model, layer) if one.component == name), None)
     if matrix is None:
         raise _not_shown(model, name, layer)

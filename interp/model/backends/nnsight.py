@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import nnsight
@@ -30,6 +31,8 @@ from interp.model.backends.parts import (
     output_transform,
     part_of,
     projected,
+    tag_modules,
+    through,
 )
 from interp.model.backends.sharing import shared_copy
 from interp.model.backends.structure import (
@@ -42,8 +45,8 @@ from interp.model.backends.structure import (
     untrained,
 )
 from interp.model.head import Head
-from interp.model.sites import Site, SiteName, edited_in
-from interp.model.tape import Call, HeadReached, Tape, leaving
+from interp.model.sites import Site, SiteName, arrived, edited_in, going, tell
+from interp.model.tape import Call, HeadReached, Tape, leaving, leaving_hooks
 from interp.model.weights import WeightMatrix
 
 T = TypeVar("T")
@@ -61,6 +64,7 @@ class NNsightBackend(StoredForm):
             model.dispatch()  # loads the weights, as the first trace would; until then nnsight has only shapes
         self.model = model
         self.remote = remote
+        self.sent: list[Any] = []  # see `Site.sent`
         self.growth: Sequence[Growth] = ()
         self.tokenizer = tokenizer if tokenizer is not None else getattr(model, "tokenizer", None)
         module = model._module
@@ -81,6 +85,8 @@ class NNsightBackend(StoredForm):
         self._head = [part_of(model, path) for path in (projection, head_path(module)) if path is not None]
         self._transform = output_transform(module.config)
         self._projected: Tensor | None = None
+        if remote:
+            tag_modules(model)
 
     @classmethod
     def around(cls, model: Any, name: str, tokenizer: Any) -> NNsightBackend:
@@ -120,26 +126,28 @@ class NNsightBackend(StoredForm):
         if graph:
             return self._run_with_graph(ids, program)
         read_mid, growth = mid_reader(self._module) if mids else "", self.growth
-        final, following = layer_list(self._module)[1][-1], [*self._norm, *self._head][0]
-        edited = edited_in([final])
-        with torch.no_grad(), self._evaluating(), leaving_hooks(final) as left, self._trace(ids, logits_to_keep=1):
+        following, sent = [*self._norm, *self._head][0], going(self.sent)
+        hooked = edited_in([layer_list(self._module)[1][-1]]) or bool(sent)
+        with torch.no_grad(), self._evaluating(), self._trace(ids, logits_to_keep=1):
             calls: list[Call] = []
             between: list[Tensor] = []
-            for block in self._blocks:
-                args, kwargs = block.inputs
-                calls.append(Call(args, kwargs).growing(growth, len(calls)))
-                if mids:
-                    mid = getattr(block, read_mid).input
-                    between.append(mid.reshape(calls[-1].residual.shape))  # OPT flattens batch and position here
-            last = leaving(self._blocks[-1].output)
-            if edited:  # nnsight reads a module's output before the hooks that change it
-                following.input  # noqa: B018 (waits until it is reached)
-                last = left[-1]
-            heads = [self._read_through(norm) for norm in (self._norm, [])]
-            tape = Tape(calls, last, between, self._blocks, *heads)
-            with torch.no_grad():  # repeated: only code inside the trace is sent to the model's machine
-                result = nnsight.save(program(tape))
-        return result
+            with arrived(sent) as passed, leaving_hooks(self._blocks[-1]._module) as left:
+                for block in self._blocks:
+                    args, kwargs = block.inputs
+                    calls.append(Call(args, kwargs).growing(growth, len(calls)))
+                    if mids:
+                        mid = getattr(block, read_mid).input
+                        between.append(mid.reshape(calls[-1].residual.shape))  # OPT flattens batch and position here
+                last = leaving(self._blocks[-1].output)
+                if hooked:  # nnsight reads a module's output before the hooks that change it
+                    following.input  # noqa: B018 (waits until it is reached)
+                    last = left[-1]
+                heads = [self._read_through(norm) for norm in (self._norm, [])]
+                tape = Tape(calls, last, between, self._blocks, *heads)
+                with torch.no_grad():  # repeated: only code inside the trace is sent to the model's machine
+                    saved = nnsight.save((program(tape), passed))
+        tell(sent, saved[1])
+        return saved[0]
 
     def _run_with_graph(self, ids: Tensor, program: Callable[[Tape], T]) -> T:
         """Run without a trace: nnsight's backward pass works by module, and its trace may run under no_grad."""
@@ -158,7 +166,7 @@ class NNsightBackend(StoredForm):
         with torch.enable_grad(), self._evaluating():
             with layer_list(module)[1][-1].register_forward_hook(reach_head), suppress(HeadReached):
                 module(input_ids=ids.to(self.device), use_cache=False)
-            heads = [Head(_through([*before, *to_logits, transform])) for before in (norms, [])]
+            heads = [Head(through([*before, *to_logits, transform])) for before in (norms, [])]
             return program(Tape([], final[0], [], [], *heads))
 
     def next_token_logits(self, ids: Tensor, ends: Tensor, program: Callable[[Tensor], T]) -> T:
@@ -171,9 +179,12 @@ class NNsightBackend(StoredForm):
 
     def logits(self, ids: Tensor) -> Tensor:
         """See `Backend.logits`."""
-        with torch.no_grad(), self._evaluating(), self._trace(ids):
-            logits = nnsight.save(self.model.output.logits)
-        return logits
+        sent = going(self.sent)
+        with torch.no_grad(), self._evaluating(), self._trace(ids):  # noqa: SIM117 (what is sent is the trace's body)
+            with arrived(sent) as passed:
+                saved = nnsight.save((self.model.output.logits, passed))
+        tell(sent, saved[1])
+        return saved[0]
 
     def step(self, ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
         """See `Backend.step`; a remote model does not cache, because a cache cannot be sent back and forth."""
@@ -222,9 +233,10 @@ class NNsightBackend(StoredForm):
 
     def site(self, name: SiteName, layer: int) -> Site:
         """See `Backend.site`."""
-        if self.remote:
-            raise ModelError(f"{name} cannot be read or changed on NDIF; load {self.facts.name!r} without remote=True.")
-        return site_of(self._module, name, layer)
+        if not self.remote:
+            return site_of(self._module, name, layer)
+        tag_modules(self.model)
+        return replace(site_of(self.model._module, name, layer), sent=self.sent)
 
     def untrained(self, keep_embeddings: bool) -> Any:
         """See `Backend.untrained`."""
@@ -235,14 +247,14 @@ class NNsightBackend(StoredForm):
 
     def showing_patterns(self) -> AbstractContextManager[None]:
         """See `Backend.showing_patterns`."""
-        return eager_attention(self._module)
+        return nullcontext() if self.remote else eager_attention(self._module)
 
     def _read_through(self, norm: Sequence[Callable[[Tensor], Tensor]]) -> Head:
-        whole = _through([*norm, *self._head, self._transform])
+        whole = through([*norm, *self._head, self._transform])
         if self.remote or not is_exact(self._module.get_output_embeddings()):
             return Head(whole)
         weight, bias = self.unembedding()
-        return Head(whole, weight.T, bias, _through(norm), self._transform)
+        return Head(whole, weight.T, bias, through(norm), self._transform)
 
     def _projected_unembedding(self) -> Tensor:
         if self._projected is None:  # not a `cached_property`: its lock cannot be sent away with the class
@@ -278,22 +290,3 @@ def require_key() -> None:
             "remote=True runs on NDIF, which needs an API key (nnsight.CONFIG.set_default_api_key) and a model that is "
             "deployed there, given by its hub id."
         )
-
-
-@contextmanager
-def leaving_hooks(block: nn.Module) -> Iterator[list[Tensor]]:
-    """Yield a list that gets the residual which leaves a block, after all hooks that were there before."""
-    left: list[Tensor] = []
-    with block.register_forward_hook(lambda module, args, out: left.append(leaving(out))):
-        yield left
-
-
-def _through(modules: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:
-    """Return a function that applies these one after the other."""
-
-    def whole(residual: Tensor) -> Tensor:
-        for module in modules:
-            residual = module(residual)
-        return residual
-
-    return whole

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -200,3 +200,20 @@ def part_of(model: Any, path: str) -> Any:
     for name in path.split("."):
         model = getattr(model, name)
     return model
+
+
+def tag_modules(model: Any) -> None:
+    """Give all modules the ids that nnsight gives them when it sends them, by which those of sites are found there."""
+    for envoy in model.modules():
+        envoy._module._persistent_id = f"Module:{envoy.path}"
+
+
+def through(modules: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:
+    """Return a function that applies these one after the other."""
+
+    def whole(residual: Tensor) -> Tensor:
+        for module in modules:
+            residual = module(residual)
+        return residual
+
+    return whole

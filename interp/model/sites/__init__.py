@@ -22,7 +22,21 @@ share keys and values have fewer `k` and `v`. Masked `scores` read -inf. `Subjec
 that would fail elsewhere has shown that it is what its name says; see `interp.model.sites.checks`.
 """
 
-from interp.model.sites.hooks import edited_in, editing, observing, recording
+from interp.model.sites.hooks import arrived, edited_in, editing, going, observing, recording
+from interp.model.sites.sending import tell
 from interp.model.sites.site import Edit, Site, SiteName, View, width_of
 
-__all__ = ["Edit", "Site", "SiteName", "View", "edited_in", "editing", "observing", "recording", "width_of"]
+__all__ = [
+    "Edit",
+    "Site",
+    "SiteName",
+    "View",
+    "arrived",
+    "edited_in",
+    "editing",
+    "going",
+    "observing",
+    "recording",
+    "tell",
+    "width_of",
+]

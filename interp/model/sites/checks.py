@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from functools import partial
-from typing import Any, TypeVar
+from functools import cached_property, partial
+from typing import Any, TypeVar, get_args
 
 from torch import Tensor
 
 from interp.errors import ModelError
 from interp.model.backends.base import Backend
 from interp.model.sites.attention import answers, asks, carries, holds_values, mixes, softens, sums
-from interp.model.sites.hooks import recording, without_edits
+from interp.model.sites.hooks import without_edits
 from interp.model.sites.identities import (
     Identity,
     activates,
@@ -25,16 +25,15 @@ from interp.model.sites.identities import (
     is_read_by_attention,
     is_read_by_mlp,
     leaves,
-    off,
     routes,
     stands_between,
 )
 from interp.model.sites.site import Site, SiteName
+from interp.model.sites.trials import BRANCHES, AllSites, NamedSite, faults_between, faults_of, faults_of_sums
 from interp.model.tape import Tape
 
 T = TypeVar("T")
 
-BRANCHES: tuple[SiteName, ...] = ("attn_out", "mlp_out")
 IDENTITIES: Mapping[SiteName, tuple[Identity, ...]] = {
     "resid_pre": (enters,),
     "resid_post": (leaves,),
@@ -93,16 +92,19 @@ class Checks:
 
         return noted
 
-    def checked(self, site: Site, name: SiteName, layer: int) -> Site:
+    def site(self, name: SiteName, layer: int) -> Site:
         """Return a site, after the check of its block by the identities of its name.
 
         Raises:
-            ModelError: an identity does not hold there.
+            ModelError: the block does not show it, or an identity does not hold there.
         """
+        if self._backend.remote:
+            self._first()  # which may replace the modules
+        site = self._backend.site(name, layer)
         if name in _OF_THE_SUM:
-            self._require("", self._tried, layer, name)
+            self._require("", self._sums, layer, name)
         for identity in IDENTITIES.get(name, ()):
-            self._require(identity.__name__, partial(self._tried_identity, identity), layer, name)
+            self._require(identity.__name__, partial(faults_of, identity, self._sites), layer, name)
         return site
 
     def _require(self, key: str, tried: Callable[[Tape], list[str]], layer: int, name: SiteName) -> None:
@@ -120,11 +122,24 @@ class Checks:
         site = self._site("mlp_out", layer)
         return vectors if site is None or site.scale == 1.0 else vectors * site.scale
 
+    @cached_property
+    def _sites(self) -> NamedSite:
+        """The sites of the model's blocks; those of a model on another machine are sent there, found beforehand."""
+        if not self._backend.remote:
+            return self._backend.site
+        return AllSites.of(self._backend.site, get_args(SiteName), self._backend.facts.n_layers)
+
+    @cached_property
+    def _blocks(self) -> list[str]:
+        return [self._block(layer) for layer in range(self._backend.facts.n_layers)]
+
+    @cached_property
+    def _sums(self) -> Callable[[Tape], list[str]]:
+        return partial(faults_of_sums, self._sites, self._blocks)
+
     def _require_mids(self) -> None:
-        if self._backend.remote:  # where no site can be read
-            return
         if self._faults_between is None:
-            self._faults_between = self._run(self._tried_between, mids=True)
+            self._faults_between = self._run(partial(faults_between, self._sites, self._blocks), mids=True)
         for fault in self._faults_between:
             if fault:
                 raise ModelError(fault)
@@ -133,59 +148,6 @@ class Checks:
         with without_edits(self._lock):  # a site may be asked for while others are edited
             self._first()
             return self._backend.run(self._backend.facts.trial_ids(), tried, mids=mids)
-
-    def _tried_identity(self, identity: Identity, tape: Tape) -> list[str]:
-        """Return what is wrong in each block; an empty string where nothing is."""
-        found = []
-        for layer in range(tape.n_layers):
-            try:
-                found.append(identity(tape, layer, lambda one, at=layer: self._backend.site(one, at)))  # type: ignore[misc]
-            except ModelError as error:  # the block lacks a site that the identity needs, or nothing passes through it
-                found.append(str(error).removesuffix("."))
-            except RuntimeError:  # a tensor has another shape than the site's
-                found.append("its tensors have other shapes")
-        return found
-
-    def _tried(self, tape: Tape) -> list[str]:
-        """Return what is wrong with each block; an empty string if nothing is."""
-        found = []
-        for layer in range(tape.n_layers):
-            entered = tape.residual(layer)
-            left, parts = self._parts(tape, layer)
-            difference = off(left, entered, *parts.values())
-            found.append(
-                f"{self._block(layer)} is not its input + attn_out + mlp_out: it is off by {difference:.2g} where it "
-                f"adds {_largest(left - entered):.2g}, so neither can be read or changed there"
-                if difference
-                else ""
-            )
-        return found
-
-    def _tried_between(self, tape: Tape) -> list[str]:
-        found = []
-        for layer, mid in enumerate(tape.mids):
-            entered = tape.residual(layer)
-            left, parts = self._parts(tape, layer)
-            differences = [off(mid, entered, parts["attn_out"])] if "attn_out" in parts else []
-            differences += [off(left, mid, parts["mlp_out"])] if "mlp_out" in parts else []
-            found.append(
-                ""
-                if differences and not min(differences)
-                else f"{self._block(layer)} has no residual between attention and MLP that is its input + attn_out; "
-                "pass sublayers=False."
-            )
-        return found
-
-    def _parts(self, tape: Tape, layer: int) -> tuple[Tensor, dict[SiteName, Tensor]]:
-        """Return the output of a block, and its branches, those that it shows."""
-        sites = {name: site for name in BRANCHES if (site := self._site(name, layer)) is not None}
-        left, seen = tape.residual(layer + 1), []
-        try:
-            with recording(list(sites.values())) as seen:
-                left = tape.run_block(layer, tape.residual(layer))
-        except ModelError:  # nothing passes through a site: the sum will show it
-            pass
-        return left, {name: value for name, value in zip(sites, seen, strict=True) if value is not None}
 
     def _site(self, name: SiteName, layer: int) -> Site | None:
         try:
@@ -224,8 +186,4 @@ def _other(backend: Backend) -> Backend:
 
 def _adds_up(backend: Backend, layer: int) -> bool:
     checks = Checks(backend, lambda: None)
-    return not checks._run(checks._tried)[layer]
-
-
-def _largest(value: Tensor) -> float:
-    return float(value.abs().amax())
+    return not checks._run(checks._sums)[layer]

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from interp.errors import ModelError
 from interp.model.sites.inside import inside
+from interp.model.sites.sending import Sent, sending
 from interp.model.sites.site import Edit, Site, View
 from interp.model.sites.views import Scaled
 
 # The modules at which `editing` changes a value now, and how often.
 _edited: Counter[nn.Module] = Counter()
+_there: list[bool] = []  # of each program that was sent to its model and runs now
 _trials: Counter[int] = Counter()  # of each model's lock: the `without_edits` blocks that are entered now
 
 
@@ -41,7 +43,11 @@ def editing(site: Site, edit: Edit) -> Iterator[None]:
         n_fired += 1
         return edit(value)
 
-    with _hooked(site, changed, changing=True):
+    def fired(value: Tensor) -> None:
+        nonlocal n_fired
+        n_fired += 1
+
+    with _hooked(site, changed, changing=True) if _is_here(site) else sending(Sent(site, edit, fired, depth)):
         _edited[site.module] += 1
         try:
             yield
@@ -83,10 +89,43 @@ def observing(site: Site, look: Callable[[Tensor], None]) -> Iterator[None]:
         look(value)
         return value
 
-    with _hooked(site, shown, changing=False):
+    def seen(value: Tensor) -> None:
+        shown(value)
+
+    with _hooked(site, shown, changing=False) if _is_here(site) else sending(Sent(site, None, seen)):
         yield
     if not n_fired:
         raise ModelError(f"nothing passed through {site.name}; this architecture does not expose it.")
+
+
+def going(sent: Sequence[Sent]) -> list[Sent]:
+    """Return what goes with the next program: all but the edits that rest, see `without_edits`."""
+    return [one for one in sent if one.edit is None or _trials[id(one.site.exclusive)] <= one.depth]
+
+
+@contextmanager
+def arrived(sent: Sequence[Sent]) -> Iterator[list[list[Tensor]]]:
+    """Read and change, where the model is, what was sent there; yield the values that passed each site, [sent][pass].
+
+    Those that are changed are not kept: an empty tensor stands for each.
+    """
+    passed: list[list[Tensor]] = [[] for _ in sent]
+    with ExitStack() as hooks:
+        _there.append(True)
+        hooks.callback(_there.pop)
+        for one, values in zip(sent, passed, strict=True):
+            hooks.enter_context(_hooked(one.site, partial(_passing, one.edit, values), changing=one.edit is not None))
+        yield passed
+
+
+def _is_here(site: Site) -> bool:
+    """Tell whether a site's model is on this machine, as it is for what was sent there, also in a rehearsal."""
+    return site.sent is None or bool(_there)
+
+
+def _passing(edit: Edit | None, passed: list[Tensor], value: Tensor) -> Tensor:
+    passed.append(value.clone() if edit is None else value.new_empty(0))
+    return value if edit is None else edit(value)
 
 
 @contextmanager

@@ -60,6 +60,8 @@ class Site:
         view: how the value is found in the product; None if it is the product.
         beside: the module whose input the view needs.
         exclusive: a lock of the model, held while the value is read or changed; see `Subject.exclusive`.
+        sent: of a model on another machine, what is read and changed there, which goes with every program that is sent;
+            see `interp.model.sites.sending`. None for a model here, and for a site that was itself sent.
     """
 
     name: str
@@ -71,6 +73,12 @@ class Site:
     view: View | None = None
     beside: nn.Module | None = None
     exclusive: AbstractContextManager[Any] = field(default_factory=nullcontext)
+    sent: list[Any] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave lock and list behind when a program takes the site to the model's machine."""
+        parts = (self.name, self.module, self.end, self.item, self.block, self.scale, self.view, self.beside)
+        return Site, parts
 
 
 def residual_site(name: SiteName, layer: int, block: nn.Module, attention: Callable[[], Site]) -> Site:

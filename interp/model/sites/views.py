@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _MASKED = -9e3  # models mask by -1e4 (GPT), the dtype's lowest number, or -inf; to all of them exp gives 0
 
@@ -82,6 +82,27 @@ class FirstHalf:
 
 
 @dataclass(frozen=True, eq=False)
+class StoredWeight:
+    """The matrix [out, in] of a module that multiplies by its weight, read where the module is: maybe elsewhere.
+
+    Attributes:
+        module: whose weight.
+        transposed: it is stored as [in, out].
+        by: a number to multiply it by.
+    """
+
+    module: nn.Module
+    transposed: bool
+    by: float
+
+    def read(self) -> Tensor:
+        """Return the matrix."""
+        weight: Tensor = self.module.weight  # type: ignore[assignment]
+        weight = weight.detach().T if self.transposed else weight.detach()
+        return weight if self.by == 1.0 else weight * self.by
+
+
+@dataclass(frozen=True, eq=False)
 class HeadOutputs:
     """The view of each head's part in what a projection gives, their sum and a bias; `beside` is the projection.
 
@@ -90,19 +111,20 @@ class HeadOutputs:
         n: how many heads.
     """
 
-    weight: Tensor
+    weight: Tensor | StoredWeight
     n: int
 
     def read(self, tensor: Tensor, noted: Tensor | None) -> Tensor:
         """See `View.read`."""
         assert noted is not None
         z = noted.reshape(*tensor.shape[:2], self.n, -1)
-        return torch.einsum("bphi,ohi->bpho", z, self.weight.to(z).view(-1, self.n, z.shape[-1]))
+        weight = self.weight.read() if isinstance(self.weight, StoredWeight) else self.weight
+        return torch.einsum("bphi,ohi->bpho", z, weight.to(z).reshape(-1, self.n, z.shape[-1]))
 
     def write(self, tensor: Tensor, noted: Tensor | None, before: Tensor, value: Tensor) -> Tensor:
         """See `View.write`."""
-        if value.requires_grad:  # all of it hangs on the value, none twice
-            return tensor.detach() + (value - before.detach()).sum(dim=-2)
+        if value.requires_grad:  # what hangs on z through the value is taken off once, for the tensor hangs on it too
+            return tensor + (value - self.read(tensor, noted)).sum(dim=-2)
         return tensor + (value - before).where(value != before, 0.0).sum(dim=-2)
 
 

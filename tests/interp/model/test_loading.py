@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +18,8 @@ from torch import Tensor
 import interp
 from interp.data.shipped import shipped_path
 from interp.errors import InputError, ModelError, UnknownName
-from probes import layer_robustness, logit_lens, patch
+from interp.model.sites import SiteName
+from probes import attribution_patch, layer_robustness, logit_lens, patch
 from probes.attribution._last_position import log_prob_and_rank, read_last
 
 # A bridge computes attention with other kernels than transformers: float32 rounding, 6e-8 relative, in four blocks.
@@ -316,8 +319,8 @@ def test_remote_needs_nnsight_and_a_hub_id(small_model, small_subject):
             interp.load(source, remote=True)
 
 
-@pytest.fixture
-def as_if_remote(folder, word_level):
+@pytest.fixture(scope="module")
+def as_if_remote(folder):
     """A subject whose every program is pickled, and unpickled where none of our modules can be imported."""
     import nnsight
 
@@ -342,8 +345,10 @@ def test_schedules_run_remotely_too(as_if_remote, folder):
     remote, local = (layer_robustness(source, texts) for source in (as_if_remote, folder))
     assert (remote[["intervention", "layer", "pos"]] == local[["intervention", "layer", "pos"]]).all().all()
     assert (remote[["kl", "entropy", "loss"]] - local[["kl", "entropy", "loss"]]).abs().max().max() < 1e-4
-    with pytest.raises(ModelError, match="cannot be read or changed on NDIF"):
-        layer_robustness(as_if_remote, texts, interventions=("delete_mlp",))
+    remote, local = (
+        layer_robustness(source, texts, interventions=("delete_mlp",), controls=()) for source in (as_if_remote, folder)
+    )
+    assert (remote[["kl", "entropy", "loss"]] - local[["kl", "entropy", "loss"]]).abs().max().max() < 1e-4
 
 
 def test_patches_run_remotely_too(as_if_remote, folder):
@@ -351,8 +356,61 @@ def test_patches_run_remotely_too(as_if_remote, folder):
     remote, local = (patch(one, clean, corrupt, sites=("resid_pre", "resid_post")) for one in (as_if_remote, folder))
     assert (remote[["site", "layer", "pos", "target_id"]] == local[["site", "layer", "pos", "target_id"]]).all().all()
     assert (remote["value"] - local["value"]).abs().max() < 1e-4
-    with pytest.raises(ModelError, match="cannot be read or changed on NDIF"):
-        patch(as_if_remote, clean, corrupt, sites="attn_out")
+
+
+def test_sites_are_recorded_remotely_too(as_if_remote, folder):
+    texts, local = ["w3 w4 w5", "w6 w7 w8 w9 w10 w11"], interp.load(folder)
+    sites = [name for name in get_args(SiteName) if name != "router"]  # of which this model has none
+    found, expected = (one.record(texts, sites) for one in (as_if_remote, local))
+    for name in sites:
+        # -inf where scores are masked
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-4, err_msg=name)
+    with pytest.raises(ModelError, match="shows no router"):
+        as_if_remote.record(texts, "router")
+
+
+def test_every_site_is_patched_remotely_too(as_if_remote, folder):
+    clean, corrupt = ["w3 w4 w5", "w6 w7 w8 w9 w10 w11"], ["w3 w9 w5", "w6 w7 w8 w20 w10 w11"]
+    sites = ("resid_mid", "attn_out", "norm2", "neurons", "q", "v", "scores", "pattern", "head_out")
+    given = {"sites": sites, "layers": [1, 3], "positions": -2, "target": "w7", "against": "w8"}
+    asked = (patch, {"controls": ("random",)}, "value"), (attribution_patch, {"exact": 0.0}, "estimate")
+    for probe, more, value in asked:
+        remote, local = (probe(source, clean, corrupt, **given, **more) for source in (as_if_remote, folder))
+        places = [one[["site", "layer", "head", "pos"]].fillna(-1) for one in (remote, local)]
+        assert (places[0] == places[1]).all().all()
+        assert (remote[value] - local[value]).abs().max() < 1e-4 < local[value].abs().max()
+
+
+def test_edits_go_to_a_remote_model_with_every_pass(as_if_remote, folder):
+    text, local = "w6 w7 w8 w9 w10 w11", interp.load(folder)
+
+    def without_a_head(value):
+        value[:, :, 2] = 0.0
+        return value
+
+    def measured(subject):
+        ids = subject.tokens(text).ids[0][None]
+        left = torch.from_numpy(subject.record(text, "resid_post", layers=[1, -1])["resid_post"])
+        after = subject.next_token_logits(ids, torch.tensor([ids.shape[1] - 1]), lambda logits: logits)
+        return left, subject.logits(text)[0], after
+
+    clean = measured(as_if_remote)
+    edited = []
+    for subject in (as_if_remote, local):
+        with subject.edited([(subject.site("z", 1), without_a_head)], {"ablated": "a head"}):
+            edited.append(measured(subject))
+    for there, here, before in zip(*edited, clean, strict=True):
+        torch.testing.assert_close(there, here, atol=1e-4, rtol=0)
+        assert not torch.allclose(there, before, atol=1e-2)
+    # Gone afterwards, also after an error, and an edit at which nothing passed is an error there too.
+    with pytest.raises(ZeroDivisionError), as_if_remote.edited([(as_if_remote.site("z", 1), without_a_head)], {}):
+        raise ZeroDivisionError
+    assert not as_if_remote.backend.sent
+    for again, before in zip(measured(as_if_remote), clean, strict=True):
+        torch.testing.assert_close(again, before, atol=0, rtol=0)
+    with pytest.raises(ModelError, match="nothing passed through z of block 1"):  # noqa: SIM117
+        with as_if_remote.edited([(as_if_remote.site("z", 1), without_a_head)], {}):
+            pass
 
 
 def test_the_ends_of_texts_are_read_remotely_too(as_if_remote, folder):

@@ -244,6 +244,19 @@ def test_an_estimate_is_the_effect_of_a_small_change(small_subject, any_backend)
         assert size > 20 * ZERO and (random["estimate"] - random["effect"]).abs().max() > 0.1 * size
 
 
+@pytest.mark.parametrize("reversed_order", [False, True])
+def test_an_estimate_does_not_depend_on_what_else_is_estimated(small_subject, any_backend, reversed_order):
+    """These sites are read at one module: the gradient of each goes through all of them."""
+    sites = ("z", "head_out", "attn_out", "resid_mid")[:: -1 if reversed_order else 1]
+    subject, given = small_subject("llama", any_backend), {"layers": 2, "methods": ("gradient",), "exact": 0.0, **GIVEN}
+    together = attribution_patch(subject, CLEAN[1:], CORRUPT[1:], sites=sites, **given)
+    for site in sites:
+        alone = attribution_patch(subject, CLEAN[1:], CORRUPT[1:], sites=site, **given)
+        ours = together.loc[together["site"] == site, "estimate"].to_numpy()
+        np.testing.assert_allclose(ours, alone["estimate"], atol=CLOSE)
+        assert np.abs(ours).max() > 100 * CLOSE
+
+
 # -- refusals and leaks ----------------------------------------------------------------------------------------------
 
 
