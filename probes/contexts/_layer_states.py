@@ -13,7 +13,7 @@ from interp.authoring import InputError
 
 _PAIRS = 4096  # of states, that the usual cosine of a layer is measured on
 _ROWS = 8192  # states in one product: larger ones are not faster
-_GROUPS, _FEWEST = 32, 4  # members of a group, and groups for each number that is looked for, where groups pay
+_GROUPS, _FEWEST, _MANY = 8, 4, 4096  # members of a group; where groups pay: so many for each number, and columns
 _RESOLUTION = 1e-6  # of a cosine in float32: the least standard deviation that means anything
 
 
@@ -84,6 +84,7 @@ class LayerStates:
             asked = torch.cat([asked, -(asked @ self.mean)[:, None]], 1)
         rows = max(k, min(_ROWS, numbers // (asked.shape[1] + 3 * len(asked) + 1)))
         held = torch.empty(min(rows, len(self)), asked.shape[1])
+        products = torch.empty(len(held) * len(asked))  # their memory, which parts of the states share
         found, at = [], []
         for start in range(0, len(self), rows):
             stop = min(start + rows, len(self))
@@ -94,7 +95,8 @@ class LayerStates:
                 states[:, d] = shift
             else:
                 states.copy_(self.units[start:stop])
-            each, index = _largest(asked @ states.T, min(k, stop - start))
+            own = products[: len(asked) * len(states)].view(len(asked), -1)
+            each, index = _largest(torch.mm(asked, states.T, out=own), min(k, stop - start))
             found.append(each)
             at.append(index + start)
         best, place = torch.cat(found, 1).topk(k, dim=1)
@@ -115,13 +117,12 @@ def _largest(products: Tensor, k: int) -> tuple[Tensor, Tensor]:
     A row's k largest lie in the k groups of columns with the largest maxima, and maxima are found at once.
     """
     n_groups = products.shape[1] // _GROUPS
-    if n_groups < _FEWEST * k:
+    if products.shape[1] < _MANY or n_groups < _FEWEST * k:
         return products.topk(k, dim=1, sorted=False)
     whole = n_groups * _GROUPS
-    maxima = products[:, :whole].view(len(products), _GROUPS, n_groups).amax(dim=1)
-    group = maxima.topk(k, dim=1, sorted=False).indices
-    members = group[:, None, :] + n_groups * torch.arange(_GROUPS)[None, :, None]
-    rest = torch.arange(whole, products.shape[1]).expand(len(products), -1)
-    place = torch.cat([members.flatten(1), rest], 1)
-    found, best = products.gather(1, place).topk(k, dim=1, sorted=False)
-    return found, place.gather(1, best)
+    members = products[:, :whole].view(len(products), _GROUPS, n_groups)
+    group = members.amax(dim=1).topk(k, dim=1, sorted=False).indices
+    finalists = members.gather(2, group[:, None, :].expand(-1, _GROUPS, -1)).flatten(1)
+    found, at = torch.cat([finalists, products[:, whole:]], 1).topk(k, dim=1, sorted=False)
+    in_group = (at // k) * n_groups + group.gather(1, at % k)
+    return found, torch.where(at < _GROUPS * k, in_group, at - _GROUPS * k + whole)
