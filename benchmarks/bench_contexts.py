@@ -85,7 +85,7 @@ def searching(subject: interp.Subject, texts, arguments: argparse.Namespace) -> 
 
         places = zip(bank.places.token_id.tolist(), bank.places.pos.tolist(), strict=True)
         words = [{"token_id": token, "position": pos} for token, pos in places]
-        known = {"embeddings": torch.nn.functional.normalize(floats, dim=1), "metadata": words}
+        known = {"embeddings": floats, "metadata": words}  # the same numbers, so that ties are the same
         index = ContextualIndex({layer: known})
         timed["latentlens"] = lambda: index.search(asked, top_k=K)
     seconds = interleaved(timed, arguments.repeats, warm_up=1, clock=time.process_time)
