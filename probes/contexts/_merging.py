@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -29,13 +30,14 @@ def merged(parts: Sequence[Part], max_per_token: int) -> tuple[Tensor, Tensor, O
         np.concatenate([one.text + more for one, more in zip(places, shift, strict=True)]),
         *(np.concatenate([getattr(one, name) for one in places]) for name in ("pos", "token_id", "key")),
     )
-    kept = joined.few(max_per_token)
-    require_memory(len(kept) * sum(one.units[0].nbytes for one in layers[0]))
-    index = torch.from_numpy(kept)
-    units, norms = (
-        torch.stack(
-            [torch.cat([getattr(one, name) for one in of_layer])[index] for of_layer in zip(*layers, strict=True)]
-        )
-        for name in ("units", "norms")
-    )
+    kept, first = joined.few(max_per_token), layers[0][0].units
+    shape = len(layers[0]), len(kept), first.shape[1]
+    require_memory(math.prod(shape) * first.itemsize)
+    units, norms = torch.empty(shape, dtype=first.dtype), torch.empty(shape[:2])
+    stops = np.cumsum([len(one) for one in places])
+    for stop, of_bank in zip(stops.tolist(), layers, strict=True):
+        inside = (kept >= stop - len(of_bank[0])) & (kept < stop)
+        into, own = torch.from_numpy(np.flatnonzero(inside)), torch.from_numpy(kept[inside] - stop + len(of_bank[0]))
+        for number, one in enumerate(of_bank):  # of no bank more than a layer is copied: it may be in a file
+            units[number, into], norms[number, into] = one.units[own], one.norms[own]
     return units, norms, joined.at(kept), [ids for of_bank in texts for ids in of_bank]

@@ -1,5 +1,7 @@
 """Banks of states: what is kept, what a search finds, and that a file and a merge change nothing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from interp.errors import InputError
 from interp.planted import copying
 from probes import StateBank
 from probes.contexts._layer_states import LayerStates
-from probes.contexts._occurrences import occurrences
+from probes.contexts._occurrences import Occurrences, occurrences
 
 HALF = 2e-3  # of a cosine of directions in half precision: eleven bits in each factor
 TEXTS = ["Once upon a time there was a cat.", "Once upon a time there was a dog.", "The cat and the dog sat down."]
@@ -35,6 +37,11 @@ def residuals(subject, text, layer):
 def test_equal_beginnings_are_kept_once(reference, bank):
     prefixes = {tuple(ids[: n + 1].tolist()) for ids in reference.tokens(TEXTS).ids for n in range(2, len(ids))}
     assert len(bank) == len(prefixes) < sum(len(ids) - 2 for ids in reference.tokens(TEXTS).ids)
+
+
+def test_removing_duplicates_changes_nothing(reference, bank):
+    twice = StateBank.of(reference, TEXTS + TEXTS, layers=[0, 4, 8], dtype="float32")
+    assert (twice.digest, repr(twice)) == (bank.digest, repr(bank))
 
 
 def test_states_are_the_models(reference, bank):
@@ -180,3 +187,38 @@ def test_too_much_memory_is_refused_before_anything_runs(reference, monkeypatch)
     monkeypatch.setattr(type(reference), "run", None)
     with interp.options.local(memory=20_000), pytest.raises(InputError, match="GiB; raise it, or give fewer layers"):
         StateBank.of(reference, TEXTS, layers=[1, 2, 3])
+
+
+def test_a_merged_bank_of_too_much_memory_is_refused(reference, bank):
+    other = StateBank.of(reference, ["A big dog ran off with the hat."], layers=[0, 4, 8], dtype="float32")
+    size = 3 * (len(bank) + len(other)) * reference.d_model * 4
+    with interp.options.local(memory=size - 1), pytest.raises(InputError, match="GiB; raise it, or give fewer layers"):
+        bank.merged(other)
+    with interp.options.local(memory=size):
+        assert len(bank.merged(other)) == len(bank) + len(other)
+
+
+def anonymous():
+    """Return the process's memory that is not of a file, in bytes; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+
+
+def test_a_bank_stays_in_its_file_while_it_is_searched(reference, tmp_path):
+    """Its states are 64 MiB of half precision; a fourth of that leaves room for whatever else takes memory."""
+    n, d = 2**17, reference.d_model
+    some = torch.nn.functional.normalize(torch.randn(2**10, d, generator=torch.Generator().manual_seed(0)), dim=1)
+    states = LayerStates(some.half().repeat(n // len(some), 1), torch.ones(n), torch.zeros(d))
+    places = Occurrences(np.zeros(n, int), np.zeros(n, int), np.zeros(n, int), np.arange(n))
+    about = {"max_per_token": n, "skip": 0, "dtype": "float16", "seed": 0}
+    whole = StateBank((1,), (states,), places, (torch.zeros(1, dtype=torch.int64),), np.tile([0.0, 1.0], (1, 2, 1)),
+                      reference.name, reference.fingerprint, about)  # fmt: skip
+    path = whole.save(tmp_path / "bank.safetensors")
+    del whole, states
+    before = anonymous()
+    read = StateBank.load(path)
+    with interp.options.local(memory=2**22):
+        cosine, index = read.search(some[:8], 1, k=1)
+    assert (cosine > 1 - HALF).all() and (index[:, 0] % len(some)).tolist() == list(range(8))
+    assert read.at(1).units.nbytes == 2**26 and anonymous() - before < 2**24
