@@ -50,7 +50,7 @@ def describe(probe: ProbeName, as_json: AsJson = False) -> None:
 
 
 def claims(as_json: AsJson = False) -> None:
-    """List the installed claims, which `interp findings --claim ID` tests: what each says, and from which paper."""
+    """List the installed claims, which `interp findings --claim ID` tests: what each says and reads, and its paper."""
     from interp.findings import get, names
 
     found = [get(name) for name in names()]
@@ -60,6 +60,7 @@ def claims(as_json: AsJson = False) -> None:
             "statement": one.statement,
             "compared with": str(one.comparison),
             "unit": one.unit,
+            "reads": one.reads,
             "probe": one.probe,
             "paper": one.paper if as_json else short_citation(one.paper),
         }

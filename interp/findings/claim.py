@@ -82,6 +82,20 @@ class Claim:
                 raise InputError(f"claim {self.id!r} takes {name}={n}; give 1 or more, or None for all.")
         check_bounds(self.bounds)
 
+    @property
+    def reads(self) -> str:
+        """What it reads, in words, such as "stories: 24 texts, 48 tokens of each at most"."""
+        if self.texts is None:
+            return "no texts"
+        name = self.texts if isinstance(self.texts, str) else "its own"
+        n_texts = self.n_texts if isinstance(self.texts, str) else len(self.texts[: self.n_texts])
+        told = [f"{name}: {'all' if n_texts is None else n_texts} texts"]
+        if self.n_positions is not None:
+            told.append(f"{self.n_positions} tokens of each at most")
+        if self.n_tokens_per_dim is not None:
+            told.append(f"until there are {self.n_tokens_per_dim} tokens per dimension")
+        return ", ".join(told)
+
     def digest(self) -> str:
         """Hash everything that decides the verdict: the run, the statistic's source and the comparison."""
         identity = (self.id, self.run_key(), _source(self.statistic), str(self.comparison), self.bounds, self.unit)

@@ -201,6 +201,7 @@ def test_claims_lists_those_that_can_be_tested(cli):
     rows = json.loads(cli("claims", "--json").stdout)
     assert [row["claim"] for row in rows] == interp.findings.names()
     assert all(row["statement"] and row["paper"] for row in rows)
+    assert [row["reads"] for row in rows] == [interp.findings.get(row["claim"]).reads for row in rows]
 
 
 def test_several_files_are_read_one_after_the_other(cli, tmp_path):

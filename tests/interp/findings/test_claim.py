@@ -84,6 +84,21 @@ def test_a_digest_changes_with_what_decides():
     assert len(set(digests)) == len(digests)
 
 
+@pytest.mark.parametrize(
+    ("changes", "reads"),
+    [
+        ({"texts": None}, "no texts"),
+        ({"texts": "stories"}, "stories: all texts"),
+        ({"texts": "stories", "n_texts": 3, "n_positions": 9}, "stories: 3 texts, 9 tokens of each at most"),
+        ({"texts": "stories", "n_tokens_per_dim": 30}, "stories: all texts, until there are 30 tokens per dimension"),
+        ({"texts": ["a", "b", "c"]}, "its own: 3 texts"),
+        ({"texts": ["a", "b", "c"], "n_texts": 2}, "its own: 2 texts"),
+    ],
+)
+def test_a_claim_says_what_it_reads(changes, reads):
+    assert replace(GUEST, **changes).reads == reads
+
+
 def test_claims_share_a_run_where_it_is_the_same():
     assert get("robustness.delete").run_key() == get("robustness.first_block").run_key()
     assert get("robustness.delete").run_key() != get("stages.last_mlp").run_key()
