@@ -40,8 +40,8 @@ from interp.display.text import short_citation
 _LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)(?=[)#])")
 GUIDE_ORDER = (
     "your-model", "memory", "chat", "coming-from", "comparing", "figures", "tokenizers", "saving", "sweeps", "findings",
-    "claim", "probe", "sites", "attribution", "architectures", "guarantees", "costs", "speed", "found", "models",
-    "contributing",
+    "claim", "probe", "sites", "attribution", "known-answers", "architectures", "guarantees", "costs", "speed", "found",
+    "models", "contributing",
 )  # fmt: skip
 """The guides in the order of the navigation; a page that is not named here comes last."""
 

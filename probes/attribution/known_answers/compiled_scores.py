@@ -18,7 +18,7 @@ from probes.attribution.known_answers.planted_scores import TIE, table_lines
 
 PROGRAMS: tuple[Program, ...] = ("previous", "induction", "hist", "reverse")
 _WORDS = "abcd"
-_LENGTH = 6  # words of a text of "previous" and "hist", and of one of "reverse" with its end
+_LENGTH = 6  # words of a text of "previous" and "hist", and the most before and with the end of one of "reverse"
 
 
 def compiled_scores(methods: Methods | None = None, *, n_prompts: int = 40, seed: int = 0) -> pd.DataFrame:
@@ -68,8 +68,8 @@ def prompt(program: Program, draw: np.random.Generator) -> tuple[str, tuple[int,
         words.append(words[at])
         needed: tuple[int, ...] = (at + 1, at + 2, len(words))
     elif program == "reverse":
-        words = draw.choice(list(_WORDS), _LENGTH - 1).tolist()
-        written = int(draw.integers(0, 3))
+        words = draw.choice(list(_WORDS), int(draw.integers(3, _LENGTH))).tolist()
+        written = int(draw.integers(0, 3))  # words of the answer that stand there already
         needed = (len(words) - written, len(words) + 1)
         words += [END, *(word.upper() for word in words[: -written - 1 : -1])]
     else:
@@ -80,11 +80,20 @@ def prompt(program: Program, draw: np.random.Generator) -> tuple[str, tuple[int,
 
 
 def _counts(rows: pd.DataFrame, needed: tuple[int, ...]) -> dict[str, float]:
-    size, wanted = rows["score"].abs().to_numpy(), rows["pos"].isin(needed).to_numpy()
-    last, tie = np.sort(size)[-len(needed)], TIE * size.max()
+    return found_first(rows["score"].abs().to_numpy(), rows["pos"].isin(needed).to_numpy())
+
+
+def found_first(size: np.ndarray, wanted: np.ndarray) -> dict[str, float]:
+    """Count the wanted ones among as many of the largest sizes; ties within 1 % of the largest break in all ways.
+
+    >>> found_first(np.array([3.0, 1.0, 1.0, 0.0]), np.array([True, True, False, False]))
+    {'needed': 2, 'found': 1.5, 'share': 0.75, 'chance': 0.5}
+    """
+    needed = int(wanted.sum())
+    last, tie = np.sort(size)[-needed], TIE * size.max()
     above, level = size > last + tie, np.abs(size - last) <= tie
-    found = wanted[above].sum() + (len(needed) - above.sum()) * wanted[level].mean()
-    return {"needed": len(needed), "found": found, "share": found / len(needed), "chance": len(needed) / len(rows)}
+    found = float(wanted[above].sum() + (needed - above.sum()) * wanted[level].mean())
+    return {"needed": needed, "found": found, "share": found / needed, "chance": needed / len(size)}
 
 
 def rates(frame: pd.DataFrame) -> pd.DataFrame:
