@@ -156,7 +156,7 @@ def part_scores(*, n_prompts: int = 20, seed: int = 0) -> pd.DataFrame:
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return mean shares of `part_scores`: one column per model, a row per measurement, with a random order's behind."""
+    """Return mean shares of `part_scores`: a column per model, a row per measurement, and those of a random order."""
     columns = [*PLANTED, *PROGRAMS]
     means = frame.pivot_table(index="measurement", columns="model", values=["share", "chance"], sort=False)
     shares, chance = means["share"][columns], means["chance"][columns]
