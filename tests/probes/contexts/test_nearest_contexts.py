@@ -238,3 +238,13 @@ def test_vectors_that_cannot_be_asked_are_refused_before_anything_runs(reference
         nearest_contexts(reference, TEXTS, states=fine, bank=bank)
     with pytest.raises(InputError, match="was given neither texts nor states"):
         nearest_contexts(reference, bank=bank)
+
+
+def test_vectors_on_another_backend_have_the_same_neighbours_and_lens(small_subject):
+    vectors = torch.randn(5, 32, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for backend in ("bridge", "nnsight"):
+        subject = small_subject("llama", backend)
+        bank = StateBank.of(subject, [[1, 5, 9, 7, 3, 8, 2, 6]], layers=[1, 3])
+        found[backend] = nearest_contexts(subject, states=vectors, bank=bank, k=2)
+    pd.testing.assert_frame_equal(found["bridge"][SEEN], found["nnsight"][SEEN], rtol=1e-4, atol=1e-4)
