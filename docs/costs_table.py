@@ -7,6 +7,7 @@ the numbers of each probe.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from readme_table import ROOT, between
 
 KEPT = ROOT / "docs" / "costs"
 PAGE = ROOT / "docs" / "pages" / "costs.md"
+SAID = re.compile(r"about [\d.,]+ (seconds|minutes|hours)")
 BEGIN, END = "<!-- costs: written by `make readme` -->\n", "<!-- until here: costs -->\n"
 
 
@@ -31,12 +33,14 @@ def _kept(path: Path) -> dict[str, dict[str, Any]]:
 def _table(title: str, found: dict[str, Any]) -> str:
     """Return a table, the probe that costs most passes first, and why others are absent."""
     measured = sorted((name for name in found if "ratio" in found[name]), key=lambda name: -found[name]["ratio"])
-    columns = ("probe", "tokens", "processor seconds", "of a bare pass", "ratio", "MiB", "rows")
+    columns = ("probe", "tokens", "seconds", "processor seconds", "of a bare pass", "ratio", "MiB", "rows", "says")
     rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name in measured:
         one = found[name]
-        seconds = f"{one['processor']:,.1f} | {one['forward']:,.1f} | {one['ratio']:,.1f}"
-        rows.append(f"| `{name}` | {one['tokens']:,.0f} | {seconds} | {one['MiB']:,.0f} | {one['rows']:,.0f} |")
+        seconds = f"{one['seconds']:,.0f} | {one['processor']:,.1f} | {one['forward']:,.1f} | {one['ratio']:,.1f}"
+        told = SAID.search(one.get("says", ""))
+        size = f"{one['MiB']:,.0f} | {one['rows']:,.0f} | {told[0] if told else ''}"
+        rows.append(f"| `{name}` | {one['tokens']:,.0f} | {seconds} | {size} |")
     reasons = [f"- `{name}`: {one['absent']}" for name, one in found.items() if "absent" in one]
     return "\n".join([f"### {title}", "", *rows, "", *reasons]) + "\n"
 

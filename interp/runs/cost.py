@@ -18,21 +18,28 @@ _ROWS, _REPEATS = 512, 3  # of the product that is timed
 
 
 @checked
-def say_cost(run: Run, *, passes: float = 0.0, unembedded: float = 0.0, products: float = 0.0) -> None:
+def say_cost(
+    run: Run, *, passes: float = 0.0, unembedded: float = 0.0, products: float = 0.0, n_tokens: int | None = None
+) -> None:
     """Say on stderr how long a run will take, if that is more than a minute, where progress bars are shown.
 
     Time is estimated from the number of multiplications in matrix products and the speed of one of them, measured on
-    the model's device: attention's own products and everything elementwise come on top, a third more in a usual run.
+    the model's device as if nothing else ran there: attention's own products and everything elementwise come on top, a
+    third more in a usual run.
 
     Args:
         run: the run that starts.
         passes: forward passes over all its tokens, without the unembedding; a part of the blocks is a part of a pass.
+            A backward pass to the first block's input counts as one more.
         unembedded: rows that are read by the unembedding, in all.
         products: other multiplications in float32; one in float64 counts as two.
+        n_tokens: of a pass, if not all tokens of the run's texts.
     """
     if hidden():
         return
-    subject, n_tokens = run.subject, sum(len(ids) for ids in run.tokens.ids) if passes else 0
+    subject = run.subject
+    if n_tokens is None:
+        n_tokens = sum(len(ids) for ids in run.tokens.ids) if passes else 0
     mlp = 8 * subject.d_model if subject.d_mlp is None else 3 * subject.d_mlp
     of_pass = float(n_tokens) * subject.n_layers * subject.d_model * (4 * subject.d_model + mlp)
     total = passes * of_pass + unembedded * subject.d_model * subject.d_vocab + products
@@ -41,7 +48,8 @@ def say_cost(run: Run, *, passes: float = 0.0, unembedded: float = 0.0, products
     seconds = seconds_of_products(subject, total)
     if seconds < _LONG:
         return
-    parts = [f"{passes:.3g} forward passes of {n_tokens:,} tokens"] if passes else []
+    spoken_passes = f"{passes:,.0f}" if passes >= 100 else f"{passes:.3g}"
+    parts = [f"{spoken_passes} forward passes of {n_tokens:,} tokens"] if passes else []
     parts += [f"{unembedded:,.0f} unembeddings"] if unembedded else []
     parts += [f"{products:.2g} other multiplications"] if products else []
     print(f"{run.schema.probe}: about {spoken(seconds)} for {', '.join(parts)}.", file=sys.stderr, flush=True)
@@ -81,9 +89,11 @@ def _speed(subject: Subject) -> float:
     """Measure the multiplications per second of a product in the model's dtype, on its device."""
     left = torch.ones(_ROWS, subject.d_model, dtype=subject.dtype, device=subject.device)
     right = torch.ones(subject.d_model, 4 * subject.d_model, dtype=subject.dtype, device=subject.device)
+    on_cpu = subject.device.type == "cpu"
+    clock = time.process_time if on_cpu else time.perf_counter  # processor seconds do not count other work
     shortest = float("inf")
     for _ in range(1 + _REPEATS):  # the first one starts threads and kernels
-        start = time.perf_counter()
+        start = clock()
         float((left @ right)[0, 0])  # waits for a GPU
-        shortest = min(shortest, time.perf_counter() - start)
-    return _ROWS * right.numel() / shortest
+        shortest = min(shortest, clock() - start)
+    return _ROWS * right.numel() * (torch.get_num_threads() if on_cpu else 1) / shortest

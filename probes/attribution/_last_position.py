@@ -1,4 +1,7 @@
-"""Next-token distributions after many short sequences, in large batches; only the last position is unembedded."""
+"""Next-token distributions after many short sequences, in large batches; only the last position is unembedded.
+
+Sequences that begin alike can be read as a tree, what they share once.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from interp.authoring import Subject, options
+from interp.authoring import Subject, logits_after, options
 from interp.model.sites import editing
 
 Reduce: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -49,6 +52,31 @@ def read_last(
         start += len(rows)
     results = torch.cat(parts)
     return torch.empty_like(results).index_copy_(0, order, results)
+
+
+def read_alike(subject: Subject, ids: Tensor, lengths: Tensor, reduce: Reduce) -> Tensor:
+    """Run sequences as `read_last` does, and read what they begin with alike once, where that is quicker.
+
+    Args:
+        subject: the model.
+        ids: int64 [n, pos], padded on the right with any ids.
+        lengths: of the sequences, int64 [n].
+        reduce: maps logits to the numbers to keep; it is given 0 as the index of every sequence.
+
+    Returns:
+        The results of `reduce` in the order of the sequences, on the CPU: [n, k].
+    """
+    if subject.device.type != "cpu":  # a tree is a small batch, and its attention grows with the square
+        return read_last(subject, ids, lengths, lambda logits, rows: reduce(logits, torch.zeros_like(rows)))
+
+    def program(logits: Tensor) -> Tensor:
+        return reduce(logits.float(), torch.zeros(len(logits), dtype=torch.int64)).cpu()
+
+    texts = [tuple(row[:length]) for row, length in zip(ids.tolist(), lengths.tolist(), strict=True)]
+    found: dict[tuple[int, ...], Tensor] = {}
+    for some, numbers in logits_after(subject, texts, program):
+        found |= zip(some, numbers, strict=True)
+    return torch.stack([found[text] for text in texts])
 
 
 def log_prob_and_rank(targets: Tensor) -> Reduce:

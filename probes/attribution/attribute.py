@@ -27,6 +27,7 @@ from interp.authoring import (
     load,
     probe,
     progress_bar,
+    say_cost,
     summarise_by_prompt,
     warn_of_end,
 )
@@ -205,7 +206,7 @@ def attribute(
     Cost: that of the methods, plus at most one forward pass (n for `continuation=n`) to find the targets. Of a prompt
     of n tokens, normxlogit, norm, logit and rollout take one pass, the other gradients one and a backward pass,
     integrated gradients `n_steps` + 1 of both, occlusion n passes, reagent_ls 10 n, and reagent up to
-    2 `n_probes` `max_steps`.
+    2 `n_probes` `max_steps`. Over a minute is told before it starts.
 
     Pitfall: scores of two methods have two units, and one method finding a cause in a planted model does not make it
     right on yours; rank within a prompt, and measure with `faithfulness`.
@@ -234,6 +235,7 @@ def attribute(
     )
     if continuation is None:
         warn_of_end(run.subject, run.tokens)
+    _say_cost_of(run, chosen, (targets.pos + 1).tolist())
     parts = []
     with progress_bar(len(chosen), "method") as bar:
         for name, options in chosen.items():
@@ -243,6 +245,17 @@ def attribute(
             parts.append(attribution_columns(targets, replace(scores, extra={}), method=name, control=control))
             bar.update()
     return run.frame(parts)
+
+
+def _say_cost_of(run: Run, chosen: Mapping[str, Mapping[str, Any]], lengths: Sequence[int]) -> None:
+    """Say what methods cost for targets after so many tokens; ReAGent's say it themselves, as they draw."""
+    path = 1 + chosen.get("integrated_gradients", {}).get("n_steps", baselines.N_STEPS)
+    each = {"integrated_gradients": 2 * path, "input_x_gradient": 2, "gradient_norm": 2, "random": 0}
+    each |= {"reagent": 0, "reagent_ls": 0}
+    fixed = sum(each.get(name, 1) for name in chosen if name != "occlusion")
+    texts = [fixed + ("occlusion" in chosen) * (1 + n) for n in lengths]
+    read = sum(n * length for n, length in zip(texts, lengths, strict=True))
+    say_cost(run, passes=read / sum(lengths), n_tokens=sum(lengths), unembedded=sum(texts))
 
 
 def _chosen_methods(methods: Methods) -> dict[str, dict[str, Any]]:

@@ -33,6 +33,9 @@ from probes.attribution._path import integrate
 from probes.attribution._targets import Scores, Targets
 from probes.attribution.normxlogit import read_factors
 
+N_STEPS = 50
+"""Parts of the path of integrated gradients."""
+
 
 def input_x_gradient(
     subject: Subject,
@@ -74,7 +77,7 @@ def integrated_gradients(
     of: Output = "log_prob",
     baseline: Baseline = "mean",
     keep: Keep = "sinks",
-    n_steps: int = 50,
+    n_steps: int = N_STEPS,
 ) -> Scores:
     """Score by gradients averaged from baseline to embedding, times their difference (Sundararajan et al. 2017).
 

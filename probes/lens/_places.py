@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any, TypeAlias
 
 import numpy as np
 from torch import Tensor
 
-from interp.authoring import Batch, Column, InputError, Layers, Subject, layers_of
+from interp.authoring import Batch, Column, InputError, Layers, Run, Subject, layers_of, say_cost
 from interp.data import tensor_file
 from interp.model.readout import Readout
 from interp.model.tape import Tape
@@ -141,3 +141,9 @@ def place_columns(places: list[Place]) -> dict[str, np.ndarray]:
         "sublayer": np.array(sublayer, dtype=object),
         "lens": np.array(lens, dtype=object),
     }
+
+
+def say_cost_of(run: Run, places: Sequence[Place], asked: Sized | None) -> None:
+    """Say what reading these places at the chosen positions, or at all, costs."""
+    n_read = sum(map(len, run.tokens.ids)) if asked is None else len(asked)
+    say_cost(run, passes=1, unembedded=len(places) * n_read)

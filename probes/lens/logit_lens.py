@@ -50,6 +50,7 @@ from probes.lens._places import (
     place_columns,
     places_of,
     read_places,
+    say_cost_of,
     translated_places,
 )
 from probes.lens._targets import Targets, chosen_targets
@@ -219,6 +220,7 @@ def logit_lens(
     asked = positions_of(run.subject, run.tokens, positions)
     if asked is None or asked.reaches_an_end:
         warn_of_end(run.subject, run.tokens)
+    say_cost_of(run, places, asked)
     parts = []
     for batch in run.batches(STATES * (1 + sublayers)):
         row, pos = select_positions(batch, asked)

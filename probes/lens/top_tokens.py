@@ -28,7 +28,7 @@ from interp.authoring import (
 )
 from probes import papers
 from probes.lens import explore, plots
-from probes.lens._places import AT, STATES, place_columns, places_of, read_places
+from probes.lens._places import AT, STATES, place_columns, places_of, read_places, say_cost_of
 
 TOP_TOKENS = Schema(
     probe="top_tokens",
@@ -97,6 +97,7 @@ def top_tokens(
     listed = None if allowed is None else torch.from_numpy(allowed)
     places = places_of(run.subject, layers, sublayers)
     asked = positions_of(run.subject, run.tokens, positions)
+    say_cost_of(run, places, asked)
     parts = []
     for batch in run.batches(STATES * (1 + sublayers)):
         row, pos = select_positions(batch, asked)

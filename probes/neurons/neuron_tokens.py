@@ -29,6 +29,7 @@ from interp.authoring import (
     options,
     probe,
     progress_bar,
+    say_cost,
     usable_facts,
     usable_tokens,
     whole_numbers,
@@ -131,6 +132,8 @@ def neuron_tokens(
         raise InputError(f"n_random is {n_random}; give 0 or more random directions.")
     chosen = chosen_layers(run.subject, layers)
     values = {layer: run.subject.value_vectors(layer) for layer in chosen}  # refuses a mixture of experts at once
+    n_read = sum(map(len, values.values())) + n_random * len(values)
+    say_cost(run, products=n_read * run.subject.W_U.numel())
     read = token_basis(run.subject, basis)
     parts = []
     with progress_bar(len(values), "block", NEURON_TOKENS.probe) as bar:

@@ -22,6 +22,7 @@ from interp.authoring import (
     load,
     probe,
     progress_bar,
+    say_cost,
     usable_facts,
     usable_tokens,
     whole_numbers,
@@ -127,6 +128,7 @@ def value_clusters(
         raise InputError(f"k={k} is not between 1 and the {len(values)} neurons of blocks {chosen}.")
     if n_init < 1:
         raise InputError(f"n_init={n_init}: give at least 1.")
+    say_cost(run, products=len(values) * run.subject.W_U.numel())
     unit = torch.nn.functional.normalize(values, dim=1).cpu()
     found = KMeans(k, n_init=n_init, random_state=seed).fit_predict(unit.numpy())
     sizes = np.bincount(found, minlength=k)

@@ -101,21 +101,28 @@ class Measurement:
 
     def _hard(self, attribution: Attribution) -> Iterator[Measured]:
         n_units = len(attribution.passage.members)
-        orders = _shuffles(attribution, self.seed, self.n_random)
-        shuffles = [Ranking.of_order(order) for order in orders]
-        # Ties too many for the exact mean are broken as the shuffles are: equal scores are then chance itself.
-        rankings = [Ranking(one.scores, orders) for one in attribution.scored]
+        rankings, shuffles = self.rankings(attribution)
         values = Values(self._set_function(attribution.passage), n_units)
         if n_units:
-            ends = [n_kept(fraction, n_units) for fraction in self.fractions]
-            counts = range(n_units + 1) if {"aopc", "naopc"} & set(self.metrics) else [0, *ends]
-            values(sets_of([*rankings, *shuffles], counts))  # evaluates all sets in large batches
+            values(self.sets([*rankings, *shuffles]))  # evaluates all sets in large batches
         limits = area_limits(values) if n_units and "naopc" in self.metrics else None
         by_chance = [self._of_ranking(values, ranking, limits) for ranking in shuffles]
         for scored, ranking in zip(attribution.scored, rankings, strict=True):
             for key, (value, value_se) in self._of_ranking(values, ranking, limits).items():
                 chance = np.array([one[key][0] for one in by_chance])
                 yield from _with_control(scored, *key, value, chance, value_se=value_se)
+
+    def rankings(self, attribution: Attribution) -> tuple[list[Ranking], list[Ranking]]:
+        """Return the rankings of the methods and of the shuffles."""
+        orders = _shuffles(attribution, self.seed, self.n_random)
+        # Ties too many for the exact mean are broken as the shuffles are: equal scores are then chance itself.
+        return [Ranking(one.scores, orders) for one in attribution.scored], [Ranking.of_order(one) for one in orders]
+
+    def sets(self, rankings: Sequence[Ranking]) -> np.ndarray:
+        """Return the sets that the hard metrics of rankings need, bool [n, unit]."""
+        n_units = rankings[0].scores.size
+        ends = [n_kept(fraction, n_units) for fraction in self.fractions]
+        return sets_of(rankings, range(n_units + 1) if {"aopc", "naopc"} & set(self.metrics) else [0, *ends])
 
     def _of_ranking(
         self, values: Values, ranking: Ranking, limits: Limits | None

@@ -5,7 +5,7 @@ Only these functions of `faithfulness` run a model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from interp.authoring import ModelError, Subject
 from interp.model.sites import recording
 from probes.attribution._draws import generator_for
-from probes.attribution._last_position import log_prob_and_rank, logit_difference, read_last
+from probes.attribution._last_position import Reduce, log_prob_and_rank, logit_difference, read_alike, read_last
 from probes.attribution._replacements import Replacements
 from probes.attribution._unigram import Counts
 from probes.attribution.faithfulness._deletion import SetFunction
@@ -91,11 +91,15 @@ def set_function(
             def edit(value: Tensor, rows: Tensor) -> Tensor:
                 return torch.where(stays[rows].to(value.device)[..., None], value, fill_row.to(value))
 
-        targets = torch.full((len(sequences),), passage.target_id)
+        def read(of: Callable[..., Reduce], *ids: int) -> Tensor:
+            if edit is None:  # sets of tokens are nested: half of what their texts hold is shared
+                return read_alike(subject, sequences, lengths, of(*(torch.tensor([one]) for one in ids))).double()
+            each = (torch.full((len(sequences),), one) for one in ids)
+            return read_last(subject, sequences, lengths, of(*each), edit=edit).double()
+
         if passage.against_id is not None:
-            reduce = logit_difference(targets, torch.full_like(targets, passage.against_id))
-            return read_last(subject, sequences, lengths, reduce, edit=edit).double().view(len(sets), -1).numpy()
-        log_prob = read_last(subject, sequences, lengths, log_prob_and_rank(targets), edit=edit)[:, 0].double()
+            return read(logit_difference, passage.target_id, passage.against_id).view(len(sets), -1).numpy()
+        log_prob = read(log_prob_and_rank, passage.target_id)[:, 0]
         if log:
             odds = log_prob - torch.log(-torch.expm1(log_prob.clamp(max=-1e-12)))
             return odds.view(len(sets), -1).numpy()

@@ -25,6 +25,7 @@ from probes.attribution._unigram import Counts
 from probes.attribution.attribute import attribute
 from probes.attribution.faithfulness._attributions import Attribution, attributions, digest_of
 from probes.attribution.faithfulness._chance import warn_of_chance
+from probes.attribution.faithfulness._cost import say_cost_of
 from probes.attribution.faithfulness._frames import FAITHFULNESS, summarise_faithfulness
 from probes.attribution.faithfulness._metrics import METRICS, Measured, Measurement, Metric, n_ties
 from probes.attribution.faithfulness._removal import Replacement
@@ -115,8 +116,9 @@ def faithfulness(
             are not finite.
         UnknownName: there is no such metric, replacement, normaliser or unit.
 
-    Cost: a pass over the prompt for each different set of tokens that an order, a fraction or a draw asks for; the
-    shuffles ask for `n_random` times as many as a method.
+    Cost: a pass over the prompt for each different set of tokens that an order, a fraction or a draw asks for, about
+    2 n sets of n tokens for each method and shuffle with "aopc"; what these texts begin with alike is read once where a
+    processor runs the model and tokens are replaced or deleted, half of them. Over a minute is told before it starts.
 
     Pitfall: removing tokens makes texts that the model never saw, so a high value may measure surprise; read every
     value beside that of shuffled scores.
@@ -150,6 +152,7 @@ def faithfulness(
         n_samples=n_samples, seed=seed,
     )  # fmt: skip
     intact = measurement.intact  # run once without edits first: verification must see the unedited model
+    say_cost_of(run, measurement)
     measured = []
     with progress_bar(len(given), "target", FAITHFULNESS.probe) as bar:
         for index in range(len(given)):

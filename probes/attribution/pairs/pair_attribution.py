@@ -31,6 +31,7 @@ from interp.authoring import (
     load,
     probe,
     progress_bar,
+    say_cost,
     start_ids,
     warn,
 )
@@ -147,8 +148,11 @@ def pair_attribution(
     start = len(start_ids(subject.tokenizer))
     texts = {tuple(ids.tolist()): ids for ids in (*first.ids, *second.ids)}
     bare = baseline_residual(subject, max(map(len, texts)), "mean" if reference == "mean_embedding" else "zero")
+    # A pass for each step and token of a text, of twice the arithmetic.
+    n_tokens = sum(map(len, texts))
+    say_cost(run, passes=2 * steps * sum(len(one) ** 2 for one in texts) / n_tokens, n_tokens=n_tokens)
     known: dict[tuple[int, ...], Encoded] = {}
-    with progress_bar(sum(map(len, texts)), "token", "pair_attribution", n_steps=len(texts)) as bar:
+    with progress_bar(n_tokens, "token", "pair_attribution", n_steps=len(texts)) as bar:
         for key, ids in texts.items():
             inside = start if len(ids) > start else 0
             pool = _pool(len(ids), inside, pooling)

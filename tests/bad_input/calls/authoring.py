@@ -71,6 +71,7 @@ ROWS = [
     ("seconds_of_products(3, 1e9)", "subject=3: give a Subject"),
     ("seconds_of_products(s, 'many')", "n='many': give a finite number"),
     ("spoken('long')", "seconds='long': give a finite number"),
+    ("say_cost(3, n_tokens='a')", "run=3: give a Run"),
     ("progress_bar('a', 'step')", "total='a': give a whole number"),
     ("rows_of_block(3, by_row={}, by_place={}, full={})", "shape=3: give a list of whole numbers"),
     ("continuation(s.tokenizer, 'a', ids)", "prompt='a': give a Tensor"),

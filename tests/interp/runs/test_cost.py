@@ -9,6 +9,7 @@ import pytest
 import interp
 from interp.authoring import Run, say_cost
 from interp.runs import cost
+from probes import attribute
 from probes.geometry.microscope import MICROSCOPE
 
 
@@ -35,6 +36,22 @@ def test_a_short_run_and_a_run_without_bars_say_nothing(run, capsys):
     with interp.options.local(progress=False):
         say_cost(run, products=1e15)
     assert capsys.readouterr().err == ""
+
+
+def test_tokens_of_a_pass_may_be_others_than_the_runs(run, capsys):
+    say_cost(run, passes=1e9, n_tokens=1234)
+    assert "1,000,000,000 forward passes of 1,234 tokens" in capsys.readouterr().err
+
+
+def test_attribute_says_what_its_methods_cost(small_subject, ids, monkeypatch, capsys):
+    """Integrated gradients take a forward and a backward pass at 7 points, occlusion one pass more than tokens."""
+    monkeypatch.setattr(cost, "_SURELY_SHORT", 1.0)
+    monkeypatch.setattr(cost, "_speed", lambda subject: 1.0)
+    methods = {"integrated_gradients": {"n_steps": 6}, "occlusion": {}, "norm": {}, "random": {}}
+    n = ids.shape[1]
+    with interp.options.local(progress=True):
+        attribute(small_subject("llama", "bridge"), ids, methods=methods)
+    assert f"for {2 * 7 + 1 + n + 1:.3g} forward passes of {2 * n} tokens" in capsys.readouterr().err
 
 
 def test_the_speed_is_that_of_a_product(small_subject):
