@@ -145,13 +145,14 @@ class Listening(io.StringIO):
 
     def __init__(self, limit: float) -> None:
         super().__init__()
-        self.says, self._limit = "", limit
+        self.says, self.is_over, self._limit = "", False, limit
 
     def write(self, text: str) -> int:
         """Keep the sentence that says a duration."""
         if (found := SAID.search(text)) and not self.says:
             self.says = next(line for line in text.splitlines() if SAID.search(line)).strip()
-            if float(found[1].replace(",", "")) * SECONDS[found[2]] > self._limit:
+            self.is_over = float(found[1].replace(",", "")) * SECONDS[found[2]] > self._limit
+            if self.is_over:
                 raise OverLimit
         return len(text)
 
@@ -208,7 +209,7 @@ def measure(model: str, name: str, n_prompts: int, limit: float) -> dict[str, An
         return {"absent": str(error)}
     except OverLimit:
         used = time.process_time() - started
-        stopped = f"stopped after {used:.0f} processor seconds of {limit:.0f}" if used > 1 else "not run"
+        stopped = "not run" if listening.is_over else f"stopped after {used:.0f} processor seconds"
         return {"absent": f"{stopped}; it says {listening.says or 'nothing'!r}.", "limit": limit}
     found = {"seconds": seconds, "processor": processor, "MiB": (memory or 0) / 2**20, "rows": float(len(frames[0]))}
     tokens = subject.tokens(given.get("texts", texts), truncate=True)

@@ -41,7 +41,11 @@ def _table(title: str, found: dict[str, Any]) -> str:
         told = SAID.search(one.get("says", ""))
         size = f"{one['MiB']:,.0f} | {one['rows']:,.0f} | {told[0] if told else ''}"
         rows.append(f"| `{name}` | {one['tokens']:,.0f} | {seconds} | {size} |")
-    reasons = [f"- `{name}`: {one['absent']}" for name, one in found.items() if "absent" in one]
+    alike: dict[str, list[str]] = {}
+    for name, one in found.items():
+        if "absent" in one:
+            alike.setdefault(one["absent"], []).append(f"`{name}`")
+    reasons = [f"- {', '.join(names)}: {reason}" for reason, names in alike.items()]
     return "\n".join([f"### {title}", "", *rows, "", *reasons]) + "\n"
 
 
