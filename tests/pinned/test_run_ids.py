@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,18 @@ IDS = Path(__file__).with_name("run_ids.json")
 KNOWN: dict[str, list[str]] = json.loads(IDS.read_text("utf-8"))
 
 
+@cache
+def reference() -> interp.Subject:
+    """Load the shipped model once: a run id hashes what it is, and no probe changes that."""
+    return interp.load("reference")
+
+
 def run_ids(name: str) -> list[str]:
     """Begin a probe as `interp report` does, on six prompts; the id of its run, fixed before anything is computed.
 
     That the rows of each probe carry the id of one run, is shown in `tests/probes/test_every_probe.py`.
     """
-    probe, subject, texts = registry.get(name), interp.load("reference"), some_texts("prompts", 6)
+    probe, subject, texts = registry.get(name), reference(), some_texts("prompts", 6)
     arguments = arguments_of(probe, subject, texts)
     if name == "faithfulness":  # its id hashes the scores, and no arithmetic made these
         arguments = {"frame": attribute(subject, texts, methods=("random",))}
