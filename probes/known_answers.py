@@ -7,7 +7,7 @@ prints the table: which share of the blocks, parts or tokens that an answer need
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from interp.authoring import InputError
+from interp.authoring import InputError, UnknownName
 from interp.planted import bigram, copying, cue, tracr, two_step
 from probes.attribution.known_answers.compiled_scores import PROGRAMS, compiled_scores, found_first, prompt, rates
 from probes.attribution.known_answers.planted_scores import hit_rates, planted_scores, table_lines
@@ -66,12 +66,15 @@ def known(name: str, *, n_prompts: int = 20, seed: int = 0) -> Known:
 
     Raises:
         InputError: there is no prompt.
+        UnknownName: there is no such model.
 
     >>> sorted(known("induction", n_prompts=1).needed)
     [('attn_out', 1), ('attn_out', 2), ('mlp_out', 0)]
     """
     if n_prompts < 1:
         raise InputError(f"n_prompts={n_prompts}: give at least 1.")
+    if name not in (*PLANTED, *PROGRAMS):
+        raise UnknownName("model", name, (*PLANTED, *PROGRAMS))
     draw = np.random.default_rng(seed)
     return _planted(name, draw, n_prompts) if name in PLANTED else _compiled(name, draw, n_prompts)
 
@@ -129,8 +132,13 @@ def measured(model: Known, seed: int = 0) -> Iterator[tuple[str, pd.DataFrame, b
         yield f"attribution_patch, {method}", rows.assign(size=rows["estimate"].abs()), True
 
 
-def part_scores(*, n_prompts: int = 20, seed: int = 0) -> pd.DataFrame:
-    """Count needed blocks or parts among as many of the largest effects, on every model.
+def part_scores(models: Sequence[str] | None = None, *, n_prompts: int = 20, seed: int = 0) -> pd.DataFrame:
+    """Count needed blocks or parts among as many of the largest effects.
+
+    Args:
+        models: names of `PLANTED` and of Tracr's programs; None takes all.
+        n_prompts: of each model.
+        seed: of prompts and noise.
 
     Returns:
         One row per model, measurement and prompt: `needed`, how many are `found`, the `share`, and the one that a
@@ -139,12 +147,13 @@ def part_scores(*, n_prompts: int = 20, seed: int = 0) -> pd.DataFrame:
 
     Raises:
         InputError: there is no prompt.
+        UnknownName: there is no such model.
 
-    >>> table(part_scores(n_prompts=1)).loc["layer_robustness, delete"].unique().tolist()
-    [1.0]
+    >>> table(part_scores(["cue"], n_prompts=2))["cue"].round(2).to_dict()["patch, noise"]
+    1.0
     """
     rows = []
-    for name in (*PLANTED, *PROGRAMS):
+    for name in (*PLANTED, *PROGRAMS) if models is None else models:
         model = known(name, n_prompts=n_prompts, seed=seed)
         for measurement, frame, by_part in measured(model, seed):
             for number, of in frame.groupby("prompt_id"):
@@ -157,7 +166,7 @@ def part_scores(*, n_prompts: int = 20, seed: int = 0) -> pd.DataFrame:
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
     """Return mean shares of `part_scores`: a column per model, a row per measurement, and those of a random order."""
-    columns = [*PLANTED, *PROGRAMS]
+    columns = list(frame["model"].unique())
     means = frame.pivot_table(index="measurement", columns="model", values=["share", "chance"], sort=False)
     shares, chance = means["share"][columns], means["chance"][columns]
     blocks, parts = chance.iloc[[0]], chance.iloc[[1]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from interp.errors import InputError
+from interp.errors import InputError, UnknownName
 from interp.probes import patch
 from probes.attribution.known_answers.compiled_scores import PROGRAMS
 from probes.known_answers import PLANTED, known, part_scores, table
@@ -82,3 +82,5 @@ def test_the_rows_of_tokens_are_those_of_the_page_about_attribution():
 def test_bad_input():
     with pytest.raises(InputError, match="n_prompts=0: give at least 1"):
         part_scores(n_prompts=0)
+    with pytest.raises(UnknownName, match="unknown model 'sort'"):
+        part_scores(["sort"])
