@@ -16,6 +16,8 @@ from interp.runs import registry
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":  # of `from interp.probes import *`
+        return __dir__()
     if name.startswith("__"):  # the import system and notebooks ask for these and expect an AttributeError
         raise AttributeError(name)
     if name in registry.names():

@@ -112,26 +112,26 @@ class InterpAccessor:
         """
         return _each_row_once(self.schema.restored(self._frame), self.schema, self.runs)
 
-    def summary(self, **options: Any) -> pd.DataFrame:
+    def summary(self, by: str | None = None, **options: Any) -> pd.DataFrame:
         """Return the probe's own summary; by default prompt means after position 0, with 95 % bootstrap intervals."""
-        schema = self.schema
-        with self._naming_lost_columns(schema):
+        options |= {} if by is None else {"by": by}
+        with self._naming_lost_columns(schema := self.schema):
             return registry.get(schema.probe).summarise(self.rows, **options)
 
-    def plot(self, **options: Any) -> Any:
+    def plot(self, path: str | Path | None = None, **options: Any) -> Any:
         """Draw the probe's figure and return it, a matplotlib Figure.
 
         Args:
-            options: `path=` saves it too (.png, .svg, .pdf). Every figure of ours takes `ax=` or `axes=` (matplotlib
-                axes to draw on), `model=` (the model to draw; by default all, one below the other on the same scale)
-                and `prompt_id=` (the prompt; by default all, or the first where a figure shows one), and some more of
-                their own: a lens `layers=`, `positions=` and `value=`.
+            path: where to save it too (.png, .svg, .pdf).
+            options: every figure of ours takes `ax=` or `axes=` (matplotlib axes to draw on), `model=` (the model to
+                draw; by default all, one below the other on the same scale) and `prompt_id=` (the prompt; by default
+                all, or the first where a figure shows one), and some more of their own: a lens `layers=`, `positions=`
+                and `value=`.
 
         Raises:
             InputError: the frame holds nothing to draw, or more than the figure can show.
             UnknownName: there is no such model, option or kind of file.
         """
-        path: str | Path | None = options.pop("path", None)
         probe = registry.get(self.schema.probe)
         if probe.plot is None:
             raise InputError(f"probe {probe.name!r} has no figure; plot its columns with pandas.")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -16,13 +17,24 @@ Targets: TypeAlias = str | int | Sequence[str | int] | Sequence[Sequence[str | i
 such lists, one for each prompt."""
 
 
-def chosen_targets(targets: Targets, subject: Subject, n_prompts: int) -> Tensor | str | None:
+def chosen_targets(targets: Targets, subject: Subject, table: pd.DataFrame) -> Tensor | str | None:
     """Return the ids of the targets, [1, t], or [n_prompts, t] if each prompt has its own; or "argmax".
 
     None stands for "next", which differs from batch to batch.
+
+    Args:
+        targets: as the user gives them.
+        subject: the model.
+        table: one row per prompt, with the user's own columns.
     """
     if isinstance(targets, str) and targets in ("next", "argmax"):
         return None if targets == "next" else "argmax"
+    n_prompts = len(table)
+    if isinstance(targets, str) and targets in set(table.columns) - {"prompt_id", "text", "messages"}:
+        raise InputError(
+            f"targets={targets!r} is a column of your texts: give each prompt its own as "
+            f"[[one] for one in texts[{targets!r}]], or the token {targets!r} by its id."
+        )
     if isinstance(targets, Tensor | np.ndarray):
         targets = targets.tolist()
     given: Any = targets

@@ -161,8 +161,8 @@ def logit_lens(
         targets: what to score at every position: "next" (the actual next token; missing at a prompt's last position,
             with a warning if no other is read),
             "argmax" (the model's own most probable token), a token as text, an id, or a list of tokens and ids, which
-            are scored in every prompt. A list of lists gives each prompt its own: `[[" Paris"], [" Rome"]]`. (As many
-            as there are prompts, one of them twice, are refused, for they were meant so.)
+            are scored in every prompt. A list of lists gives each prompt its own: `[[" Paris"], [" Rome"]]`. (What was
+            surely meant so is refused: as many as there are prompts, one of them twice; a column's name.)
         positions: the position or positions to read in every prompt, negative ones from its end; a token's string such
             as `" Paris"` reads every place where it stands; None and "all" read all.
         layers: the layer or layers to read, 0..L, negative ones from the last; None and "all" read all.
@@ -212,7 +212,7 @@ def logit_lens(
         **({"lens": digests[0] if len(digests) == 1 else digests} if digests else {}),
     }
     run = Run(LENS, subject, texts, parameters=parameters, truncate=truncate)
-    chosen = chosen_targets(targets, run.subject, len(run.tokens))
+    chosen = chosen_targets(targets, run.subject, run.tokens.table)
     places = places_of(run.subject, layers, sublayers)
     for one in lenses:
         one.check(run.subject)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+
 import pytest
 
 import interp.probes
@@ -28,6 +30,13 @@ def test_it_lists_what_it_holds():
     assert listed == sorted(listed) and len(set(listed)) == len(listed)
     assert set(listed) == {*registry.names(), *registry.companions()} >= set(probes.__all__)
     assert all(getattr(interp.probes, name) is not None for name in listed)
+
+
+def test_a_star_imports_what_it_holds_and_hides_nothing_of_python():
+    held: dict[str, object] = {}
+    exec("from interp.probes import *", held)
+    assert held["logit_lens"] is probes.logit_lens and set(dir(interp.probes)) <= set(held)
+    assert not set(dir(interp.probes)) & set(dir(builtins))
 
 
 @pytest.mark.parametrize(

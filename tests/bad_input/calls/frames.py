@@ -32,6 +32,8 @@ ROWS = [
     ("interp.pull('.', revision='main')", "revision='main' is of a repository on the hub"),
     ("interp.pull(3)", "repo=3: give"),
     ("LF.interp.summary(by='head')", "cannot sum a lens up by 'head'"),
+    ("LF.interp.summary('head')", "cannot sum a lens up by 'head'"),
+    ("LF.interp.plot('lens.mp3')", "mp3"),
     ("LF.interp.summary(by='position', kl_below=0)", "kl_below=0: give a number of nats above 0"),
     ("LF.interp.summary(by='run', kl_below='a')", "kl_below='a': give a finite number"),
     ("LF.interp.summary(level=2)", "level=2"),

@@ -573,6 +573,12 @@ def test_two_steps_settle_after_their_second_block():
     assert (found[list(LAYERS)] == second + 1).all(axis=None)
 
 
+def test_a_column_of_the_texts_is_not_taken_for_a_token():
+    texts = pd.DataFrame({"text": ["w0 w1", "w0 w2"], "w3": ["w3", "w5"]})
+    with pytest.raises(InputError, match=r"targets='w3' is a column of your texts: give each prompt its own"):
+        logit_lens(bias_ladder(target=3).model, texts, targets="w3", positions=-1)
+
+
 def test_a_target_that_does_not_arrive_is_missing_and_counted():
     ladder = bias_ladder(target=3)
     frame = logit_lens(ladder.model, ["w0 w1", "w0 w2"], targets=[["w3"], ["w5"]], positions=-1)
