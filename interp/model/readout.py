@@ -96,7 +96,6 @@ def reader(
     return read
 
 
-@torch.no_grad()
 def read_out(
     head: Head | Callable[[Tensor], Tensor],
     states: Sequence[Tensor],
@@ -141,23 +140,26 @@ def read_out(
     tiling = _Tiling.of(head, reference, len(states), d_vocab, memory)
     same = [state is reference and reference_head is head for state in states]
     columns: dict[str, list[Tensor]] = {}
-    for start in range(0, len(reference), tiling.n_rows):
-        rows = slice(start, start + tiling.n_rows)
-        compared = _Rows(reference_head, reference[rows], tiling)
-        others = [_Rows(head, state[rows], tiling) for state, known in zip(states, same, strict=True) if not known]
-        ids = targets[rows].to(reference.device) if isinstance(targets, Tensor) else None
-        if targets == "argmax":
-            ids = compared.argmax()
-        own, *found = _read(
-            compared, others, Requested(entropy, kl, k, ids, None if listed is None else listed.to(reference.device))
-        )
-        rest = iter(found)
-        results = [own if known else next(rest) for known in same]
-        for name in own:
-            columns.setdefault(name, []).append(torch.stack([result[name] for result in results]).cpu())
-        columns.setdefault("reference_top1", []).append(own["top_id"][:, 0].cpu())
-        if ids is not None:
-            columns.setdefault("target_ids", []).append(ids.cpu())
+    with torch.no_grad():  # a decorator would be lost where a program is sent to a model on another machine
+        for start in range(0, len(reference), tiling.n_rows):
+            rows = slice(start, start + tiling.n_rows)
+            compared = _Rows(reference_head, reference[rows], tiling)
+            others = [_Rows(head, state[rows], tiling) for state, known in zip(states, same, strict=True) if not known]
+            ids = targets[rows].to(reference.device) if isinstance(targets, Tensor) else None
+            if targets == "argmax":
+                ids = compared.argmax()
+            own, *found = _read(
+                compared,
+                others,
+                Requested(entropy, kl, k, ids, None if listed is None else listed.to(reference.device)),
+            )
+            rest = iter(found)
+            results = [own if known else next(rest) for known in same]
+            for name in own:
+                columns.setdefault(name, []).append(torch.stack([result[name] for result in results]).cpu())
+            columns.setdefault("reference_top1", []).append(own["top_id"][:, 0].cpu())
+            if ids is not None:
+                columns.setdefault("target_ids", []).append(ids.cpu())
     per_row = ("target_ids", "reference_top1")
     joined = {name: torch.cat(parts, dim=0 if name in per_row else 1) for name, parts in columns.items()}
     always = {name: joined.pop(name) for name in ("top_id", "top_log_prob", "reference_top1")}

@@ -8,7 +8,6 @@ window wherever a schedule puts it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from interp.errors import InputError
 from interp.model.backends.arguments import Growth, repeated
 from interp.model.head import Head
+from interp.model.managed import managed
 from interp.model.memory import MOST_TOKENS_AT_ONCE
 from interp.model.schedules import Plan, Root, Schedule, check_schedules, plan
 
@@ -31,7 +31,7 @@ def leaving(out: Any) -> Tensor:
     return residual
 
 
-@contextmanager
+@managed
 def leaving_hooks(block: nn.Module) -> Iterator[list[Tensor]]:
     """Yield a list that gets the residual which leaves a block, after all hooks that were there before."""
     left: list[Tensor] = []

@@ -29,11 +29,12 @@ def corrupt_states(subject: Subject, asked: Asked, rows: Rows, mean: States | No
         return repeated(mean, len(rows.ids), rows.ids.shape[1])
     if rows.corrupt_ids is not None:
         return states_of(subject, rows.corrupt_ids, asked.sites)
-    prompts, noise = rows.without_padding(), asked.corrupt.noise
+    prompts, corrupt, sites = rows.without_padding(), asked.corrupt, asked.sites
+    keys = content_keys(prompts, corrupt.seed)
 
     def program(tape: Tape) -> States:
         embedded = tape.residual(0)
-        return states_from(tape, embedded + noise(embedded, prompts), asked.sites)
+        return states_from(tape, embedded + corrupt.noise(embedded, prompts, keys), sites)
 
     return subject.run(rows.ids, program)
 
@@ -57,6 +58,7 @@ class Sides:
     def __init__(self, run: Run, asked: Asked, rows: Rows, donors: np.ndarray | None, mean: States | None) -> None:
         subject, tokens = run.subject, run.tokens
         self.rows, self.asked = rows, asked
+        self.keys = content_keys(rows.without_padding(), asked.seed)  # here: what is sent has no decorators
         if asked.denoise:
             self.source = states_of(subject, rows.ids, asked.sites)
             self.base_ids = rows.ids if rows.corrupt_ids is None else rows.corrupt_ids
@@ -111,7 +113,7 @@ class Sides:
         found = torch.zeros(shape, dtype=torch.float32)
         place = crc32(f"{key[0]} {key[1]}".encode())
         prompts = self.rows.without_padding()
-        for row, (ids, prompt) in enumerate(zip(prompts, content_keys(prompts, self.asked.seed), strict=True)):
+        for row, (ids, prompt) in enumerate(zip(prompts, self.keys, strict=True)):
             generator = torch.Generator().manual_seed((int(prompt) >> 1) ^ place ^ (row % self.asked.corrupt.draws))
             found[row, : len(ids)] = torch.randn(len(ids), *shape[2:], generator=generator)
         return found

@@ -56,15 +56,15 @@ class Corrupt:
     seed: int
     digest: str | None = None
 
-    def noise(self, embedded: Tensor, prompts: Sequence[Tensor]) -> Tensor:
+    def noise(self, embedded: Tensor, prompts: Sequence[Tensor], keys: np.ndarray) -> Tensor:
         """Return the noise of a batch's draws, [batch, pos, d_model].
 
         Args:
             embedded: the residual that enters the first block, [batch, pos, d_model].
             prompts: token ids of each row without padding; a row's draws are neighbours.
+            keys: their `content_keys`, by the seed.
         """
         added = torch.zeros(embedded.shape, dtype=torch.float32)
-        keys = content_keys(prompts, self.seed)
         for row, (ids, key) in enumerate(zip(prompts, keys, strict=True)):
             n = len(ids)
             generator = torch.Generator().manual_seed(int((key + np.uint64(row % self.draws)) >> np.uint64(1)))

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from interp.errors import ModelError
+from interp.model.managed import managed
 from interp.model.sites.inside import inside
 from interp.model.sites.sending import Sent, sending
 from interp.model.sites.site import Edit, Site, View
@@ -27,7 +28,7 @@ def edited_in(modules: Iterable[nn.Module]) -> bool:
     return bool(_edited) and any(module in _edited for module in modules)
 
 
-@contextmanager
+@managed
 def editing(site: Site, edit: Edit) -> Iterator[None]:
     """Replace the value at `site` by `edit(value)` in every forward pass inside the `with` block.
 
@@ -74,7 +75,7 @@ def without_edits(lock: AbstractContextManager[Any]) -> Iterator[None]:
             _trials[id(lock)] -= 1
 
 
-@contextmanager
+@managed
 def observing(site: Site, look: Callable[[Tensor], None]) -> Iterator[None]:
     """Call `look` on every value that passes through `site`, without changing it.
 
@@ -103,7 +104,7 @@ def going(sent: Sequence[Sent]) -> list[Sent]:
     return [one for one in sent if one.edit is None or _trials[id(one.site.exclusive)] <= one.depth]
 
 
-@contextmanager
+@managed
 def arrived(sent: Sequence[Sent]) -> Iterator[list[list[Tensor]]]:
     """Read and change, where the model is, what was sent there; yield the values that passed each site, [sent][pass].
 
@@ -128,7 +129,7 @@ def _passing(edit: Edit | None, passed: list[Tensor], value: Tensor) -> Tensor:
     return value if edit is None else edit(value)
 
 
-@contextmanager
+@managed
 def recording(sites: Sequence[Site]) -> Iterator[list[Tensor | None]]:
     """Keep the last value that passed through each site, in the order of `sites`; None until one has passed.
 
@@ -147,7 +148,7 @@ def _keep(seen: list[Tensor | None], index: int, value: Tensor) -> None:
     seen[index] = value if value.requires_grad else value.clone()
 
 
-@contextmanager
+@managed
 def _hooked(site: Site, function: Edit, *, changing: bool) -> Iterator[None]:
     lead: list[tuple[int, ...]] = []
     noted: list[Tensor] = []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+from interp.model.managed import managed
 
 End: TypeAlias = Literal["scores", "pattern", "linear"]
 _SOFTMAX = {functional.softmax, torch.softmax, Tensor.softmax, torch.special.softmax}
@@ -20,7 +21,7 @@ class _Inside(TorchFunctionMode):
     """Calls functions on the scores and the pattern of every softmax, and on what every linear map gives."""
 
     def __init__(self) -> None:
-        super().__init__()
+        TorchFunctionMode.__init__(self)  # where a class is sent, `super()` does not know it
         self.functions: list[tuple[End, Callable[[Tensor], Tensor]]] = []
         self.depth = 0
         self.hooks: list[Any] = []
@@ -76,7 +77,7 @@ class _Inside(TorchFunctionMode):
 _inside: dict[nn.Module, _Inside] = {}
 
 
-@contextmanager
+@managed
 def inside(module: nn.Module, end: End, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Call a function on the scores, the pattern or the linear map's output in every pass inside the `with` block."""
     found = _inside.get(module)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import linecache
 import os
 import re
 import subprocess
@@ -319,13 +320,42 @@ def test_remote_needs_nnsight_and_a_hub_id(small_model, small_subject):
             interp.load(source, remote=True)
 
 
+def run_as_sent(rehearsal, tracer):
+    """Run what was unpickled, as NDIF does and nnsight's rehearsal does not, which runs the originals.
+
+    What is sent of a function is its source: it arrives without its decorators, and `super()` does not know its class.
+    """
+    from nnsight.ndif import pull_env
+    from nnsight.schema.request import RequestModel
+    from nnsight.tracing.tracer import push
+
+    pull_env()
+    rehearsal.model.dispatch()  # there, the weights are loaded
+    here, source = tracer.info.frame, tracer.info.frame.f_code.co_filename
+    sent = RequestModel.serialize(tracer, compress=False)
+    hidden = rehearsal._hide_local_modules()
+    try:
+        arrived = RequestModel.deserialize(sent, rehearsal.model._remoteable_persistent_objects(), compress=False)
+        there = arrived.info.frame
+        names = dict(there.f_locals)
+        tracer.info.frame = there
+        tracer.execute(arrived.info.code)
+    finally:
+        tracer.info.frame = here
+        rehearsal._restore(hidden)
+        linecache.cache.pop(source, None)  # it would show the program's source in place of the file's
+    push(here, {name: value for name, value in there.f_locals.items() if names.get(name) is not value})
+
+
 @pytest.fixture(scope="module")
 def as_if_remote(folder):
-    """A subject whose every program is pickled, and unpickled where none of our modules can be imported."""
+    """A subject whose every program is pickled, and unpickled and run where none of our modules can be imported."""
     import nnsight
+    from nnsight.intervention.backends.local import LocalSimulationBackend
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nnsight.CONFIG.API, "APIKEY", "a key")
+        patch.setattr(LocalSimulationBackend, "__call__", run_as_sent)
         subject = interp.load(str(folder), remote=True)
         subject.backend.remote = "local"  # what nnsight calls this rehearsal
         yield subject
