@@ -132,10 +132,15 @@ def test_every_probe_has_a_section_or_a_reason(page):
     assert "3 texts of" in text and "fingerprint" in text  # what was read, by which model
 
 
+@pytest.fixture(scope="module")
+def shipped():
+    return interp.load("reference")
+
+
 @pytest.mark.parametrize("name", registry.names())
-def test_every_probe_can_be_shown_on_the_shipped_model(name):
+def test_every_probe_can_be_shown_on_the_shipped_model(shipped, name):
     """What it needs beside texts comes with it."""
-    assert arguments_of(registry.get(name), interp.load("reference"), some_texts("prompts", 6)) is not None
+    assert arguments_of(registry.get(name), shipped, some_texts("prompts", 6)) is not None
 
 
 def test_a_probe_of_what_ships_for_one_model_is_absent_on_another(tmp_path):
