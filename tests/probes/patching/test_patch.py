@@ -132,10 +132,13 @@ def test_equal_to_transformer_lens_on_a_bridge(small_subject, architecture):
     subject = small_subject(architecture, "bridge")
     bridge = subject.backend.bridge
     clean, corrupt = (torch.tensor(ids[:1]) for ids in (CLEAN, CORRUPT))
-    frame = patch(subject, clean, corrupt, controls=(), target=40, against=50)
+    sites = ("resid_pre", "norm2", "attn_out", "mlp_out")
+    frame = patch(subject, clean, corrupt, sites=sites, controls=(), target=40, against=50)
     _, cache = bridge.run_with_cache(clean, use_cache=False)
     theirs = {
         "resid_pre": patching.get_act_patch_resid_pre,
+        # On a bridge that hook is what the norm before the MLP reads; the residual itself goes on unpatched.
+        "norm2": patching.get_act_patch_resid_mid,
         "attn_out": patching.get_act_patch_attn_out,
         "mlp_out": patching.get_act_patch_mlp_out,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import get_args
 
@@ -16,7 +17,7 @@ from interp.errors import InputError
 from interp.model.sites import SiteName, inside
 from interp.planted import copying, cue, tracr
 from probes import attribution_patch, patch
-from probes.patching import _variants
+from probes.patching import _gradients, _variants
 from probes.patching._sites import INSIDE, WITH_HEADS
 from probes.patching._states import RESIDUALS
 
@@ -277,9 +278,10 @@ def test_nothing_is_left_after_a_patch_that_fails(small_subject, any_backend, mo
 
     before = n_hooks()
     monkeypatch.setattr(_variants, "by_position", lambda site, value: value / (1 // 0))
-    for site in sites:
+    monkeypatch.setattr(_gradients, "_kept", lambda seen, key, value: value / (1 // 0))
+    for probe, site in itertools.product((patch, attribution_patch), sites):
         with pytest.raises(ZeroDivisionError):
-            patch(subject, CLEAN, CORRUPT, sites=site, layers=1, controls=(), positions=-1)
+            probe(subject, CLEAN, CORRUPT, sites=site, layers=1, positions=-1)
         assert n_hooks() == before and not inside._inside
     assert not torch.overrides._get_current_function_mode_stack()
     assert torch.equal(subject.logits(CLEAN)[0], clean)

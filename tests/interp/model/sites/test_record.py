@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +15,7 @@ from torch import Tensor
 
 import interp
 from interp.errors import InputError, ModelError, UnknownName
-from interp.model.sites import recording
+from interp.model.sites import SiteName, recording
 
 # Values of size ten in float32, from matrix products of other shapes, which add up in another order.
 CLOSE = {"rtol": 0.0, "atol": 1e-5}
@@ -81,6 +85,32 @@ def test_the_start_of_texts_is_that_of_the_subject(small_subject: Callable[[str,
         ids = torch.cat(subject.tokens(TEXTS, bos=bos).ids).numpy()
         np.testing.assert_array_equal(recorded.rows["token_id"], ids)
         np.testing.assert_array_equal(recorded["embed"], subject.W_E[ids].numpy())
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gemma2", "gpt_neox", "mixtral"])
+def test_no_tensor_of_a_block_has_two_names(
+    small_subject: Callable[[str, str], interp.Subject], any_backend: str, architecture: str
+) -> None:
+    subject = small_subject(architecture, any_backend)
+    shown: list[SiteName] = []
+    for name in get_args(SiteName):
+        try:
+            subject.site(name, 1)
+        except ModelError:  # this architecture has none
+            continue
+        shown.append(name)
+    assert len(shown) >= 13
+    recorded = subject.record(TEXTS[2], shown, layers=1)
+    for one, other in combinations(shown, 2):
+        ours, theirs = np.squeeze(recorded[one]), np.squeeze(recorded[other])
+        assert ours.shape != theirs.shape or not np.allclose(ours, theirs, atol=1e-3), (one, other)
+
+
+def test_the_page_on_sites_has_each_name_once() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "pages" / "sites.md").read_text("utf-8")
+    table = page.partition("| site | shape |")[2].partition("\n\n")[0]
+    cells = [row.split("|")[1] for row in table.splitlines()[1:]]
+    assert sorted(re.findall(r"`(\w+)`", "".join(cells))) == sorted(get_args(SiteName))
 
 
 def test_what_cannot_be_recorded_is_refused_before_a_pass(
