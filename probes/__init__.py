@@ -15,6 +15,7 @@ from interp.authoring import Probe
 from probes.attention.subjoiner_heads import subjoiner_heads
 from probes.attribution.attribute import attribute
 from probes.attribution.faithfulness.faithfulness import faithfulness
+from probes.attribution.groups.group_attribution import group_attribution
 from probes.attribution.normxlogit import normxlogit
 from probes.attribution.pairs.pair_attribution import pair_attribution
 from probes.attribution.reagent.reagent import reagent, reagent_probes
@@ -109,6 +110,7 @@ __all__ = [
     "faithfulness",
     "find_subnetwork",
     "first_tokens",
+    "group_attribution",
     "isotropy",
     "iterative_inference",
     "jacobian_lens",

@@ -173,7 +173,8 @@ def attribute(
     """Score how much each token matters for the model's next token, by several methods.
 
     Scores are in each method's own unit: compare their order within a prompt and target, or measure them with
-    `faithfulness`. `random` is the control: scores that do not use the model.
+    `faithfulness`. `random` is the control: scores that do not use the model. `group_attribution` adds them up over
+    words, sentences, chat turns or spans.
 
     Args:
         subject: anything `interp.load` takes.

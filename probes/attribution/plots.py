@@ -53,6 +53,11 @@ def attribution(frame: pd.DataFrame, canvas: Canvas, *, target: int = 0) -> None
         canvas: to draw on.
         target: number of the prompt's target, from 0, in the order of the frame.
     """
+    draw_scores(frame, canvas, target, "tokens")
+
+
+def draw_scores(frame: pd.DataFrame, canvas: Canvas, target: int, units: str) -> None:
+    """Draw the scores of one prompt and target, whose `token` at each `pos` is of these units."""
     one = _one_target(one_prompt(frame), target)
     table = one.pivot(index="row", columns="pos", values="score").reindex(one["row"].unique())
     n_lines = canvas.offered or -(-table.shape[1] // _TOKENS_PER_LINE)
@@ -76,11 +81,11 @@ def attribution(frame: pd.DataFrame, canvas: Canvas, *, target: int = 0) -> None
         axes.set_xticks(range(len(names)), names, fontsize=8, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(table)), [worded(row) for row in table.index], fontsize=8)
     first = one.iloc[0]
-    canvas.title(f"scores of tokens for {_asked(first, partial(token_label, width=20))}, prompt {first['prompt_id']}")
+    canvas.title(f"scores of {units} for {_asked(first, partial(token_label, width=20))}, prompt {first['prompt_id']}")
     canvas.colour_bar(image, "score, % of the row's largest", fraction=0.05, pad=0.01, aspect=15)
     n_shown = sum(line.shape[1] for line in lines)
     canvas.caption(
-        f"the first {n_shown} of {table.shape[1]} tokens" if n_shown < table.shape[1] else "",
+        f"the first {n_shown} of {table.shape[1]} {units}" if n_shown < table.shape[1] else "",
         "one prompt and target: no interval; position 0 does not set the scale",
     )
 

@@ -37,7 +37,7 @@ def run_ids(name: str) -> list[str]:
     """
     probe, subject, texts = registry.get(name), reference(), some_texts("prompts", 6)
     arguments = arguments_of(probe, subject, texts)
-    if name == "faithfulness":  # its id hashes the scores, and no arithmetic made these
+    if name in ("faithfulness", "group_attribution"):  # ids hash the scores, and no arithmetic made these
         arguments = {"frame": attribute(subject, texts, methods=("random",))}
 
     def begun(subject: interp.Subject, _: None, **arguments: Any) -> None:  # not every probe takes texts

@@ -12,7 +12,8 @@ import pandas as pd
 from interp.authoring import InputError, Subject
 from probes.attribution._checks import special_positions
 from probes.attribution._targets import ATTRIBUTION, target_key
-from probes.attribution.faithfulness._removal import Passage, words
+from probes.attribution.faithfulness._removal import Passage
+from probes.attribution.groups._naming import STRUCTURE, Division, Groups, divide
 
 _TEXTS = ("model", "target", "against", "token")
 _NEEDED = tuple(one.name for one in ATTRIBUTION if one.name not in (*_TEXTS, "against_id", "score_se"))
@@ -44,25 +45,26 @@ class Attribution:
 
 
 def attributions(
-    subject: Subject, frame: pd.DataFrame, *, unit: str, absolute: bool, protect_last: bool
+    subject: Subject, frame: pd.DataFrame, *, unit: Groups, absolute: bool, protect_last: bool
 ) -> list[Attribution]:
     """Read the targets of a frame, each with its tokens and scores.
 
     Args:
         subject: the attributed model.
         frame: rows of `ATTRIBUTION`.
-        unit: "token", or "word" to add up the scores of a word's tokens.
+        unit: "token", or groups of tokens whose scores are added up.
         absolute: use absolute scores.
         protect_last: never remove the last token read.
 
     Raises:
         InputError: the frame is of another model, lacks columns or positions, or has scores that are not finite.
     """
-    _check_frame(subject, frame)
+    check_frame(subject, frame)
+    divisions = {} if unit == "token" else divide(subject, longest(frame), unit, "unit")
     result = []
     for (prompt_id, target_pos, target_id, *against), rows in frame.groupby(["prompt_id", *target_key(frame)]):
-        ids = _tokens(rows, int(prompt_id), int(target_pos))
-        members = _units(subject, ids, unit, protect_last)
+        ids = tokens_of(rows, int(prompt_id), int(target_pos))
+        members = _units(subject, ids, divisions.get(int(prompt_id)), protect_last, whole=unit == "word")
         scored = []
         for (method, control), own in rows.groupby(["method", "control"], sort=False):
             scores = own.sort_values("pos")["score"].to_numpy(dtype=float)
@@ -81,7 +83,7 @@ def digest_of(frame: pd.DataFrame) -> str:
     return hashlib.sha256(ordered.to_csv(index=False).encode()).hexdigest()
 
 
-def _check_frame(subject: Subject, frame: pd.DataFrame) -> None:
+def check_frame(subject: Subject, frame: pd.DataFrame) -> None:
     absent = [name for name in _NEEDED if name not in frame.columns]
     if absent:
         raise InputError(
@@ -109,8 +111,29 @@ def _check_frame(subject: Subject, frame: pd.DataFrame) -> None:
         )
 
 
-def _tokens(rows: pd.DataFrame, prompt_id: int, target_pos: int) -> np.ndarray:
-    """Return the ids read for a target, int64 [pos], after checking that they are the same in every method."""
+def longest(frame: pd.DataFrame) -> dict[int, np.ndarray]:
+    """Return the most tokens read of each prompt, int64 [pos], in the frame's order; all its targets begin with them.
+
+    Raises:
+        InputError: a prompt has two texts.
+    """
+    found: dict[int, np.ndarray] = {}
+    for (number, target_pos), rows in frame.groupby(["prompt_id", "target_pos"], sort=False):
+        ids = tokens_of(rows.drop_duplicates("pos"), int(number), int(target_pos))
+        known = found.get(int(number), ids)
+        n = min(len(known), len(ids))
+        if not np.array_equal(known[:n], ids[:n]):
+            raise InputError(f"prompt {number} has two texts in this frame; number them apart, or give one run.")
+        found[int(number)] = max(known, ids, key=len)
+    return found
+
+
+def tokens_of(rows: pd.DataFrame, prompt_id: int, target_pos: int) -> np.ndarray:
+    """Return the ids read for a target, int64 [pos], after checking that they are the same in every method.
+
+    Raises:
+        InputError: they are not, or a position is missing.
+    """
     expected = np.arange(target_pos + 1)
     first: np.ndarray | None = None
     for (method, control), own in rows.groupby(["method", "control"], sort=False):
@@ -128,12 +151,24 @@ def _tokens(rows: pd.DataFrame, prompt_id: int, target_pos: int) -> np.ndarray:
     return first
 
 
-def _units(subject: Subject, ids: np.ndarray, unit: str, protect_last: bool) -> np.ndarray:
-    """Return the membership of tokens in removable units, bool [unit, pos]."""
+def _units(
+    subject: Subject, ids: np.ndarray, division: Division | None, protect_last: bool, *, whole: bool
+) -> np.ndarray:
+    """Return the membership of tokens in removable units, bool [unit, pos].
+
+    Args:
+        subject: the model.
+        ids: the tokens read.
+        division: of them into groups; None makes each token a unit.
+        protect_last: never remove the last token.
+        whole: a group with a protected token is kept whole; other groups lose the rest of their tokens.
+    """
     free = ~special_positions(subject, ids, first=True)
     if protect_last:
         free[-1] = False
-    label = np.arange(len(ids)) if unit == "token" else words([str(subject.token_strings[token]) for token in ids])
-    # A word with a protected token is kept whole.
-    kept = [one for one in np.unique(label) if free[label == one].all()]
-    return label[None, :] == np.array(kept, dtype=np.int64)[:, None]
+    label = np.arange(len(ids)) if division is None else division.label[: len(ids)]
+    if division is None or whole:
+        kept = [one for one in np.unique(label) if free[label == one].all()]
+    else:
+        kept = [one for one in np.unique(label[free]) if division.names[one] not in STRUCTURE]
+    return (label[None, :] == np.array(kept, dtype=np.int64)[:, None]) & free

@@ -5,7 +5,7 @@ Only these functions of `faithfulness` run a model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -174,19 +174,6 @@ def soft_distances(
         .numpy()
     )
     return distances[:-1], float(distances[-1])
-
-
-def words(strings: Sequence[str]) -> np.ndarray:
-    """Number each token's word, int64 [pos]: a token joins the previous one if letters or digits meet between them.
-
-    >>> words([" un", "likely", ",", " she"]).tolist()
-    [0, 0, 1, 2]
-    """
-    joins = [
-        before[-1:].isalnum() and token[:1].isalnum()
-        for before, token in zip(["", *strings[:-1]], strings, strict=True)
-    ]
-    return np.cumsum(~np.array(joins)) - 1
 
 
 def _uniforms(ids: np.ndarray, draw: int, d_model: int, seed: int) -> np.ndarray:

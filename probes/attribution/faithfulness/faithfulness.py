@@ -29,11 +29,11 @@ from probes.attribution.faithfulness._cost import say_cost_of
 from probes.attribution.faithfulness._frames import FAITHFULNESS, summarise_faithfulness
 from probes.attribution.faithfulness._metrics import METRICS, Measured, Measurement, Metric, n_ties
 from probes.attribution.faithfulness._removal import Replacement
+from probes.attribution.groups._naming import Groups
 
 __all__ = ["faithfulness"]
 
 Normaliser: TypeAlias = Literal["min_max", "none"]
-RemovalUnit: TypeAlias = Literal["token", "word"]
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -52,7 +52,7 @@ def faithfulness(
     usable: Usable = None,
     fractions: Sequence[float] = FRACTIONS,
     normalise: Normaliser = "min_max",
-    unit: RemovalUnit = "token",
+    unit: Groups = "token",
     absolute: bool = False,
     log_odds: bool = False,
     protect_last: bool = False,
@@ -86,7 +86,9 @@ def faithfulness(
         fractions: of the tokens; the nearest number of tokens (halves rounded up), at least one, is removed or kept.
         normalise: the map from scores to the soft metrics' probabilities: "min_max" (equal scores become 0.5), or
             "none" if scores are within 0..1 already.
-        unit: "word" sums the scores of a word's tokens and removes them together.
+        unit: what is removed together, and has the sum of its tokens' scores: "token", or anything that
+            `group_attribution` takes as `groups`: "word", "sentence", "turn" (without the chat template's own words),
+            or spans. A word with a protected token is kept whole; of other groups the other tokens go.
         absolute: rank by absolute score.
         log_odds: measure log-odds (nats) instead of probabilities, which change little if the intact one is tiny. Of a
             contrast (`against=`) it is always the log-odds of the target against the other token: the difference of

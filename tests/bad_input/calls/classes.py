@@ -10,6 +10,8 @@ ROWS = [
     ("faithfulness(s, 'a')", "frame='a': give a DataFrame"),
     ("faithfulness(s, 3)", "frame=3: give a DataFrame"),
     ("faithfulness(s, None)", "frame=None: give a DataFrame"),
+    ("group_attribution(s, 'a')", "frame='a': give a DataFrame"),
+    ("group_attribution(s, LF)", "this is not an attribution frame: it lacks"),
     ("logit_lens(s, T, lens='a')", "no tuned lens can be read from 'a': No such file or"),
     ("steer(s, T, 'a', alphas=[1.0])", "neurons='a': give a NeuronSet (made by concept_neurons)"),
     ("steer(s, T, 3, alphas=[1.0])", "neurons=3: give a NeuronSet (made by concept_neurons)"),

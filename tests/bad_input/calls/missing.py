@@ -20,6 +20,7 @@ ROWS = [
     ("spelling(s)", "spelling needs a value for 'words'"),
     ("run_schedules(s, T)", "run_schedules needs a value for 'schedules'"),
     ("faithfulness(s)", "faithfulness needs a value for 'frame'"),
+    ("group_attribution(s)", "group_attribution needs a value for 'frame'"),
     ("kept_weights(s)", "kept_weights needs a value for 'subnetwork'"),
     ("subnetwork_overlap(s, S)", "subnetwork_overlap needs a value for 'other'"),
     ("subnetwork_covariance(s, S)", "needs a value for 'texts'"),

@@ -26,7 +26,8 @@ from probes.attribution.faithfulness._deletion import (
     n_kept,
     sufficiency,
 )
-from probes.attribution.faithfulness._removal import Passage, set_function, soft_distances, words
+from probes.attribution.faithfulness._removal import Passage, set_function, soft_distances
+from probes.attribution.groups._naming import words
 
 pytestmark = pytest.mark.trained
 
