@@ -42,7 +42,10 @@ MEASURED = {
 }  # fmt: skip
 """A regression of findings: what was measured on the shipped model, where p is far from the level. None is derived."""
 
-REFUSED = ("induction.order",)  # the shipped model does not go on with what repeats, so there is nothing to order
+REFUSED = (
+    "induction.order",  # the shipped model does not go on with what repeats, so there is nothing to order
+    "tokens.held_out",  # its vocabulary has 13 unused rows, and 40 are needed
+)
 
 
 @pytest.mark.slow
