@@ -197,19 +197,18 @@ class Lattice:
         forms = [(place, form) for place, (_, whole) in enumerate(asked) for form in self._forms(whole)]
         found = np.zeros(len(asked), dtype=bool)
         for (place, form), ids in zip(forms, self._encoded([form.decode() for _, form in forms]), strict=True):
-            wanted = asked[place][0]
+            wanted, whole = asked[place]
             if ids is not None and tuple(ids[: len(wanted)]) == wanted:
                 # The whole must survive: a tokenizer may drop what comes after, or before.
-                found[place] |= self._spelt(ids) == form
+                found[place] |= (form is whole and len(ids) == len(wanted)) or self._spelt(ids) == form
         return found
 
     def _forms(self, text: bytes) -> list[bytes]:
         """Return texts that begin with these bytes, by which one sees whether the tokenizer would write them so."""
-        n = n_of_tail(text)
-        if n:
-            return [text + rest for rest in self._completions(text[-n:])] if _decoded(text[:-n]) is not None else []
         if _decoded(text) is None:
-            return []
+            n = n_of_tail(text)
+            begun = n and _decoded(text[:-n]) is not None
+            return [text + rest for rest in self._completions(text[-n:])] if begun else []
         if text[-1:].isspace():
             return [text, *(text + one for one in self._after_space)]
         return [text, text + b"0", text + b"00"] if text[-1:].isdigit() else [text]
