@@ -43,8 +43,8 @@ def test_shared_texts_give_the_probabilities_of_whole_ones(small_subject, any_ba
     np.testing.assert_allclose(function(sets).ravel(), whole.numpy(), atol=ROUNDING)
 
 
-def test_nested_sets_read_about_half_of_the_tokens(small_subject, any_backend, sets, monkeypatch):
-    subject = small_subject("llama", any_backend)
+def test_nested_sets_read_about_half_of_the_tokens(small_model, word_level, any_backend, sets, monkeypatch):
+    subject = interp.load(small_model("llama"), backend=any_backend, tokenizer=word_level)  # which nobody else hooks
     (table,) = replacements("unigram", subject, [torch.from_numpy(PASSAGE.ids)])
     function = set_function(subject, PASSAGE, "unigram", table, fill=None, n_samples=1, log=False, seed=0)
     function(sets[:2])  # tries the model on a tree
