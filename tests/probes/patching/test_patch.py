@@ -128,8 +128,8 @@ def logit_diff(logits: Tensor, target: int, against: int) -> float:
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "gpt_neo"])
-def test_equal_to_transformer_lens_on_a_bridge(small_subject, architecture):
-    subject = small_subject(architecture, "bridge")
+def test_equal_to_transformer_lens_on_a_bridge(small_model, word_level, architecture):
+    subject = interp.load(small_model(architecture), tokenizer=word_level)  # their code leaves hooks on the bridge
     bridge = subject.backend.bridge
     clean, corrupt = (torch.tensor(ids[:1]) for ids in (CLEAN, CORRUPT))
     sites = ("resid_pre", "norm2", "attn_out", "mlp_out")
@@ -148,8 +148,8 @@ def test_equal_to_transformer_lens_on_a_bridge(small_subject, architecture):
         np.testing.assert_allclose(ours, expected.numpy(), atol=CLOSE)
 
 
-def test_heads_are_equal_to_transformer_lens_on_a_bridge(small_subject):
-    subject = small_subject("gpt2", "bridge")
+def test_heads_are_equal_to_transformer_lens_on_a_bridge(small_model, word_level):
+    subject = interp.load(small_model("gpt2"), tokenizer=word_level)  # their code leaves hooks on the bridge
     bridge = subject.backend.bridge
     clean, corrupt = (torch.tensor(ids[:1])[:, :5] for ids in (CLEAN, CORRUPT))
     frame = patch(subject, clean, corrupt, sites=("q", "k", "v", "z"), controls=(), target=40, against=50)

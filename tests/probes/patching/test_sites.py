@@ -144,8 +144,8 @@ def test_wide_sites_are_run_in_smaller_parts(small_subject, monkeypatch):
 # -- other implementations -------------------------------------------------------------------------------------------
 
 
-def test_patterns_are_equal_to_transformer_lens_on_a_bridge(small_subject):
-    subject = small_subject("gpt2", "bridge")
+def test_patterns_are_equal_to_transformer_lens_on_a_bridge(small_model, word_level):
+    subject = interp.load(small_model("gpt2"), tokenizer=word_level)  # their code leaves hooks on the bridge
     bridge = subject.backend.bridge
     clean, corrupt = (torch.tensor(ids[:1])[:, :5] for ids in (CLEAN, CORRUPT))
     _, cache = bridge.run_with_cache(clean, use_cache=False)
