@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-OF_KEYS = {"scores": -torch.inf, "pattern": 0.0}
-"""Each with the value of a key that no query sees."""
+from interp.model.sites import OF_KEYS
 
 
 def by_position(site: str, value: Tensor) -> Tensor:

@@ -24,9 +24,10 @@ that would fail elsewhere has shown that it is what its name says; see `interp.m
 
 from interp.model.sites.hooks import arrived, edited_in, editing, going, observing, recording
 from interp.model.sites.sending import tell
-from interp.model.sites.site import Edit, Site, SiteName, View, width_of
+from interp.model.sites.site import OF_KEYS, Edit, Site, SiteName, View, width_of
 
 __all__ = [
+    "OF_KEYS",
     "Edit",
     "Site",
     "SiteName",

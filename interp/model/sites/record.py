@@ -15,13 +15,12 @@ from torch import Tensor
 from interp.errors import InputError, ModelError
 from interp.model.positions import ChosenPositions, Layers, Positions, layers_of, positions_of, select_positions
 from interp.model.sites.hooks import recording
-from interp.model.sites.site import Site, SiteName, width_of
+from interp.model.sites.site import OF_KEYS, Site, SiteName, width_of
 from interp.model.tape import Tape
 from interp.model.texts.strings import TokenStrings
 from interp.model.tokens import Batch, Texts, Tokens
 from interp.options import options
 
-_OF_KEYS = {"pattern": 0.0, "scores": -np.inf}  # sites [.., query, key], and what stands at keys after a text's end
 _WITHOUT_LAYER = ("embed",)
 
 
@@ -132,7 +131,7 @@ def record(
     wanted = [subject.site(*key) for key in keys]
     values: dict[str, np.ndarray] = {}
     with ExitStack() as stack:
-        if any(name in _OF_KEYS for name in names):
+        if any(name in OF_KEYS for name in names):
             stack.enter_context(subject.showing_patterns())
         for batch in tokens.batches(subject.batch_tokens(1 + per_row / subject.d_model / subject.n_layers)):
             row, pos = select_positions(batch, asked)
@@ -184,7 +183,7 @@ def _nothing(tape: Tape) -> int:
 def _at(value: Tensor | None, batch: Batch, row: Tensor, pos: Tensor, name: str) -> np.ndarray:
     """Return the values at positions, [n, ...]."""
     assert value is not None
-    if name in _OF_KEYS:
+    if name in OF_KEYS:
         value = value.transpose(1, 2)  # [batch, query, head, key]
     found: np.ndarray = value[row.to(value.device), pos.to(value.device)].detach().float().cpu().numpy()
     return found
@@ -199,10 +198,10 @@ def _store(
     longest: int,
 ) -> None:
     layer, into = at
-    shape = (*found.shape[1:-1], longest) if name in _OF_KEYS else found.shape[1:]
+    shape = (*found.shape[1:-1], longest) if name in OF_KEYS else found.shape[1:]
     if name not in values:
         whole = (size[1], *shape) if layer is None else (*size, *shape)
-        values[name] = np.full(whole, _OF_KEYS.get(name, 0.0), dtype=np.float32)
+        values[name] = np.full(whole, OF_KEYS.get(name, 0.0), dtype=np.float32)
     target = values[name] if layer is None else values[name][layer]
     if target.shape[1:] != shape:
         raise ModelError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
@@ -98,6 +99,10 @@ def softmax_site(name: SiteName, layer: int, attention: nn.Module, block: nn.Mod
     return Site(label, attention, "pattern", block=block, view=Keys(int(sinks)))
 
 
+OF_KEYS: Mapping[str, float] = {"scores": -math.inf, "pattern": 0.0}
+"""The sites whose values run over keys, [.., query, key], each with the value of a key that no query sees."""
+
+
 class Widths(Protocol):
     """A model's shape, which decides how wide its sites are; a `Subject` is one."""
 
@@ -108,7 +113,7 @@ class Widths(Protocol):
 
 def width_of(subject: Widths, name: str, length: int) -> int:
     """Return about how many numbers a site has at a position of a text of `length` tokens."""
-    if name in ("scores", "pattern"):
+    if name in OF_KEYS:
         return subject.n_heads * length
     if name == "head_out":
         return subject.n_heads * subject.d_model
