@@ -179,15 +179,14 @@ def _bound(
     what = function.__qualname__.removesuffix(".__init__").split(".<locals>.")[-1]
     shown = [one for one in signature.parameters.values() if one.name not in _OWNER]
     names = [one.name for one in shown if one.kind not in _OPEN]
-    for name in kwargs:
-        if name in _OF_TOKENS and "texts" in names and name not in names:
+    answer = function.__dict__.get(_ANSWER, lambda name: None)
+    for name in (name for name in kwargs if name not in names):
+        if name in _OF_TOKENS and "texts" in names:
             tokens = f"subject.tokens(texts, {name}={shortly(kwargs[name])})"
             raise InputError(f"{what} does not take {name}=; give {tokens} as its texts.")
-        answer = function.__dict__.get(_ANSWER)
-        if name not in names and answer is not None and (mend := answer(name)):
+        if mend := answer(name):
             raise InputError(f"{what} does not take {name}=; {mend}.")
-        if name not in names:
-            raise UnknownName(f"argument of {what}", name, names)
+        raise UnknownName(f"argument of {what}", name, names)
     in_order = [one.name for one in shown if one.kind is one.POSITIONAL_OR_KEYWORD]
     n_given = len(args) - sum(name in _OWNER for name in signature.parameters)
     needed = [one.name for one in shown if one.default is one.empty and one.kind not in _OPEN]
