@@ -29,7 +29,7 @@ from interp.model.sites.identities import (
     stands_between,
 )
 from interp.model.sites.site import Site, SiteName
-from interp.model.sites.trials import BRANCHES, AllSites, NamedSite, faults_between, faults_of, faults_of_sums
+from interp.model.sites.trials import BRANCHES, AllSites, NamedSite, faults_between, faults_of, faults_of_sums, shown
 from interp.model.tape import Tape
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ class Checks:
 
     def added(self, vectors: Tensor, layer: int) -> Tensor:
         """Return what a block adds to the residual stream for vectors that its MLP's last matrix writes."""
-        site = self._site("mlp_out", layer)
+        site = shown(self._backend.site, "mlp_out", layer)
         return vectors if site is None or site.scale == 1.0 else vectors * site.scale
 
     @cached_property
@@ -148,12 +148,6 @@ class Checks:
         with without_edits(self._lock):  # a site may be asked for while others are edited
             self._first()
             return self._backend.run(self._backend.facts.trial_ids(), tried, mids=mids)
-
-    def _site(self, name: SiteName, layer: int) -> Site | None:
-        try:
-            return self._backend.site(name, layer)
-        except ModelError:
-            return None
 
     def _instead(self, layer: int) -> str:
         """Return the end of a refusal: the other backend, if the block adds up there."""

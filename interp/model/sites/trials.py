@@ -49,6 +49,14 @@ class AllSites:
         return found
 
 
+def shown(site: NamedSite, name: SiteName, layer: int) -> Site | None:
+    """Return a site; None if the block shows none of that name."""
+    try:
+        return site(name, layer)
+    except ModelError:
+        return None
+
+
 def faults_of(identity: Identity, site: NamedSite, tape: Tape) -> list[str]:
     """Return where an identity does not hold: what is wrong in each block, an empty string where nothing is."""
     found = []
@@ -103,12 +111,7 @@ def faults_between(site: NamedSite, blocks: Sequence[str], tape: Tape) -> list[s
 
 def _parts(site: NamedSite, tape: Tape, layer: int) -> tuple[Tensor, dict[SiteName, Tensor]]:
     """Return the output of a block, and its branches, those that it shows."""
-    sites: dict[SiteName, Site] = {}
-    for name in BRANCHES:
-        try:
-            sites[name] = site(name, layer)
-        except ModelError:
-            continue
+    sites = {name: one for name in BRANCHES if (one := shown(site, name, layer)) is not None}
     left, seen = tape.residual(layer + 1), []
     try:
         with recording(list(sites.values())) as seen:
