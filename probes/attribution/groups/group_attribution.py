@@ -156,7 +156,7 @@ def group_attribution(subject: Source, frame: pd.DataFrame, *, groups: Groups = 
             "prompt_id": int(number),
             "target_pos": int(target_pos),
             "target_id": int(target_id),
-            "against_id": int(against[0]) if against and not pd.isna(against[0]) else -1,
+            "against_id": int(against[0]) if against else -1,
             "group": found,
             "group_name": np.array([division.names[one] for one in found], dtype=object),
             "first_pos": first,
