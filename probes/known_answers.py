@@ -37,6 +37,7 @@ _METHODS = (
     "normxlogit", "norm", "logit", "input_x_gradient", "integrated_gradients", "gradient_norm", "occlusion", "rollout",
 )  # fmt: skip
 _VOCAB, _LENGTH = 12, 8
+_WORDS = _VOCAB - 2  # neither the cue nor its answer
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,11 @@ def known(name: str, *, n_prompts: int = 20, seed: int = 0) -> Known:
 def _planted(name: str, draw: np.random.Generator, n_prompts: int) -> Known:
     build, parts = PLANTED[name]
     planted = build(vocab=_VOCAB, noise_blocks=2)
-    pairs = torch.tensor(draw.integers(2, _VOCAB, (2, n_prompts, _LENGTH)))  # neither the cue nor its answer
+    pairs = torch.tensor(draw.integers(2, _VOCAB, (2, n_prompts, _LENGTH)))
     if name == "cue":
         pairs[0, torch.arange(n_prompts), torch.tensor(draw.integers(0, _LENGTH - 1, n_prompts))] = planted.truth.cue
     else:  # without the last token, which copying predicts and whose successor the others do
-        pairs[1] = 2 + (pairs[0, :, -1:] - 2 + torch.tensor(draw.integers(1, _VOCAB - 2, (n_prompts, _LENGTH)))) % 10
+        pairs[1] = 2 + (pairs[0, :, -1:] - 2 + torch.tensor(draw.integers(1, _WORDS, (n_prompts, _LENGTH)))) % _WORDS
     needed = frozenset(zip(parts, planted.truth.layout.planted, strict=True))
     return Known(planted.model, list(pairs[0]), list(pairs[1]), needed)
 
