@@ -84,7 +84,7 @@ class Claim:
 
     @property
     def reads(self) -> str:
-        """What it reads, in words, such as "stories: 24 texts, 48 tokens of each at most"."""
+        """The texts that it reads, in words, such as "stories: 24 texts, 48 tokens of each at most"."""
         if self.texts is None:
             return "no texts"
         name = self.texts if isinstance(self.texts, str) else "its own"

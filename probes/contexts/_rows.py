@@ -33,7 +33,7 @@ _AT_A_TIME = 2048  # vectors whose neighbours are looked for together
 
 @dataclass(frozen=True)
 class Search:
-    """How neighbours are looked for; see the arguments of `nearest_contexts`."""
+    """A way to look for neighbours; see the arguments of `nearest_contexts`."""
 
     bank: StateBank
     k: int

@@ -6,9 +6,8 @@ from interp.authoring import Run, say_cost
 from probes.attribution.faithfulness._attributions import Attribution
 from probes.attribution.faithfulness._metrics import SOFT, Measurement
 
-_ALIKE = (
-    0.5  # of the tokens of texts in which sets of tokens are replaced are left where shared beginnings are read once
-)
+# The share of the tokens of texts with replaced sets that is read where what they begin with alike is read once.
+_ALIKE = 0.5
 
 
 def say_cost_of(run: Run, measurement: Measurement) -> None:

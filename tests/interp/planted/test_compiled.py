@@ -61,7 +61,7 @@ def test_answers_by_hand():
 
 
 def test_reverse_goes_on_with_the_text_backwards_in_words_that_it_never_reads():
-    """What it wrote has no embedding: the model counts places, and reads the words before the end."""
+    """Answers that it wrote have no embedding: the model counts places, and reads the words before the end."""
     planted = tracr("reverse")
     subject = interp.load(planted.model)
     assert subject.generate("BOS d a b end", max_new_tokens=3) == "BOS d a b end B A D"

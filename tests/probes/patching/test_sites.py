@@ -105,7 +105,7 @@ def test_what_attention_reads_everywhere_decides_what_it_adds(small_subject, any
 
 
 def test_the_router_decides_which_experts_write(small_subject, any_backend):
-    """What is routed as in the clean run, of what is read there, is what the mixture adds there."""
+    """Route as in the clean run what is read there: that is what the mixture adds there."""
     subject = small_subject("mixtral", any_backend)
     frame = patch(subject, CLEAN, CORRUPT, sites=("router", "norm2", "mlp_out"), controls=(), positions="all", **GIVEN)
     assert_alike(frame, "norm2", "mlp_out")
