@@ -429,3 +429,13 @@ def test_half_precision_weights_with_float32_masks(small_model, word_level, bigr
     subject = interp.load(small_model("llama"), dtype="bfloat16", tokenizer=word_level)
     found = quick(subject, bigrams)
     assert found.log["xent"].notna().all() and len(maskable(subject)) == 28
+
+
+def test_masks_too_small_to_count_are_zero():
+    """Products of numbers below float32's smallest normal one take a hundred times as long as others."""
+    m = torch.linspace(-20, 20, 401)
+    for t in (1.0, 5.0, 200.0):
+        soft, plain = _mask_groups.soft_mask(m, t), torch.sigmoid(m * t)
+        assert ((soft == 0) == (plain <= 1e-12)).all() and (soft[soft > 0] == plain[soft > 0]).all()
+    smallest = torch.finfo(torch.float32).tiny
+    assert torch.sigmoid(m * 5.0).min() < smallest < (soft[soft > 0] * 1e-20).min()  # the trap, and small weights
