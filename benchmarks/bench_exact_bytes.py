@@ -8,16 +8,18 @@ Prints processor seconds, medians of interleaved rounds after one that does not 
 - all cuts of a text (`byte_log_prob`, and `tokenization_bias` at every place) beside as many products of a single row
   with the head, which leave out all blocks; beside them the same contexts read whole, as models without trees do;
 - what may follow a text, looked up for 6,600 candidates, beside the tokenizer, asked for each (`follow`'s answers);
+- `byte_log_prob` of new texts, what may follow told from the tokenizer's merges, and by asking it for each token;
 - one cut by brute force, which asks the tokenizer for each candidate and reads each context alone; the second time it
   remembers the answers, as ours does. Both give the same distribution;
 - `retokenisation` beside passes of the same variants and controls, batched by length, with all tokens unembedded.
 
 Measured on SmolLM2, one thread of a busy machine: a cut 0.22 times its passes; `byte_log_prob` 0.84 times the products
-(both backends), `tokenization_bias` at all places 1.3 to 1.4 times, where contexts read whole take 4.2 to 4.4; look-ups
-0.01 ms; one cut by brute force 2.4 times ours, equal to 1e-7 (1.5 times while the tokenizer is asked); `retokenisation`
-1.00 times its passes. On the shipped model, whose head is small, 1.5 is out of reach: its blocks make the tree alone
-1.2 times the products, and the checks that begin every run cost as much as a text; `byte_log_prob` takes 3.3 times
-(77 bytes) or 2.1 times (303), `tokenization_bias` 5.7 to 7.0 times.
+(both backends), `tokenization_bias` at all places 1.3 to 1.6 times, where contexts read whole take 3.6 to 4.4; look-ups
+0.01 ms; new texts 4.8 times as fast by merges, with equal numbers; one cut by brute force 11 times ours, equal to 1e-7;
+`retokenisation` 1.00 times its passes. On the shipped model, whose head is small, 1.5 is out of reach: its blocks make
+the tree alone 1.2 times the products, and the checks that begin every run cost as much as a text; `byte_log_prob` takes
+3.3 times (77 bytes) or 2.1 times (303), `tokenization_bias` 5.7 to 7.8 times, new texts are 4.2 times as fast by
+merges, and brute force costs 8 times ours.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from _timing import interleaved
 import interp
 from interp.authoring import Run, Subject, Tokens, dataset
 from interp.model.prefixes import tree
-from interp.tokenization import Lattice, Pieces, lattice_of
+from interp.tokenization import Lattice, Pieces, kept, lattice_of
 from probes import byte_log_prob, retokenisation, tokenization_bias
 from probes.tokenization._contexts import Contexts
 from probes.tokenization._covers import Cut, first_bytes, splits_of
@@ -48,7 +50,8 @@ from probes.tokenization.tokenization_bias import TOKENIZATION_BIAS
 TEXT = "The capital of France is Paris, and the weather there is wonderful in summer."
 N_CANDIDATES = 6600
 N_STORIES = 2
-PARTS = ("cuts", "every", "look-ups", "brute", "recut")
+N_FIRST_BYTES = 240
+PARTS = ("cuts", "every", "look-ups", "first", "brute", "recut")
 SCHEMES = ("split_one", "stochastic", "bytes")
 
 
@@ -77,7 +80,8 @@ def main() -> None:
         "cuts": lambda: _time_cuts(subject, lattice, prompt, chosen, arguments.repeats),
         "every": lambda: _time_every_cut(subject, lattice, prompt, every, arguments.repeats),
         "look-ups": lambda: _time_look_ups(lattice, prompt),
-        "brute": lambda: _time_brute_force(subject, lattice, prompt, chosen),
+        "first": lambda: _time_first(subject),
+        "brute": lambda: _time_brute_force(run, lattice, prompt, chosen),
         "recut": lambda: _time_recutting(subject, arguments.repeats),
     }
     for part in arguments.only:
@@ -175,8 +179,26 @@ def _time_look_ups(lattice: Lattice, prompt: Prompt) -> None:
     print(f"  tokenizer asked     {brute * 1000:7.0f} ms")
 
 
-def _time_brute_force(subject: Subject, lattice: Lattice, prompt: Prompt, chosen: list[int]) -> None:
+def _time_first(subject: Subject) -> None:
+    """Time texts whose tokens were not asked about before: what may follow told from merges, and by the tokenizer."""
+    texts = [text[:N_FIRST_BYTES] for text in dataset("stories")["text"][:N_STORIES]]
+    seconds, frames = {}, {}
+    for name in ("merges", "tokenizer"):
+        lattice = kept._KEPT[subject] = Lattice(subject.tokenizer, subject.d_vocab)
+        if name == "tokenizer":
+            lattice._joins = None  # type: ignore[misc]
+        start = time.process_time()
+        frames[name] = byte_log_prob(subject, texts)
+        seconds[name] = time.process_time() - start
+    difference = (frames["merges"]["log_prob"] - frames["tokenizer"]["log_prob"]).abs().max()
+    print(f"byte_log_prob of {N_STORIES} new texts of {N_FIRST_BYTES} bytes; the two differ by up to {difference:.0e}:")
+    print(f"  told from merges    {seconds['merges']:7.2f} s")
+    print(f"  tokenizer asked     {seconds['tokenizer']:7.2f} s  ({seconds['tokenizer'] / seconds['merges']:.1f} x)")
+
+
+def _time_brute_force(run: Run, lattice: Lattice, prompt: Prompt, chosen: list[int]) -> None:
     """Time the distribution at the cut with the median number of candidates, ours and by brute force."""
+    subject = run.subject
     several = {at: list(splits_of(lattice, prompt.text[: at + prompt.added], _given(prompt))) for at in chosen}
     place = sorted(chosen, key=lambda at: sum(len(ids) for _, ids, _ in several[at]))[len(chosen) // 2]
     remembered: dict[tuple[int, ...], bool] = {}
@@ -192,7 +214,7 @@ def _time_brute_force(subject: Subject, lattice: Lattice, prompt: Prompt, chosen
     def ours() -> np.ndarray:
         contexts = Contexts()
         cut = Cut(lattice, prompt, place, contexts)
-        contexts.read(subject, "cut")
+        contexts.read(run)
         return cut.exact().prob
 
     times = {"ours": (_seconds(ours), _seconds(ours)), "brute force": (_seconds(brute), _seconds(brute))}

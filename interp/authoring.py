@@ -25,7 +25,7 @@ from interp.model.positions import (
     whole_numbers,
 )
 from interp.model.prefixes.shared import SharedPrefix
-from interp.model.prefixes.tree import logits_after
+from interp.model.prefixes.tree import logits_after, n_read_after
 from interp.model.subject import Subject
 from interp.model.texts.continuation import continuation_of_ids, single_token, tokens_after, word_tokens
 from interp.model.texts.ends import warn_of_end
@@ -100,6 +100,7 @@ __all__ = [
     "load",
     "logits_after",
     "means_per_prompt",
+    "n_read_after",
     "next_tokens",
     "numbered",
     "one_core_each",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sized
+from itertools import islice
+
 _MOST = 64  # characters tried of those that begin alike
 _LOWEST = (0, 0, 0x80, 0x800, 0x10000)  # the first code point that needs so many bytes
 _SURROGATES = range(0xD800, 0xE000)
@@ -41,3 +44,18 @@ def completions(tail: bytes) -> list[bytes]:
 def _length(lead: int) -> int:
     """Return the bytes of a character by its first one."""
     return 4 if lead >= 0xF0 else 3 if lead >= 0xE0 else 2
+
+
+def letters_after_space(starts: Callable[[bytes], Sized]) -> list[bytes]:
+    """Return a letter that tokens join with the white space before it, and one that they leave alone.
+
+    Args:
+        starts: gives the tokens whose bytes begin with some.
+    """
+    alone = (one.encode() for one in "0aQx~\x01ßЖ字" if not any(len(starts(f"{s}{one}".encode())) for s in " \n"))
+    return [b"a", *islice(alone, 1)]
+
+
+def goes_on(piece: bytes) -> bool:
+    """Return whether a token cannot be told from what stands before it: white space, digits, or a character's rest."""
+    return piece.isspace() or piece.isdigit() or piece[0] & 0xC0 == 0x80

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,14 @@ import numpy as np
 from interp.errors import InputError, shown
 from interp.tokenization.anchor import find_anchor
 from interp.tokenization.asking import many_ids, text_ids
-from interp.tokenization.characters import completions, n_of_tail
+from interp.tokenization.characters import completions, goes_on, letters_after_space, n_of_tail
+from interp.tokenization.joins import NO, UNKNOWN, YES, Joins
 from interp.tokenization.spelling import token_bytes
 from interp.tokenization.vocabulary import Vocabulary
 
 _MOST_MEMO = 1 << 28  # bytes of answers that are kept
 _TRIALS = 1000
-_UNKNOWN, _YES, _NO = 0, 1, 2
+_MANY = 64  # tokens after one that are worth a look at the merges, once as many as there are were asked for
 
 
 class Lattice:
@@ -49,12 +50,19 @@ class Lattice:
         self._anchor, self._anchor_ids = find_anchor(tokenizer, self.vocabulary)
         self._strings = [_decoded(one) for one in self.vocabulary.spelt]
         self._memo: dict[tuple[int, ...], np.ndarray] = {}
+        self._n_asked = 0
         self._tails: dict[bytes, list[bytes]] = {}
-        self._after_space = _letters_after_space(self.vocabulary)
+        self._after_space = letters_after_space(self.vocabulary.starts)
         core = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
         self.by_pairs = True
         # Words of the vocabulary that no merges make: the last token does not tell them from the merges' own.
         self.by_pairs = not getattr(core, "ignore_merges", False) and self._pairs_decide(_TRIALS)
+
+    @cached_property
+    def _joins(self) -> Joins | None:
+        """Tell most pairs without asking; None where trials show that it does not."""
+        found = Joins.of(self.tokenizer, self.vocabulary, self._anchor, self._encoded) if self.by_pairs else None
+        return found if found is not None and found.agrees(self._written) else None
 
     @property
     def adds_space(self) -> bool:
@@ -154,12 +162,17 @@ class Lattice:
             while self._memo and (len(self._memo) + 1) * len(self.vocabulary.spelt) > _MOST_MEMO:
                 del self._memo[next(iter(self._memo))]
             row = self._memo[context] = np.zeros(len(self.vocabulary.spelt), dtype=np.uint8)
-        unknown = candidates[row[candidates] == _UNKNOWN]
+        unknown = candidates[row[candidates] == UNKNOWN]
+        self._n_asked += len(unknown)
+        is_worth_it = len(unknown) >= _MANY and self._n_asked > len(row)
+        if is_worth_it and len(context) == 1 and self._joins is not None:
+            row[unknown] = self._joins.behind(context[0], unknown)
+            unknown = unknown[row[unknown] == UNKNOWN]
         if len(unknown):
             head = self.vocabulary.join(context)
             asked = [((*context, index), head + (self.vocabulary.spelt[index] or b"")) for index in unknown.tolist()]
-            row[unknown] = np.where(self._written(asked), _YES, _NO)
-        return row[candidates] == _YES
+            row[unknown] = np.where(self._written(asked), YES, NO)
+        return row[candidates] == YES
 
     def n_in_last_word(self, ids: Sequence[int]) -> int:
         """Return how many of these tokens stand in the last word, as the tokenizer divides texts before it cuts them.
@@ -188,7 +201,7 @@ class Lattice:
         """Return the token from which on a sequence can be asked for alone, at a place or before it."""
         start = max(0, len(left) - 1) if start < 0 else start
         # A tokenizer that looks ahead does so over white space and digits, and bytes inside a character are no text.
-        while start > 0 and _goes_on(self.vocabulary.spelt[left[start]] or b""):
+        while start > 0 and goes_on(self.vocabulary.spelt[left[start]] or b""):
             start -= 1
         return start
 
@@ -268,19 +281,6 @@ def _decoded(text: bytes | None) -> str | None:
         return None if text is None else text.decode()
     except UnicodeDecodeError:
         return None
-
-
-def _letters_after_space(vocabulary: Vocabulary) -> list[bytes]:
-    """Return a letter that tokens join with the white space before it, and one that they leave alone."""
-    alone = (
-        one.encode() for one in "0aQx~\x01ßЖ字" if not any(len(vocabulary.starts(f"{s}{one}".encode())) for s in " \n")
-    )
-    return [b"a", *islice(alone, 1)]
-
-
-def _goes_on(piece: bytes) -> bool:
-    """Return whether a token cannot be told from what stands before it: white space, digits, or a character's rest."""
-    return piece.isspace() or piece.isdigit() or piece[0] & 0xC0 == 0x80
 
 
 def _in_three(vocabulary: Vocabulary, index: int, generator: np.random.Generator) -> list[int]:

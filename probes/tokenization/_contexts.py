@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
-from interp.authoring import Subject, TooLong, logits_after, progress_bar
+from interp.authoring import Run, TooLong, logits_after, n_read_after, progress_bar, say_cost
 
 T = TypeVar("T")
 Context = tuple[int, ...]
@@ -39,18 +39,24 @@ class Contexts:
         self._asked.setdefault(context, []).append(answer)
         return answer
 
-    def read(self, subject: Subject, label: str) -> None:
-        """Run the model on all contexts, and give the answers.
+    def read(self, run: Run) -> None:
+        """Run the model on all contexts, and give the answers; say before what that costs.
+
+        Args:
+            run: of the probe, whose model and name are taken.
 
         Raises:
             TooLong: a context is longer than the model's.
         """
-        longest = max(map(len, self._asked), default=0)
+        subject, longest = run.subject, max(map(len, self._asked), default=0)
         if longest > subject.n_ctx:
             raise TooLong(
                 f"a text cut otherwise has {longest} tokens, and the model takes {subject.n_ctx}; shorten it."
             )
-        with progress_bar(len(self._asked), "context", label, n_steps=len(self._asked) // _IN_ONE_PASS) as bar:
+        say_cost(run, passes=1, n_tokens=n_read_after(subject, self._asked.keys()), unembedded=len(self._asked))
+        with progress_bar(
+            len(self._asked), "context", run.schema.probe, n_steps=len(self._asked) // _IN_ONE_PASS
+        ) as bar:
             for some, found in logits_after(subject, self._asked.keys(), _log_probs):
                 for context, row in zip(some, found.numpy(), strict=True):
                     for answer in self._asked[context]:

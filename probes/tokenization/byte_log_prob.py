@@ -73,7 +73,7 @@ def byte_log_prob(subject: Source, texts: Texts, *, bos: bool | None = None, tru
     lattice = lattice_of(subject)
     contexts = Contexts()
     made = [_Chain(lattice, one, contexts) for one in read_prompts(run.tokens, lattice, texts)]
-    contexts.read(subject, BYTE_LOG_PROB.probe)
+    contexts.read(run)
     return run.frame([one.rows() for one in made if one.n_scored])
 
 

@@ -99,7 +99,7 @@ def next_byte(
     contexts = Contexts()
     chosen = places(prompts, lattice, cuts, seed=seed, last=True)
     made = [Cut(lattice, one, place, contexts) for one, at in zip(prompts, chosen, strict=True) for place in at]
-    contexts.read(subject, NEXT_BYTE.probe)
+    contexts.read(run)
     return run.frame([part for cut in made for part in _rows(cut, top_k)])
 
 

@@ -100,7 +100,7 @@ def tokenization_bias(
     contexts = Contexts()
     chosen = places(prompts, lattice, cuts, seed=seed, last=False)
     made = [Cut(lattice, one, place, contexts) for one, at in zip(prompts, chosen, strict=True) for place in at]
-    contexts.read(subject, TOKENIZATION_BIAS.probe)
+    contexts.read(run)
     return run.frame([row for cut in made for row in _rows(cut, healing)])
 
 

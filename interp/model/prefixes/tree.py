@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -57,6 +58,35 @@ def logits_after(
     ...     print(some, tuple(shape))
     [(0,), (0, 5, 7), (0, 5, 9)] (3, 8192)
     """
+    _check(subject, contexts)
+    return _logits_after(subject, sorted(set(contexts)), program)
+
+
+@checked
+def n_read_after(subject: Subject, contexts: Collection[Any]) -> int:
+    """Return how many tokens `logits_after` reads, for `say_cost`.
+
+    Args:
+        subject: the model.
+        contexts: as `logits_after` takes them.
+
+    Raises:
+        InputError, TooLong: as `logits_after`.
+
+    >>> from interp import load
+    >>> n_read_after(load("reference"), [(0, 5, 9), (0, 5, 7), (0,)])
+    4
+    """
+    _check(subject, contexts)
+    ordered = sorted(set(contexts))
+    within = _longest_in_tree(subject) if ordered else 0
+    short = [one for one in ordered if len(one) <= within]
+    parts = _split(short, _room(subject, short, within), _rows(subject))
+    in_trees = sum(len(part[0]) + sum(len(b) - _n_shared(a, b) for a, b in pairwise(part)) for part in parts)
+    return in_trees + sum(len(one) for one in ordered if len(one) > within)
+
+
+def _check(subject: Subject, contexts: Collection[Any]) -> None:
     for one in contexts:
         try:
             ids = torch.tensor([one] if isinstance(one, tuple) and one else "")
@@ -64,13 +94,12 @@ def logits_after(
             what = str(one)[:60]
             raise InputError(f"contexts hold {what}: give tuples of token ids, each of at least one.") from None
         check_ids(ids, d_vocab=subject.backend.facts.n_ids, n_ctx=subject.n_ctx)
-    return _logits_after(subject, sorted(set(contexts)), program)
 
 
 def _logits_after(
     subject: Subject, contexts: list[Context], program: Callable[[Tensor], T]
 ) -> Iterator[tuple[list[Context], T]]:
-    rows = max(1, options.available // 2 // (4 * _LIVE_LOGITS * subject.d_vocab))
+    rows = _rows(subject)
     within = _longest_in_tree(subject) if contexts else 0
     short = [one for one in contexts if len(one) <= within]
     long = [one for one in contexts if len(one) > within]
@@ -85,6 +114,11 @@ def _logits_after(
         n = min(rows, max(1, subject.batch_tokens() // len(long[0])))
         some, long = _alike(long[:n]), long[len(_alike(long[:n])) :]
         yield some, _read_whole(subject, some, program)
+
+
+def _rows(subject: Subject) -> int:
+    """Return of how many contexts the logits may live at once."""
+    return max(1, options.available // 2 // (4 * _LIVE_LOGITS * subject.d_vocab))
 
 
 def _longest_in_tree(subject: Subject) -> int:

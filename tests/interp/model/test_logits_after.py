@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import interp
-from interp.authoring import logits_after
+from interp.authoring import logits_after, n_read_after
 from interp.errors import InputError, TooLong
 from interp.model.prefixes import tree
 from interp.options import options
@@ -68,6 +68,7 @@ def test_a_tree_is_read_in_parts_that_fit(small_subject, any_backend, monkeypatc
     monkeypatch.setattr(subject.backend, "tree_logits", counting)
     with options.local(memory=1 << 14):  # the logits of a few contexts
         read(subject, contexts)
+        assert n_read_after(subject, contexts) == sum(n for n, _ in sizes)
     assert len(sizes) > 10 and max(n for n, _ in sizes) <= 42 and sum(n for _, n in sizes) == 40
 
 
@@ -79,13 +80,16 @@ def test_what_contexts_share_is_read_once(small_subject, any_backend, monkeypatc
         subject.backend, "tree_logits", lambda ids, above, at: (sizes.append(len(ids)), read_tree(ids, above, at))[1]
     )
     read(subject)
-    assert sizes == [len({one[: n + 1] for one in CONTEXTS for n in range(len(one))})]
+    assert (
+        sizes == [len({one[: n + 1] for one in CONTEXTS for n in range(len(one))})] == [n_read_after(subject, CONTEXTS)]
+    )
 
 
 def test_a_model_that_takes_no_tree_reads_whole_contexts() -> None:
     made = bigram(vocab=61)
     subject = interp.load(made.model)
     assert not tree._longest_in_tree(subject)
+    assert n_read_after(subject, CONTEXTS) == sum(map(len, set(CONTEXTS)))
     for context, logits in read(subject).items():
         torch.testing.assert_close(logits.double(), made.truth.transition.log()[context[-1]], **CLOSE)
 

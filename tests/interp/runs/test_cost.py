@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 
 import interp
 from interp.authoring import Run, say_cost
-from interp.runs import cost
+from interp.runs import cost, registry
 from probes import attribute
 from probes.geometry.microscope import MICROSCOPE
 
@@ -52,6 +53,17 @@ def test_attribute_says_what_its_methods_cost(small_subject, ids, monkeypatch, c
     with interp.options.local(progress=True):
         attribute(small_subject("llama", "bridge"), ids, methods=methods)
     assert f"for {2 * 7 + 1 + n + 1:.3g} forward passes of {2 * n} tokens" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["byte_log_prob", "next_byte", "tokenization_bias"])
+def test_probes_of_bytes_say_what_their_contexts_cost(name, monkeypatch, capsys):
+    monkeypatch.setattr(cost, "_SURELY_SHORT", 1.0)
+    monkeypatch.setattr(cost, "_speed", lambda subject: 1.0)
+    with interp.options.local(progress=True):
+        registry.get(name).function("reference", ["Once upon a time there"])
+    said = capsys.readouterr().err.partition("\n")[0]
+    told = re.fullmatch(name + r": about .* for 1 forward passes of (\d+) tokens, (\d+) unembeddings\.", said)
+    assert told is not None and 0 < int(told[2]) <= int(told[1])
 
 
 def test_the_speed_is_that_of_a_product(small_subject):

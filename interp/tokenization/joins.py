@@ -1,0 +1,189 @@
+"""Which tokens a tokenizer would write behind a token, told from its merges and words instead of asked one by one.
+
+A byte-pair tokenizer cuts a text into words, and its merges make the tokens of each. So of two tokens that it writes
+alone, the second is written behind the first where a word ends between them, or where no merge joins them. Whether a
+word ends there is asked once for all tokens that begin alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from interp.tokenization.merges import End, Merges
+from interp.tokenization.vocabulary import Vocabulary
+
+UNKNOWN, YES, NO = 0, 1, 2
+"""The answers about a token."""
+_ALONE, _OTHER = 1, 2
+_LOOK = 3  # so many characters behind a place decide whether a word ends there
+_APOSTROPHES = "'\u2019"  # behind which the letters decide: 's, 'll
+_LOCAL = {"Replace", "Prepend", "Lowercase", "NFC", "NFD", "NFKC", "NFKD"}  # they leave ASCII behind a token as it is
+_MOST_ENDS = 20
+_TRIALS, _BEHIND = 100, 16
+
+
+class Joins:
+    """The pairs of a tokenizer's tokens.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer of the library `tokenizers`.
+        merges: its merges.
+        vocabulary: the bytes of its tokens.
+        anchor: see `find_anchor`.
+        encode: gives the ids of texts inside a text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        merges: Merges,
+        vocabulary: Vocabulary,
+        anchor: str,
+        encode: Callable[[Sequence[str]], list[list[int] | None]],
+    ) -> None:
+        self._core, self._merges, self._vocabulary = tokenizer.backend_tokenizer, merges, vocabulary
+        self._anchor, self._encode = anchor, encode
+        n = len(vocabulary.spelt)
+        self._strings = tokenizer.convert_ids_to_tokens(list(range(min(n, len(tokenizer)))))
+        self._texts: dict[int, str] = {}  # of the tokens that are told here
+        self._seen = np.zeros(n, dtype=np.uint8)
+        self._first = np.full((n, _MOST_ENDS, 4), -1, dtype=np.int32)
+        self._last: dict[int, list[End]] = {}
+        self._kinds: dict[tuple[str, bool], int] = {}
+        self._kind = np.zeros((2, n), dtype=np.int64)
+        self._begun = _begun(token.content for token in tokenizer.added_tokens_decoder.values())
+
+    @classmethod
+    def of(cls, tokenizer: Any, vocabulary: Vocabulary, anchor: str, encode: Any) -> Joins | None:
+        """Return the pairs of a tokenizer; None if its merges and words cannot be seen."""
+        core = getattr(tokenizer, "backend_tokenizer", None)
+        if core is None or not _local(json.loads(core.to_str())["normalizer"]):
+            return None
+        merges = Merges.of(core)
+        return None if merges is None else cls(tokenizer, merges, vocabulary, anchor, encode)
+
+    def behind(self, left: int, ids: np.ndarray) -> np.ndarray:
+        """Tell which tokens the tokenizer would write behind one, uint8 [n]; `UNKNOWN` of those that it must be asked.
+
+        Args:
+            left: a token.
+            ids: those that may follow, int64 [n].
+        """
+        found = np.full(len(ids), UNKNOWN, dtype=np.uint8)
+        self._look_at(np.append(ids, left))
+        if self._seen[left] != _ALONE:
+            return found
+        told = np.flatnonzero(self._seen[ids] == _ALONE)
+        before = self._texts[left]
+        told = told[~np.isin(ids[told], self._added_across(before))]
+        divided, undivided = self._words(before, ids[told])
+        found[told[divided]] = YES
+        told = told[undivided]
+        surely, perhaps = self._merges.joined(self._last[left], self._first[ids[told]])
+        found[told] = np.where(surely, NO, np.where(perhaps, UNKNOWN, YES))
+        return found
+
+    def agrees(self, written: Callable[[Sequence[tuple[tuple[int, ...], bytes]]], np.ndarray]) -> bool:
+        """Return whether the tokenizer gives the same answers, by trials: pieces of tokens, and random ones.
+
+        Args:
+            written: tells of token sequences, each with its bytes, whether the tokenizer writes them.
+        """
+        generator, order, vocabulary = np.random.default_rng(0), self._vocabulary.order, self._vocabulary
+        for whole in generator.choice(order, _TRIALS).tolist():
+            spelt = vocabulary.spelt[whole] or b""
+            cut = int(generator.integers(1, max(2, len(spelt))))
+            lefts, rights = vocabulary.exactly(spelt[:cut]), vocabulary.exactly(spelt[cut:])
+            ids = np.array([*rights, *generator.choice(order, _BEHIND)], dtype=np.int64)
+            for left in lefts:
+                told = self.behind(left, ids)
+                asked = [((left, one), vocabulary.join((left, one))) for one in ids[told != UNKNOWN].tolist()]
+                if (written(asked) != (told[told != UNKNOWN] == YES)).any():
+                    return False
+        return True
+
+    def _look_at(self, ids: np.ndarray) -> None:
+        """Find of new tokens whether the tokenizer writes them alone, and what their merges are."""
+        new = np.unique(ids[self._seen[ids] == 0]).tolist()
+        texts = [self._plain(index) for index in new]
+        encoded = iter(self._encode([text for text in texts if text]))
+        for index, text in zip(new, texts, strict=True):
+            self._seen[index] = _OTHER
+            if not text or next(encoded) != [index]:
+                continue
+            ends = self._merges.ends(self._strings[index])
+            if ends is None or len(ends[0]) > _MOST_ENDS:
+                continue
+            self._seen[index], self._texts[index] = _ALONE, text
+            self._first[index, : len(ends[0])] = np.minimum(np.array(ends[0]), np.iinfo(np.int32).max)
+            self._last[index] = ends[1]
+            for verbatim in (False, True):
+                kind = _beginning(text, verbatim=verbatim), len(text) > _LOOK
+                self._kind[int(verbatim), index] = self._kinds.setdefault(kind, len(self._kinds))
+
+    def _plain(self, index: int) -> str:
+        """Return the text of a token that is told here; "" of one whose text may be written otherwise where it ends."""
+        text = (self._vocabulary.spelt[index] or b"").decode(errors="ignore")
+        whole = text.encode() == self._vocabulary.spelt[index]
+        return text if whole and not text[-1:].isspace() and not text[-1:].isdigit() else ""
+
+    def _added_across(self, before: str) -> np.ndarray:
+        """Return the ids with which a token that was added to the tokenizer would go on, which it reads first."""
+        starts = (before[at:] for at in range(len(before)))
+        rests = [rest for start in starts for rest in self._begun.get(start, ())]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *map(self._vocabulary.starts, rests)])
+
+    def _words(self, before: str, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the places of tokens that begin a word behind a text, and of those in one word with it, int64."""
+        verbatim = any(one in before[-_LOOK:] for one in _APOSTROPHES)
+        kinds, first, kind = np.unique(self._kind[int(verbatim), ids], return_index=True, return_inverse=True)
+        answers = np.array([self._ends_between(before, self._texts[ids[at]]) for at in first.tolist()], dtype=np.uint8)
+        each = answers[kind] if len(kinds) else np.zeros(0, dtype=np.uint8)
+        return np.flatnonzero(each == YES), np.flatnonzero(each == NO)
+
+    def _ends_between(self, before: str, after: str) -> int:
+        """Return whether a word ends between two texts; `UNKNOWN` if one ends inside them too."""
+        head, whole = self._anchor + before, self._anchor + before + after
+        start = len(self._anchor)
+        if self._core.normalizer is not None:
+            head, whole, anchor = map(self._core.normalizer.normalize_str, (head, whole, self._anchor))
+            start = len(anchor)
+            if not whole.startswith(head):
+                return UNKNOWN
+        if self._core.pre_tokenizer is None:
+            return NO
+        words = self._core.pre_tokenizer.pre_tokenize_str(whole)
+        inside = {stop for _, (_, stop) in words if start < stop < len(whole)}
+        return UNKNOWN if inside - {len(head)} else YES if inside else NO
+
+
+def _local(normalizer: dict[str, Any] | None) -> bool:
+    """Return whether a normalizer changes a text only where it can be seen from what stands there."""
+    if normalizer is None:
+        return True
+    if normalizer["type"] == "Sequence":
+        return all(map(_local, normalizer["normalizers"]))
+    return normalizer["type"] in _LOCAL
+
+
+def _begun(contents: Iterable[str]) -> dict[str, list[bytes]]:
+    """Return the rests of texts by their beginnings."""
+    found: dict[str, list[bytes]] = {}
+    for content in contents:
+        for stop in range(1, len(content)):
+            found.setdefault(content[:stop], []).append(content[stop:].encode())
+    return found
+
+
+def _beginning(text: str, *, verbatim: bool) -> str:
+    """Return the first characters of a text, letters of ASCII as "a" or "A" unless they stand behind an apostrophe."""
+    kinds = ""
+    for one in text[:_LOOK]:
+        alike = one.isascii() and one.isalpha() and not verbatim
+        kinds += ("A" if one.isupper() else "a") if alike else one
+        verbatim = verbatim or one in _APOSTROPHES
+    return kinds
