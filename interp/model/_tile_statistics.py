@@ -23,7 +23,10 @@ class Requested:
 
 @dataclass(frozen=True)
 class TileStep:
-    """A tile's effect on the sums of the reference; the states compared with it need these numbers."""
+    """A tile's effect on the sums of the reference; the states compared with it need these numbers.
+
+    The rows of several states may be compared with it together, one state's behind another's.
+    """
 
     exponentials: Tensor  # [rows, width]
     decay: Tensor  # [rows], factor of the earlier sums after the largest logit has grown
@@ -91,10 +94,13 @@ class TileStatistics:
             added = _total(torch.mul(powers, logits, out=scratch))
             self._weighted = decay * self._weighted - grown * before + added
         if self._wanted.kl and reference is not None:
+            n = len(logits) // len(reference.decay)
+            earlier, total_before = reference.decay.repeat(n), reference.total_before.repeat(n)
             # avoid 0 * inf when the reference's earlier sum has decayed to 0
-            cross = torch.where(reference.decay == 0, 0.0, reference.decay * self._cross)
-            added = _total(torch.mul(reference.exponentials, logits, out=scratch))
-            self._cross = cross - grown * reference.total_before + added
+            cross = torch.where(earlier == 0, 0.0, earlier * self._cross)
+            shape = n, len(reference.decay), -1
+            torch.mul(reference.exponentials, logits.view(shape), out=scratch.view(shape))
+            self._cross = cross - grown * total_before + _total(scratch)
         return TileStep(powers, decay, before)
 
     def recount(self, logits: Tensor) -> None:
@@ -135,9 +141,10 @@ class TileStatistics:
         if self._wanted.kl and reference is self:
             stats["kl"] = torch.zeros_like(log_total)
         elif self._wanted.kl:
-            cross_entropy = log_total - self._cross / reference._total
+            n = len(log_total) // len(reference._total)
+            cross_entropy = log_total - self._cross / reference._total.repeat(n)
             # Both are float32 sums of up to d_vocab terms: a divergence of zero can come out as -1e-7.
-            stats["kl"] = (cross_entropy - reference._entropy()).clamp_(min=0.0)
+            stats["kl"] = (cross_entropy - reference._entropy().repeat(n)).clamp_(min=0.0)
         return stats
 
     def _entropy(self) -> Tensor:

@@ -9,7 +9,7 @@ are float32, whatever the model's dtype, from one shifted log-sum-exp, without `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -144,7 +144,8 @@ def read_out(
         for start in range(0, len(reference), tiling.n_rows):
             rows = slice(start, start + tiling.n_rows)
             compared = _Rows(reference_head, reference[rows], tiling)
-            others = [_Rows(head, state[rows], tiling) for state, known in zip(states, same, strict=True) if not known]
+            read = [state[rows] for state, known in zip(states, same, strict=True) if not known]
+            others = [_Rows(head, some, tiling) for some in tiling.together(read)]
             ids = targets[rows].to(reference.device) if isinstance(targets, Tensor) else None
             if targets == "argmax":
                 ids = compared.argmax()
@@ -153,7 +154,7 @@ def read_out(
                 others,
                 Requested(entropy, kl, k, ids, None if listed is None else listed.to(reference.device)),
             )
-            rest = iter(found)
+            rest = (one for several in found for one in _apart(several, len(compared.residual)))
             results = [own if known else next(rest) for known in same]
             for name in own:
                 columns.setdefault(name, []).append(torch.stack([result[name] for result in results]).cpu())
@@ -174,7 +175,7 @@ def _read(compared: _Rows, others: Sequence[_Rows], wanted: Requested) -> list[d
         exponentials, scratch = (compared.buffer(name, tile) for name in ("exponentials", "scratch"))
         step = reference.add(compared.logits(tile), tile.start, scratch, exponentials=exponentials)
         for rows, state in zip(others, states, strict=True):
-            state.add(rows.logits(tile), tile.start, scratch, reference=step)
+            state.add(rows.logits(tile), tile.start, rows.buffer("scratch", tile), reference=step)
     for rows, state in zip((compared, *others), (reference, *states), strict=True):
         if state.must_recount():
             for tile in compared.tiling.tiles():
@@ -182,14 +183,23 @@ def _read(compared: _Rows, others: Sequence[_Rows], wanted: Requested) -> list[d
     return [state.statistics(reference) for state in (reference, *states)]
 
 
+def _apart(several: Mapping[str, Tensor], n_rows: int) -> Iterator[dict[str, Tensor]]:
+    """Yield the statistics of each state of those that were read together."""
+    parts = {name: values.split(n_rows) for name, values in several.items()}
+    for place in range(len(parts["top_id"])):
+        yield {name: values[place] for name, values in parts.items()}
+
+
 @dataclass(frozen=True)
 class _Tiling:
     """The rows and tokens of a tile, and reusable buffers for it.
 
-    Allocating tensors of this size anew would cost more in page faults than the arithmetic.
+    Allocating tensors of this size anew would cost more in page faults than the arithmetic. Where a tile has room for
+    the rows of several states, they are read together: the unembedding passes through the cache once for all of them.
     """
 
     n_rows: int
+    n_states: int
     width: int
     d_vocab: int
     buffers: Mapping[str, Tensor]
@@ -201,14 +211,22 @@ class _Tiling:
         if head.weight is not None and device.type == "cpu":
             width = min(d_vocab, CPU_WIDTH)
             behind_norm = (n_states + 1) * reference.shape[1] * reference.element_size()
-            n_rows = min(_CPU_ROWS, memory // (_LIVE_TILES * 4 * width + behind_norm))
+            room = min(_CPU_ROWS, memory // (_LIVE_TILES * 4 * width + behind_norm))
         else:
             width = d_vocab
             chunk = memory // _LIVE_TILES
-            n_rows = (min(chunk, _CPU_CHUNK_BYTES) if device.type == "cpu" else chunk) // (4 * width)
-        n_rows = max(1, min(len(reference), n_rows))
+            room = (min(chunk, _CPU_CHUNK_BYTES) if device.type == "cpu" else chunk) // (4 * width)
+        n_rows = max(1, min(len(reference), room))
+        together = max(1, min(n_states, room // n_rows)) if width < d_vocab else 1
         names = ("exponentials", "scratch", "logits") if width < d_vocab else ("exponentials", "scratch")
-        return cls(n_rows, width, d_vocab, {name: torch.empty(n_rows * width, device=device) for name in names})
+        buffers = {name: torch.empty(n_rows * together * width, device=device) for name in names}
+        return cls(n_rows, together, width, d_vocab, buffers)
+
+    def together(self, states: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield the rows of states that are read together, one state's behind another's."""
+        for start in range(0, len(states), self.n_states):
+            some = states[start : start + self.n_states]
+            yield some[0] if len(some) == 1 else torch.cat(list(some))
 
     def tiles(self) -> Iterator[range]:
         """Yield ranges of the vocabulary, in order."""
@@ -234,6 +252,8 @@ class _Rows:
 
     def running(self, wanted: Requested) -> TileStatistics:
         """Return new, empty statistics for these rows."""
+        if wanted.ids is not None:  # the same targets for each state
+            wanted = replace(wanted, ids=wanted.ids.repeat(len(self.residual) // len(wanted.ids), 1))
         bounds = None if self.whole or wanted.ids is None else self.head.bounds(self.normed, wanted.ids)
         return TileStatistics(len(self.residual), wanted, bounds, self.residual.device)
 

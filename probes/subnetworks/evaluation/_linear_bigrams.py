@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from interp.authoring import Subject
+from interp.authoring import Subject, progress_bar
 from interp.model.weights import require_one_vocabulary
 from probes.subnetworks.bigram_model import BigramModel
 from probes.subnetworks.search._targets import BigramTarget
@@ -47,20 +47,22 @@ def linear_states(subject: Subject, bigrams: BigramModel, seed: int, n_steps: in
     first, second = torch.zeros_like(weights), torch.zeros_like(weights)
     generator = torch.Generator().manual_seed(seed)
     rows = BigramTarget(bigrams, subject.device).begin
-    for step in range(n_steps):
-        drawn = torch.multinomial(frequency.cpu(), BATCH, replacement=True, generator=generator)
-        ids, counts = torch.unique(drawn, return_counts=True)
-        x, share = inputs[ids], (counts / BATCH).to(inputs)
-        error = (x @ weights @ unembedding + bias).softmax(dim=1)
-        # The target is a few pairs of each row, and never [tokens, V] itself.
-        rows(ids[None].to(subject.device))(slice(None)).subtract_from(error)
-        error *= share[:, None]
-        gradient = x.T @ (error @ unembedding.T)
-        first.lerp_(gradient, 1 - _BETAS[0])
-        second.lerp_(gradient.square(), 1 - _BETAS[1])
-        size = (second / (1 - _BETAS[1] ** (step + 1))).sqrt_().clamp_(min=1e-12)
-        rate = _RATE / d_in * (1 - step / n_steps)
-        weights -= rate * first / (1 - _BETAS[0] ** (step + 1)) / size
+    with progress_bar(n_steps, "step", "linear bigram model") as bar:
+        for step in range(n_steps):
+            drawn = torch.multinomial(frequency.cpu(), BATCH, replacement=True, generator=generator)
+            ids, counts = torch.unique(drawn, return_counts=True)
+            x, share = inputs[ids], (counts / BATCH).to(inputs)
+            error = (x @ weights @ unembedding + bias).softmax(dim=1)
+            # The target is a few pairs of each row, and never [tokens, V] itself.
+            rows(ids[None].to(subject.device))(slice(None)).subtract_from(error)
+            error *= share[:, None]
+            gradient = x.T @ (error @ unembedding.T)
+            first.lerp_(gradient, 1 - _BETAS[0])
+            second.lerp_(gradient.square(), 1 - _BETAS[1])
+            size = (second / (1 - _BETAS[1] ** (step + 1))).sqrt_().clamp_(min=1e-12)
+            rate = _RATE / d_in * (1 - step / n_steps)
+            weights -= rate * first / (1 - _BETAS[0] ** (step + 1)) / size
+            bar.update()
     return inputs @ weights / length
 
 

@@ -262,6 +262,33 @@ def test_the_budget_does_not_change_a_number(memory):
         torch.testing.assert_close(getattr(readout, name).double(), truth[name], **CLOSE)
 
 
+@pytest.mark.parametrize(("rows", "products"), [(1, 1), (3, 1), (100, 2), (300, 7)])
+@pytest.mark.parametrize("bounds", ["right", "wrong"])
+def test_states_of_few_rows_are_read_together(monkeypatch, rows, products, bounds):
+    """Seven states beside the reference, in tiles of at most 512 rows, whose numbers are those of the definitions."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(5000, 16, generator=generator, dtype=torch.float64).float() / 4
+    head = Head(lambda states: states @ weight.T, weight)
+    states = list(torch.randn(8, rows, 16, generator=generator))
+    targets = torch.randint(5000, (rows, 2), generator=generator)
+    if bounds == "wrong":  # then ranks are counted anew
+        monkeypatch.setattr(Head, "bounds", lambda self, normed, ids: (torch.full(ids.shape, 99.0),) * 2)
+    read, tile = [], Head.tile
+    monkeypatch.setattr(
+        Head, "tile", lambda self, normed, *at, out: (read.append(len(normed)), tile(self, normed, *at, out=out))[1]
+    )
+    readout = read_out(head, states, states[5], d_vocab=5000, memory=MEMORY, targets=targets, k=3)
+    logits = torch.stack(states) @ weight.T
+    n_tiles = 3 * (2 if bounds == "wrong" else 1)
+    assert sum(read) == n_tiles * 8 * rows and len(read) == n_tiles * (1 + products)
+    truth = expected(logits, logits[5], targets)
+    # A matrix product of other shape may round in another order: of 5,000 logits a few are that close.
+    assert (readout.rank - truth["rank"]).abs().max() <= 1 and torch.equal(readout.top_id[..., 0], truth["top1"])
+    for name in ("log_prob", "entropy", "kl"):
+        torch.testing.assert_close(getattr(readout, name).double(), truth[name], **CLOSE)
+    assert not readout.kl[5].any() and torch.equal(readout.reference_top1, truth["top1"][5])
+
+
 # -- what cannot be read ---------------------------------------------------------------------------------------------
 
 
