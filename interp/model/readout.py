@@ -185,7 +185,7 @@ def _read(compared: _Rows, others: Sequence[_Rows], wanted: Requested) -> list[d
 
 def _apart(several: Mapping[str, Tensor], n_rows: int) -> Iterator[dict[str, Tensor]]:
     """Yield the statistics of each state of those that were read together."""
-    parts = {name: values.split(n_rows) for name, values in several.items()}
+    parts = {name: torch.split(values, n_rows) for name, values in several.items()}
     for place in range(len(parts["top_id"])):
         yield {name: values[place] for name, values in parts.items()}
 

@@ -1,4 +1,4 @@
-"""Which tokens a tokenizer would write behind a token, told from its merges and words instead of asked one by one.
+"""Which tokens a tokenizer would write behind others, told from its merges and words instead of asked one by one.
 
 A byte-pair tokenizer cuts a text into words, and its merges make the tokens of each. So of two tokens that it writes
 alone, the second is written behind the first where a word ends between them, or where no merge joins them. Whether a
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -52,9 +53,10 @@ class Joins:
         self._texts: dict[int, str] = {}  # of the tokens that are told here
         self._seen = np.zeros(n, dtype=np.uint8)
         self._first = np.full((n, _MOST_ENDS, 4), -1, dtype=np.int32)
-        self._last: dict[int, list[End]] = {}
+        self._ends: dict[int, tuple[list[End], list[End]]] = {}
         self._kinds: dict[tuple[str, bool], int] = {}
         self._kind = np.zeros((2, n), dtype=np.int64)
+        self._added = set(tokenizer.added_tokens_decoder)
         self._begun = _begun(token.content for token in tokenizer.added_tokens_decoder.values())
 
     @classmethod
@@ -66,24 +68,25 @@ class Joins:
         merges = Merges.of(core)
         return None if merges is None else cls(tokenizer, merges, vocabulary, anchor, encode)
 
-    def behind(self, left: int, ids: np.ndarray) -> np.ndarray:
-        """Tell which tokens the tokenizer would write behind one, uint8 [n]; `UNKNOWN` of those that it must be asked.
+    def behind(self, left: Sequence[int], ids: np.ndarray) -> np.ndarray:
+        """Tell which tokens the tokenizer would write behind some, uint8 [n]; `UNKNOWN` of those that it must be asked.
 
         Args:
-            left: a token.
+            left: tokens that it writes behind one another, at least one.
             ids: those that may follow, int64 [n].
         """
         found = np.full(len(ids), UNKNOWN, dtype=np.uint8)
         self._look_at(np.append(ids, left))
-        if self._seen[left] != _ALONE:
+        parts = [_text(self._vocabulary.spelt[index]) for index in left]
+        if self._seen[left[0]] != _ALONE or not all(parts) or not all(index in self._ends for index in left):
             return found
+        before = "".join(parts)
         told = np.flatnonzero(self._seen[ids] == _ALONE)
-        before = self._texts[left]
         told = told[~np.isin(ids[told], self._added_across(before))]
-        divided, undivided = self._words(before, ids[told])
+        divided, undivided = self._words(left, parts, ids[told])
         found[told[divided]] = YES
         told = told[undivided]
-        surely, perhaps = self._merges.joined(self._last[left], self._first[ids[told]])
+        surely, perhaps = self._merges.joined(self._ends[left[-1]][1], self._first[ids[told]])
         found[told] = np.where(surely, NO, np.where(perhaps, UNKNOWN, YES))
         return found
 
@@ -100,36 +103,35 @@ class Joins:
             lefts, rights = vocabulary.exactly(spelt[:cut]), vocabulary.exactly(spelt[cut:])
             ids = np.array([*rights, *generator.choice(order, _BEHIND)], dtype=np.int64)
             for left in lefts:
-                told = self.behind(left, ids)
+                told = self.behind([left], ids)
                 asked = [((left, one), vocabulary.join((left, one))) for one in ids[told != UNKNOWN].tolist()]
                 if (written(asked) != (told[told != UNKNOWN] == YES)).any():
                     return False
         return True
 
     def _look_at(self, ids: np.ndarray) -> None:
-        """Find of new tokens whether the tokenizer writes them alone, and what their merges are."""
+        """Find of new tokens what their merges are, and whether the tokenizer writes them alone."""
         new = np.unique(ids[self._seen[ids] == 0]).tolist()
         texts = [self._plain(index) for index in new]
         encoded = iter(self._encode([text for text in texts if text]))
         for index, text in zip(new, texts, strict=True):
             self._seen[index] = _OTHER
-            if not text or next(encoded) != [index]:
-                continue
-            ends = self._merges.ends(self._strings[index])
+            is_alone = bool(text) and next(encoded) == [index]
+            ends = None if index in self._added else self._merges.ends(self._strings[index])
             if ends is None or len(ends[0]) > _MOST_ENDS:
                 continue
-            self._seen[index], self._texts[index] = _ALONE, text
+            self._ends[index] = ends
             self._first[index, : len(ends[0])] = np.minimum(np.array(ends[0]), np.iinfo(np.int32).max)
-            self._last[index] = ends[1]
+            if is_alone:
+                self._seen[index], self._texts[index] = _ALONE, text
             for verbatim in (False, True):
                 kind = _beginning(text, verbatim=verbatim), len(text) > _LOOK
                 self._kind[int(verbatim), index] = self._kinds.setdefault(kind, len(self._kinds))
 
     def _plain(self, index: int) -> str:
         """Return the text of a token that is told here; "" of one whose text may be written otherwise where it ends."""
-        text = (self._vocabulary.spelt[index] or b"").decode(errors="ignore")
-        whole = text.encode() == self._vocabulary.spelt[index]
-        return text if whole and not text[-1:].isspace() and not text[-1:].isdigit() else ""
+        text = _text(self._vocabulary.spelt[index])
+        return "" if text[-1:].isspace() or text[-1:].isdigit() else text
 
     def _added_across(self, before: str) -> np.ndarray:
         """Return the ids with which a token that was added to the tokenizer would go on, which it reads first."""
@@ -137,28 +139,38 @@ class Joins:
         rests = [rest for start in starts for rest in self._begun.get(start, ())]
         return np.concatenate([np.zeros(0, dtype=np.int64), *map(self._vocabulary.starts, rests)])
 
-    def _words(self, before: str, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the places of tokens that begin a word behind a text, and of those in one word with it, int64."""
+    def _words(self, left: Sequence[int], parts: Sequence[str], ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the places of tokens that begin a word behind others, and of those in one word with them, int64."""
+        before = "".join(parts)
         verbatim = any(one in before[-_LOOK:] for one in _APOSTROPHES)
         kinds, first, kind = np.unique(self._kind[int(verbatim), ids], return_index=True, return_inverse=True)
-        answers = np.array([self._ends_between(before, self._texts[ids[at]]) for at in first.tolist()], dtype=np.uint8)
-        each = answers[kind] if len(kinds) else np.zeros(0, dtype=np.uint8)
+        stops = ["".join(parts[:n]) for n in range(1, len(parts) + 1)]
+        apart = [
+            not self._merges.joined(self._ends[one][1], self._first[[other]])[1][0] for one, other in pairwise(left)
+        ]
+        answers = [self._begins_word(stops, apart, self._texts[ids[at]]) for at in first.tolist()]
+        each = np.array(answers, dtype=np.uint8)[kind] if len(kinds) else np.zeros(0, dtype=np.uint8)
         return np.flatnonzero(each == YES), np.flatnonzero(each == NO)
 
-    def _ends_between(self, before: str, after: str) -> int:
-        """Return whether a word ends between two texts; `UNKNOWN` if one ends inside them too."""
-        head, whole = self._anchor + before, self._anchor + before + after
-        start = len(self._anchor)
+    def _begins_word(self, stops: Sequence[str], apart: Sequence[bool], after: str) -> int:
+        """Return whether a text begins a word behind others; `UNKNOWN` if words end inside tokens, or join them.
+
+        Args:
+            stops: the text up to the end of each token before.
+            apart: whether no merge joins each of these tokens with the next, if both are in one word.
+            after: the text.
+        """
+        texts = [self._anchor, *(self._anchor + one for one in stops), self._anchor + stops[-1] + after]
         if self._core.normalizer is not None:
-            head, whole, anchor = map(self._core.normalizer.normalize_str, (head, whole, self._anchor))
-            start = len(anchor)
-            if not whole.startswith(head):
+            texts = [self._core.normalizer.normalize_str(one) for one in texts]
+            if not texts[-1].startswith(texts[-2]):
                 return UNKNOWN
-        if self._core.pre_tokenizer is None:
-            return NO
-        words = self._core.pre_tokenizer.pre_tokenize_str(whole)
-        inside = {stop for _, (_, stop) in words if start < stop < len(whole)}
-        return UNKNOWN if inside - {len(head)} else YES if inside else NO
+        start, *ends = map(len, texts[:-1])
+        words = [] if self._core.pre_tokenizer is None else self._core.pre_tokenizer.pre_tokenize_str(texts[-1])
+        inside = {stop for _, (_, stop) in words if start < stop < len(texts[-1])}
+        if inside - set(ends) or not all(end in inside or one for end, one in zip(ends[:-1], apart, strict=True)):
+            return UNKNOWN
+        return YES if ends[-1] in inside else NO
 
 
 def _local(normalizer: dict[str, Any] | None) -> bool:
@@ -177,6 +189,14 @@ def _begun(contents: Iterable[str]) -> dict[str, list[bytes]]:
         for stop in range(1, len(content)):
             found.setdefault(content[:stop], []).append(content[stop:].encode())
     return found
+
+
+def _text(spelt: bytes | None) -> str:
+    """Return the text of a token's bytes; "" if they are none by themselves."""
+    try:
+        return (spelt or b"").decode()
+    except UnicodeDecodeError:
+        return ""
 
 
 def _beginning(text: str, *, verbatim: bool) -> str:

@@ -165,8 +165,8 @@ class Lattice:
         unknown = candidates[row[candidates] == UNKNOWN]
         self._n_asked += len(unknown)
         is_worth_it = len(unknown) >= _MANY and self._n_asked > len(row)
-        if is_worth_it and len(context) == 1 and self._joins is not None:
-            row[unknown] = self._joins.behind(context[0], unknown)
+        if is_worth_it and context and self._joins is not None:
+            row[unknown] = self._joins.behind(context, unknown)
             unknown = unknown[row[unknown] == UNKNOWN]
         if len(unknown):
             head = self.vocabulary.join(context)

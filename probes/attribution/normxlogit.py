@@ -115,7 +115,8 @@ def normxlogit(
 
     Cost: one forward pass and a dot product per position, layer and target; centring unembeds every position.
 
-    Pitfall: the last position has the logit that made the target the target, and tends to come first.
+    Pitfall: the last position has the logit that made the target the target, and tends to come first. Where all rows of
+    the embedding are equally long (Gemma 3: to .05 %), the norm says nothing, and the logit alone ranks.
 
     >>> frame = normxlogit("reference", "Once upon a time there was a little", target=" girl")
     >>> frame.token.iloc[-1], frame.target.iloc[-1], bool((frame.score == frame.norm * frame.logit).all())
