@@ -15,10 +15,10 @@ Prints processor seconds, medians of interleaved rounds after one that does not 
 
 Measured on SmolLM2, one thread of a busy machine: a cut 0.22 times its passes; `byte_log_prob` 0.84 times the products
 (both backends), `tokenization_bias` at all places 1.3 to 1.6 times, where contexts read whole take 3.6 to 4.4; look-ups
-0.01 ms; new texts 4.8 times as fast by merges, with equal numbers; one cut by brute force 11 times ours, equal to 1e-7;
+0.01 ms; new texts 4.7 times as fast by merges, with equal numbers; one cut by brute force 10 times ours, equal to 1e-7;
 `retokenisation` 1.00 times its passes. On the shipped model, whose head is small, 1.5 is out of reach: its blocks make
 the tree alone 1.2 times the products, and the checks that begin every run cost as much as a text; `byte_log_prob` takes
-3.3 times (77 bytes) or 2.1 times (303), `tokenization_bias` 5.7 to 7.8 times, new texts are 4.2 times as fast by
+3.3 times (77 bytes) or 2.1 times (303), `tokenization_bias` 5.7 to 7.8 times, new texts are 3.5 to 4.5 times as fast by
 merges, and brute force costs 8 times ours.
 """
 
@@ -182,7 +182,7 @@ def _time_look_ups(lattice: Lattice, prompt: Prompt) -> None:
 def _time_first(subject: Subject) -> None:
     """Time texts whose tokens were not asked about before: what may follow told from merges, and by the tokenizer."""
     texts = [text[:N_FIRST_BYTES] for text in dataset("stories")["text"][:N_STORIES]]
-    seconds, frames = {}, {}
+    seconds, frames, before = {}, {}, lattice_of(subject)
     for name in ("merges", "tokenizer"):
         lattice = kept._KEPT[subject] = Lattice(subject.tokenizer, subject.d_vocab)
         if name == "tokenizer":
@@ -190,6 +190,7 @@ def _time_first(subject: Subject) -> None:
         start = time.process_time()
         frames[name] = byte_log_prob(subject, texts)
         seconds[name] = time.process_time() - start
+    kept._KEPT[subject] = before
     difference = (frames["merges"]["log_prob"] - frames["tokenizer"]["log_prob"]).abs().max()
     print(f"byte_log_prob of {N_STORIES} new texts of {N_FIRST_BYTES} bytes; the two differ by up to {difference:.0e}:")
     print(f"  told from merges    {seconds['merges']:7.2f} s")

@@ -34,13 +34,13 @@ class TileStep:
 
 
 class TileStatistics:
-    """A state's statistics, updated tile by tile.
+    """The statistics of a state, or of several read together, updated tile by tile.
 
     Sums of exponentials are relative to the largest logit so far and rescaled when it grows: nothing overflows, and a
     large constant in all logits costs no digits.
 
     Args:
-        n_rows: rows of the state.
+        n_rows: rows of the state, or of all.
         wanted: the statistics to keep.
         bounds: lower and upper bounds of the targets' logits, [rows, t] each: targets are ranked before the tile that
             holds them arrives. None if one tile holds the whole vocabulary.

@@ -1,9 +1,10 @@
 """Residual vectors -> statistics of the next-token distribution, streamed in tiles.
 
 A tile holds the logits of some rows and of one range of the vocabulary. Each tile is computed for all states in turn,
-so that its part of the unembedding stays in cache. Only a few numbers per row are kept between tiles: no tensor
-`[layers, rows, d_vocab]` is ever built, and no `[rows, d_vocab]` either if the unembedding is available. All statistics
-are float32, whatever the model's dtype, from one shifted log-sum-exp, without `log(p + eps)`.
+for several together if they have few rows, so that its part of the unembedding stays in cache. Only a few numbers per
+row are kept between tiles: no tensor `[layers, rows, d_vocab]` is ever built, and no `[rows, d_vocab]` either if the
+unembedding is available. All statistics are float32, whatever the model's dtype, from one shifted log-sum-exp, without
+`log(p + eps)`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _CPU_ROWS, CPU_WIDTH = 512, 2048
 _CPU_CHUNK_BYTES = 24 << 20
 # Tiles alive at once: the reference's exponentials, a state's, and in the head the logits and two steps of a soft cap.
 _LIVE_TILES = 5
+_DOUBLE = 8  # bytes
 
 # The argument of `read_out` that requests each statistic.
 _REQUESTED_BY = dict.fromkeys(("target_ids", "log_prob", "rank"), "targets=")
@@ -137,7 +139,8 @@ def read_out(
     if not states or not len(reference):
         raise InputError("there is nothing to read: give at least one state of at least one row.")
     head, reference_head = _as_head(head), _as_head(reference_head or head)
-    tiling = _Tiling.of(head, reference, len(states), d_vocab, memory)
+    n_targets = 0 if targets is None else 1 if isinstance(targets, str) else targets.shape[1]
+    tiling = _Tiling.of(head, reference, len(states), n_targets, d_vocab, memory)
     same = [state is reference and reference_head is head for state in states]
     columns: dict[str, list[Tensor]] = {}
     with torch.no_grad():  # a decorator would be lost where a program is sent to a model on another machine
@@ -145,7 +148,7 @@ def read_out(
             rows = slice(start, start + tiling.n_rows)
             compared = _Rows(reference_head, reference[rows], tiling)
             read = [state[rows] for state, known in zip(states, same, strict=True) if not known]
-            others = [_Rows(head, some, tiling) for some in tiling.together(read)]
+            others = [_Rows(head, some, tiling) for some in tiling.side_by_side(read)]
             ids = targets[rows].to(reference.device) if isinstance(targets, Tensor) else None
             if targets == "argmax":
                 ids = compared.argmax()
@@ -199,13 +202,13 @@ class _Tiling:
     """
 
     n_rows: int
-    n_states: int
+    n_together: int
     width: int
     d_vocab: int
     buffers: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, head: Head, reference: Tensor, n_states: int, d_vocab: int, memory: int) -> _Tiling:
+    def of(cls, head: Head, reference: Tensor, n_states: int, n_targets: int, d_vocab: int, memory: int) -> _Tiling:
         """Choose tiles that fit the memory budget; narrow ones only on a CPU with the unembedding available."""
         device = reference.device
         if head.weight is not None and device.type == "cpu":
@@ -217,15 +220,18 @@ class _Tiling:
             chunk = memory // _LIVE_TILES
             room = (min(chunk, _CPU_CHUNK_BYTES) if device.type == "cpu" else chunk) // (4 * width)
         n_rows = max(1, min(len(reference), room))
-        together = max(1, min(n_states, room // n_rows)) if width < d_vocab else 1
+        # The bounds of the targets' logits are computed at once, from a row of the unembedding for each.
+        of_targets = n_rows * n_targets * reference.shape[1] * (reference.element_size() + 2 * _DOUBLE)
+        fitting = min(room // n_rows, memory // max(1, of_targets))
+        together = max(1, min(n_states, fitting)) if width < d_vocab else 1
         names = ("exponentials", "scratch", "logits") if width < d_vocab else ("exponentials", "scratch")
         buffers = {name: torch.empty(n_rows * together * width, device=device) for name in names}
         return cls(n_rows, together, width, d_vocab, buffers)
 
-    def together(self, states: Sequence[Tensor]) -> Iterator[Tensor]:
+    def side_by_side(self, states: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the rows of states that are read together, one state's behind another's."""
-        for start in range(0, len(states), self.n_states):
-            some = states[start : start + self.n_states]
+        for start in range(0, len(states), self.n_together):
+            some = states[start : start + self.n_together]
             yield some[0] if len(some) == 1 else torch.cat(list(some))
 
     def tiles(self) -> Iterator[range]:
@@ -235,7 +241,7 @@ class _Tiling:
 
 
 class _Rows:
-    """A chunk of rows of one state, ready to be read tile by tile."""
+    """A chunk of rows of a state, or of several one behind another, ready to be read tile by tile."""
 
     def __init__(self, head: Head, residual: Tensor, tiling: _Tiling) -> None:
         self.head, self.residual, self.tiling = head, residual, tiling

@@ -49,7 +49,8 @@ def say_cost(
     if seconds < _LONG:
         return
     spoken_passes = f"{passes:,.0f}" if passes >= 100 else f"{passes:.3g}"
-    parts = [f"{spoken_passes} forward passes of {n_tokens:,} tokens"] if passes else []
+    passes_of = "forward pass of" if passes == 1 else "forward passes of"
+    parts = [f"{spoken_passes} {passes_of} {n_tokens:,} tokens"] if passes else []
     parts += [f"{unembedded:,.0f} unembeddings"] if unembedded else []
     parts += [f"{products:.2g} other multiplications"] if products else []
     print(f"{run.schema.probe}: about {spoken(seconds)} for {', '.join(parts)}.", file=sys.stderr, flush=True)

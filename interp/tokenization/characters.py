@@ -51,11 +51,18 @@ def letters_after_space(starts: Callable[[bytes], Sized]) -> list[bytes]:
 
     Args:
         starts: gives the tokens whose bytes begin with some.
+
+    >>> letters_after_space(lambda some: [some] if some == b" 0" else [])
+    [b'a', b'a']
     """
     alone = (one.encode() for one in "0aQx~\x01ßЖ字" if not any(len(starts(f"{s}{one}".encode())) for s in " \n"))
     return [b"a", *islice(alone, 1)]
 
 
 def goes_on(piece: bytes) -> bool:
-    """Return whether a token cannot be told from what stands before it: white space, digits, or a character's rest."""
+    r"""Return whether a token cannot be asked for without those before it: white space, digits, a character's rest.
+
+    >>> [goes_on(one) for one in (b" ", b"12", b"\xa9", b" a")]
+    [True, True, True, False]
+    """
     return piece.isspace() or piece.isdigit() or piece[0] & 0xC0 == 0x80

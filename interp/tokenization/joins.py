@@ -2,12 +2,13 @@
 
 A byte-pair tokenizer cuts a text into words, and its merges make the tokens of each. So of two tokens that it writes
 alone, the second is written behind the first where a word ends between them, or where no merge joins them. Whether a
-word ends there is asked once for all tokens that begin alike.
+word ends there is asked once for all tokens of the same kinds of characters.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -20,11 +21,15 @@ from interp.tokenization.vocabulary import Vocabulary
 UNKNOWN, YES, NO = 0, 1, 2
 """The answers about a token."""
 _ALONE, _OTHER = 1, 2
-_LOOK = 3  # so many characters behind a place decide whether a word ends there
-_APOSTROPHES = "'\u2019"  # behind which the letters decide: 's, 'll
-_LOCAL = {"Replace", "Prepend", "Lowercase", "NFC", "NFD", "NFKC", "NFKD"}  # they leave ASCII behind a token as it is
-_MOST_ENDS = 20
-_TRIALS, _BEHIND = 100, 16
+_LOOK = 3  # characters of a token that stand in its kind one by one: of the later ones, alike neighbours count once
+_APOSTROPHES = "'\u2019"  # behind which the letters decide where a word ends: 's, 'll
+_COMPOSING = {"Prepend", "NFC", "NFD", "NFKC", "NFKD"}  # normalizers that leave ASCII behind a token as it is
+# What patterns of words name besides letters of their own: classes, escapes, options, ranges, and 's, 't, 're, ...
+_UNNAMED = re.compile(
+    r"\\[pP]\{\^?\w+\}|\\.|\(\?[a-z]+|[aA]-[zZ]|(?<![a-zA-Z])(?:s|t|re|ve|m|ll|d|[sdmt]{4})(?![a-zA-Z])", re.I
+)
+_MOST_ENDS = 12
+_TRIALS, _BEHIND, _MOST_ALONE = 100, 16, 128
 
 
 class Joins:
@@ -36,6 +41,7 @@ class Joins:
         vocabulary: the bytes of its tokens.
         anchor: see `find_anchor`.
         encode: gives the ids of texts inside a text.
+        names_letters: whether the rules that cut words name letters of ASCII, so that these are not all alike.
     """
 
     def __init__(
@@ -45,16 +51,18 @@ class Joins:
         vocabulary: Vocabulary,
         anchor: str,
         encode: Callable[[Sequence[str]], list[list[int] | None]],
+        *,
+        names_letters: bool,
     ) -> None:
         self._core, self._merges, self._vocabulary = tokenizer.backend_tokenizer, merges, vocabulary
         self._anchor, self._encode = anchor, encode
         n = len(vocabulary.spelt)
-        self._strings = tokenizer.convert_ids_to_tokens(list(range(min(n, len(tokenizer)))))
+        self._names_letters = names_letters
         self._texts: dict[int, str] = {}  # of the tokens that are told here
         self._seen = np.zeros(n, dtype=np.uint8)
         self._first = np.full((n, _MOST_ENDS, 4), -1, dtype=np.int32)
         self._ends: dict[int, tuple[list[End], list[End]]] = {}
-        self._kinds: dict[tuple[str, bool], int] = {}
+        self._kinds: dict[str, int] = {}
         self._kind = np.zeros((2, n), dtype=np.int64)
         self._added = set(tokenizer.added_tokens_decoder)
         self._begun = _begun(token.content for token in tokenizer.added_tokens_decoder.values())
@@ -63,10 +71,17 @@ class Joins:
     def of(cls, tokenizer: Any, vocabulary: Vocabulary, anchor: str, encode: Any) -> Joins | None:
         """Return the pairs of a tokenizer; None if its merges and words cannot be seen."""
         core = getattr(tokenizer, "backend_tokenizer", None)
-        if core is None or not _local(json.loads(core.to_str())["normalizer"]):
+        if core is None:
             return None
-        merges = Merges.of(core)
-        return None if merges is None else cls(tokenizer, merges, vocabulary, anchor, encode)
+        parts = json.loads(core.to_str())
+        merges = Merges.of(parts["model"])
+        if merges is None or not _composes(parts["normalizer"]):
+            return None
+        if parts["normalizer"] is not None:
+            added = [one.content for one in tokenizer.added_tokens_decoder.values() if one.normalized]
+            if any(core.normalizer.normalize_str(one) != one for one in added):  # it looks for another text
+                return None
+        return cls(tokenizer, merges, vocabulary, anchor, encode, names_letters=_names_letters(parts["pre_tokenizer"]))
 
     def behind(self, left: Sequence[int], ids: np.ndarray) -> np.ndarray:
         """Tell which tokens the tokenizer would write behind some, uint8 [n]; `UNKNOWN` of those that it must be asked.
@@ -91,22 +106,25 @@ class Joins:
         return found
 
     def agrees(self, written: Callable[[Sequence[tuple[tuple[int, ...], bytes]]], np.ndarray]) -> bool:
-        """Return whether the tokenizer gives the same answers, by trials: pieces of tokens, and random ones.
+        """Return whether the tokenizer gives the same answers, by trials of pieces of tokens and of random ones.
 
         Args:
             written: tells of token sequences, each with its bytes, whether the tokenizer writes them.
         """
         generator, order, vocabulary = np.random.default_rng(0), self._vocabulary.order, self._vocabulary
+        trials: list[tuple[int, list[int]]] = [
+            (one, []) for one in order[vocabulary.lengths[order] == 1][:_MOST_ALONE].tolist()
+        ]
         for whole in generator.choice(order, _TRIALS).tolist():
             spelt = vocabulary.spelt[whole] or b""
             cut = int(generator.integers(1, max(2, len(spelt))))
-            lefts, rights = vocabulary.exactly(spelt[:cut]), vocabulary.exactly(spelt[cut:])
+            trials += [(left, vocabulary.exactly(spelt[cut:])) for left in vocabulary.exactly(spelt[:cut])]
+        for left, rights in trials:
             ids = np.array([*rights, *generator.choice(order, _BEHIND)], dtype=np.int64)
-            for left in lefts:
-                told = self.behind([left], ids)
-                asked = [((left, one), vocabulary.join((left, one))) for one in ids[told != UNKNOWN].tolist()]
-                if (written(asked) != (told[told != UNKNOWN] == YES)).any():
-                    return False
+            told = self.behind([left], ids)
+            asked = [((left, one), vocabulary.join((left, one))) for one in ids[told != UNKNOWN].tolist()]
+            if (written(asked) != (told[told != UNKNOWN] == YES)).any():
+                return False
         return True
 
     def _look_at(self, ids: np.ndarray) -> None:
@@ -117,7 +135,8 @@ class Joins:
         for index, text in zip(new, texts, strict=True):
             self._seen[index] = _OTHER
             is_alone = bool(text) and next(encoded) == [index]
-            ends = None if index in self._added else self._merges.ends(self._strings[index])
+            string = self._core.id_to_token(index)
+            ends = None if string is None or index in self._added else self._merges.ends(string)
             if ends is None or len(ends[0]) > _MOST_ENDS:
                 continue
             self._ends[index] = ends
@@ -125,7 +144,7 @@ class Joins:
             if is_alone:
                 self._seen[index], self._texts[index] = _ALONE, text
             for verbatim in (False, True):
-                kind = _beginning(text, verbatim=verbatim), len(text) > _LOOK
+                kind = kind_of(text, verbatim=verbatim or self._names_letters)
                 self._kind[int(verbatim), index] = self._kinds.setdefault(kind, len(self._kinds))
 
     def _plain(self, index: int) -> str:
@@ -163,7 +182,8 @@ class Joins:
         texts = [self._anchor, *(self._anchor + one for one in stops), self._anchor + stops[-1] + after]
         if self._core.normalizer is not None:
             texts = [self._core.normalizer.normalize_str(one) for one in texts]
-            if not texts[-1].startswith(texts[-2]):
+            alone = self._core.normalizer.normalize_str(self._anchor + after)
+            if not alone.startswith(texts[0]) or texts[-1] != texts[-2] + alone[len(texts[0]) :]:
                 return UNKNOWN
         start, *ends = map(len, texts[:-1])
         words = [] if self._core.pre_tokenizer is None else self._core.pre_tokenizer.pre_tokenize_str(texts[-1])
@@ -173,13 +193,26 @@ class Joins:
         return YES if ends[-1] in inside else NO
 
 
-def _local(normalizer: dict[str, Any] | None) -> bool:
-    """Return whether a normalizer changes a text only where it can be seen from what stands there."""
+def _composes(normalizer: dict[str, Any] | None) -> bool:
+    """Return whether a normalizer changes a text only where characters outside ASCII, or those that it names, meet."""
     if normalizer is None:
         return True
     if normalizer["type"] == "Sequence":
-        return all(map(_local, normalizer["normalizers"]))
-    return normalizer["type"] in _LOCAL
+        return all(map(_composes, normalizer["normalizers"]))
+    if normalizer["type"] == "Replace":  # of spaces, mostly
+        named = normalizer["pattern"].get("String", "a")
+        return not any(one.isalnum() for one in named)
+    return normalizer["type"] in _COMPOSING
+
+
+def _names_letters(rules: Any) -> bool:
+    """Return whether rules that cut words name letters of ASCII themselves, beyond those of 's and the like."""
+    if isinstance(rules, dict):
+        named = [rules[name] for name in ("Regex", "String", "delimiter") if isinstance(rules.get(name), str)]
+        return any(map(_names_letters, rules.values())) or any(
+            re.search("[a-zA-Z]", _UNNAMED.sub("", one)) for one in named
+        )
+    return isinstance(rules, list) and any(map(_names_letters, rules))
 
 
 def _begun(contents: Iterable[str]) -> dict[str, list[bytes]]:
@@ -199,11 +232,24 @@ def _text(spelt: bytes | None) -> str:
         return ""
 
 
-def _beginning(text: str, *, verbatim: bool) -> str:
-    """Return the first characters of a text, letters of ASCII as "a" or "A" unless they stand behind an apostrophe."""
-    kinds = ""
-    for one in text[:_LOOK]:
+def kind_of(text: str, *, verbatim: bool) -> str:
+    """Return a text's kind: texts of one kind are cut into words alike, and begin one behind others alike.
+
+    Letters of ASCII are "a" or "A", unless they stand behind an apostrophe. From the fourth character on, alike
+    neighbours count once.
+
+    Args:
+        text: of a token.
+        verbatim: keep every letter.
+
+    >>> kind_of("Lisbon's", verbatim=False), kind_of("caf\u00e9", verbatim=False), kind_of("HTTP", verbatim=False)
+    ("Aaaa's", 'aaa\u00e9', 'AAAA')
+    """
+    kind = ""
+    for place, one in enumerate(text):
         alike = one.isascii() and one.isalpha() and not verbatim
-        kinds += ("A" if one.isupper() else "a") if alike else one
+        shown = ("A" if one.isupper() else "a") if alike else one
+        if place <= _LOOK or shown != kind[-1]:
+            kind += shown
         verbatim = verbatim or one in _APOSTROPHES
-    return kinds
+    return kind

@@ -18,7 +18,7 @@ from interp.tokenization.vocabulary import Vocabulary
 
 _MOST_MEMO = 1 << 28  # bytes of answers that are kept
 _TRIALS = 1000
-_MANY = 64  # tokens after one that are worth a look at the merges, once as many as there are were asked for
+_MANY = 64  # unknown tokens that are worth reading the merges, once as many as the vocabulary has were asked for
 
 
 class Lattice:

@@ -7,8 +7,7 @@ what stands first in the other comes in the time of both. That is read off two s
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -60,9 +59,8 @@ class Merges:
         self._ranks = np.full(1 + max(vocab.values(), default=0), NEVER)
 
     @classmethod
-    def of(cls, core: Any) -> Merges | None:
-        """Return the merges of a tokenizer of the library `tokenizers`; None if it is not plain byte-pair encoding."""
-        model = json.loads(core.to_str())["model"]
+    def of(cls, model: Mapping[str, Any]) -> Merges | None:
+        """Return the merges of the model in a tokenizer's file; None if it is not plain byte-pair encoding."""
         if model["type"] != "BPE" or any((model[name] or blank) != blank for name, blank in _PLAIN.items()):
             return None
         return cls(model["vocab"], [one.split(" ") if isinstance(one, str) else one for one in model["merges"]])
@@ -112,7 +110,8 @@ class Merges:
             self._ranks[self._right[some]] = self._rank[some]
             here = np.where(tokens < 0, NEVER, self._ranks[tokens])
             self._ranks[self._right[some]] = NEVER
-            # Of equal ranks the left one comes first: a merge inside the one token, this one, one inside the other.
+            # Surely: both ends stand there at its time, and neither is taken in before. Of equal ranks the left one
+            # comes first: a merge inside the one token, this one, one inside the other.
             sure = (here < one.rank) & (here <= rank) & (here >= one.since) & (here >= since)
             surely |= (sure & (here < NEVER)).any(axis=1)
             perhaps |= ((here <= one.until) & (here <= until) & (here < NEVER)).any(axis=1)

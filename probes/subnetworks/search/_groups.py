@@ -16,7 +16,7 @@ from torch.optim.adamw import adamw
 from interp.model.weights import WeightMatrix
 
 _DECIDED = 2.1972245773362196  # logit(0.9): beyond it a soft mask is above 0.9, below its negative under 0.1
-_GONE = 1e-12  # a soft mask below is lost beside any other in float32, and is 0 here
+_GONE = 1e-12  # a soft mask up to here is lost beside one near 1 in float32, and is 0 here
 _IN_CACHE = 1 << 18  # elements per chunk: the cache holds a few tensors of this size
 _EXACT = 1 << 24  # float32 counts by ones up to here
 _ADAMW: dict[str, Any] = {  # the defaults of torch.optim.AdamW
@@ -30,10 +30,10 @@ _ADAMW: dict[str, Any] = {  # the defaults of torch.optim.AdamW
 
 
 def soft_mask(m: Tensor, t: float) -> Tensor:
-    """Return sigmoid(t m), with exact zeros where it is below 1e-12.
+    """Return sigmoid(t m), with exact zeros, which take no gradient, where it is at most 1e-12.
 
     Late in the annealing most masks are below float32's smallest normal number, and a matrix product of such numbers
-    takes 160 times as long as one of others or of zeros.
+    takes more than a hundred times as long as one of others or of zeros.
     """
     return torch.threshold_((m * t).sigmoid_(), _GONE, 0.0)
 

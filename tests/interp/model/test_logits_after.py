@@ -80,9 +80,8 @@ def test_what_contexts_share_is_read_once(small_subject, any_backend, monkeypatc
         subject.backend, "tree_logits", lambda ids, above, at: (sizes.append(len(ids)), read_tree(ids, above, at))[1]
     )
     read(subject)
-    assert (
-        sizes == [len({one[: n + 1] for one in CONTEXTS for n in range(len(one))})] == [n_read_after(subject, CONTEXTS)]
-    )
+    assert sizes == [len({one[: n + 1] for one in CONTEXTS for n in range(len(one))})]
+    assert sizes == [n_read_after(subject, CONTEXTS)]
 
 
 def test_a_model_that_takes_no_tree_reads_whole_contexts() -> None:

@@ -289,6 +289,19 @@ def test_states_of_few_rows_are_read_together(monkeypatch, rows, products, bound
     assert not readout.kl[5].any() and torch.equal(readout.reference_top1, truth["top1"][5])
 
 
+@pytest.mark.parametrize(("memory", "most"), [(1 << 20, 5), (1 << 30, 35)])
+def test_states_with_many_targets_are_read_together_within_the_budget(monkeypatch, memory, most):
+    """A row of the unembedding for each target, in float64: 5 rows of 500 targets take a megabyte a state."""
+    weight = torch.randn(3000, 16, generator=torch.Generator().manual_seed(0))
+    head, states = Head(lambda states: states @ weight.T, weight), list(torch.randn(8, 5, 16))
+    read, bounds = [], Head.bounds
+    monkeypatch.setattr(
+        Head, "bounds", lambda self, normed, ids: (read.append(len(normed)), bounds(self, normed, ids))[1]
+    )
+    read_out(head, states, states[0], d_vocab=3000, memory=memory, targets=torch.arange(2500).view(5, 500))
+    assert max(read) == most
+
+
 # -- what cannot be read ---------------------------------------------------------------------------------------------
 
 

@@ -62,7 +62,7 @@ def test_probes_of_bytes_say_what_their_contexts_cost(name, monkeypatch, capsys)
     with interp.options.local(progress=True):
         registry.get(name).function("reference", ["Once upon a time there"])
     said = capsys.readouterr().err.partition("\n")[0]
-    told = re.fullmatch(name + r": about .* for 1 forward passes of (\d+) tokens, (\d+) unembeddings\.", said)
+    told = re.fullmatch(name + r": about .* for 1 forward pass of (\d+) tokens, (\d+) unembeddings\.", said)
     assert told is not None and 0 < int(told[2]) <= int(told[1])
 
 
