@@ -10,6 +10,18 @@ _LOWEST = (0, 0, 0x80, 0x800, 0x10000)  # the first code point that needs so man
 _SURROGATES = range(0xD800, 0xE000)
 
 
+def decoded(text: bytes | None) -> str | None:
+    r"""Return the text of bytes; None if they are none by themselves, or if there are no bytes.
+
+    >>> decoded("é".encode()), decoded(b"\xc3"), decoded(None)
+    ('é', None, None)
+    """
+    try:
+        return None if text is None else text.decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def n_of_tail(text: bytes) -> int:
     r"""Return how many bytes at the end are the beginning of a character that is not complete, 0 to 3.
 

@@ -1,4 +1,4 @@
-"""Which tokens a tokenizer would write behind others, told from its merges and words instead of asked one by one.
+"""Tell which tokens a tokenizer would write behind others, by its merges and words instead of asking it one by one.
 
 A byte-pair tokenizer cuts a text into words, and its merges make the tokens of each. So of two tokens that it writes
 alone, the second is written behind the first where a word ends between them, or where no merge joins them. Whether a
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from interp.tokenization.characters import decoded
 from interp.tokenization.merges import End, Merges
 from interp.tokenization.vocabulary import Vocabulary
 
@@ -58,7 +59,6 @@ class Joins:
         self._anchor, self._encode = anchor, encode
         n = len(vocabulary.spelt)
         self._names_letters = names_letters
-        self._texts: dict[int, str] = {}  # of the tokens that are told here
         self._seen = np.zeros(n, dtype=np.uint8)
         self._first = np.full((n, _MOST_ENDS, 4), -1, dtype=np.int32)
         self._ends: dict[int, tuple[list[End], list[End]]] = {}
@@ -92,7 +92,7 @@ class Joins:
         """
         found = np.full(len(ids), UNKNOWN, dtype=np.uint8)
         self._look_at(np.append(ids, left))
-        parts = [_text(self._vocabulary.spelt[index]) for index in left]
+        parts = [self._text(index) for index in left]
         if self._seen[left[0]] != _ALONE or not all(parts) or not all(index in self._ends for index in left):
             return found
         before = "".join(parts)
@@ -141,15 +141,20 @@ class Joins:
                 continue
             self._ends[index] = ends
             self._first[index, : len(ends[0])] = np.minimum(np.array(ends[0]), np.iinfo(np.int32).max)
-            if is_alone:
-                self._seen[index], self._texts[index] = _ALONE, text
+            if not is_alone:
+                continue
+            self._seen[index] = _ALONE
             for verbatim in (False, True):
                 kind = kind_of(text, verbatim=verbatim or self._names_letters)
                 self._kind[int(verbatim), index] = self._kinds.setdefault(kind, len(self._kinds))
 
+    def _text(self, index: int) -> str:
+        """Return the text of a token; "" if its bytes are none by themselves."""
+        return decoded(self._vocabulary.spelt[index]) or ""
+
     def _plain(self, index: int) -> str:
         """Return the text of a token that is told here; "" of one whose text may be written otherwise where it ends."""
-        text = _text(self._vocabulary.spelt[index])
+        text = self._text(index)
         return "" if text[-1:].isspace() or text[-1:].isdigit() else text
 
     def _added_across(self, before: str) -> np.ndarray:
@@ -167,7 +172,7 @@ class Joins:
         apart = [
             not self._merges.joined(self._ends[one][1], self._first[[other]])[1][0] for one, other in pairwise(left)
         ]
-        answers = [self._begins_word(stops, apart, self._texts[ids[at]]) for at in first.tolist()]
+        answers = [self._begins_word(stops, apart, self._text(ids[at])) for at in first.tolist()]
         each = np.array(answers, dtype=np.uint8)[kind] if len(kinds) else np.zeros(0, dtype=np.uint8)
         return np.flatnonzero(each == YES), np.flatnonzero(each == NO)
 
@@ -222,14 +227,6 @@ def _begun(contents: Iterable[str]) -> dict[str, list[bytes]]:
         for stop in range(1, len(content)):
             found.setdefault(content[:stop], []).append(content[stop:].encode())
     return found
-
-
-def _text(spelt: bytes | None) -> str:
-    """Return the text of a token's bytes; "" if they are none by themselves."""
-    try:
-        return (spelt or b"").decode()
-    except UnicodeDecodeError:
-        return ""
 
 
 def kind_of(text: str, *, verbatim: bool) -> str:

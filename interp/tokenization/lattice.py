@@ -11,7 +11,7 @@ import numpy as np
 from interp.errors import InputError, shown
 from interp.tokenization.anchor import find_anchor
 from interp.tokenization.asking import many_ids, text_ids
-from interp.tokenization.characters import completions, goes_on, letters_after_space, n_of_tail
+from interp.tokenization.characters import completions, decoded, goes_on, letters_after_space, n_of_tail
 from interp.tokenization.joins import NO, UNKNOWN, YES, Joins
 from interp.tokenization.spelling import token_bytes
 from interp.tokenization.vocabulary import Vocabulary
@@ -48,7 +48,7 @@ class Lattice:
         self.tokenizer = tokenizer
         self.vocabulary = Vocabulary(token_bytes(tokenizer, d_vocab))
         self._anchor, self._anchor_ids = find_anchor(tokenizer, self.vocabulary)
-        self._strings = [_decoded(one) for one in self.vocabulary.spelt]
+        self._strings = [decoded(one) for one in self.vocabulary.spelt]
         self._memo: dict[tuple[int, ...], np.ndarray] = {}
         self._n_asked = 0
         self._tails: dict[bytes, list[bytes]] = {}
@@ -98,7 +98,7 @@ class Lattice:
         Raises:
             InputError: they are not UTF-8, or the ids do not spell them.
         """
-        whole = _decoded(text)
+        whole = decoded(text)
         if whole is None:
             raise InputError(f"{text[:60]!r} is not UTF-8, which a tokenizer reads; cut texts between characters.")
         found = self._encoded([whole])[0]
@@ -218,9 +218,9 @@ class Lattice:
 
     def _forms(self, text: bytes) -> list[bytes]:
         """Return texts that begin with these bytes, by which one sees whether the tokenizer would write them so."""
-        if _decoded(text) is None:
+        if decoded(text) is None:
             n = n_of_tail(text)
-            begun = n and _decoded(text[:-n]) is not None
+            begun = n and decoded(text[:-n]) is not None
             return [text + rest for rest in self._completions(text[-n:])] if begun else []
         if text[-1:].isspace():
             return [text, *(text + one for one in self._after_space)]
@@ -274,13 +274,6 @@ class Lattice:
 
     def _strings_of(self, ids: Sequence[int]) -> str:
         return "".join(self._strings[index] or "" for index in ids)
-
-
-def _decoded(text: bytes | None) -> str | None:
-    try:
-        return None if text is None else text.decode()
-    except UnicodeDecodeError:
-        return None
 
 
 def _in_three(vocabulary: Vocabulary, index: int, generator: np.random.Generator) -> list[int]:

@@ -78,12 +78,9 @@ def n_read_after(subject: Subject, contexts: Collection[Any]) -> int:
     4
     """
     _check(subject, contexts)
-    ordered = sorted(set(contexts))
-    within = _longest_in_tree(subject) if ordered else 0
-    short = [one for one in ordered if len(one) <= within]
-    parts = _split(short, _room(subject, short, within), _rows(subject))
+    parts, long = _plan(subject, sorted(set(contexts)))
     in_trees = sum(len(part[0]) + sum(len(b) - _n_shared(a, b) for a, b in pairwise(part)) for part in parts)
-    return in_trees + sum(len(one) for one in ordered if len(one) > within)
+    return in_trees + sum(map(len, long))
 
 
 def _check(subject: Subject, contexts: Collection[Any]) -> None:
@@ -99,21 +96,27 @@ def _check(subject: Subject, contexts: Collection[Any]) -> None:
 def _logits_after(
     subject: Subject, contexts: list[Context], program: Callable[[Tensor], T]
 ) -> Iterator[tuple[list[Context], T]]:
-    rows = _rows(subject)
-    within = _longest_in_tree(subject) if contexts else 0
-    short = [one for one in contexts if len(one) <= within]
-    long = [one for one in contexts if len(one) > within]
-    for some in _split(short, _room(subject, short, within), rows):
+    parts, long = _plan(subject, contexts)
+    for some in parts:
         found = _read_tree(subject, some, program)
         if found is None:
             long += some
         else:
             yield some, found[0]
     long.sort(key=len, reverse=True)
+    rows = _rows(subject)
     while long:
         n = min(rows, max(1, subject.batch_tokens() // len(long[0])))
         some, long = _alike(long[:n]), long[len(_alike(long[:n])) :]
         yield some, _read_whole(subject, some, program)
+
+
+def _plan(subject: Subject, contexts: Sequence[Context]) -> tuple[Iterator[list[Context]], list[Context]]:
+    """Return the parts of sorted contexts that are read as trees, and the contexts that are read whole."""
+    within = _longest_in_tree(subject) if contexts else 0
+    short = [one for one in contexts if len(one) <= within]
+    long = [one for one in contexts if len(one) > within]
+    return _split(short, _room(subject, short, within), _rows(subject)), long
 
 
 def _rows(subject: Subject) -> int:
